@@ -1,0 +1,54 @@
+#include "agent/base/result.h"
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+
+namespace gpustrap {
+namespace {
+
+constexpr std::array<std::string_view, 20> kCodeNames = {
+    "usage",    "recipe",    "protocol", "not_found",      "permission", "no_space", "io",
+    "unreachable", "host_key", "authentication", "network", "tls", "digest", "timeout",
+    "busy", "unsupported", "cancelled", "command", "unsafe", "internal"};
+static_assert(static_cast<std::size_t>(ErrorCode::internal) + 1 == kCodeNames.size(), "one name per ErrorCode");
+
+ErrorCode code_of_errno(int error_number) {
+  switch (error_number) {
+    case ENOENT: case ENOTDIR: return ErrorCode::not_found;
+    case EACCES: case EPERM: case EROFS: return ErrorCode::permission;
+    case ENOSPC: case EDQUOT: return ErrorCode::no_space;
+    case ETIMEDOUT: return ErrorCode::timeout;
+    case ECONNREFUSED: case ECONNRESET: case EHOSTUNREACH: case ENETUNREACH: case EPIPE: return ErrorCode::unreachable;
+    default: return ErrorCode::io;
+  }
+}
+
+}  // namespace
+
+std::string_view error_code_name(ErrorCode code) { return kCodeNames[static_cast<std::size_t>(code)]; }
+
+ErrorCode error_code_from_name(std::string_view name) {
+  for (std::size_t i = 0; i < kCodeNames.size(); ++i) {
+    if (kCodeNames[i] == name) return static_cast<ErrorCode>(i);
+  }
+  return ErrorCode::internal;
+}
+
+std::string Error::sentence() const {
+  std::string text;
+  for (const std::string& step : doing_) text += step + ": ";
+  return text + why_;
+}
+
+Error errno_error(int error_number, std::string doing) {
+  // strerror's table is fixed for the C locale, the only one that the programs use.
+  Error error(code_of_errno(error_number), std::strerror(error_number));
+  if (error.code() == ErrorCode::no_space) {
+    error = std::move(error).with_hint("make room on that file system (df -h; df -i), then run the same command again");
+  }
+  return doing.empty() ? error : std::move(error).in(std::move(doing));
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,134 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/protocol/facts.h"
+
+namespace gpustrap {
+
+/// A user as the operating system knows it; taken before sudo for the login user.
+struct Identity {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  std::vector<gid_t> groups;
+  std::string name, home, shell;
+  std::vector<std::pair<std::string, std::string>> proxy;  ///< http_proxy, https_proxy, no_proxy … of the login
+};
+
+enum class FileType { regular, directory, symlink, other };
+struct FileInfo {
+  FileType type = FileType::other;
+  unsigned mode = 0;  ///< permission bits
+  uid_t uid = 0;
+  gid_t gid = 0;
+  std::uint64_t size = 0;
+  std::int64_t mtime_s = 0;
+};
+/// What a written file or directory is to have; what is not given stays as it is or follows umask.
+struct FileAttributes {
+  std::optional<unsigned> mode;
+  std::optional<uid_t> uid;
+  std::optional<gid_t> gid;
+};
+
+struct Command {
+  std::vector<std::string> argv;
+  std::vector<std::pair<std::string, std::string>> env;  ///< added to the step's environment
+  std::string cwd;
+  std::string input;
+  std::chrono::milliseconds timeout{0};  ///< 0: the step's own limit only
+};
+struct CommandResult {
+  int exit_code = 0;  ///< 127 where the program does not exist
+  std::string out, err;
+};
+
+/// Where a step says what it is doing. Lines are events; progress is a signal.
+class StepLog {
+ public:
+  virtual ~StepLog() = default;
+  /// One line of the step's own words ("waiting for process 812 (unattended-upgr) to release the dpkg lock").
+  virtual void say(std::string_view line) = 0;
+  /// total 0 where unknown.
+  virtual void progress(std::string_view text, std::uint64_t done, std::uint64_t total) = 0;
+};
+
+struct FetchRequest {
+  std::vector<std::string> urls;      ///< the first, then its mirrors
+  std::string to;                     ///< file; `to.part` while it grows, and resumed from there
+  std::optional<std::string> sha256;  ///< checked before the rename
+  FileAttributes attributes;
+};
+struct FetchResult { std::string sha256; std::uint64_t size = 0; std::string url; bool resumed = false; };
+
+struct UnpackRequest {
+  std::string archive;    ///< local file; zip or tar with gz, bz2, xz, zst, told by content
+  std::string to;         ///< existing directory that nothing leaves
+  unsigned strip = 0;
+  std::uint64_t max_size = 0;
+};
+struct UnpackedEntry { std::string path; FileType type = FileType::regular; std::string sha256; unsigned mode = 0; std::uint64_t size = 0; std::string target; };
+
+/// The seam through which steps touch the machine. Const members only look; check() has a const Host, so it cannot write.
+/// Paths are absolute; expand() makes them so.
+class Host {
+ public:
+  virtual ~Host() = default;
+
+  [[nodiscard]] virtual const Facts& facts() const = 0;
+  [[nodiscard]] virtual const Identity& self() const = 0;   ///< whom the step runs as
+  [[nodiscard]] virtual const Identity& login() const = 0;
+  /// "~" and "~/x" become the home of the step's identity.
+  [[nodiscard]] std::string expand(std::string_view path) const;
+
+  // Looking
+  /// lstat; nullopt where nothing is there.
+  [[nodiscard]] virtual Result<std::optional<FileInfo>> info(const std::string& path) const = 0;
+  [[nodiscard]] virtual Result<std::string> read(const std::string& path) const = 0;
+  [[nodiscard]] virtual Result<std::vector<std::string>> list(const std::string& directory) const = 0;  ///< names, sorted
+  [[nodiscard]] virtual Result<std::string> read_link(const std::string& path) const = 0;
+  [[nodiscard]] virtual Result<std::string> digest(const std::string& path) const = 0;  ///< sha256 hex
+  /// A command that only looks. Its output is not shown.
+  [[nodiscard]] virtual Result<CommandResult> look(const Command& command) const = 0;
+  [[nodiscard]] virtual Result<std::uint64_t> disk_free(const std::string& path) const = 0;
+  [[nodiscard]] virtual Result<std::optional<uid_t>> user_id(const std::string& name) const = 0;
+  [[nodiscard]] virtual Result<std::optional<gid_t>> group_id(const std::string& name) const = 0;
+  /// Whether something accepts connections on 127.0.0.1:port now.
+  [[nodiscard]] virtual bool port_answers(std::uint16_t port) const = 0;
+  /// One HTTP GET to the loopback; the status code. For readiness.
+  [[nodiscard]] virtual Result<int> http_status(std::uint16_t port, const std::string& path_and_query) const = 0;
+
+  // Changing
+  /// Atomic: temporary file, fsync, rename. Keeps owner and mode of what stood there where `attributes` does not say.
+  virtual Result<void> write(const std::string& path, std::string_view content, const FileAttributes& attributes) = 0;
+  virtual Result<void> make_directory(const std::string& path, const FileAttributes& attributes) = 0;  ///< and parents
+  virtual Result<void> make_symlink(const std::string& path, const std::string& target) = 0;  ///< replaces a symlink only
+  virtual Result<void> set_attributes(const std::string& path, const FileAttributes& attributes) = 0;
+  virtual Result<void> rename(const std::string& from, const std::string& to) = 0;
+  virtual Result<void> remove(const std::string& path) = 0;  ///< one file, link or empty directory
+  virtual Result<void> remove_tree(const std::string& path) = 0;  ///< never follows a link
+  /// A command that changes things; its output is streamed as the step's output. A failing exit is a result, not an error.
+  virtual Result<CommandResult> act(const Command& command, StepLog& log) = 0;
+  virtual Result<FetchResult> fetch(const FetchRequest& request, StepLog& log) = 0;
+  virtual Result<std::vector<UnpackedEntry>> unpack(const UnpackRequest& request, StepLog& log) = 0;
+  /// Pause between two looks of a wait; the only place where a step may sleep.
+  virtual void pause(std::chrono::milliseconds time) = 0;
+
+  /// The same host, acting as the login user: for the parts of a root step that belong to that user's home.
+  [[nodiscard]] virtual Host& as_login() = 0;
+  [[nodiscard]] virtual const Host& as_login() const = 0;
+};
+
+/// `command failed (exit 100): last line of its stderr` for an act() or look() whose exit is not 0.
+[[nodiscard]] Error command_error(const Command& command, const CommandResult& result);
+
+}  // namespace gpustrap

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/protocol/facts.h"
+#include "agent/protocol/fields.h"
+#include "agent/protocol/json_fwd.h"
+#include "agent/protocol/step_spec.h"
+
+namespace gpustrap {
+
+/// A mapping on facts, not a language: every member given must hold.
+struct Condition {
+  std::optional<bool> gpu, systemd, container;
+  StringList os, arch;
+  std::string os_version;  ///< ">=22.04"
+  template <class V> void fields(V& v) {
+    v("gpu", gpu, Presence::optional, "an NVIDIA GPU is present");
+    v("systemd", systemd, Presence::optional, "systemd is PID 1");
+    v("container", container, Presence::optional, "the host is a container");
+    v("os", os, Presence::optional, "any of these: ubuntu, debian");
+    v("arch", arch, Presence::optional, "any of these: x86_64, aarch64");
+    v("os_version", os_version, Presence::optional, "a comparison: >=22.04");
+  }
+};
+/// Why the condition does not hold on this host ("gpu: true, but no NVIDIA GPU is on the PCI bus"); empty where it holds.
+[[nodiscard]] std::string unmet_reason(const Condition& condition, const Facts& facts);
+
+/// One step of a resolved recipe. `spec` stays JSON until the host's facts are put into it (agent/plan).
+struct StepEntry {
+  std::string id;
+  std::string name;  ///< for people; the id where empty
+  StepKind kind = StepKind::command;
+  std::shared_ptr<const Json> spec;
+  std::optional<std::vector<std::string>> needs;  ///< none given: the step before it
+  std::optional<Condition> when;
+  std::string as;  ///< "login", "root", a user name, or empty: the kind's default
+  TextMap env;
+  std::int64_t retries = 0;
+  std::optional<Duration> timeout, stall;
+  StringList tags;
+};
+
+struct Recipe {
+  std::string name;
+  std::string description;
+  std::vector<StepEntry> steps;
+};
+
+/// Reads a resolved recipe: `{"name", "description", "steps": [{"apt": {…}, "id": …, "needs": […], …}]}`. Gives ids to steps without one,
+/// and reports duplicate ids, needs that name no earlier step, and everything wrong in a step. Usable only where no problem was added.
+[[nodiscard]] Recipe read_recipe(const Json& document, Placeholders placeholders, std::vector<FieldProblem>& problems);
+[[nodiscard]] Json write_recipe(const Recipe& recipe);
+/// sha256 over the resolved recipe: the same recipe attaches to a run in progress, another one is told what runs.
+[[nodiscard]] std::string digest_of(const Recipe& recipe);
+
+/// Who a step of this kind runs as where it does not say: "login" or "root".
+[[nodiscard]] std::string default_identity(const StepEntry& step);
+/// Whether any step needs root, so that sudo is required.
+[[nodiscard]] bool needs_root(const Recipe& recipe);
+
+}  // namespace gpustrap

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/protocol/event.h"
+#include "agent/protocol/json_fwd.h"
+#include "agent/protocol/recipe.h"
+
+namespace gpustrap {
+
+constexpr std::int64_t kProtocolVersion = 1;
+/// Both sides send a heartbeat this often; three lost in a row are forgiven.
+constexpr auto kHeartbeat = std::chrono::seconds(5);
+constexpr auto kSilenceLimit = std::chrono::seconds(20);
+
+/// The first line that each side says.
+struct Hello {
+  std::int64_t protocol = kProtocolVersion;
+  std::string program;  ///< "gpustrap 0.1.0", "gpustrap-agent 0.1.0"
+  std::vector<std::string> features;
+};
+[[nodiscard]] Json to_json(const Hello& hello);
+[[nodiscard]] Result<Hello> hello_from_json(const Json& document);
+
+// What the controller asks. Each is answered by exactly one reply that carries its number; run and attach stream events before or after it.
+
+/// Starts a run, or attaches where the same recipe runs already. Reply: {"run": id, "attached": bool}; then its events.
+struct RunRequest { std::string run; RunMode mode = RunMode::apply; Recipe recipe; std::vector<std::string> tags; };
+/// Replays the events after `after` and goes on live until the run ends. `run` empty: the newest. Reply: {"run": id, "live": bool}; then its events.
+struct AttachRequest { std::string run; std::uint64_t after = 0; };
+/// Reply: {"facts": …, "run": {"run", "recipe", "digest", "state": "running"|"finished"|"interrupted", "end", "since_ms", "counts": {…}, "step"} or null}
+struct StatusRequest {};
+/// Stops the current run after its current steps. Reply: {"run": id}
+struct CancelRequest { std::string by; };
+/// Token of a jupyter service of this run's login user. Reply: {"token": "…", "port": n, "service": name}
+struct TokenRequest { std::string service; };
+/// Lists (preview) or removes agent, journals, cache and gpustrap's own units. Reply: {"paths": […], "units": […]}
+struct RemoveRequest { bool preview = true; };
+
+struct Request {
+  std::uint64_t number = 0;
+  std::variant<RunRequest, AttachRequest, StatusRequest, CancelRequest, TokenRequest, RemoveRequest> body;
+};
+[[nodiscard]] Json to_json(const Request& request);
+/// An unknown verb is an error (protocol) that names it; the agent answers it and goes on.
+[[nodiscard]] Result<Request> request_from_json(const Json& document);
+
+struct Reply {
+  std::uint64_t number = 0;
+  std::shared_ptr<const Json> value;  ///< none where it failed
+  std::optional<ErrorText> error;
+};
+[[nodiscard]] Json to_json(const Reply& reply);
+
+/// One line from the agent, told apart by its first member.
+using AgentLine = std::variant<Hello, Event, Signal, Reply>;
+[[nodiscard]] Result<AgentLine> agent_line_from_json(const Json& document);
+/// One line from the controller.
+using ControllerLine = std::variant<Hello, Request, Heartbeat>;
+[[nodiscard]] Result<ControllerLine> controller_line_from_json(const Json& document);
+
+}  // namespace gpustrap

@@ -1,0 +1,293 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "agent/protocol/fields.h"
+#include "agent/protocol/json_fwd.h"
+
+// The typed specs of all step kinds, shared by the controller's loader and the agent. A spec lists its fields once, in
+// fields(): reading, writing, documentation and schema all go through it. `kShorthand` is the field that a bare value means.
+
+namespace gpustrap {
+
+enum class StepKind : std::uint8_t {
+  require, wait, apt, download, archive, file, block, directory, symlink, environment, command, service, venv, pip, nvidia_smi, jupyter
+};
+
+struct RequireSpec {
+  static constexpr StepKind kKind = StepKind::require;
+  static constexpr std::string_view kName = "require", kShorthand = "", kHelp = "Asks for an operating system, room and a GPU before anything is changed.";
+  StringList os, arch;
+  std::optional<ByteSize> disk_free, memory;
+  std::optional<std::int64_t> cpus;
+  std::optional<bool> gpu, systemd;
+  template <class V> void fields(V& v) {
+    v("os", os, Presence::optional, "any of these: `ubuntu >= 22.04`, `debian`");
+    v("arch", arch, Presence::optional, "any of these: x86_64, aarch64");
+    v("disk_free", disk_free, Presence::optional, "free space on /; asked only while another step still has work to do");
+    v("memory", memory, Presence::optional, "total memory");
+    v("cpus", cpus, Presence::optional, "number of processors");
+    v("gpu", gpu, Presence::optional, "an NVIDIA GPU on the PCI bus");
+    v("systemd", systemd, Presence::optional, "systemd as PID 1");
+  }
+};
+
+struct WaitSpec {
+  static constexpr StepKind kKind = StepKind::wait;
+  static constexpr std::string_view kName = "wait", kShorthand = "", kHelp = "Waits for first-boot work, a lock, a port or a file.";
+  bool cloud_init = false, apt = false;
+  std::optional<PortNumber> port;
+  std::optional<HostPath> file;
+  Duration limit{std::chrono::minutes(10)};
+  template <class V> void fields(V& v) {
+    v("cloud_init", cloud_init, Presence::optional, "until cloud-init has finished; its recoverable errors (exit 2) are accepted");
+    v("apt", apt, Presence::optional, "until no other process holds the locks of apt and dpkg");
+    v("port", port, Presence::optional, "until something listens on this loopback port");
+    v("file", file, Presence::optional, "until this file exists");
+    v("limit", limit, Presence::optional, "how long at most");
+  }
+};
+
+struct AptSpec {
+  static constexpr StepKind kKind = StepKind::apt;
+  static constexpr std::string_view kName = "apt", kShorthand = "packages", kHelp = "Installs Debian packages.";
+  enum class State { present, latest, absent };
+  bool update = false;
+  Duration max_age{std::chrono::hours(24)};
+  StringList packages, hold;
+  State state = State::present;
+  bool recommends = true;
+  template <class V> void fields(V& v) {
+    v("packages", packages, Presence::optional, "names, or name=version");
+    v("state", state, Presence::optional, "what is wanted of them");
+    v("update", update, Presence::optional, "refresh the package lists where they are older than max_age; always done before an install that needs it");
+    v("max_age", max_age, Presence::optional, "how old the lists may be");
+    v("hold", hold, Presence::optional, "packages that upgrades must leave alone");
+    v("recommends", recommends, Presence::optional, "also install what the packages recommend");
+  }
+};
+
+struct DownloadSpec {
+  static constexpr StepKind kKind = StepKind::download;
+  static constexpr std::string_view kName = "download", kShorthand = "", kHelp = "Fetches one file, resuming what was cut.";
+  Url url;
+  std::vector<Url> mirrors;
+  HostPath to;
+  std::optional<Sha256Digest> sha256;
+  std::optional<FileMode> mode;
+  template <class V> void fields(V& v) {
+    v("url", url, Presence::required, "where it is");
+    v("mirrors", mirrors, Presence::optional, "tried in turn where url fails");
+    v("to", to, Presence::required, "the file to make; with a trailing / a folder, and the name comes from the URL");
+    v("sha256", sha256, Presence::optional, "digest of its content");
+    v("mode", mode, Presence::optional, "permissions");
+  }
+};
+
+struct ArchiveSpec {
+  static constexpr StepKind kKind = StepKind::archive;
+  static constexpr std::string_view kName = "archive", kShorthand = "", kHelp = "Fetches and unpacks a zip or tar archive; never overwrites a file that you changed.";
+  std::optional<Url> url;
+  std::vector<Url> mirrors;
+  std::optional<HostPath> path;
+  HostPath to;
+  std::optional<Sha256Digest> sha256;
+  std::int64_t strip = 0;
+  ByteSize max_size{std::uint64_t{64} << 30U};
+  template <class V> void fields(V& v) {
+    v("url", url, Presence::optional, "where it is (this or path)");
+    v("mirrors", mirrors, Presence::optional, "tried in turn where url fails");
+    v("path", path, Presence::optional, "an archive that is on the host already");
+    v("to", to, Presence::required, "folder to unpack into; nothing is written outside of it");
+    v("sha256", sha256, Presence::optional, "digest of the archive");
+    v("strip", strip, Presence::optional, "leading folders to drop from every name");
+    v("max_size", max_size, Presence::optional, "most that it may unpack to: a guard against bombs");
+  }
+};
+
+struct FileSpec {
+  static constexpr StepKind kKind = StepKind::file;
+  static constexpr std::string_view kName = "file", kShorthand = "", kHelp = "A file with this content; what stood there before is kept once as FILE.gpustrap-backup.";
+  HostPath path;
+  std::string content;
+  std::optional<FileMode> mode;
+  std::string owner, group;
+  bool absent = false;
+  template <class V> void fields(V& v) {
+    v("path", path, Presence::required, "the file");
+    v("content", content, Presence::optional, "its whole text");
+    v("mode", mode, Presence::optional, "permissions");
+    v("owner", owner, Presence::optional, "user name");
+    v("group", group, Presence::optional, "group name");
+    v("absent", absent, Presence::optional, "the file must not exist");
+  }
+};
+
+struct BlockSpec {
+  static constexpr StepKind kKind = StepKind::block;
+  static constexpr std::string_view kName = "block", kShorthand = "", kHelp = "A marked block of lines inside a file whose other lines are left alone.";
+  HostPath path;
+  std::string content, marker, comment = "#";
+  bool absent = false;
+  template <class V> void fields(V& v) {
+    v("path", path, Presence::required, "the file; made where it does not exist");
+    v("content", content, Presence::optional, "the lines of the block");
+    v("marker", marker, Presence::required, "name of the block, unique in the file");
+    v("comment", comment, Presence::optional, "what starts a comment in that file");
+    v("absent", absent, Presence::optional, "the block must not be there");
+  }
+};
+
+struct DirectorySpec {
+  static constexpr StepKind kKind = StepKind::directory;
+  static constexpr std::string_view kName = "directory", kShorthand = "path", kHelp = "A directory.";
+  HostPath path;
+  std::optional<FileMode> mode;
+  std::string owner, group;
+  template <class V> void fields(V& v) {
+    v("path", path, Presence::required, "the directory; missing parents are made");
+    v("mode", mode, Presence::optional, "permissions");
+    v("owner", owner, Presence::optional, "user name");
+    v("group", group, Presence::optional, "group name");
+  }
+};
+
+struct SymlinkSpec {
+  static constexpr StepKind kKind = StepKind::symlink;
+  static constexpr std::string_view kName = "symlink", kShorthand = "", kHelp = "A symbolic link. A file or directory that stands there is never replaced.";
+  HostPath path, target;
+  template <class V> void fields(V& v) {
+    v("path", path, Presence::required, "the link");
+    v("target", target, Presence::required, "what it points to");
+  }
+};
+
+struct EnvironmentSpec {
+  static constexpr StepKind kKind = StepKind::environment;
+  static constexpr std::string_view kName = "environment", kShorthand = "", kHelp = "Environment variables of logins: set, or list variables extended once.";
+  enum class Scope { login, system };
+  Scope scope = Scope::login;
+  EnvironmentChanges variables;
+  template <class V> void fields(V& v) {
+    v("scope", scope, Presence::optional, "login: a managed block in ~/.bashrc; system: a file in /etc/profile.d");
+    v.rest("NAME", variables, "a text sets the variable; {prepend: …} or {append: …} extends a list");
+  }
+};
+
+struct CommandSpec {
+  static constexpr StepKind kKind = StepKind::command;
+  static constexpr std::string_view kName = "command", kShorthand = "run", kHelp = "Runs a command; satisfied when what it creates exists or `unless` succeeds.";
+  CommandText run, unless;
+  StringList creates;
+  std::optional<HostPath> chdir;
+  template <class V> void fields(V& v) {
+    v("run", run, Presence::required, "a text is run by bash -eo pipefail (sh where there is no bash), a list is an argv");
+    v("creates", creates, Presence::optional, "paths that exist once it has run");
+    v("unless", unless, Presence::optional, "a command that only looks; exit 0 means there is nothing to do");
+    v("chdir", chdir, Presence::optional, "directory to run in");
+  }
+};
+
+struct ServiceSpec {
+  static constexpr StepKind kKind = StepKind::service;
+  static constexpr std::string_view kName = "service", kShorthand = "name", kHelp = "A systemd service: unit text, enabled, running.";
+  std::string name;
+  std::optional<std::string> unit;
+  bool enabled = true, running = true;
+  std::optional<PortNumber> port;
+  template <class V> void fields(V& v) {
+    v("name", name, Presence::required, "without .service");
+    v("unit", unit, Presence::optional, "the unit file's text; without it the unit must exist");
+    v("enabled", enabled, Presence::optional, "started at boot");
+    v("running", running, Presence::optional, "active now");
+    v("port", port, Presence::optional, "a loopback port that must answer");
+  }
+};
+
+struct VenvSpec {
+  static constexpr StepKind kKind = StepKind::venv;
+  static constexpr std::string_view kName = "venv", kShorthand = "path", kHelp = "A Python virtual environment.";
+  HostPath path;
+  std::string python = "python3";
+  bool system_site_packages = false;
+  template <class V> void fields(V& v) {
+    v("path", path, Presence::required, "its folder");
+    v("python", python, Presence::optional, "interpreter: a name on PATH, an absolute path, or a version such as 3.11");
+    v("system_site_packages", system_site_packages, Presence::optional, "see the system's packages too");
+  }
+};
+
+struct PipSpec {
+  static constexpr StepKind kKind = StepKind::pip;
+  static constexpr std::string_view kName = "pip", kShorthand = "", kHelp = "Python packages in a virtual environment.";
+  HostPath venv;
+  StringList packages;
+  std::optional<HostPath> requirements;
+  std::optional<Url> index;
+  bool upgrade = false;
+  template <class V> void fields(V& v) {
+    v("venv", venv, Presence::required, "folder of the environment");
+    v("packages", packages, Presence::optional, "requirements: name, name==1.2, name>=1,<2, name[extra]");
+    v("requirements", requirements, Presence::optional, "a requirements file on the host");
+    v("index", index, Presence::optional, "package index; the host's own pip settings otherwise");
+    v("upgrade", upgrade, Presence::optional, "to the newest version that satisfies, at every run");
+  }
+};
+
+struct NvidiaSmiSpec {
+  static constexpr StepKind kKind = StepKind::nvidia_smi;
+  static constexpr std::string_view kName = "nvidia_smi", kShorthand = "", kHelp = "The GPUs answer, are as many and as large as asked, and compute.";
+  std::int64_t min_gpus = 1;
+  std::optional<ByteSize> min_memory;
+  std::string min_driver;
+  bool probe = false;
+  template <class V> void fields(V& v) {
+    v("min_gpus", min_gpus, Presence::optional, "how many GPUs at least");
+    v("min_memory", min_memory, Presence::optional, "memory of every GPU");
+    v("min_driver", min_driver, Presence::optional, "driver version or newer");
+    v("probe", probe, Presence::optional, "allocate memory and read a kernel's result back on every GPU");
+  }
+};
+
+struct JupyterSpec {
+  static constexpr StepKind kKind = StepKind::jupyter;
+  static constexpr std::string_view kName = "jupyter", kShorthand = "", kHelp = "A Jupyter server as a service of the login user, on the host's loopback, behind a token.";
+  HostPath venv, dir{"~"};
+  PortNumber port{8888};
+  std::string name = "gpustrap-jupyter";
+  template <class V> void fields(V& v) {
+    v("venv", venv, Presence::required, "environment that has jupyterlab or notebook");
+    v("dir", dir, Presence::optional, "folder that it shows");
+    v("port", port, Presence::optional, "port on the host's loopback");
+    v("name", name, Presence::optional, "name of the systemd service");
+  }
+};
+
+/// In the order of StepKind.
+using StepSpec = std::variant<RequireSpec, WaitSpec, AptSpec, DownloadSpec, ArchiveSpec, FileSpec, BlockSpec, DirectorySpec, SymlinkSpec,
+                              EnvironmentSpec, CommandSpec, ServiceSpec, VenvSpec, PipSpec, NvidiaSmiSpec, JupyterSpec>;
+constexpr std::size_t kStepKindCount = std::variant_size_v<StepSpec>;
+
+[[nodiscard]] std::string_view step_kind_name(StepKind kind);
+[[nodiscard]] std::optional<StepKind> step_kind_from_name(std::string_view name);
+[[nodiscard]] const std::vector<std::string>& step_kind_names();
+
+/// Reads the value of a kind key. Problems are appended with pointers below `pointer`; the spec returned is usable only where none were added.
+[[nodiscard]] StepSpec read_step_spec(StepKind kind, const Json& value, const std::string& pointer, Placeholders placeholders,
+                                      std::vector<FieldProblem>& problems);
+/// Every field that differs from its default.
+[[nodiscard]] Json write_step_spec(const StepSpec& spec);
+
+struct StepKindDoc {
+  std::string name, help, shorthand;
+  std::vector<FieldDoc> fields;
+};
+[[nodiscard]] StepKindDoc describe_step_kind(StepKind kind);
+
+}  // namespace gpustrap

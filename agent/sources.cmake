@@ -1,0 +1,15 @@
+# The one list of the agent's sources: the libraries of agent/CMakeLists.txt and the static build in packaging/ both read it.
+# Paths are relative to the repository root.
+set(GPUSTRAP_BASE_SOURCES
+  agent/base/file.cc
+  agent/base/result.cc
+  agent/base/sha256.cc
+  agent/base/text.cc
+)
+set(GPUSTRAP_PROTOCOL_SOURCES
+  agent/protocol/line.cc
+)
+set(GPUSTRAP_AGENT_LIBRARY_SOURCES
+)
+set(GPUSTRAP_AGENT_MAIN agent/main.cc)
+set(GPUSTRAP_AGENT_SOURCES ${GPUSTRAP_BASE_SOURCES} ${GPUSTRAP_PROTOCOL_SOURCES} ${GPUSTRAP_AGENT_LIBRARY_SOURCES} ${GPUSTRAP_AGENT_MAIN})

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <string>
+#include <utility>
+
+#include "agent/base/result.h"
+#include "agent/host.h"
+
+namespace gpustrap {
+
+/// What a look saw. The reason is a sentence fragment for people: "535.161 installed, 550 or newer wanted".
+struct StepState {
+  enum class Is { satisfied, unsatisfied, unknown } is = Is::unsatisfied;
+  std::string reason;
+  /// What apply would do, for `plan`: a diff, package names with versions. May be empty.
+  std::string changes = {};
+
+  static StepState satisfied(std::string reason) { return {Is::satisfied, std::move(reason)}; }
+  static StepState unsatisfied(std::string reason, std::string changes = {}) { return {Is::unsatisfied, std::move(reason), std::move(changes)}; }
+  /// Cannot be known without acting; the runner shows it as unknown in a plan and applies it in a run.
+  static StepState unknown(std::string reason) { return {Is::unknown, std::move(reason)}; }
+};
+
+/// One step on one host. Only the runner calls these, in the order check, apply, check; kinds do not re-check inside apply.
+class Step {
+ public:
+  virtual ~Step() = default;
+  [[nodiscard]] virtual Result<StepState> check(const Host& host) const = 0;
+  virtual Result<void> apply(Host& host, StepLog& log) = 0;
+  /// A step that has nothing lasting to look for (a command without a guard) is not checked again after apply.
+  [[nodiscard]] virtual bool can_verify() const { return true; }
+};
+
+}  // namespace gpustrap
