@@ -1,0 +1,217 @@
+# shellcheck shell=bash disable=SC2034 # password and host_name are for suites
+# The words that end-to-end suites are written in. `run` starts one shell per suite, which sources
+# this file and the suite, and calls `suite NAME`.
+#
+# A suite NAME.sh defines NAME_cases, and NAME_needs where something may be missing: it prints why the
+# suite cannot run, or nothing. A case begins with `case_ "…"` and lasts until the next one. A command
+# that fails outside an expectation fails the case too.
+
+e2e_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+repository=$(cd "$e2e_dir/../.." && pwd)
+
+bin=${GPUSTRAP_BIN:-$repository/build/release}
+case_name=''
+case_failure=''
+case_skip=''
+status=0 # of the last command that `gpustrap` or `on_host` ran
+
+have() { command -v "$1" >/dev/null; }
+
+# What a suite of the product needs.
+needs_gpustrap() {
+    [ -x "$bin/gpustrap" ] || echo "$bin/gpustrap is not built"
+}
+
+suite() {
+    suite_name=$1 suite_dir=$2 results=$3
+    local reason=''
+    if declare -F "${suite_name}_needs" >/dev/null; then reason=$("${suite_name}_needs"); fi
+    if [ -n "$reason" ]; then
+        record skip "(all)" "$reason"
+        return
+    fi
+    mkdir -p "$suite_dir/cases" "$suite_dir/home" "$suite_dir/path"
+    private_home
+    trap suite_over EXIT
+    set -E
+    trap 'unexpected $? "$BASH_COMMAND" "${BASH_LINENO[0]}"' ERR
+    "${suite_name}_cases"
+    trap - ERR
+    finish_case
+    case_name=''
+    suite_finished=1
+}
+
+suite_over() {
+    [ -n "${suite_finished:-}" ] || {
+        case_failure="the suite ended early"
+        finish_case
+    }
+    testbed down || record fail "the testbed goes away" "'testbed down' failed"
+}
+
+# The product must neither read nor write the settings of whoever runs the tests. ssh looks up the
+# home in the password file, not in $HOME, so its configuration is given by a wrapper.
+private_home() {
+    outer_home=$HOME outer_cache=${XDG_CACHE_HOME:-$HOME/.cache}
+    GPUSTRAP_TESTBED_DIR=$(mktemp -d /var/tmp/gpustrap-e2e.XXXXXX)
+    export GPUSTRAP_TESTBED_DIR
+    unset SSH_AUTH_SOCK XDG_CONFIG_HOME XDG_STATE_HOME XDG_DATA_HOME
+    export HOME=$suite_dir/home XDG_CACHE_HOME=$suite_dir/home/.cache
+    known_hosts=$suite_dir/home/known_hosts
+    cat >"$suite_dir/home/ssh_config" <<SSH
+Host *
+    UserKnownHostsFile $known_hosts
+    GlobalKnownHostsFile /dev/null
+    IdentityAgent none
+SSH
+    cat >"$suite_dir/path/ssh" <<SSH
+#!/bin/sh
+exec $(command -v ssh) -F '$suite_dir/home/ssh_config' "\$@"
+SSH
+    chmod +x "$suite_dir/path/ssh"
+    export PATH=$suite_dir/path:$PATH
+}
+
+record() { printf '%s\t%s\t%s\t%s\n' "$1" "$suite_name" "$2" "${3:-}" >>"$results"; }
+
+case_() {
+    finish_case
+    case_name=$1 case_failure='' case_skip='' case_started=${EPOCHREALTIME/./}
+    case_dir=$(mktemp -d "$suite_dir/cases/XXXXXX")
+    cd "$case_dir" || exit
+}
+
+finish_case() {
+    [ -n "$case_name" ] || return 0
+    local took=$(((${EPOCHREALTIME/./} - case_started) / 1000))
+    cd "$suite_dir" || exit
+    if [ -n "$case_failure" ]; then
+        echo "FAIL  $suite_name: $case_name ($took ms)"
+        echo "      $case_failure" | sed '2,$s/^/      | /'
+        echo "      kept: $case_dir"
+        record fail "$case_name" "${case_failure%%$'\n'*}"
+    elif [ -n "$case_skip" ]; then
+        echo "skip  $suite_name: $case_name: $case_skip"
+        record skip "$case_name" "$case_skip"
+    else
+        echo "ok    $suite_name: $case_name ($took ms)"
+        record pass "$case_name"
+        rm -rf "$case_dir"
+    fi
+}
+
+# The first failure of a case is its reason; what follows is mostly its consequence.
+fail_case() {
+    [ -n "$case_failure" ] || case_failure="line ${BASH_LINENO[1]}: $1"
+}
+
+# Leaves the case with a reason; the caller returns or goes on to the next case.
+skip_case() { case_skip=${1:?a skip needs a reason}; }
+
+unexpected() {
+    [ -n "$case_failure" ] || case_failure="line $3: '$2' ended with status $1"
+}
+
+# --- hosts ---
+
+testbed() {
+    HOME=$outer_home XDG_CACHE_HOME=$outer_cache "$repository/tests/testbed/testbed" "$@"
+}
+
+# Boots a host and makes it the one that `up`, `on_host` and the rest speak to: $host is user@address,
+# $key its key, $password the login's password where it has one. Options as for `testbed boot`.
+boot_host() {
+    testbed boot "$@" >"$suite_dir/$1.host" && use_host "$1"
+}
+
+use_host() {
+    local name value
+    host_name=$1 password=''
+    while IFS='=' read -r name value; do
+        case $name in
+        address) address=$value ;;
+        user) user=$value ;;
+        key) key=$value ;;
+        password) password=$value ;;
+        esac
+    done <"$suite_dir/$1.host"
+    host=$user@$address
+}
+
+# Runs a command as root on the host; its output is what `expect_output` looks at.
+on_host() { run_recorded testbed exec "$host_name" "$@"; }
+
+as_login() { on_host runuser --user "$user" -- "$@"; }
+
+# --- the product ---
+
+# Runs gpustrap, keeping stdout, stderr and the exit status for the expectations that follow.
+gpustrap() { run_recorded "$bin/gpustrap" "$@"; }
+
+# `up RECIPE [OPTION…]` on the current host: to its end, without asking, without holding a tunnel.
+up() {
+    local recipe=$1
+    shift
+    gpustrap up "$recipe" "$host" -i "$key" --accept-new-host-key -y --no-tunnel "$@"
+}
+
+run_recorded() {
+    status=0
+    "$@" >"$case_dir/stdout" 2>"$case_dir/stderr" </dev/null || status=$?
+    cat "$case_dir/stdout" "$case_dir/stderr" >"$case_dir/output"
+}
+
+# The events of the last run that was started with --json, one a line, optionally only of one type.
+json_events() {
+    local type=${1:-}
+    if [ -n "$type" ]; then
+        grep -E "\"(event|type)\": *\"$type\"" "$case_dir/stdout" || true
+    else
+        grep '^{' "$case_dir/stdout" || true
+    fi
+}
+
+# --- expectations ---
+
+last_output() { tail -n 15 "$case_dir/output"; }
+
+expect_exit() {
+    [ "$status" -eq "$1" ] || fail_case "exit status $status, expected $1; the output ends:"$'\n'"$(last_output)"
+}
+
+expect_output() {
+    grep -qF -- "$1" "$case_dir/output" || fail_case "no '$1' in the output, which ends:"$'\n'"$(last_output)"
+}
+
+expect_no_output() {
+    ! grep -qF -- "$1" "$case_dir/output" || fail_case "'$1' is in the output: $(grep -m 1 -F -- "$1" "$case_dir/output")"
+}
+
+# Every step of the last --json run was unchanged, and there was at least one.
+expect_unchanged() {
+    local finished other
+    finished=$(json_events step_finished)
+    other=$(grep -v -E '"outcome": *"unchanged"' <<<"$finished" || true)
+    [ -n "$finished" ] || fail_case "no step finished; the output ends:"$'\n'"$(last_output)"
+    [ -z "$other" ] || fail_case "steps that were not unchanged:"$'\n'"$other"
+}
+
+expect_equal() {
+    [ "$1" = "$2" ] || fail_case "'$1', expected '$2'"
+}
+
+expect_different() {
+    [ "$1" != "$2" ] || fail_case "'$1' both times"
+}
+
+# Keeps a full listing of the host; expect_same_listing compares with it. gpustrap's own journal of
+# runs is left out: a run that changes nothing still keeps a record of itself.
+take_listing() { testbed listing "$host_name" --except var/lib/gpustrap "$@" >"$case_dir/listing"; }
+
+expect_same_listing() {
+    testbed listing "$host_name" --except var/lib/gpustrap "$@" >"$case_dir/listing.after"
+    local difference
+    difference=$(diff "$case_dir/listing" "$case_dir/listing.after" | head -n 20 || true)
+    [ -z "$difference" ] || fail_case "the host was touched:"$'\n'"$difference"
+}
