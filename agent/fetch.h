@@ -1,0 +1,39 @@
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/host.h"
+
+namespace gpustrap {
+
+/// How to fetch. The times are options so that tests can shorten them.
+struct FetchOptions {
+  /// http_proxy, https_proxy, all_proxy, no_proxy of the login, in either case. The process's own environment is not asked.
+  std::vector<std::pair<std::string, std::string>> proxy;
+  /// CA bundle to use; empty: the host's own, found by find_ca_bundle().
+  std::string ca_file;
+  std::chrono::milliseconds connect_timeout{20'000};  ///< name look-up, connection and TLS together
+  std::chrono::milliseconds stall{30'000};            ///< no byte for this long: the attempt is given up
+  int attempts = 5;                                   ///< for each URL; only transient failures use more than one
+  std::chrono::milliseconds first_pause{1'000};       ///< before the second attempt; doubles up to 30 s
+};
+
+/// Fetches the first URL that works into `request.to` and returns what arrived.
+///
+/// The network side runs in a child of its own (as uid 65534 where the caller is root), which holds nothing but a pipe; this
+/// process writes `to.part`, hashes the very bytes it writes, compares, syncs and renames. A cut transfer goes on where it
+/// stopped, in this call or the next, as long as the server says the file is still the same or a digest will tell.
+///
+/// Errors: digest (the part is removed), no_space (the part is removed, the free bytes are named), tls, not_found, unreachable,
+/// network, timeout, busy (another process fetches into the same file), unsafe (a redirect from https to http).
+[[nodiscard]] Result<FetchResult> fetch_file(const FetchRequest& request, const FetchOptions& options, StepLog& log);
+
+/// The file with the host's certificate authorities: SSL_CERT_FILE, CURL_CA_BUNDLE, then where distributions keep it.
+/// Error tls where there is none, with what to do.
+[[nodiscard]] Result<std::string> find_ca_bundle();
+
+}  // namespace gpustrap
