@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034 # password and host_name are for suites
+# shellcheck shell=bash disable=SC2034 # password, origin and the like are for suites
 # The words that end-to-end suites are written in. `run` starts one shell per suite, which sources
 # this file and the suite, and calls `suite NAME`.
 #
@@ -13,6 +13,7 @@ bin=${GPUSTRAP_BIN:-$repository/build/release}
 case_name=''
 case_failure=''
 case_skip=''
+background=() # what `serve` and `start_relay` left running
 status=0 # of the last command that `gpustrap` or `on_host` ran
 
 have() { command -v "$1" >/dev/null; }
@@ -47,6 +48,7 @@ suite_over() {
         case_failure="the suite ended early"
         finish_case
     }
+    [ ${#background[@]} -eq 0 ] || kill "${background[@]}" 2>/dev/null
     testbed down || record fail "the testbed goes away" "'testbed down' failed"
 }
 
@@ -143,6 +145,62 @@ use_host() {
 on_host() { run_recorded testbed exec "$host_name" "$@"; }
 
 as_login() { on_host runuser --user "$user" -- "$@"; }
+
+# --- the internet, and the way to a host ---
+
+# Serves a directory to the current host: $origin and $origin_http are its base URLs. See origin.py
+# for the faults that a URL can ask for. `trust_origin` makes the current host accept its certificate.
+serve() {
+    local state=$suite_dir/origin
+    mkdir -p "$state"
+    rm -f "$state/http" "$state/https"
+    # By address: the host's gateway is this machine.
+    "$repository/tests/testbed/origin.py" --root "$1" --state "$state" --bind "${address%.*}.1" \
+        >"$state/log" 2>&1 </dev/null &
+    background+=($!)
+    await "$state/https" && await "$state/http"
+    origin=$(<"$state/https") origin_http=$(<"$state/http")
+}
+
+trust_origin() { testbed trust "$host_name" "$suite_dir/origin/ca.pem"; }
+
+# The requests the origin has answered, one a line.
+origin_requests() { cat "$suite_dir/origin/requests"; }
+
+# Puts a relay before the current host's sshd: $relay_address and $relay_port lead through it.
+# `relay latency 100`, `relay cut` and so on command it.
+start_relay() {
+    rm -f "$suite_dir/relay/address"
+    "$repository/tests/testbed/relay.py" --to "$address:22" --state "$suite_dir/relay" >/dev/null 2>&1 </dev/null &
+    background+=($!)
+    await "$suite_dir/relay/address"
+    relay_address=$(cut -d: -f1 "$suite_dir/relay/address") relay_port=$(cut -d: -f2 "$suite_dir/relay/address")
+}
+
+relay() { "$repository/tests/testbed/relay.py" --state "$suite_dir/relay" "$@"; }
+
+# Wait until a file is there, or a command succeeds: 20 s at most.
+await() {
+    local deadline=$((SECONDS + 20))
+    until [ -e "$1" ]; do
+        [ $SECONDS -lt $deadline ] || {
+            fail_case "$1 did not appear within 20 s"
+            return 1
+        }
+        sleep 0.05
+    done
+}
+
+await_that() {
+    local deadline=$((SECONDS + 20))
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $deadline ] || {
+            fail_case "'$*' did not succeed within 20 s"
+            return 1
+        }
+        sleep 0.1
+    done
+}
 
 # --- the product ---
 

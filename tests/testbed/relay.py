@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""Relays TCP to one place, as a link that is slow, stands still or breaks on command, and counts what passes.
+
+    relay.py --to ADDRESS:PORT --state DIR [--bind ADDRESS]     relays; writes its address to DIR/address once it listens
+    relay.py --state DIR COMMAND                                tells a running relay:
+        latency MS    every byte from now on arrives that much later, each way
+        stall         nothing passes any more; connections stay open
+        go            everything passes again, what was held back first
+        cut           resets every connection; new ones are welcome
+        refuse        cut, and new connections are refused until `go`
+        stats         prints connections, bytes up (to the host) and down, and turns, as JSON
+
+A turn is counted each time the client speaks after the host did: what a round trip costs, the link pays per turn.
+"""
+import argparse
+import asyncio
+import json
+import pathlib
+import signal
+import socket
+import struct
+import sys
+
+
+class Relay:
+    def __init__(self, host, port):
+        self.host, self.port = host, port
+        self.latency = 0.0
+        self.refusing = False
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+        self.writers = set()
+        self.stats = {"connections": 0, "up": 0, "down": 0, "turns": 0}
+        self.last = "down"
+
+    def count(self, direction, size):
+        self.stats[direction] += size
+        if direction == "up" and self.last == "down":
+            self.stats["turns"] += 1
+        self.last = direction
+
+    async def connection(self, reader, writer):
+        if self.refusing:
+            reset(writer)
+            return
+        try:
+            far_reader, far_writer = await asyncio.open_connection(self.host, self.port)
+        except OSError:
+            reset(writer)
+            return
+        self.stats["connections"] += 1
+        pair = {writer, far_writer}
+        self.writers |= pair
+        await asyncio.gather(self.pass_on(reader, far_writer, "up"), self.pass_on(far_reader, writer, "down"))
+        self.writers -= pair
+        for end in pair:
+            end.close()
+
+    async def pass_on(self, reader, writer, direction):
+        """One task reads and stamps, another delivers when due: latency delays bytes without thinning them out."""
+        loop = asyncio.get_running_loop()
+        queue = asyncio.Queue(maxsize=4096)
+
+        async def receive():
+            while True:
+                try:
+                    data = await reader.read(65536)
+                except OSError:
+                    data = b""
+                await queue.put((loop.time() + self.latency, data))
+                if not data:
+                    return
+
+        async def deliver():
+            while True:
+                due, data = await queue.get()
+                await asyncio.sleep(max(0.0, due - loop.time()))
+                await self.flowing.wait()
+                try:
+                    if not data:
+                        if writer.can_write_eof():
+                            writer.write_eof()
+                        return
+                    self.count(direction, len(data))
+                    writer.write(data)
+                    await writer.drain()
+                except (OSError, RuntimeError):
+                    return
+
+        receiving = asyncio.create_task(receive())
+        await deliver()
+        receiving.cancel()
+
+    def cut(self):
+        for writer in list(self.writers):
+            reset(writer)
+
+    def obey(self, command, argument):
+        if command == "latency":
+            self.latency = float(argument) / 1000
+        elif command == "stall":
+            self.flowing.clear()
+        elif command == "go":
+            self.refusing = False
+            self.flowing.set()
+        elif command == "cut":
+            self.cut()
+        elif command == "refuse":
+            self.refusing = True
+            self.cut()
+        elif command == "stats":
+            return json.dumps(self.stats)
+        else:
+            return f"error: no command '{command}'"
+        return "ok"
+
+
+def reset(writer):
+    connection = writer.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def serve(options):
+    host, _, port = options.to.rpartition(":")
+    relay = Relay(host, int(port))
+
+    async def control(reader, writer):
+        command, _, argument = (await reader.readline()).decode().strip().partition(" ")
+        writer.write((relay.obey(command, argument) + "\n").encode())
+        await writer.drain()
+        writer.close()
+
+    options.state.mkdir(parents=True, exist_ok=True)
+    await asyncio.start_unix_server(control, path=str(options.state / "control"))
+    server = await asyncio.start_server(relay.connection, options.bind, 0)
+    port = server.sockets[0].getsockname()[1]
+    (options.state / ".new").write_text(f"{options.bind}:{port}\n")
+    (options.state / ".new").rename(options.state / "address")
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    await ended.wait()
+    relay.cut()
+
+
+def tell(state, words):
+    with socket.socket(socket.AF_UNIX) as control:
+        control.connect(str(state / "control"))
+        control.sendall((" ".join(words) + "\n").encode())
+        answer = control.makefile().readline().strip()
+    if answer != "ok":
+        print(answer)
+    return 1 if answer.startswith("error") else 0
+
+
+def main():
+    arguments = argparse.ArgumentParser(description="a TCP relay with the faults of a link, for tests")
+    arguments.add_argument("--state", type=pathlib.Path, required=True)
+    arguments.add_argument("--to")
+    arguments.add_argument("--bind", default="127.0.0.1")
+    arguments.add_argument("command", nargs="*")
+    options = arguments.parse_args()
+    if bool(options.to) == bool(options.command):
+        arguments.error("either --to or a command")
+    if options.command:
+        sys.exit(tell(options.state, options.command))
+    asyncio.run(serve(options))
+
+
+if __name__ == "__main__":
+    main()
