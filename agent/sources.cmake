@@ -4,6 +4,7 @@ set(GPUSTRAP_BASE_SOURCES
   agent/base/file.cc
   agent/base/result.cc
   agent/base/sha256.cc
+  agent/base/subprocess.cc
   agent/base/text.cc
 )
 set(GPUSTRAP_PROTOCOL_SOURCES

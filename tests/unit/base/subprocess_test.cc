@@ -1,0 +1,84 @@
+#include "agent/base/subprocess.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <chrono>
+#include <string>
+
+namespace gpustrap {
+namespace {
+
+using ::testing::HasSubstr;
+
+SubprocessResult run(std::vector<std::string> argv, std::string input = {}) {
+  Subprocess subprocess;
+  subprocess.argv = std::move(argv);
+  subprocess.input = std::move(input);
+  auto result = run_subprocess(subprocess);
+  EXPECT_TRUE(result.has_value());
+  return result.value_or(SubprocessResult{});
+}
+
+TEST(Subprocess, KeepsOutputAndErrorsApart) {
+  const SubprocessResult result = run({"sh", "-c", "echo out; echo err >&2; exit 3"});
+  EXPECT_EQ(result.out, "out\n");
+  EXPECT_EQ(result.err, "err\n");
+  EXPECT_EQ(result.exit_code, 3);
+}
+
+TEST(Subprocess, SaysWhenThereIsNoSuchProgram) {
+  const SubprocessResult result = run({"no-such-program-here"});
+  EXPECT_EQ(result.exit_code, 127);
+  EXPECT_THAT(result.err, HasSubstr("No such file"));
+}
+
+TEST(Subprocess, PassesOnALargeInputWhileItReadsTheOutput) {
+  const std::string input(3U << 20U, 'x');
+  EXPECT_EQ(run({"cat"}, input).out, input);
+}
+
+TEST(Subprocess, AChildThatDoesNotReadItsInputIsNoError) { EXPECT_EQ(run({"true"}, std::string(1U << 20U, 'x')).exit_code, 0); }
+
+TEST(Subprocess, EndsTheWholeGroupWhenTimeRunsOut) {
+  Subprocess subprocess;
+  subprocess.argv = {"sh", "-c", "sleep 300 & echo $!; wait"};
+  subprocess.timeout = std::chrono::milliseconds(300);
+  const auto result = run_subprocess(subprocess);
+  ASSERT_TRUE(result.has_value());
+  EXPECT_TRUE(result->timed_out);
+  const pid_t grandchild = std::stoi(result->out);
+  // Killed, though init may not have collected it yet: signal 0 then still finds a zombie.
+  for (int i = 0; i < 200 && ::kill(grandchild, 0) == 0; ++i) run({"true"});
+  EXPECT_NE(::kill(grandchild, 0), 0);
+}
+
+TEST(Subprocess, DoesNotWaitForAGrandchildThatKeepsThePipe) {
+  const SubprocessResult result = run({"sh", "-c", "sleep 60 & echo $!"});
+  EXPECT_EQ(result.exit_code, 0);
+  ::kill(std::stoi(result.out), SIGKILL);
+}
+
+TEST(Subprocess, NamesTheSignalThatEndedIt) { EXPECT_EQ(run({"sh", "-c", "kill -KILL $$"}).exit_code, 128 + SIGKILL); }
+
+TEST(Subprocess, AddsToTheEnvironmentOrReplacesIt) {
+  Subprocess subprocess;
+  subprocess.argv = {"env"};
+  subprocess.clean_env.emplace({{"PATH", "/usr/bin:/bin"}});
+  subprocess.env = {{"A", "1"}, {"A", "2"}};
+  EXPECT_EQ(run_subprocess(subprocess)->out, "PATH=/usr/bin:/bin\nA=2\n");
+}
+
+TEST(Subprocess, BoundsWhatItKeepsAndStillPassesOnEverything) {
+  Subprocess subprocess;
+  subprocess.argv = {"head", "-c", "1000000", "/dev/zero"};
+  subprocess.limit = 1000;
+  std::size_t passed_on = 0;
+  const auto result = run_subprocess(subprocess, [&](std::string_view, std::string_view bytes) { passed_on += bytes.size(); });
+  EXPECT_EQ(result->out.size(), 1000U);
+  EXPECT_EQ(passed_on, 1000000U);
+}
+
+}  // namespace
+}  // namespace gpustrap
