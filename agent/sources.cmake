@@ -8,7 +8,14 @@ set(GPUSTRAP_BASE_SOURCES
   agent/base/text.cc
 )
 set(GPUSTRAP_PROTOCOL_SOURCES
+  agent/protocol/facts.cc
+  agent/protocol/fields.cc
+  agent/protocol/fields_visit.cc
   agent/protocol/line.cc
+  agent/protocol/members.cc
+  agent/protocol/placeholders.cc
+  agent/protocol/recipe.cc
+  agent/protocol/step_spec.cc
 )
 set(GPUSTRAP_AGENT_LIBRARY_SOURCES
 )

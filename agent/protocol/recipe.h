@@ -59,6 +59,10 @@ struct Recipe {
 /// sha256 over the resolved recipe: the same recipe attaches to a run in progress, another one is told what runs.
 [[nodiscard]] std::string digest_of(const Recipe& recipe);
 
+/// The fields that every step may have beside its kind, and those of `when`.
+[[nodiscard]] std::vector<FieldDoc> describe_common_fields();
+[[nodiscard]] std::vector<FieldDoc> describe_condition();
+
 /// Who a step of this kind runs as where it does not say: "login" or "root".
 [[nodiscard]] std::string default_identity(const StepEntry& step);
 /// Whether any step needs root, so that sudo is required.

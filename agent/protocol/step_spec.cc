@@ -1,0 +1,268 @@
+#include "agent/protocol/step_spec.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+#include "agent/protocol/facts.h"
+#include "agent/protocol/fields_visit.h"
+#include "agent/protocol/json.h"
+
+namespace gpustrap {
+
+template <>
+struct EnumNames<AptSpec::State> {
+  static const std::vector<std::string>& names() {
+    static const std::vector<std::string> all = {"present", "latest", "absent"};
+    return all;
+  }
+};
+
+template <>
+struct EnumNames<EnvironmentSpec::Scope> {
+  static const std::vector<std::string>& names() {
+    static const std::vector<std::string> all = {"login", "system"};
+    return all;
+  }
+};
+
+namespace {
+
+template <std::size_t... Index>
+constexpr bool kinds_follow_enum(std::index_sequence<Index...> /*all*/) {
+  return ((static_cast<std::size_t>(std::variant_alternative_t<Index, StepSpec>::kKind) == Index) && ...);
+}
+static_assert(kinds_follow_enum(std::make_index_sequence<kStepKindCount>()), "StepSpec lists the specs in the order of StepKind");
+
+/// One row per kind, made from the specs themselves, so that a new kind needs no second list.
+struct KindRow {
+  std::string_view name, help, shorthand;
+  StepSpec (*make)();
+};
+template <std::size_t... Index>
+constexpr std::array<KindRow, kStepKindCount> kind_rows(std::index_sequence<Index...> /*all*/) {
+  return {{{std::variant_alternative_t<Index, StepSpec>::kName, std::variant_alternative_t<Index, StepSpec>::kHelp,
+            std::variant_alternative_t<Index, StepSpec>::kShorthand, [] { return StepSpec(std::in_place_index<Index>); }}...}};
+}
+constexpr std::array<KindRow, kStepKindCount> kKinds = kind_rows(std::make_index_sequence<kStepKindCount>());
+
+const KindRow& row_of(StepKind kind) { return kKinds.at(static_cast<std::size_t>(kind)); }
+
+constexpr std::string_view kLowerDigits = "abcdefghijklmnopqrstuvwxyz0123456789";
+
+bool is_made_of(std::string_view text, std::string_view first, std::string_view later) {
+  return !text.empty() && first.find(text[0]) != std::string_view::npos && text.find_first_not_of(later) == std::string_view::npos;
+}
+
+/// "git", "libc6:amd64", "git=1:2.39.5-0+deb12u2". apt takes a leading dash as an option and a trailing one as a removal.
+bool is_debian_package(std::string_view text) {
+  const std::size_t equals = text.find('=');
+  const std::string_view name = text.substr(0, equals);
+  const bool has_version = equals != std::string_view::npos;
+  return is_made_of(name, kLowerDigits, "abcdefghijklmnopqrstuvwxyz0123456789+-.:") && name.size() >= 2 && name.back() != '-' &&
+         (!has_version ||
+          is_made_of(text.substr(equals + 1), "0123456789", "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.+-:~*"));
+}
+
+void check_items(const StringList& list, std::string_view field, SpecReader& reader, bool (*is_right)(std::string_view),
+                 std::string_view expected) {
+  for (const std::string& item : list.items) {
+    if (!is_right(item)) reader.say_at(field, fmt::format("holds {}: expected {}", quote_value(item), expected));
+  }
+}
+
+bool is_service_name(std::string_view text) {
+  return is_made_of(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_",
+                    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.@:-") &&
+         !text.ends_with(".service");
+}
+
+void check_service_name(const std::string& name, SpecReader& reader) {
+  if (name.empty() || is_service_name(name)) return;
+  reader.say_at("name", fmt::format("is {}: expected a systemd service's name without .service", quote_value(name)));
+}
+
+void check_user_name(const std::string& name, std::string_view field, SpecReader& reader) {
+  if (name.empty() || is_made_of(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_",
+                                 "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")) {
+    return;
+  }
+  reader.say_at(field, fmt::format("is {}: expected a {} name", quote_value(name), field == "group" ? "group" : "user"));
+}
+
+// What a kind's fields must be together. Each asks the reader whether a field is given, not the spec whether it is empty:
+// a value that is wrong or not known yet is given too.
+
+template <class Spec>
+void check(const Spec& /*spec*/, SpecReader& /*reader*/) {}
+
+void check(const RequireSpec& spec, SpecReader& reader) {
+  if (!reader.has("os") && !reader.has("arch") && !reader.has("disk_free") && !reader.has("memory") && !reader.has("cpus") &&
+      !reader.has("gpu") && !reader.has("systemd")) {
+    reader.say("asks for nothing: expected at least one of os, arch, disk_free, memory, cpus, gpu, systemd");
+  }
+  for (const std::string& os : spec.os.items) {
+    const std::size_t end = std::min(os.find_first_of(" <>="), os.size());
+    const std::string_view condition = trim(std::string_view(os).substr(end));
+    if (!is_made_of(std::string_view(os).substr(0, end), kLowerDigits, "abcdefghijklmnopqrstuvwxyz0123456789_-") ||
+        (!condition.empty() && !version_matches("1", condition))) {
+      reader.say_at("os", fmt::format("holds {}: expected an os-release ID and a comparison, such as `ubuntu >= 22.04` or `debian`",
+                                      quote_value(os)));
+    }
+  }
+  const auto is_arch = [](std::string_view arch) { return arch == "x86_64" || arch == "aarch64"; };
+  check_items(spec.arch, "arch", reader, is_arch, "x86_64 or aarch64");
+}
+
+void check(const WaitSpec& /*spec*/, SpecReader& reader) {
+  if (!reader.has("cloud_init") && !reader.has("apt") && !reader.has("port") && !reader.has("file")) {
+    reader.say("waits for nothing: expected at least one of cloud_init, apt, port, file");
+  }
+}
+
+void check(const AptSpec& spec, SpecReader& reader) {
+  if (!reader.has("packages") && !reader.has("update") && !reader.has("hold")) {
+    reader.say("has nothing to do: expected at least one of packages, update, hold");
+  }
+  check_items(spec.packages, "packages", reader, is_debian_package, "a Debian package's name or name=version");
+  check_items(spec.hold, "hold", reader, is_debian_package, "a Debian package's name");
+  if (spec.state == AptSpec::State::absent && !spec.hold.items.empty()) reader.say_at("hold", "does not go with `state: absent`");
+}
+
+void check(const DownloadSpec& spec, SpecReader& reader) {
+  const std::string_view url = spec.url.text;
+  const std::string_view path = url.substr(0, url.find_first_of("?#"));
+  const bool has_name = !path.ends_with('/') && std::count(path.begin(), path.end(), '/') >= 3;
+  if (!url.empty() && spec.to.text.ends_with('/') && !has_name) {
+    reader.say_at("to", "is a folder, and the URL has no file name at its end: expected the name of the file");
+  }
+}
+
+void check(const ArchiveSpec& spec, SpecReader& reader) {
+  if (reader.has("url") == reader.has("path")) {
+    reader.say(reader.has("url") ? "has `url` and `path`: expected one of them" : "needs a field `url` or `path`");
+  }
+  if (reader.has("mirrors") && !reader.has("url")) reader.say_at("mirrors", "goes with `url` only");
+  if (spec.strip > 100) reader.say_at("strip", fmt::format("is `{}`: expected at most 100", spec.strip));
+}
+
+void check(const FileSpec& spec, SpecReader& reader) {
+  if (spec.absent && reader.has("content")) reader.say_at("absent", "is true, but there is `content`: expected one of them");
+  if (!spec.absent && !reader.has("content") && !reader.deferred("absent")) reader.say("needs a field `content`, or `absent: true`");
+  check_user_name(spec.owner, "owner", reader);
+  check_user_name(spec.group, "group", reader);
+  if (spec.path.text == "~" || spec.path.text.ends_with('/'))
+    reader.say_at("path", fmt::format("is {}: expected a file, not a folder", quote_value(spec.path.text)));
+}
+
+void check(const BlockSpec& spec, SpecReader& reader) {
+  if (spec.absent && reader.has("content")) reader.say_at("absent", "is true, but there is `content`: expected one of them");
+  if (!spec.absent && !reader.has("content") && !reader.deferred("absent")) reader.say("needs a field `content`, or `absent: true`");
+  if (spec.marker.find('\n') != std::string::npos || (reader.has("marker") && !reader.deferred("marker") && trim(spec.marker).empty())) {
+    reader.say_at("marker", "must be one line that is not empty");
+  }
+  if (spec.comment.find('\n') != std::string::npos || (!reader.deferred("comment") && trim(spec.comment).empty())) {
+    reader.say_at("comment", "must be one line that is not empty");
+  }
+}
+
+void check(const DirectorySpec& spec, SpecReader& reader) {
+  check_user_name(spec.owner, "owner", reader);
+  check_user_name(spec.group, "group", reader);
+}
+
+void check(const EnvironmentSpec& spec, SpecReader& reader) {
+  if (spec.variables.items.empty() && !reader.unusable()) reader.say("changes nothing: expected at least one variable");
+}
+
+void check(const ServiceSpec& spec, SpecReader& reader) {
+  check_service_name(spec.name, reader);
+  if (reader.has("port") && !spec.running) reader.say_at("port", "cannot answer with `running: false`");
+}
+
+void check(const VenvSpec& spec, SpecReader& reader) {
+  if (spec.python.empty() || spec.python[0] == '-' || spec.python.find_first_of(" \n\t") != std::string::npos) {
+    reader.say_at("python",
+                  fmt::format("is {}: expected a name on PATH, an absolute path or a version such as \"3.11\"", quote_value(spec.python)));
+  }
+}
+
+void check(const PipSpec& spec, SpecReader& reader) {
+  if (!reader.has("packages") && !reader.has("requirements")) reader.say("has nothing to do: expected `packages` or `requirements`");
+  const auto is_requirement = [](std::string_view text) { return text[0] != '-' && text.find('\n') == std::string_view::npos; };
+  check_items(spec.packages, "packages", reader, is_requirement, "a requirement, not an option of pip");
+}
+
+void check(const NvidiaSmiSpec& spec, SpecReader& reader) {
+  if (!spec.min_driver.empty() && !is_made_of(spec.min_driver, "0123456789", "0123456789.")) {
+    reader.say_at("min_driver",
+                  fmt::format("is {}: expected a driver version such as \"550\" or \"550.54.15\"", quote_value(spec.min_driver)));
+  }
+}
+
+void check(const JupyterSpec& spec, SpecReader& reader) {
+  check_service_name(spec.name, reader);
+  if (!reader.deferred("port") && spec.port.number > 0 && spec.port.number < 1024) {
+    reader.say_at("port", fmt::format("is `{}`: expected 1024 or more, since the server runs as the login user", spec.port.number));
+  }
+}
+
+}  // namespace
+
+std::string_view step_kind_name(StepKind kind) { return row_of(kind).name; }
+
+std::optional<StepKind> step_kind_from_name(std::string_view name) {
+  const auto* found = std::find_if(kKinds.begin(), kKinds.end(), [&](const KindRow& row) { return row.name == name; });
+  if (found == kKinds.end()) return std::nullopt;
+  return static_cast<StepKind>(found - kKinds.begin());
+}
+
+const std::vector<std::string>& step_kind_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all;
+    for (const KindRow& row : kKinds) all.emplace_back(row.name);
+    return all;
+  }();
+  return names;
+}
+
+StepSpec read_step_spec(StepKind kind, const Json& value, const std::string& pointer, Placeholders placeholders,
+                        std::vector<FieldProblem>& problems) {
+  const KindRow& row = row_of(kind);
+  StepSpec spec = row.make();
+  std::visit(
+      [&](auto& fields) {
+        SpecReader reader(std::string(row.name), row.shorthand, value, pointer, placeholders, problems);
+        fields.fields(reader);
+        reader.finish();
+        if (!reader.unusable()) check(fields, reader);
+      },
+      spec);
+  return spec;
+}
+
+Json write_step_spec(const StepSpec& spec) {
+  return std::visit(
+      [](auto copy) {
+        SpecWriter writer;
+        decltype(copy) defaults;
+        defaults.fields(writer);
+        writer.start_values();
+        copy.fields(writer);
+        return writer.take();
+      },
+      spec);
+}
+
+StepKindDoc describe_step_kind(StepKind kind) {
+  const KindRow& row = row_of(kind);
+  StepSpec spec = row.make();
+  SpecDocs docs;
+  std::visit([&](auto& fields) { fields.fields(docs); }, spec);
+  return {std::string(row.name), std::string(row.help), std::string(row.shorthand), docs.take()};
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,200 @@
+#include "agent/protocol/step_spec.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "agent/protocol/json.h"
+
+namespace gpustrap {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+std::vector<std::string> problems_of(StepKind kind, const char* json, Placeholders placeholders = Placeholders::refused) {
+  std::vector<FieldProblem> problems;
+  const Json value = Json::parse(json);
+  (void)read_step_spec(kind, value, "/steps/0/x", placeholders, problems);
+  std::vector<std::string> texts;
+  for (const FieldProblem& problem : problems) texts.push_back(problem.pointer.substr(10) + " " + problem.message);
+  return texts;
+}
+
+/// A value of every kind that is right and sets as much as possible.
+struct Sample {
+  StepKind kind;
+  const char* json;
+};
+constexpr Sample kSamples[] = {
+    {StepKind::require,
+     R"({"os":["ubuntu >= 22.04","debian"],"arch":["x86_64"],"disk_free":"40GiB","memory":"500MB","cpus":2,"gpu":true,"systemd":true})"},
+    {StepKind::wait, R"({"cloud_init":true,"apt":true,"port":22,"file":"/run/ready","limit":"90s"})"},
+    {StepKind::apt,
+     R"({"packages":["git","zip=3.0-13"],"state":"latest","update":true,"max_age":"2h","hold":["linux-aws"],"recommends":false})"},
+    {StepKind::download,
+     R"({"url":"https://example.org/a.run","mirrors":["http://mirror.example.org/a.run"],"to":"/opt/","sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","mode":"0755"})"},
+    {StepKind::archive, R"({"url":"https://example.org/a.zip","to":"~/a","strip":1,"max_size":"1TiB"})"},
+    {StepKind::file, R"({"path":"/etc/motd","content":"hi\n","mode":"0600","owner":"root","group":"www-data"})"},
+    {StepKind::block, R"({"path":"~/.bashrc","content":"a","marker":"conda","comment":"//"})"},
+    {StepKind::directory, R"({"path":"~/notebooks","mode":"0700","owner":"ann","group":"ann"})"},
+    {StepKind::symlink, R"({"path":"~/data","target":"/mnt/data"})"},
+    {StepKind::environment, R"({"scope":"system","LANG":"C.UTF-8","PATH":{"prepend":["/a","/b"]},"LD_LIBRARY_PATH":{"append":["/c"]}})"},
+    {StepKind::command, R"({"run":["ls","-l"],"unless":"true","creates":["/a","~/b"],"chdir":"/tmp"})"},
+    {StepKind::service, R"({"name":"web","unit":"[Service]\nExecStart=/bin/true\n","enabled":false,"port":8080})"},
+    {StepKind::venv, R"({"path":"~/env","python":"3.11","system_site_packages":true})"},
+    {StepKind::pip,
+     R"({"venv":"~/env","packages":["torch","numpy>=1,<2"],"requirements":"~/r.txt","index":"https://pypi.example.org/simple","upgrade":true})"},
+    {StepKind::nvidia_smi, R"({"min_gpus":2,"min_memory":"16GiB","min_driver":"550","probe":true})"},
+    {StepKind::jupyter, R"({"venv":"~/env","dir":"~/notebooks","port":9999,"name":"notebook"})"},
+};
+
+TEST(StepSpec, EveryKindReadsWhatItWrites) {
+  ASSERT_EQ(std::size(kSamples), kStepKindCount);
+  for (const Sample& sample : kSamples) {
+    std::vector<FieldProblem> problems;
+    const Json value = Json::parse(sample.json);
+    const StepSpec spec = read_step_spec(sample.kind, value, "", Placeholders::refused, problems);
+    ASSERT_THAT(problems_of(sample.kind, sample.json), IsEmpty());
+    const Json written = write_step_spec(spec);
+    EXPECT_EQ(nlohmann::json::parse(written.dump()), nlohmann::json::parse(sample.json));
+    const StepSpec again = read_step_spec(sample.kind, written, "", Placeholders::refused, problems);
+    EXPECT_TRUE(problems.empty());
+    EXPECT_EQ(write_step_spec(again), written);
+  }
+}
+
+TEST(StepSpec, KindsKnowTheirNames) {
+  EXPECT_EQ(step_kind_from_name("nvidia_smi"), StepKind::nvidia_smi);
+  EXPECT_EQ(step_kind_name(StepKind::jupyter), "jupyter");
+  EXPECT_FALSE(step_kind_from_name("npm").has_value());
+  EXPECT_EQ(step_kind_names().size(), kStepKindCount);
+}
+
+TEST(StepSpec, UnknownFieldsNameTheNearest) {
+  EXPECT_THAT(problems_of(StepKind::apt, R"({"packges":["git"]})"),
+              ElementsAre("/packges `packges` is not a field of apt; did you mean `packages`?",
+                          " apt has nothing to do: expected at least one of packages, update, hold"));
+  EXPECT_THAT(problems_of(StepKind::symlink, R"({"path":"/a","target":"/b","weather":1})"),
+              ElementsAre("/weather `weather` is not a field of symlink; its fields are path, target"));
+}
+
+TEST(StepSpec, WrongValuesSayWhatIsExpected) {
+  EXPECT_THAT(problems_of(StepKind::wait, R"({"port":99999})"),
+              ElementsAre("/port `port` of wait is `99999`: expected a port number, 1 to 65535"));
+  EXPECT_THAT(problems_of(StepKind::wait, R"({"apt":"yes"})"), ElementsAre("/apt `apt` of wait is `yes`: expected true or false"));
+  EXPECT_THAT(problems_of(StepKind::wait, R"({"file":null})"),
+              ElementsAre("/file `file` of wait is empty: expected an absolute path, ~ or a path that starts with ~/"));
+  EXPECT_THAT(problems_of(StepKind::venv, R"({"path":"env"})"),
+              ElementsAre("/path `path` of venv is `env`: expected an absolute path, ~ or a path that starts with ~/"));
+  EXPECT_THAT(problems_of(StepKind::apt, R"({"packages":["git","-y"]})"),
+              ElementsAre("/packages `packages` of apt holds `-y`: expected a Debian package's name or name=version"));
+  EXPECT_THAT(problems_of(StepKind::apt, R"({"packages":"git","state":"presnt"})"),
+              ElementsAre("/state `state` of apt is `presnt`: expected one of present, latest, absent; did you mean `present`?"));
+  EXPECT_THAT(problems_of(StepKind::directory, R"({"path":"/a","mode":644})"),
+              ElementsAre("/mode `mode` of directory is `644`: expected permissions in octal, such as \"0644\"; put it in quotes"));
+}
+
+TEST(StepSpec, ANumberWhereATextIsWantedMustNotLoseDigits) {
+  EXPECT_THAT(problems_of(StepKind::venv, R"({"path":"~/e","python":3})"), IsEmpty());
+  EXPECT_THAT(
+      problems_of(StepKind::venv, R"({"path":"~/e","python":3.1})"),
+      ElementsAre(
+          "/python `python` of venv is `3.1`: expected a text; it reads as a number here, and 3.10 would become 3.1: put it in quotes"));
+}
+
+TEST(StepSpec, RequiredFieldsAndShorthands) {
+  EXPECT_THAT(problems_of(StepKind::pip, R"({})"),
+              ElementsAre(" pip needs a field `venv`", " pip has nothing to do: expected `packages` or `requirements`"));
+  EXPECT_THAT(problems_of(StepKind::apt, R"(["git","unzip"])"), IsEmpty());
+  EXPECT_THAT(problems_of(StepKind::command, R"("make install")"), IsEmpty());
+  EXPECT_THAT(problems_of(StepKind::directory, R"("notes")"),
+              ElementsAre(" `path` of directory is `notes`: expected an absolute path, ~ or a path that starts with ~/"));
+  EXPECT_THAT(problems_of(StepKind::download, R"("https://example.org")"),
+              ElementsAre(" download is `https://example.org`: expected a mapping with url, mirrors, to, sha256, mode"));
+  EXPECT_THAT(problems_of(StepKind::nvidia_smi, "null"), IsEmpty());
+  EXPECT_THAT(problems_of(StepKind::command, R"({"run":" "})"), ElementsAre("/run `run` of command is empty: expected a command to run"));
+  EXPECT_THAT(problems_of(StepKind::command, R"({"run":[]})"),
+              ElementsAre("/run `run` of command is `[]`: expected a shell text or a list of arguments"));
+}
+
+TEST(StepSpec, CombinationsAreChecked) {
+  EXPECT_THAT(problems_of(StepKind::archive, R"({"to":"/a"})"), ElementsAre(" archive needs a field `url` or `path`"));
+  EXPECT_THAT(problems_of(StepKind::archive, R"({"to":"/a","url":"https://x.org/a.zip","path":"/a.zip"})"),
+              ElementsAre(" archive has `url` and `path`: expected one of them"));
+  EXPECT_THAT(problems_of(StepKind::file, R"({"path":"/a"})"), ElementsAre(" file needs a field `content`, or `absent: true`"));
+  EXPECT_THAT(problems_of(StepKind::file, R"({"path":"/a","content":"","absent":true})"),
+              ElementsAre("/absent `absent` of file is true, but there is `content`: expected one of them"));
+  EXPECT_THAT(problems_of(StepKind::require, "{}"),
+              ElementsAre(" require asks for nothing: expected at least one of os, arch, disk_free, memory, cpus, gpu, systemd"));
+  EXPECT_THAT(
+      problems_of(StepKind::require, R"({"os":"ubuntu => 22"})"),
+      ElementsAre(
+          "/os `os` of require holds `ubuntu => 22`: expected an os-release ID and a comparison, such as `ubuntu >= 22.04` or `debian`"));
+  EXPECT_THAT(problems_of(StepKind::wait, "{}"),
+              ElementsAre(" wait waits for nothing: expected at least one of cloud_init, apt, port, file"));
+  EXPECT_THAT(problems_of(StepKind::environment, R"({"scope":"login"})"),
+              ElementsAre(" environment changes nothing: expected at least one variable"));
+}
+
+TEST(StepSpec, EnvironmentChangesAreStrict) {
+  EXPECT_THAT(
+      problems_of(StepKind::environment, R"({"PATH":{"prepnd":"/a"}})"),
+      ElementsAre(
+          "/PATH `PATH` of environment is `{\"prepnd\":\"/a\"}`: expected a text, {prepend: …} or {append: …}; did you mean `prepend`?"));
+  EXPECT_THAT(
+      problems_of(StepKind::environment, R"({"1X":"a"})"),
+      ElementsAre("/1X `1X` is not a name for a variable of environment: expected letters, digits and _, not beginning with a digit"));
+}
+
+TEST(StepSpec, PlaceholdersDeferTheCheckWhereTheyAreAllowed) {
+  constexpr const char* kSpec = R"({"venv":"${{ facts.x }}/env","port":"${{ facts.port }}"})";
+  EXPECT_THAT(problems_of(StepKind::jupyter, kSpec, Placeholders::allowed), IsEmpty());
+  EXPECT_EQ(problems_of(StepKind::jupyter, kSpec).size(), 2U);
+  EXPECT_THAT(problems_of(StepKind::apt, R"({"packages":["${{ facts.os }}"]})", Placeholders::allowed), IsEmpty());
+}
+
+TEST(StepSpec, UrlsWithCredentialsAreRefusedWithoutQuotingThem) {
+  const auto problems = problems_of(StepKind::download, R"({"url":"https://ann:s3cret@example.org/a","to":"/a"})");
+  ASSERT_EQ(problems.size(), 1U);
+  EXPECT_EQ(problems[0].find("s3cret"), std::string::npos);
+  EXPECT_EQ(problems_of(StepKind::download, R"({"url":"ftp://example.org/a","to":"/a"})").size(), 1U);
+  EXPECT_EQ(problems_of(StepKind::download, R"({"url":"https:///a","to":"/a"})").size(), 1U);
+}
+
+TEST(StepSpec, SizesAndTimes) {
+  const auto size_of = [](const char* text) {
+    std::vector<FieldProblem> problems;
+    const Json value = {{"disk_free", text}};
+    const StepSpec spec = read_step_spec(StepKind::require, value, "", Placeholders::refused, problems);
+    return problems.empty() ? std::get<RequireSpec>(spec).disk_free->bytes : 0;
+  };
+  EXPECT_EQ(size_of("40GiB"), std::uint64_t{40} << 30U);
+  EXPECT_EQ(size_of("1.5 GB"), 1'500'000'000U);
+  EXPECT_EQ(size_of("40"), 0U);
+  EXPECT_EQ(size_of("99999999999TiB"), 0U);
+  EXPECT_EQ(size_of("1.2.3GiB"), 0U);
+  const auto seconds_of = [](const char* text) {
+    std::vector<FieldProblem> problems;
+    const Json value = {{"apt", true}, {"limit", text}};
+    const StepSpec spec = read_step_spec(StepKind::wait, value, "", Placeholders::refused, problems);
+    return problems.empty() ? std::get<WaitSpec>(spec).limit.time.count() : -1;
+  };
+  EXPECT_EQ(seconds_of("1h30m"), 5400);
+  EXPECT_EQ(seconds_of("1d"), 86400);
+  EXPECT_EQ(seconds_of("10"), -1);
+  EXPECT_EQ(seconds_of("99999999999999999999s"), -1);
+  EXPECT_EQ(seconds_of("10 minutes"), -1);
+}
+
+TEST(StepSpec, DocumentationComesFromTheFields) {
+  const StepKindDoc doc = describe_step_kind(StepKind::jupyter);
+  ASSERT_EQ(doc.fields.size(), 4U);
+  EXPECT_EQ(doc.fields[0].name, "venv");
+  EXPECT_EQ(doc.fields[0].presence, Presence::required);
+  EXPECT_EQ(doc.fields[2].default_text, "8888");
+  EXPECT_EQ(describe_step_kind(StepKind::wait).fields[4].default_text, "\"10m\"");
+  EXPECT_EQ(describe_step_kind(StepKind::archive).fields.back().default_text, "\"64GiB\"");
+}
+
+}  // namespace
+}  // namespace gpustrap
