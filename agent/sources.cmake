@@ -8,6 +8,7 @@ set(GPUSTRAP_BASE_SOURCES
   agent/base/text.cc
 )
 set(GPUSTRAP_PROTOCOL_SOURCES
+  agent/protocol/event.cc
   agent/protocol/facts.cc
   agent/protocol/fields.cc
   agent/protocol/fields_visit.cc
@@ -15,6 +16,7 @@ set(GPUSTRAP_PROTOCOL_SOURCES
   agent/protocol/members.cc
   agent/protocol/placeholders.cc
   agent/protocol/recipe.cc
+  agent/protocol/request.cc
   agent/protocol/step_spec.cc
 )
 set(GPUSTRAP_AGENT_LIBRARY_SOURCES

@@ -80,13 +80,14 @@ void Members::take(const char* name, Wanted wanted, std::vector<std::string>& va
   if (!error_) value = std::move(items);
 }
 
-void Members::one_of(const char* name, const std::vector<std::string>& names, std::size_t& index) {
+std::optional<std::size_t> Members::index_of(const char* name, const std::vector<std::string>& names) {
   std::string text;
   must(name, text);
-  if (error_) return;
+  if (error_) return std::nullopt;
   const auto found = std::find(names.begin(), names.end(), text);
-  if (found == names.end()) return wrong(name, "one of " + join(names, ", "));
-  index = static_cast<std::size_t>(found - names.begin());
+  if (found != names.end()) return static_cast<std::size_t>(found - names.begin());
+  wrong(name, "one of " + join(names, ", "));
+  return std::nullopt;
 }
 
 void Members::each(const char* name, Wanted wanted, const std::function<std::optional<Error>(const Json&)>& read) {

@@ -30,8 +30,11 @@ class Members {
   void may(const char* name, T& value) {
     take(name, Wanted::optional, value);
   }
-  /// One of `names`; the index of it.
-  void one_of(const char* name, const std::vector<std::string>& names, std::size_t& index);
+  /// A required text that is one of `names`, which are in the order of the enum.
+  template <class Enum>
+  void one_of(const char* name, const std::vector<std::string>& names, Enum& value) {
+    if (const auto index = index_of(name, names)) value = static_cast<Enum>(*index);
+  }
   /// Calls `read` for each element of an array, until one returns an error.
   void each(const char* name, Wanted wanted, const std::function<std::optional<Error>(const Json&)>& read);
   /// An object or array to read by other means; nullptr where absent or where something was wrong before.
@@ -41,6 +44,7 @@ class Members {
   [[nodiscard]] const std::optional<Error>& error() const { return error_; }
 
  private:
+  [[nodiscard]] std::optional<std::size_t> index_of(const char* name, const std::vector<std::string>& names);
   void take(const char* name, Wanted wanted, std::string& value);
   void take(const char* name, Wanted wanted, bool& value);
   void take(const char* name, Wanted wanted, std::int64_t& value);

@@ -1,0 +1,199 @@
+#include "agent/protocol/request.h"
+
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+#include "agent/protocol/field_types.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/members.h"
+#include "agent/protocol/wire.h"
+
+namespace gpustrap {
+namespace {
+
+template <class... Cases>
+struct Overloaded : Cases... {
+  using Cases::operator()...;
+};
+template <class... Cases>
+Overloaded(Cases...) -> Overloaded<Cases...>;
+
+const std::vector<std::string>& verbs() {
+  static const std::vector<std::string> names = {"run", "attach", "status", "cancel", "token", "remove"};
+  return names;
+}
+
+RunRequest read_run(Members& members) {
+  RunRequest body;
+  members.must("run", body.run);
+  // The id names a folder on the host.
+  if (!members.error() && !is_plain_id(body.run))
+    members.fail_with(Error(ErrorCode::protocol, "`run` is not a run's id: " + quote_value(body.run)));
+  members.one_of("mode", run_mode_names(), body.mode);
+  members.must("tags", body.tags);
+  if (const Json* recipe = members.find("recipe", Members::Wanted::required)) {
+    std::vector<FieldProblem> problems;
+    body.recipe = read_recipe(*recipe, Placeholders::allowed, problems);
+    if (!problems.empty()) {
+      members.fail_with(Error(ErrorCode::recipe, fmt::format("{}: {}", problems[0].pointer, problems[0].message)));
+    }
+  }
+  return body;
+}
+
+decltype(Request::body) read_body(const std::string& verb, Members& members) {
+  if (verb == "run") return read_run(members);
+  if (verb == "attach") {
+    AttachRequest body;
+    members.must("run", body.run);
+    members.must("after", body.after);
+    if (!body.run.empty() && !is_plain_id(body.run))
+      members.fail_with(Error(ErrorCode::protocol, "`run` is not a run's id: " + quote_value(body.run)));
+    return body;
+  }
+  if (verb == "status") return StatusRequest{};
+  if (verb == "cancel") {
+    CancelRequest body;
+    members.must("by", body.by);
+    return body;
+  }
+  if (verb == "token") {
+    TokenRequest body;
+    members.must("service", body.service);
+    return body;
+  }
+  if (verb == "remove") {
+    RemoveRequest body;
+    members.must("preview", body.preview);
+    return body;
+  }
+  members.fail_with(Error(ErrorCode::protocol,
+                          fmt::format("the verb {} is unknown here; known are {}", quote_value(verb), join(verbs(), ", ")),
+                          "the agent on the host may be older than this gpustrap"));
+  return StatusRequest{};
+}
+
+Result<Reply> reply_from_json(const Json& document) {
+  Reply reply;
+  Members members(document, "a reply");
+  members.must("reply", reply.number);
+  reply.error = read_error_text(members, Members::Wanted::optional);
+  if (const Json* value = members.find("value", Members::Wanted::optional)) reply.value = std::make_shared<const Json>(*value);
+  if (members.error()) return fail(*members.error());
+  if ((reply.value != nullptr) == reply.error.has_value()) {
+    return fail(ErrorCode::protocol, "a reply has either `value` or `error`");
+  }
+  return reply;
+}
+
+Error unknown_line(const Json& document) {
+  return {ErrorCode::protocol, "a line that begins neither hello, event, signal, reply nor request: " + quote_value(document)};
+}
+
+template <class Line, class T>
+Result<Line> as_line(Result<T> read) {
+  if (!read) return fail(std::move(read).error());
+  return Line(*std::move(read));
+}
+
+}  // namespace
+
+Json to_json(const Hello& hello) { return {{"hello", hello.protocol}, {"program", hello.program}, {"features", hello.features}}; }
+
+Result<Hello> hello_from_json(const Json& document) {
+  Hello hello;
+  Members members(document, "hello");
+  members.must("hello", hello.protocol);
+  members.must("program", hello.program);
+  members.must("features", hello.features);
+  if (members.error()) return fail(*members.error());
+  return hello;
+}
+
+Json to_json(const Request& request) {
+  Json document = {{"request", request.number}};
+  std::visit(Overloaded{
+                 [&](const RunRequest& body) {
+                   document["verb"] = "run";
+                   document["run"] = body.run;
+                   document["mode"] = run_mode_names().at(static_cast<std::size_t>(body.mode));
+                   document["tags"] = body.tags;
+                   document["recipe"] = write_recipe(body.recipe);
+                 },
+                 [&](const AttachRequest& body) {
+                   document["verb"] = "attach";
+                   document["run"] = body.run;
+                   document["after"] = body.after;
+                 },
+                 [&](const StatusRequest&) { document["verb"] = "status"; },
+                 [&](const CancelRequest& body) {
+                   document["verb"] = "cancel";
+                   document["by"] = body.by;
+                 },
+                 [&](const TokenRequest& body) {
+                   document["verb"] = "token";
+                   document["service"] = body.service;
+                 },
+                 [&](const RemoveRequest& body) {
+                   document["verb"] = "remove";
+                   document["preview"] = body.preview;
+                 },
+             },
+             request.body);
+  return document;
+}
+
+Result<Request> request_from_json(const Json& document) {
+  Request request;
+  std::string verb;
+  Members members(document, "a request");
+  members.must("request", request.number);
+  members.must("verb", verb);
+  if (members.error()) return fail(*members.error());
+  Members of_body(document, "the request " + first_line(strip_control(verb), 40));
+  request.body = read_body(verb, of_body);
+  if (of_body.error()) return fail(*of_body.error());
+  return request;
+}
+
+Json to_json(const Reply& reply) {
+  Json document = {{"reply", reply.number}};
+  if (reply.error) {
+    document["error"] = to_json(*reply.error);
+  } else {
+    document["value"] = reply.value ? *reply.value : Json::object();
+  }
+  return document;
+}
+
+Result<AgentLine> agent_line_from_json(const Json& document) {
+  if (document.is_object()) {
+    if (document.contains("event")) return as_line<AgentLine>(event_from_json(document));
+    if (document.contains("hello")) return as_line<AgentLine>(hello_from_json(document));
+    if (document.contains("reply")) return as_line<AgentLine>(reply_from_json(document));
+    if (document.contains("signal")) {
+      auto signal = signal_from_json(document);
+      if (!signal) return fail(std::move(signal).error());
+      // An unknown signal says no less than a heartbeat: the agent is alive.
+      return AgentLine(*signal ? **std::move(signal) : Signal{Heartbeat{}});
+    }
+  }
+  return fail(unknown_line(document));
+}
+
+Result<ControllerLine> controller_line_from_json(const Json& document) {
+  if (document.is_object()) {
+    if (document.contains("request")) return as_line<ControllerLine>(request_from_json(document));
+    if (document.contains("hello")) return as_line<ControllerLine>(hello_from_json(document));
+    if (document.contains("signal")) {
+      auto signal = signal_from_json(document);
+      if (!signal) return fail(std::move(signal).error());
+      return ControllerLine(Heartbeat{});
+    }
+  }
+  return fail(unknown_line(document));
+}
+
+}  // namespace gpustrap
