@@ -9,28 +9,68 @@ shell_packages=fish,zsh
 
 own_codename() { (. /etc/os-release && echo "${VERSION_CODENAME:?this machine names no release}"); }
 
-# The machine's own package sources for a release, so that a mirror or a local cache is used here as
-# there. Prints nothing for a release of another distribution: mmdebstrap knows the public mirrors.
+debian_releases=' bullseye bookworm trixie forky '
+ubuntu_releases=' jammy noble plucky questing resolute '
+
+distribution_of() {
+    case "$debian_releases|$ubuntu_releases" in
+    *" $1 "*"|"*) echo debian ;;
+    *"|"*" $1 "*) echo ubuntu ;;
+    *) die "'$1' is not a release known here:$debian_releases$ubuntu_releases" ;;
+    esac
+}
+
+# Package sources for a release: this machine's own with the release's name put in, so that a mirror
+# is used there as here; the public archive for another distribution's.
 sources_for() {
     local codename=$1 own components=main
     own=$(own_codename)
-    [ "$(. /etc/os-release && echo "$ID")" != ubuntu ] || components='main universe'
-    is_sibling "$codename" "$own" || return 0
-    # shellcheck disable=SC2016 # apt's own placeholders
-    apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
-        sort -u | while read -r uri release; do
-        case $release in
-        "$own" | "$own"-updates | "$own"-security | "$own"/updates)
-            echo "deb $uri ${release/#$own/$codename} $components"
-            ;;
-        esac
-    done
+    [ "$(distribution_of "$codename")" = debian ] || components='main universe'
+    if [ "$(distribution_of "$codename")" = "$(distribution_of "$own")" ]; then
+        # shellcheck disable=SC2016 # apt's own placeholders
+        apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
+            sort -u | while read -r uri release; do
+            case $release in
+            "$own" | "$own"-updates | "$own"-security | "$own"/updates)
+                echo "deb $uri ${release/#$own/$codename} $components"
+                ;;
+            esac
+        done
+    elif [ "$(distribution_of "$codename")" = ubuntu ]; then
+        printf 'deb http://%s.ubuntu.com/ubuntu %s main universe\n' \
+            archive "$codename" archive "$codename-updates" security "$codename-security"
+    else
+        printf 'deb http://deb.debian.org/%s main\n' \
+            "debian $codename" "debian $codename-updates" "debian-security $codename-security"
+    fi
 }
 
-is_sibling() {
-    local debian=' bullseye bookworm trixie forky ' ubuntu=' jammy noble plucky questing '
-    [ "$1" = "$2" ] || [[ $debian == *" $1 "* && $debian == *" $2 "* ]] ||
-        [[ $ubuntu == *" $1 "* && $ubuntu == *" $2 "* ]]
+# The keys that sign a release. Debian 12 has no package of Ubuntu's keys, but later Debian does, and
+# Debian's own signature vouches for it.
+keyring_for() {
+    local distribution installed fetched=$cache/ubuntu-keyring
+    distribution=$(distribution_of "$1")
+    installed=/usr/share/keyrings/$distribution-archive-keyring.gpg
+    if [ -f "$installed" ] || [ "$distribution" = debian ]; then
+        echo "$installed"
+        return
+    fi
+    if [ ! -d "$fetched" ]; then
+        local work
+        work=$(mktemp -d)
+        mkdir -p "$work/lists/partial" "$work/archives/partial"
+        sources_for trixie |
+            sed 's,^deb,deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg],' >"$work/list"
+        local -a apt=(apt-get -qq -o "Dir::Etc::sourcelist=$work/list" -o Dir::Etc::sourceparts=/dev/null
+            -o "Dir::State::lists=$work/lists" -o "Dir::Cache=$work" -o Acquire::Languages=none
+            -o APT::Sandbox::User=root)
+        (cd "$work" && "${apt[@]}" update && "${apt[@]}" download ubuntu-keyring) >&2 ||
+            die "Ubuntu's archive keys cannot be fetched from Debian, so no Ubuntu host can be made here"
+        dpkg-deb -x "$work"/ubuntu-keyring_*.deb "$work/unpacked"
+        mv "$work/unpacked" "$fetched"
+        rm -rf "$work"
+    fi
+    echo "$fetched/usr/share/keyrings/ubuntu-archive-keyring.gpg"
 }
 
 # How this machine's apt reaches its sources: proxies, retries, checks that a frozen mirror fails.
@@ -75,20 +115,20 @@ build_base_root() {
     command -v mmdebstrap >/dev/null || die "mmdebstrap is not installed; './dev setup' installs it"
     echo "testbed: building the $codename root, once"
     rm -rf --one-file-system "$scratch"
-    local -a mirror=()
-    if [ -n "$sources" ]; then
-        printf '%s\n' "$sources" >"$scratch.list"
-        mirror=("$scratch.list")
-    fi
+    local keyring
+    keyring=$(keyring_for "$codename")
+    printf '%s\n' "$sources" >"$scratch.list"
     printf '%s\n' "$settings" >"$scratch.conf"
     # An interrupted build leaves only the scratch name, which the next one removes.
     mmdebstrap --quiet --variant=apt --include="$packages" --aptopt="$scratch.conf" \
-        "$codename" "$scratch" "${mirror[@]}" || return 1
+        --keyring="$keyring" "$codename" "$scratch" "$scratch.list" || return 1
+    mv "$scratch"/etc/apt/sources.list.d/0000*.list "$scratch/etc/apt/sources.list"
     rm -f "$scratch.list" "$scratch.conf"
     # TLS may be re-signed on this machine's network, and then the host must know that CA too.
     if compgen -G '/usr/local/share/ca-certificates/*.crt' >/dev/null; then
         cp /usr/local/share/ca-certificates/*.crt "$scratch/usr/local/share/ca-certificates/"
-        chroot "$scratch" update-ca-certificates >/dev/null
+        # It warns of the bundle of its own making, which is no single certificate.
+        chroot "$scratch" update-ca-certificates 2>&1 >/dev/null | grep -v '^rehash: warning' >&2 || true
     fi
     # Each host makes its own, or a changed host key could not be told.
     rm -f "$scratch"/etc/ssh/ssh_host_*
