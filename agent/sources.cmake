@@ -20,6 +20,21 @@ set(GPUSTRAP_PROTOCOL_SOURCES
   agent/protocol/step_spec.cc
 )
 set(GPUSTRAP_AGENT_LIBRARY_SOURCES
+  agent/control_socket.cc
+  agent/gather_facts.cc
+  agent/host.cc
+  agent/identity.cc
+  agent/journal.cc
+  agent/log.cc
+  agent/plan.cc
+  agent/real_host.cc
+  agent/removal.cc
+  agent/run_store.cc
+  agent/runner.cc
+  agent/runner_process.cc
+  agent/serve.cc
+  agent/step_process.cc
+  agent/token.cc
 )
 set(GPUSTRAP_AGENT_MAIN agent/main.cc)
 set(GPUSTRAP_AGENT_SOURCES ${GPUSTRAP_BASE_SOURCES} ${GPUSTRAP_PROTOCOL_SOURCES} ${GPUSTRAP_AGENT_LIBRARY_SOURCES} ${GPUSTRAP_AGENT_MAIN})

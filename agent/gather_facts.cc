@@ -1,0 +1,118 @@
+#include "agent/gather_facts.h"
+
+#include <dirent.h>
+#include <sys/statvfs.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+
+namespace gpustrap {
+namespace {
+
+std::string text_of(const std::string& path) {
+  const Result<std::string> content = read_file(path, 1U << 20U);
+  return content ? std::string(trim(*content)) : std::string();
+}
+
+/// Value of `key` in os-release, unquoted.
+std::string os_release_value(const std::string& text, std::string_view key) {
+  for (const std::string& line : split(text, '\n')) {
+    if (!line.starts_with(key) || line.size() <= key.size() || line[key.size()] != '=') continue;
+    std::string_view value = trim(std::string_view(line).substr(key.size() + 1));
+    if (value.size() >= 2 && (value.front() == '"' || value.front() == '\'') && value.back() == value.front()) {
+      value = value.substr(1, value.size() - 2);
+    }
+    return std::string(value);
+  }
+  return {};
+}
+
+std::vector<std::string> names_in(const std::string& directory) {
+  std::vector<std::string> names;
+  const std::unique_ptr<DIR, int (*)(DIR*)> handle(::opendir(directory.c_str()), ::closedir);
+  if (!handle) return names;
+  while (const dirent* entry = ::readdir(handle.get())) {
+    if (entry->d_name[0] != '.') names.emplace_back(entry->d_name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+/// "0x10de" -> "10de".
+std::string hex_of(const std::string& path) {
+  std::string text = text_of(path);
+  return text.starts_with("0x") ? text.substr(2) : text;
+}
+
+std::vector<PciGpu> gpus_on_pci(const std::string& root) {
+  std::vector<PciGpu> gpus;
+  const std::string devices = root + "/sys/bus/pci/devices";
+  for (const std::string& address : names_in(devices)) {
+    const std::string device = devices + "/" + address;
+    // Class 0x0300xx is a VGA controller, 0x0302xx a 3D controller; NVSwitches (0x0680xx) and audio functions are neither.
+    const std::string device_class = hex_of(device + "/class");
+    if (hex_of(device + "/vendor") != "10de" || (!device_class.starts_with("0300") && !device_class.starts_with("0302"))) continue;
+    PciGpu gpu;
+    gpu.address = address;
+    gpu.device = hex_of(device + "/device");
+    gpu.subsystem = hex_of(device + "/subsystem_device");
+    std::string link(256, '\0');
+    const ssize_t length = ::readlink((device + "/driver").c_str(), link.data(), link.size());
+    if (length > 0) gpu.driver = link.substr(0, static_cast<std::size_t>(length)).substr(link.rfind('/', static_cast<std::size_t>(length)) + 1);
+    gpus.push_back(std::move(gpu));
+  }
+  return gpus;
+}
+
+/// "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.161.08  …" (the open module says "… Open Kernel Module for x86_64  580.65.06  …").
+std::string loaded_driver(const std::string& root) {
+  for (const std::string& word : words(first_line(text_of(root + "/proc/driver/nvidia/version"), 400))) {
+    const bool version = word.find('.') != std::string::npos && word.find_first_not_of("0123456789.") == std::string::npos;
+    if (version) return word;
+  }
+  return {};
+}
+
+}  // namespace
+
+Facts gather_facts(const std::string& root) {
+  Facts facts;
+  utsname system{};
+  if (::uname(&system) == 0) {
+    facts.hostname = system.nodename;
+    facts.arch = system.machine;
+    facts.kernel = system.release;
+  }
+  std::string os_release = text_of(root + "/etc/os-release");
+  if (os_release.empty()) os_release = text_of(root + "/usr/lib/os-release");
+  facts.os = os_release_value(os_release, "ID");
+  facts.os_version = os_release_value(os_release, "VERSION_ID");
+  facts.os_name = os_release_value(os_release, "PRETTY_NAME");
+  facts.codename = os_release_value(os_release, "VERSION_CODENAME");
+  facts.boot_id = text_of(root + "/proc/sys/kernel/random/boot_id");
+  facts.uptime_s = std::strtoull(text_of(root + "/proc/uptime").c_str(), nullptr, 10);
+  facts.cpus = static_cast<std::uint64_t>(std::max(::sysconf(_SC_NPROCESSORS_ONLN), 0L));
+  for (const std::string& line : split(text_of(root + "/proc/meminfo"), '\n')) {
+    if (line.starts_with("MemTotal:")) facts.memory = std::strtoull(line.c_str() + 9, nullptr, 10) * 1024;
+  }
+  struct statvfs disk{};
+  if (::statvfs((root + "/").c_str(), &disk) == 0) {
+    facts.disk_free = static_cast<std::uint64_t>(::geteuid() == 0 ? disk.f_bfree : disk.f_bavail) * disk.f_frsize;
+  }
+  facts.systemd = path_exists(root + "/run/systemd/system");
+  facts.container = path_exists(root + "/run/systemd/container") || path_exists(root + "/.dockerenv") || path_exists(root + "/run/.containerenv");
+  if (text_of(root + "/sys/devices/virtual/dmi/id/sys_vendor") == "Amazon EC2") {
+    facts.cloud_type = text_of(root + "/sys/devices/virtual/dmi/id/product_name");
+  }
+  facts.gpus = gpus_on_pci(root);
+  facts.driver = loaded_driver(root);
+  return facts;
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,25 @@
+#include "agent/host.h"
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+
+namespace gpustrap {
+
+std::string Host::expand(std::string_view path) const {
+  if (path == "~") return self().home;
+  if (path.starts_with("~/")) return self().home + std::string(path.substr(1));
+  return std::string(path);
+}
+
+Error command_error(const Command& command, const CommandResult& result) {
+  const std::string name = first_line(join(command.argv, " "), 80);
+  std::string evidence = first_line(last_lines(strip_control(result.err), 1));
+  if (evidence.empty()) evidence = first_line(last_lines(strip_control(result.out), 1));
+  if (result.exit_code == 127) {
+    return {ErrorCode::not_found, fmt::format("`{}` is not on this host", command.argv.empty() ? name : command.argv.front()), "install it, or correct its name"};
+  }
+  return {ErrorCode::command, fmt::format("`{}` failed (exit {}){}{}", name, result.exit_code, evidence.empty() ? "" : ": ", evidence)};
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,106 @@
+#include "agent/journal.h"
+
+#include <fcntl.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <utility>
+
+#include "agent/base/file.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
+
+namespace gpustrap {
+
+Result<Journal> Journal::open(const std::string& path) {
+  UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  if (!file.valid()) return fail(errno_error(errno, "opening " + path));
+  std::uint64_t lines = 0;
+  off_t whole = 0;  // bytes up to and including the last newline
+  off_t offset = 0;
+  std::array<char, 64 * 1024> buffer{};
+  while (true) {
+    const ssize_t got = ::pread(file.get(), buffer.data(), buffer.size(), offset);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return fail(errno_error(errno, "reading " + path));
+    if (got == 0) break;
+    for (ssize_t i = 0; i < got; ++i) {
+      if (buffer[static_cast<std::size_t>(i)] != '\n') continue;
+      ++lines;
+      whole = offset + i + 1;
+    }
+    offset += got;
+  }
+  if (whole < offset && ::ftruncate(file.get(), whole) != 0) return fail(errno_error(errno, "dropping the torn last line of " + path));
+  return Journal(std::move(file), lines);
+}
+
+Result<std::string> Journal::append(decltype(Event::body) body, Durability durability) {
+  Event event;
+  event.seq = last_ + 1;
+  event.time_ms = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  event.body = std::move(body);
+  std::string line = to_line(to_json(event));
+  struct stat before{};
+  if (::fstat(file_.get(), &before) != 0) return fail(errno_error(errno, "writing the journal"));
+  if (Result<void> wrote = write_all(file_.get(), line); !wrote) {
+    // A part of a line must not stay: the next event would be glued to it.
+    const int kept = ::ftruncate(file_.get(), before.st_size);
+    (void)kept;
+    return fail(std::move(wrote).error().in("writing the journal"));
+  }
+  last_ = event.seq;
+  if (durability == Durability::synced && ::fdatasync(file_.get()) != 0) return fail(errno_error(errno, "syncing the journal"));
+  return line;
+}
+
+Result<JournalTail> JournalTail::open(const std::string& path, std::uint64_t after) {
+  JournalTail tail;
+  tail.after_ = after;
+  tail.file_ = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!tail.file_.valid()) return fail(errno_error(errno, "opening " + path));
+  tail.notify_ = UniqueFd(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+  if (!tail.notify_.valid()) return fail(errno_error(errno, "watching " + path));
+  if (::inotify_add_watch(tail.notify_.get(), path.c_str(), IN_MODIFY) < 0) return fail(errno_error(errno, "watching " + path));
+  return tail;
+}
+
+void JournalTail::drained() {
+  std::array<char, 4096> buffer{};
+  while (::read(notify_.get(), buffer.data(), buffer.size()) > 0) {
+  }
+}
+
+Result<std::string> JournalTail::next(std::size_t limit) {
+  std::string lines;
+  std::array<char, 64 * 1024> buffer{};
+  while (lines.size() < limit) {
+    const ssize_t got = ::read(file_.get(), buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return fail(errno_error(errno, "reading the journal"));
+    if (got == 0) break;
+    std::string_view piece(buffer.data(), static_cast<std::size_t>(got));
+    while (!piece.empty()) {
+      const std::size_t newline = piece.find('\n');
+      if (newline == std::string_view::npos) {
+        partial_ += piece;
+        break;
+      }
+      ++position_;
+      if (position_ > after_) {
+        lines += partial_;
+        lines += piece.substr(0, newline + 1);
+      }
+      partial_.clear();
+      piece.remove_prefix(newline + 1);
+    }
+  }
+  return lines;
+}
+
+}  // namespace gpustrap

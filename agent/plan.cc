@@ -1,0 +1,102 @@
+#include "agent/plan.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+#include "agent/identity.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/placeholders.h"
+
+namespace gpustrap {
+namespace {
+
+/// Facts are all that a placeholder can still ask for on the host.
+Result<std::optional<Json>> look_up(const std::string& name, const Facts& facts) {
+  if (!name.starts_with("facts.")) {
+    return fail(ErrorCode::recipe, fmt::format("`{}` cannot be known on the host; only facts can", name));
+  }
+  const std::string wanted = name.substr(6);
+  if (std::optional<Json> value = fact(facts, wanted)) return value;
+  const std::string near = nearest_name(wanted, fact_names());
+  return fail(ErrorCode::recipe, fmt::format("there is no fact `{}`{}", wanted, near.empty() ? "" : fmt::format("; did you mean `{}`?", near)));
+}
+
+Result<Identity> identity_for(const StepEntry& entry, const Identity& login, const Identity& self) {
+  const std::string as = default_identity(entry);
+  if (as == "login") return login;
+  if (self.uid != 0 && as == "root") {
+    return fail(ErrorCode::permission, fmt::format("it runs as root, and the agent runs as {} without sudo", self.name),
+                "log in as a user who may use sudo, or mark the step `as: login` where that is enough");
+  }
+  if (as == "root") return self;
+  if (as == login.name) return login;
+  return identity_of_name(as);
+}
+
+bool has_any(const StringList& tags, const std::vector<std::string>& wanted) {
+  return std::any_of(tags.items.begin(), tags.items.end(),
+                     [&](const std::string& tag) { return std::find(wanted.begin(), wanted.end(), tag) != wanted.end(); });
+}
+
+}  // namespace
+
+Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& facts, const Identity& login, const Identity& self,
+                                           const PlanOptions& options) {
+  std::vector<PlannedStep> plan;
+  std::map<std::string, std::size_t> index_of;
+  std::vector<std::string> mistakes;
+  std::string hint;
+  std::optional<std::size_t> last_barrier;
+  for (const StepEntry& entry : recipe.steps) {
+    const std::size_t index = plan.size();
+    PlannedStep step;
+    step.entry = entry;
+    step.type = &step_type(entry.kind);
+    const auto mistake = [&](const std::string& why) { mistakes.push_back(fmt::format("step `{}`: {}", entry.id, why)); };
+
+    if (entry.when) step.skip_reason = unmet_reason(*entry.when, facts);
+    if (step.skip_reason.empty() && !options.tags.empty() && !entry.tags.items.empty() && !has_any(entry.tags, options.tags)) {
+      step.skip_reason = "its tags are not among those chosen";
+    }
+    Json value = *entry.spec;
+    std::vector<FieldProblem> problems;
+    fill_step_placeholders(entry.kind, value, "", [&](const std::string& name) { return look_up(name, facts); }, problems);
+    if (problems.empty()) step.spec = read_step_spec(entry.kind, value, "", Placeholders::refused, problems);
+    if (step.skip_reason.empty()) {
+      for (const FieldProblem& problem : problems) mistake(problem.message);
+      Result<Identity> identity = identity_for(entry, login, self);
+      if (identity) {
+        step.identity = std::move(*identity);
+      } else {
+        mistake(identity.error().why());
+        if (hint.empty()) hint = identity.error().hint();
+      }
+    }
+
+    if (entry.needs) {
+      for (const std::string& need : *entry.needs) {
+        if (const auto found = index_of.find(need); found != index_of.end()) step.after.push_back(found->second);
+      }
+    } else if (index > 0) {
+      step.after.push_back(index - 1);
+    }
+    if (step.type->order == StepType::Order::barrier) {
+      for (std::size_t earlier = 0; earlier < index; ++earlier) step.after.push_back(earlier);
+    } else if (last_barrier) {
+      step.after.push_back(*last_barrier);
+    }
+    std::sort(step.after.begin(), step.after.end());
+    step.after.erase(std::unique(step.after.begin(), step.after.end()), step.after.end());
+    if (step.type->order == StepType::Order::barrier) last_barrier = index;
+    index_of[entry.id] = index;
+    plan.push_back(std::move(step));
+  }
+  if (!mistakes.empty()) return fail(ErrorCode::recipe, join(mistakes, "\n"), hint);
+  return plan;
+}
+
+}  // namespace gpustrap

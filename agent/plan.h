@@ -1,0 +1,34 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/host.h"
+#include "agent/protocol/facts.h"
+#include "agent/protocol/recipe.h"
+#include "agent/steps/step.h"
+#include "agent/steps/table.h"
+
+namespace gpustrap {
+
+/// A step of the recipe on this host: facts put in, condition decided, order fixed.
+struct PlannedStep {
+  StepEntry entry;
+  StepSpec spec;
+  const StepType* type = nullptr;
+  Identity identity;                ///< whom it runs as
+  std::vector<std::size_t> after;   ///< indices of the steps that must end before it starts
+  std::string skip_reason;          ///< not empty: its `when` or the chosen tags leave it out
+};
+
+struct PlanOptions {
+  std::vector<std::string> tags;  ///< not empty: only steps with one of these tags (and steps without any tag) run
+};
+
+/// Decides everything that can be decided before a step starts. All mistakes at once, as one error (recipe): nothing has been changed yet.
+[[nodiscard]] Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& facts, const Identity& login, const Identity& self,
+                                                         const PlanOptions& options);
+
+}  // namespace gpustrap

@@ -1,0 +1,397 @@
+#include "agent/real_host.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <functional>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "agent/base/file.h"
+#include "agent/base/sha256.h"
+#include "agent/base/subprocess.h"
+#include "agent/base/text.h"
+#include "agent/base/unique_fd.h"
+#include "agent/fetch.h"
+#include "agent/identity.h"
+#include "agent/unpack.h"
+
+namespace gpustrap {
+namespace {
+
+constexpr std::string_view kPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Of a command's output, what an error message may quote.
+constexpr std::size_t kKeptOutput = 64U << 10U;
+constexpr std::size_t kLargestFile = 64U << 20U;
+
+FileInfo info_from(const struct stat& info) {
+  FileInfo file;
+  file.type = S_ISREG(info.st_mode)   ? FileType::regular
+              : S_ISDIR(info.st_mode) ? FileType::directory
+              : S_ISLNK(info.st_mode) ? FileType::symlink
+                                      : FileType::other;
+  file.mode = info.st_mode & 07777U;
+  file.uid = info.st_uid;
+  file.gid = info.st_gid;
+  file.size = static_cast<std::uint64_t>(info.st_size);
+  file.mtime_s = info.st_mtim.tv_sec;
+  return file;
+}
+
+Result<void> apply_attributes(int fd, const FileAttributes& attributes) {
+  if ((attributes.uid || attributes.gid) && ::fchown(fd, attributes.uid.value_or(static_cast<uid_t>(-1)), attributes.gid.value_or(static_cast<gid_t>(-1))) != 0) {
+    return fail(errno_error(errno, ""));
+  }
+  // After the owner: chown drops set-id bits.
+  if (attributes.mode && ::fchmod(fd, *attributes.mode) != 0) return fail(errno_error(errno, ""));
+  return {};
+}
+
+/// The directory that holds `path`, opened without following a link in its last part.
+Result<UniqueFd> open_parent(const std::string& path) {
+  UniqueFd parent(::open(parent_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!parent.valid()) return fail(errno_error(errno, "opening " + parent_of(path)));
+  return parent;
+}
+
+std::string name_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+Result<void> remove_tree_at(int directory, const std::string& name) {
+  if (::unlinkat(directory, name.c_str(), 0) == 0 || errno == ENOENT) return {};
+  if (errno != EISDIR && errno != EPERM) return fail(errno_error(errno, "removing " + name));
+  const UniqueFd folder(::openat(directory, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!folder.valid()) return fail(errno_error(errno, "removing " + name));
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(::fdopendir(::dup(folder.get())), ::closedir);
+  if (!entries) return fail(errno_error(errno, "removing " + name));
+  while (const dirent* entry = ::readdir(entries.get())) {
+    const std::string child = entry->d_name;
+    if (child == "." || child == "..") continue;
+    if (Result<void> removed = remove_tree_at(folder.get(), child); !removed) return removed;
+  }
+  if (::unlinkat(directory, name.c_str(), AT_REMOVEDIR) != 0) return fail(errno_error(errno, "removing " + name));
+  return {};
+}
+
+/// Value of field `index` in the line of /etc/passwd or /etc/group whose first field is `name`.
+template <class Id>
+Result<std::optional<Id>> id_in(const std::string& file, const std::string& name) {
+  const Result<std::string> text = read_file(file);
+  if (!text) return fail(text.error());
+  for (const std::string& line : split(*text, '\n')) {
+    const std::vector<std::string> fields = split(line, ':');
+    if (fields.size() < 3 || fields[0] != name) continue;
+    Id id{};
+    const auto [end, error] = std::from_chars(fields[2].data(), fields[2].data() + fields[2].size(), id);
+    if (error == std::errc()) return std::optional<Id>(id);
+  }
+  return std::optional<Id>();
+}
+
+UniqueFd connect_to_loopback(std::uint16_t port) {
+  UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return fd;
+  const timeval limit{10, 0};
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    const int reason = errno;
+    fd.reset();
+    errno = reason;
+  }
+  return fd;
+}
+
+}  // namespace
+
+/// Another user's rights for as long as it lives. What cannot be undone ends the process.
+class RealHost::ActingAs {
+ public:
+  explicit ActingAs(const Identity& identity) {
+    if (::geteuid() != 0 || identity.uid == 0) return;
+    std::array<gid_t, 1024> before{};
+    const int count = ::getgroups(static_cast<int>(before.size()), before.data());
+    if (count < 0) ::_exit(1);
+    groups_.assign(before.begin(), before.begin() + count);
+    switched_ = ::setgroups(identity.groups.size(), identity.groups.data()) == 0 && ::setegid(identity.gid) == 0 && ::seteuid(identity.uid) == 0;
+    if (!switched_) ::_exit(1);
+  }
+  ~ActingAs() {
+    if (!switched_) return;
+    const int reason = errno;
+    if (::seteuid(0) != 0 || ::setegid(0) != 0 || ::setgroups(groups_.size(), groups_.data()) != 0) ::_exit(1);
+    errno = reason;
+  }
+  ActingAs(const ActingAs&) = delete;
+  ActingAs& operator=(const ActingAs&) = delete;
+
+ private:
+  bool switched_ = false;
+  std::vector<gid_t> groups_;
+};
+
+RealHost::RealHost(const Facts& facts, Identity self, Identity login, Environment env)
+    : facts_(facts), self_(std::move(self)), login_(std::move(login)), env_(std::move(env)) {}
+RealHost::~RealHost() = default;
+
+Host& RealHost::as_login() {
+  if (self_.uid == login_.uid) return *this;
+  if (!as_login_) as_login_ = std::make_unique<RealHost>(facts_, login_, login_, env_);
+  return *as_login_;
+}
+const Host& RealHost::as_login() const { return const_cast<RealHost*>(this)->as_login(); }
+
+// ---- looking
+
+Result<std::optional<FileInfo>> RealHost::info(const std::string& path) const {
+  const ActingAs as(self_);
+  struct stat info{};
+  if (::lstat(path.c_str(), &info) == 0) return std::optional<FileInfo>(info_from(info));
+  if (errno == ENOENT || errno == ENOTDIR) return std::optional<FileInfo>();
+  return fail(errno_error(errno, "looking at " + path));
+}
+
+Result<std::string> RealHost::read(const std::string& path) const {
+  const ActingAs as(self_);
+  return read_file(path, kLargestFile);
+}
+
+Result<std::vector<std::string>> RealHost::list(const std::string& directory) const {
+  const ActingAs as(self_);
+  const std::unique_ptr<DIR, int (*)(DIR*)> handle(::opendir(directory.c_str()), ::closedir);
+  if (!handle) return fail(errno_error(errno, "listing " + directory));
+  std::vector<std::string> names;
+  while (const dirent* entry = ::readdir(handle.get())) {
+    const std::string name = entry->d_name;
+    if (name != "." && name != "..") names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+Result<std::string> RealHost::read_link(const std::string& path) const {
+  const ActingAs as(self_);
+  std::string target(4096, '\0');
+  const ssize_t length = ::readlink(path.c_str(), target.data(), target.size());
+  if (length < 0) return fail(errno_error(errno, "reading the link " + path));
+  target.resize(static_cast<std::size_t>(length));
+  return target;
+}
+
+Result<std::string> RealHost::digest(const std::string& path) const {
+  const ActingAs as(self_);
+  return sha256_of_file(path);
+}
+
+Result<std::uint64_t> RealHost::disk_free(const std::string& path) const {
+  struct statvfs disk{};
+  std::string existing = path;
+  while (::statvfs(existing.c_str(), &disk) != 0) {
+    if (errno != ENOENT || existing == "/") return fail(errno_error(errno, "asking for the free space of " + existing));
+    existing = parent_of(existing);
+  }
+  return static_cast<std::uint64_t>(self_.uid == 0 ? disk.f_bfree : disk.f_bavail) * disk.f_frsize;
+}
+
+Result<std::optional<uid_t>> RealHost::user_id(const std::string& name) const { return id_in<uid_t>("/etc/passwd", name); }
+Result<std::optional<gid_t>> RealHost::group_id(const std::string& name) const { return id_in<gid_t>("/etc/group", name); }
+
+bool RealHost::port_answers(std::uint16_t port) const { return connect_to_loopback(port).valid(); }
+
+Result<int> RealHost::http_status(std::uint16_t port, const std::string& path_and_query) const {
+  const UniqueFd fd = connect_to_loopback(port);
+  const std::string doing = fmt::format("asking 127.0.0.1:{}", port);
+  if (!fd.valid()) return fail(errno_error(errno, doing));
+  const std::string request = fmt::format("GET {} HTTP/1.1\r\nHost: localhost:{}\r\nConnection: close\r\n\r\n", path_and_query, port);
+  if (Result<void> sent = write_all(fd.get(), request); !sent) return fail(std::move(sent).error().in(doing));
+  std::string answer;
+  std::array<char, 512> buffer{};
+  while (answer.find('\n') == std::string::npos && answer.size() < 4096) {
+    const ssize_t got = ::read(fd.get(), buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return fail(errno_error(errno == EAGAIN ? ETIMEDOUT : errno, doing));
+    if (got == 0) break;
+    answer.append(buffer.data(), static_cast<std::size_t>(got));
+  }
+  int status = 0;
+  const std::vector<std::string> parts = words(first_line(answer));
+  if (parts.size() < 2 || !parts[0].starts_with("HTTP/") ||
+      std::from_chars(parts[1].data(), parts[1].data() + parts[1].size(), status).ec != std::errc()) {
+    return fail(Error(ErrorCode::protocol, "what answers there is no HTTP server").in(doing));
+  }
+  return status;
+}
+
+// ---- commands
+
+RealHost::Environment RealHost::command_environment() const {
+  Environment environment = {{"PATH", std::string(kPath)}, {"LANG", "C.UTF-8"},    {"LC_ALL", "C.UTF-8"}, {"HOME", self_.home},
+                             {"USER", self_.name},         {"LOGNAME", self_.name}};
+  if (!self_.shell.empty()) environment.emplace_back("SHELL", self_.shell);
+  for (const auto& [name, value] : login_.proxy) {
+    environment.emplace_back(name, value);
+    std::string upper = name;
+    std::transform(upper.begin(), upper.end(), upper.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+    if (name != "http_proxy") environment.emplace_back(std::move(upper), value);  // HTTP_PROXY is an attack on CGI; no program needs it
+  }
+  for (const auto& variable : env_) environment.push_back(variable);
+  return environment;
+}
+
+Result<CommandResult> RealHost::run(const Command& command, bool shown) const {
+  Subprocess subprocess;
+  subprocess.argv = command.argv;
+  subprocess.clean_env = command_environment();
+  subprocess.env = command.env;
+  subprocess.cwd = command.cwd.empty() ? self_.home : command.cwd;
+  subprocess.input = command.input;
+  subprocess.timeout = command.timeout;
+  if (shown) subprocess.limit = kKeptOutput;
+  if (command.cwd.empty() && !path_exists(self_.home)) subprocess.cwd = "/";
+  const Identity& identity = self_;
+  subprocess.in_child = [&identity] {
+    if (!become(identity)) ::_exit(126);
+  };
+  OutputSink sink;
+  if (shown) {
+    // The process's own streams are the step's output.
+    sink = [](std::string_view stream, std::string_view bytes) {
+      const Result<void> passed_on = write_all(stream == "out" ? STDOUT_FILENO : STDERR_FILENO, bytes);
+      (void)passed_on;
+    };
+  }
+  Result<SubprocessResult> result = run_subprocess(subprocess, sink);
+  if (!result) return fail(std::move(result).error());
+  if (result->timed_out) {
+    return fail(ErrorCode::timeout, fmt::format("`{}` was not done after {}", first_line(join(command.argv, " "), 80), human_duration(command.timeout)));
+  }
+  return CommandResult{result->exit_code, std::move(result->out), std::move(result->err)};
+}
+
+Result<CommandResult> RealHost::look(const Command& command) const { return run(command, false); }
+Result<CommandResult> RealHost::act(const Command& command, StepLog&) { return run(command, true); }
+
+// ---- changing
+
+Result<void> RealHost::write(const std::string& path, std::string_view content, const FileAttributes& attributes) {
+  const ActingAs as(self_);
+  const std::string doing = "writing " + path;
+  Result<UniqueFd> parent = open_parent(path);
+  if (!parent) return fail(std::move(parent).error().in(doing));
+  const std::string name = name_of(path);
+  FileAttributes wanted = attributes;
+  struct stat before{};
+  if (::fstatat(parent->get(), name.c_str(), &before, AT_SYMLINK_NOFOLLOW) == 0) {
+    if (!S_ISREG(before.st_mode)) {
+      return fail(Error(ErrorCode::unsafe, "what stands there is not a regular file", "move it away, or choose another path").in(doing));
+    }
+    if (!wanted.mode) wanted.mode = before.st_mode & 07777U;
+    if (self_.uid == 0) {
+      if (!wanted.uid) wanted.uid = before.st_uid;
+      if (!wanted.gid) wanted.gid = before.st_gid;
+    }
+  }
+  if (!wanted.mode) wanted.mode = 0644;
+  const std::string temporary = fmt::format(".{}.gpustrap-{}", name, ::getpid());
+  ::unlinkat(parent->get(), temporary.c_str(), 0);  // of a process with this number that died
+  UniqueFd file(::openat(parent->get(), temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!file.valid()) return fail(errno_error(errno, doing));
+  const auto abandon = [&](Error error) {
+    ::unlinkat(parent->get(), temporary.c_str(), 0);
+    return fail(std::move(error).in(doing));
+  };
+  if (Result<void> wrote = write_all(file.get(), content); !wrote) return abandon(std::move(wrote).error());
+  if (Result<void> applied = apply_attributes(file.get(), wanted); !applied) return abandon(std::move(applied).error());
+  if (::fsync(file.get()) != 0) return abandon(errno_error(errno, ""));
+  if (::renameat(parent->get(), temporary.c_str(), parent->get(), name.c_str()) != 0) return abandon(errno_error(errno, ""));
+  if (::fsync(parent->get()) != 0) return fail(errno_error(errno, doing));
+  return {};
+}
+
+Result<void> RealHost::make_directory(const std::string& path, const FileAttributes& attributes) {
+  const ActingAs as(self_);
+  if (Result<void> made = make_directories(path); !made) return made;
+  const UniqueFd folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder.valid()) return fail(errno_error(errno, "opening " + path));
+  if (Result<void> applied = apply_attributes(folder.get(), attributes); !applied) return fail(std::move(applied).error().in("setting the attributes of " + path));
+  return {};
+}
+
+Result<void> RealHost::make_symlink(const std::string& path, const std::string& target) {
+  const ActingAs as(self_);
+  const std::string doing = "linking " + path;
+  struct stat before{};
+  if (::lstat(path.c_str(), &before) == 0 && !S_ISLNK(before.st_mode)) {
+    return fail(Error(ErrorCode::unsafe, "what stands there is not a link", "move it away, or choose another path").in(doing));
+  }
+  const std::string temporary = fmt::format("{}/.{}.gpustrap-{}", parent_of(path), name_of(path), ::getpid());
+  ::unlink(temporary.c_str());
+  if (::symlink(target.c_str(), temporary.c_str()) != 0) return fail(errno_error(errno, doing));
+  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+    const Error error = errno_error(errno, doing);
+    ::unlink(temporary.c_str());
+    return fail(error);
+  }
+  return {};
+}
+
+Result<void> RealHost::set_attributes(const std::string& path, const FileAttributes& attributes) {
+  const ActingAs as(self_);
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (!file.valid()) return fail(errno_error(errno, "opening " + path));
+  if (Result<void> applied = apply_attributes(file.get(), attributes); !applied) return fail(std::move(applied).error().in("setting the attributes of " + path));
+  return {};
+}
+
+Result<void> RealHost::rename(const std::string& from, const std::string& to) {
+  const ActingAs as(self_);
+  if (::rename(from.c_str(), to.c_str()) != 0) return fail(errno_error(errno, fmt::format("renaming {} to {}", from, to)));
+  return {};
+}
+
+Result<void> RealHost::remove(const std::string& path) {
+  const ActingAs as(self_);
+  if (::remove(path.c_str()) != 0 && errno != ENOENT) return fail(errno_error(errno, "removing " + path));
+  return {};
+}
+
+Result<void> RealHost::remove_tree(const std::string& path) {
+  const ActingAs as(self_);
+  Result<UniqueFd> parent = open_parent(path);
+  if (!parent && parent.error().code() == ErrorCode::not_found) return {};
+  if (!parent) return fail(std::move(parent).error());
+  return remove_tree_at(parent->get(), name_of(path));
+}
+
+Result<FetchResult> RealHost::fetch(const FetchRequest& request, StepLog& log) {
+  const ActingAs as(self_);
+  FetchOptions options;
+  options.proxy = login_.proxy;
+  return fetch_file(request, options, log);
+}
+
+Result<std::vector<UnpackedEntry>> RealHost::unpack(const UnpackRequest& request, StepLog& log) {
+  const ActingAs as(self_);
+  return unpack_archive(request, log);
+}
+
+void RealHost::pause(std::chrono::milliseconds time) { std::this_thread::sleep_for(time); }
+
+}  // namespace gpustrap

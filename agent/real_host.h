@@ -1,0 +1,65 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/host.h"
+
+namespace gpustrap {
+
+/// The machine itself, as a step's process sees it: the process runs as `self` already. as_login() is the same machine with every
+/// file operation done with the login user's rights and every command run as that user, so that a root step's work in a home
+/// cannot be led elsewhere by a planted link. Single-threaded.
+class RealHost : public Host {
+ public:
+  using Environment = std::vector<std::pair<std::string, std::string>>;
+  /// `env`: the step's own variables, for every command.
+  RealHost(const Facts& facts, Identity self, Identity login, Environment env);
+  ~RealHost() override;
+
+  [[nodiscard]] const Facts& facts() const override { return facts_; }
+  [[nodiscard]] const Identity& self() const override { return self_; }
+  [[nodiscard]] const Identity& login() const override { return login_; }
+
+  [[nodiscard]] Result<std::optional<FileInfo>> info(const std::string& path) const override;
+  [[nodiscard]] Result<std::string> read(const std::string& path) const override;
+  [[nodiscard]] Result<std::vector<std::string>> list(const std::string& directory) const override;
+  [[nodiscard]] Result<std::string> read_link(const std::string& path) const override;
+  [[nodiscard]] Result<std::string> digest(const std::string& path) const override;
+  [[nodiscard]] Result<CommandResult> look(const Command& command) const override;
+  [[nodiscard]] Result<std::uint64_t> disk_free(const std::string& path) const override;
+  [[nodiscard]] Result<std::optional<uid_t>> user_id(const std::string& name) const override;
+  [[nodiscard]] Result<std::optional<gid_t>> group_id(const std::string& name) const override;
+  [[nodiscard]] bool port_answers(std::uint16_t port) const override;
+  [[nodiscard]] Result<int> http_status(std::uint16_t port, const std::string& path_and_query) const override;
+
+  Result<void> write(const std::string& path, std::string_view content, const FileAttributes& attributes) override;
+  Result<void> make_directory(const std::string& path, const FileAttributes& attributes) override;
+  Result<void> make_symlink(const std::string& path, const std::string& target) override;
+  Result<void> set_attributes(const std::string& path, const FileAttributes& attributes) override;
+  Result<void> rename(const std::string& from, const std::string& to) override;
+  Result<void> remove(const std::string& path) override;
+  Result<void> remove_tree(const std::string& path) override;
+  Result<CommandResult> act(const Command& command, StepLog& log) override;
+  Result<FetchResult> fetch(const FetchRequest& request, StepLog& log) override;
+  Result<std::vector<UnpackedEntry>> unpack(const UnpackRequest& request, StepLog& log) override;
+  void pause(std::chrono::milliseconds time) override;
+
+  [[nodiscard]] Host& as_login() override;
+  [[nodiscard]] const Host& as_login() const override;
+
+ private:
+  class ActingAs;
+  [[nodiscard]] Environment command_environment() const;
+  [[nodiscard]] Result<CommandResult> run(const Command& command, bool shown) const;
+
+  const Facts& facts_;
+  Identity self_;
+  Identity login_;
+  Environment env_;
+  mutable std::unique_ptr<RealHost> as_login_;
+};
+
+}  // namespace gpustrap

@@ -1,0 +1,210 @@
+#include "agent/run_store.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <filesystem>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "agent/identity.h"
+#include "agent/journal.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
+
+namespace gpustrap {
+namespace {
+
+std::vector<std::pair<std::int64_t, std::string>> runs_by_age(const AgentPaths& paths) {
+  std::vector<std::pair<std::int64_t, std::string>> runs;
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(paths.runs().c_str()), ::closedir);
+  if (!directory) return runs;
+  while (const dirent* entry = ::readdir(directory.get())) {
+    struct stat info{};
+    // run.json is written once, when the run is made.
+    if (!is_run_id(entry->d_name) || ::stat((paths.run(entry->d_name) + "/run.json").c_str(), &info) != 0) continue;
+    runs.emplace_back(std::int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec, entry->d_name);
+  }
+  std::sort(runs.begin(), runs.end());
+  return runs;
+}
+
+struct flock whole_file(short type) {
+  struct flock lock{};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  return lock;
+}
+
+}  // namespace
+
+bool is_run_id(const std::string& id) {
+  const auto allowed = [](unsigned char c) { return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-'; };
+  return !id.empty() && id.size() <= 64 && std::isalnum(static_cast<unsigned char>(id[0])) != 0 && std::all_of(id.begin(), id.end(), allowed);
+}
+
+std::string journal_path(const AgentPaths& paths, const std::string& id) { return paths.run(id) + "/events.jsonl"; }
+
+Result<void> store_run(const AgentPaths& paths, const RunDescription& run) {
+  if (!is_run_id(run.id)) return fail(ErrorCode::protocol, fmt::format("\"{}\" cannot be a run's id", strip_control(run.id)));
+  if (Result<void> made = make_directories(paths.runs(), 0700); !made) return made;
+  if (::mkdir(paths.run(run.id).c_str(), 0700) != 0) {
+    if (errno == EEXIST) return fail(ErrorCode::busy, fmt::format("there is a run {} already", run.id));
+    return fail(errno_error(errno, "making " + paths.run(run.id)));
+  }
+  Json document;
+  document["id"] = run.id;
+  document["mode"] = run.mode == RunMode::plan ? "plan" : "apply";
+  document["tags"] = run.tags;
+  document["login"] = to_json(run.login);
+  document["recipe"] = write_recipe(run.recipe);
+  return write_file_atomically(paths.run(run.id) + "/run.json", to_line(document), 0600);
+}
+
+Result<RunDescription> load_run(const AgentPaths& paths, const std::string& id) {
+  if (!is_run_id(id)) return fail(ErrorCode::protocol, fmt::format("\"{}\" cannot be a run's id", strip_control(id)));
+  Result<std::string> text = read_file(paths.run(id) + "/run.json");
+  if (!text) return fail(std::move(text).error());
+  Result<Json> document = parse_line(*text);
+  if (!document) return fail(std::move(document).error().in("reading run " + id));
+  try {
+    RunDescription run;
+    run.id = document->at("id").get<std::string>();
+    run.mode = document->at("mode") == "plan" ? RunMode::plan : RunMode::apply;
+    run.tags = document->at("tags").get<std::vector<std::string>>();
+    Result<Identity> login = identity_from_json(document->at("login"));
+    if (!login) return fail(std::move(login).error());
+    run.login = std::move(*login);
+    std::vector<FieldProblem> problems;
+    run.recipe = read_recipe(document->at("recipe"), Placeholders::allowed, problems);
+    if (!problems.empty()) return fail(ErrorCode::recipe, problems.front().message);
+    if (const Result<RunSummary> summary = summarize_run(paths, id)) run.incarnation = summary->incarnations + 1;
+    return run;
+  } catch (const Json::exception& error) {
+    return fail(ErrorCode::protocol, fmt::format("run {} is not readable: {}", id, error.what()));
+  }
+}
+
+std::optional<std::string> newest_run(const AgentPaths& paths) {
+  const auto runs = runs_by_age(paths);
+  if (runs.empty()) return std::nullopt;
+  return runs.back().second;
+}
+
+void prune_runs(const AgentPaths& paths, std::size_t keep) {
+  const auto runs = runs_by_age(paths);
+  for (std::size_t i = 0; i + keep < runs.size(); ++i) {
+    std::error_code ignored;  // an old run that cannot be removed costs room, no more
+    std::filesystem::remove_all(paths.run(runs[i].second), ignored);
+  }
+}
+
+Result<RunSummary> summarize_run(const AgentPaths& paths, const std::string& id) {
+  if (!is_run_id(id)) return fail(ErrorCode::protocol, fmt::format("\"{}\" cannot be a run's id", strip_control(id)));
+  RunSummary summary;
+  summary.run = id;
+  Result<JournalTail> tail = JournalTail::open(journal_path(paths, id), 0);
+  if (!tail) return fail(std::move(tail).error());
+  bool finished = false;
+  while (true) {
+    Result<std::string> lines = tail->next();
+    if (!lines) return fail(std::move(lines).error());
+    if (lines->empty()) break;
+    std::string_view rest = *lines;
+    while (!rest.empty()) {
+      const std::size_t newline = rest.find('\n');
+      const std::string_view line = rest.substr(0, newline);
+      rest.remove_prefix(newline + 1);
+      // Output is nearly all of a journal and says nothing here.
+      if (line.find("\"event\":\"step_output\"") < 64) continue;
+      Result<Json> document = parse_line(line);
+      if (!document) continue;
+      Result<Event> event = event_from_json(*document);
+      if (!event) continue;
+      if (const auto* started = std::get_if<RunStarted>(&event->body)) {
+        summary.recipe = started->recipe;
+        summary.digest = started->digest;
+        summary.mode = started->mode;
+        summary.since_ms = event->time_ms;
+      } else if (std::get_if<RunnerStarted>(&event->body) != nullptr) {
+        ++summary.incarnations;
+        summary.steps.clear();
+      } else if (const auto* step = std::get_if<StepStarted>(&event->body)) {
+        summary.step = step->step;
+      } else if (auto* done = std::get_if<StepFinished>(&event->body)) {
+        if (summary.step == done->step) summary.step.clear();
+        summary.steps.push_back(std::move(*done));
+      } else if (const auto* end = std::get_if<RunFinished>(&event->body)) {
+        finished = true;
+        summary.end = end->end == RunFinished::End::ok ? "ok" : end->end == RunFinished::End::failed ? "failed" : "cancelled";
+      }
+    }
+  }
+  const std::optional<RunLock::Holder> holder = RunLock::holder(paths);
+  summary.state = finished ? "finished" : holder && holder->run == id ? "running" : "interrupted";
+  return summary;
+}
+
+Json to_json(const RunSummary& summary) {
+  Json document;
+  document["run"] = summary.run;
+  document["recipe"] = summary.recipe;
+  document["digest"] = summary.digest;
+  document["mode"] = summary.mode == RunMode::plan ? "plan" : "apply";
+  document["state"] = summary.state;
+  document["end"] = summary.end;
+  document["since_ms"] = summary.since_ms;
+  document["step"] = summary.step;
+  Json counts = Json::object();
+  document["steps"] = Json::array();
+  for (const StepFinished& step : summary.steps) {
+    const std::string outcome(outcome_name(step.outcome));
+    counts[outcome] = counts.value(outcome, 0) + 1;
+    document["steps"].push_back({{"step", step.step}, {"outcome", outcome}, {"reason", step.reason}});
+  }
+  document["counts"] = std::move(counts);
+  return document;
+}
+
+Result<std::optional<RunLock>> RunLock::take(const AgentPaths& paths, const std::string& run, const std::string& from) {
+  if (Result<void> made = make_directories(paths.state, 0700); !made) return fail(std::move(made).error());
+  UniqueFd file(::open(paths.lock().c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!file.valid()) return fail(errno_error(errno, "opening " + paths.lock()));
+  struct flock lock = whole_file(F_WRLCK);
+  if (::fcntl(file.get(), F_SETLK, &lock) != 0) {
+    if (errno == EACCES || errno == EAGAIN) return std::optional<RunLock>();
+    return fail(errno_error(errno, "locking " + paths.lock()));
+  }
+  if (::ftruncate(file.get(), 0) != 0) return fail(errno_error(errno, "writing " + paths.lock()));
+  if (Result<void> wrote = write_all(file.get(), run + "\n" + from + "\n"); !wrote) {
+    return fail(std::move(wrote).error().in("writing " + paths.lock()));
+  }
+  return std::optional<RunLock>(RunLock(std::move(file)));
+}
+
+std::optional<RunLock::Holder> RunLock::holder(const AgentPaths& paths) {
+  const UniqueFd file(::open(paths.lock().c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  if (!file.valid()) return std::nullopt;
+  struct flock lock = whole_file(F_WRLCK);
+  if (::fcntl(file.get(), F_GETLK, &lock) != 0 || lock.l_type == F_UNLCK) return std::nullopt;
+  Holder holder;
+  holder.pid = lock.l_pid;
+  if (Result<std::string> text = read_all(file.get(), 4096)) {
+    const std::vector<std::string> lines = split(*text, '\n');
+    if (!lines.empty()) holder.run = lines[0];
+    if (lines.size() > 1) holder.from = lines[1];
+  }
+  return holder;
+}
+
+}  // namespace gpustrap

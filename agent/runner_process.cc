@@ -1,0 +1,181 @@
+#include "agent/runner_process.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "agent/base/file.h"
+#include "agent/base/subprocess.h"
+#include "agent/base/text.h"
+#include "agent/control_socket.h"
+#include "agent/gather_facts.h"
+#include "agent/identity.h"
+#include "agent/log.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
+#include "agent/run_store.h"
+#include "agent/runner.h"
+
+namespace gpustrap {
+namespace {
+
+constexpr auto kStartLimit = std::chrono::seconds(10);
+/// Journals of older runs are removed when a new one begins.
+constexpr std::size_t kRunsKept = 20;
+
+/// Puts this process into a systemd scope of its own, so that neither the end of the login session nor its limits touch the run, and a
+/// step that runs out of memory does not take the runner along. Where that is refused (no systemd, no bus) the new session must do.
+void leave_login_session(const std::string& run) {
+  if (::geteuid() != 0 || !path_exists("/run/systemd/system")) return;
+  const std::string pid = fmt::format("{}", ::getpid());
+  Subprocess call;
+  call.argv = {"busctl", "call", "--quiet", "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager",
+               "StartTransientUnit", "ssa(sv)a(sa(sv))", "gpustrap-run.scope", "replace", "4",
+               "PIDs", "au", "1", pid,
+               "Description", "s", "gpustrap run " + run,
+               "KillMode", "s", "mixed",
+               "TimeoutStopUSec", "t", "600000000",
+               "0"};
+  call.timeout = std::chrono::seconds(5);
+  const Result<SubprocessResult> called = run_subprocess(call);
+  if (!called) log_note("no scope: " + called.error().sentence());
+  else if (called->exit_code != 0) log_note("no scope: " + first_line(called->err));
+}
+
+/// The runner is the last that should go when memory runs out; its steps put this back.
+void lower_oom_score() {
+  const UniqueFd file(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
+  if (file.valid()) (void)write_all(file.get(), "-500");
+}
+
+std::string error_line(const Error& error) {
+  Json document;
+  document["code"] = error_code_name(error.code());
+  document["message"] = error.sentence();
+  document["hint"] = error.hint();
+  return to_line(document);
+}
+
+}  // namespace
+
+int runner_main(const AgentPaths& paths, const std::string& run, const std::string& from, int ready_fd) {
+  UniqueFd ready(ready_fd);
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGHUP, SIG_IGN);
+  const auto refuse = [&](const Error& error) {
+    log_note("run " + run + " did not start: " + error.sentence());
+    if (ready.valid()) (void)write_all(ready.get(), error_line(error));
+    return 1;
+  };
+  Result<RunDescription> description = load_run(paths, run);
+  if (!description) return refuse(description.error());
+  Result<std::optional<RunLock>> lock = RunLock::take(paths, run, from);
+  if (!lock) return refuse(lock.error());
+  if (!lock->has_value()) return refuse({ErrorCode::busy, "another run is in progress"});
+  Result<Journal> journal = Journal::open(journal_path(paths, run));
+  if (!journal) return refuse(journal.error());
+  Result<ControlSocket> control = ControlSocket::listen(paths.socket());
+  if (!control) return refuse(control.error());
+  lower_oom_score();
+
+  Runner* runner_pointer = nullptr;
+  RunnerHooks hooks;
+  hooks.on_event = [&](const std::string&) {
+    // The first event is in the journal: whoever waits can begin to read it.
+    if (ready.valid()) (void)write_all(ready.get(), "ok\n");
+    ready.reset();
+  };
+  hooks.on_signal = [&](const std::string& line) { control->broadcast(line); };
+  hooks.watched = [&](std::vector<int>& into) { control->descriptors(into); };
+  hooks.on_readable = [&](int fd) { control->readable(fd, [&](const std::string& by) { runner_pointer->cancel(by); }); };
+  hooks.before_first_change = [&] { leave_login_session(run); };
+  Runner runner(std::move(*description), std::move(*journal), std::move(hooks));
+  runner_pointer = &runner;
+  const Facts facts = gather_facts();
+  const Result<RunFinished> finished = runner.run(facts, identity_of_self());
+  if (!finished) {
+    log_note("run " + run + " broke off: " + finished.error().sentence());
+    return refuse(finished.error());
+  }
+  prune_runs(paths, kRunsKept);
+  return finished->end == RunFinished::End::ok ? 0 : 1;
+}
+
+Result<void> start_runner_process(const AgentPaths& paths, const std::string& run, const std::string& from) {
+  Result<Pipe> ready = make_pipe();
+  if (!ready) return fail(std::move(ready).error());
+  // Prepared before the fork: the name that ps shows, and the arguments.
+  const std::vector<std::string> arguments = {"gpustrap-agent", "runner", "--run=" + run, "--state=" + paths.state, "--runtime=" + paths.runtime,
+                                              "--from=" + from, "--ready-fd=3"};
+  const pid_t child = ::fork();
+  if (child < 0) return fail(errno_error(errno, "starting the runner"));
+  if (child == 0) {
+    // A second fork leaves the runner to init, so that this agent need not wait for it.
+    if (::setsid() < 0 || ::fork() != 0) ::_exit(0);
+    const int null = ::open("/dev/null", O_RDWR);
+    const int moved = ::fcntl(ready->write_end.get(), F_DUPFD, 64);
+    for (const int standard : {0, 1, 2}) ::dup2(null, standard);
+    ::dup2(moved, 3);
+    ::close_range(4, ~0U, 0);
+    std::vector<char*> argv;
+    for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+    argv.push_back(nullptr);
+    ::execv("/proc/self/exe", argv.data());
+    ::_exit(127);
+  }
+  ::waitpid(child, nullptr, 0);
+  ready->write_end.reset();
+  pollfd entry{ready->read_end.get(), POLLIN, 0};
+  const auto limit = std::chrono::duration_cast<std::chrono::milliseconds>(kStartLimit).count();
+  int polled = 0;
+  do polled = ::poll(&entry, 1, static_cast<int>(limit));
+  while (polled < 0 && errno == EINTR);
+  if (polled == 0) return fail(ErrorCode::timeout, "the runner did not begin within 10 s", "look at " + paths.state + "/agent.log on the host");
+  std::array<char, 4096> buffer{};
+  const ssize_t got = ::read(ready->read_end.get(), buffer.data(), buffer.size());
+  const std::string answer(buffer.data(), got > 0 ? static_cast<std::size_t>(got) : 0);
+  if (answer == "ok\n") return {};
+  if (Result<Json> error = parse_line(trim(answer)); error && error->contains("message")) {
+    return fail(Error(error_code_from_name(error->value("code", "")), error->value("message", ""), error->value("hint", "")));
+  }
+  return fail(ErrorCode::internal, "the runner ended before it began", "look at " + paths.state + "/agent.log on the host");
+}
+
+Result<RunFinished> run_here(const AgentPaths& paths, const std::string& run, int out_fd) {
+  Result<RunDescription> description = load_run(paths, run);
+  if (!description) return fail(std::move(description).error());
+  Result<std::optional<RunLock>> lock = RunLock::take(paths, run, "standalone");
+  if (!lock) return fail(std::move(lock).error());
+  if (!lock->has_value()) {
+    const std::optional<RunLock::Holder> holder = RunLock::holder(paths);
+    return fail(ErrorCode::busy, fmt::format("run {} is in progress", holder ? holder->run : "of another agent"),
+                "wait for it, or stop it with `gpustrap cancel`");
+  }
+  Result<Journal> journal = Journal::open(journal_path(paths, run));
+  if (!journal) return fail(std::move(journal).error());
+  Result<ControlSocket> control = ControlSocket::listen(paths.socket());
+  if (!control) return fail(std::move(control).error());
+  Runner* runner_pointer = nullptr;
+  RunnerHooks hooks;
+  // Nobody may be listening any more: the journal is what counts.
+  hooks.on_event = [&](const std::string& line) { (void)write_all(out_fd, line); };
+  hooks.on_signal = [&](const std::string& line) { control->broadcast(line); };
+  hooks.watched = [&](std::vector<int>& into) { control->descriptors(into); };
+  hooks.on_readable = [&](int fd) { control->readable(fd, [&](const std::string& by) { runner_pointer->cancel(by); }); };
+  Runner runner(std::move(*description), std::move(*journal), std::move(hooks));
+  runner_pointer = &runner;
+  return runner.run(gather_facts(), identity_of_self());
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+
+#include "agent/base/result.h"
+#include "agent/paths.h"
+#include "agent/protocol/event.h"
+
+namespace gpustrap {
+
+/// The runner as a process of its own: survives the connection and the agent that started it.
+/// Starts `runner --run ID` in a new session and waits (10 s at most) until it holds the lock and has begun its journal.
+/// Errors: busy where another run holds the lock, and whatever kept it from starting.
+[[nodiscard]] Result<void> start_runner_process(const AgentPaths& paths, const std::string& run, const std::string& from);
+
+/// What that process does. Writes "ok" or an error to descriptor `ready_fd` (-1: nobody waits). Returns the exit code.
+[[nodiscard]] int runner_main(const AgentPaths& paths, const std::string& run, const std::string& from, int ready_fd);
+
+/// Runs a stored run in this process and prints its events to `out_fd`: the standalone agent.
+[[nodiscard]] Result<RunFinished> run_here(const AgentPaths& paths, const std::string& run, int out_fd);
+
+}  // namespace gpustrap

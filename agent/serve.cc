@@ -1,0 +1,325 @@
+#include "agent/serve.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "agent/control_socket.h"
+#include "agent/gather_facts.h"
+#include "agent/journal.h"
+#include "agent/log.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
+#include "agent/protocol/request.h"
+#include "agent/removal.h"
+#include "agent/run_store.h"
+#include "agent/runner_process.h"
+#include "agent/token.h"
+
+namespace gpustrap {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// With this much unsent the journal is not read on: a slow link holds back `serve`, never the run.
+constexpr std::size_t kUnsentLimit = 1U << 20U;
+/// A runner that died without ending its run is started again, so often at most.
+constexpr std::uint64_t kMostIncarnations = 5;
+
+class Server {
+ public:
+  Server(AgentPaths paths, const Identity& login, int in_fd, int out_fd)
+      : paths_(std::move(paths)), login_(login), in_fd_(in_fd), out_fd_(out_fd) {}
+
+  int run() {
+    send(to_json(Hello{kProtocolVersion, "gpustrap-agent " GPUSTRAP_VERSION, {}}));
+    last_heard_ = last_said_ = Clock::now();
+    while (true) {
+      if (!flush()) return 0;
+      if (ended_ && unsent_.empty()) return 0;
+      std::array<pollfd, 4> polled = {pollfd{ended_ ? -1 : in_fd_, POLLIN, 0},
+                                      pollfd{unsent_.empty() ? -1 : out_fd_, POLLOUT, 0},
+                                      pollfd{tail_ && unsent_.size() < kUnsentLimit ? tail_->descriptor() : -1, POLLIN, 0},
+                                      pollfd{signals_.get(), POLLIN, 0}};
+      const int ready = ::poll(polled.data(), polled.size(), 1000);
+      if (ready < 0 && errno != EINTR) return 1;
+      if (ready > 0 && polled[0].revents != 0 && !read_requests()) ended_ = true;
+      if (ready > 0 && polled[3].revents != 0) pass_on_signals();
+      if (tail_ && !read_journal()) return 1;
+      const Clock::time_point now = Clock::now();
+      if (now - last_heard_ > kSilenceLimit) return 0;  // the controller is gone; the run is not
+      if (now - last_said_ > kHeartbeat) send(to_json(Signal{Heartbeat{}}));
+      if (ready == 0 && tail_) look_after_runner();
+    }
+  }
+
+ private:
+  void send(const Json& document) {
+    unsent_ += to_line(document);
+    last_said_ = Clock::now();
+  }
+  void answer(std::uint64_t number, Result<Json> value) {
+    Reply reply;
+    reply.number = number;
+    if (value) reply.value = std::make_shared<const Json>(std::move(*value));
+    else reply.error = error_text(value.error());
+    send(to_json(reply));
+  }
+
+  /// False where the controller is gone.
+  bool flush() {
+    while (!unsent_.empty()) {
+      const ssize_t put = ::write(out_fd_, unsent_.data(), unsent_.size());
+      if (put < 0 && errno == EINTR) continue;
+      if (put < 0) return errno == EAGAIN;
+      unsent_.erase(0, static_cast<std::size_t>(put));
+    }
+    return true;
+  }
+
+  /// False at the end of the controller's words.
+  bool read_requests() {
+    std::array<char, 64 * 1024> buffer{};
+    const ssize_t got = ::read(in_fd_, buffer.data(), buffer.size());
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return true;
+    if (got <= 0) return false;
+    last_heard_ = Clock::now();
+    requests_.add({buffer.data(), static_cast<std::size_t>(got)});
+    while (true) {
+      Result<std::optional<std::string>> line = requests_.next();
+      if (!line) {
+        answer(0, fail(line.error()));
+        return false;
+      }
+      if (!line->has_value()) return true;
+      if (!take(**line)) return false;
+    }
+  }
+
+  bool take(const std::string& text) {
+    Result<Json> document = parse_line(text);
+    if (!document) {
+      answer(0, fail(std::move(document).error()));
+      return false;
+    }
+    Result<ControllerLine> line = controller_line_from_json(*document);
+    if (!line) {
+      const Json number = document->value("request", Json(0));
+      answer(number.is_number_unsigned() ? number.get<std::uint64_t>() : 0, fail(std::move(line).error()));
+      return true;
+    }
+    if (const auto* hello = std::get_if<Hello>(&*line)) {
+      if (hello->protocol == kProtocolVersion) return true;
+      answer(0, fail(ErrorCode::protocol, fmt::format("this agent speaks protocol {}, {} speaks {}", kProtocolVersion, hello->program, hello->protocol),
+                     "use the same release on both sides"));
+      return false;
+    }
+    if (auto* request = std::get_if<Request>(&*line)) {
+      std::visit([&](auto& body) { handle(request->number, body); }, request->body);
+    }
+    return true;
+  }
+
+  // ---- requests
+
+  static std::string origin() {
+    const char* connection = std::getenv("SSH_CONNECTION");
+    return connection == nullptr ? "" : first_line(connection).substr(0, first_line(connection).find(' '));
+  }
+
+  /// A plan leaves no trace in the state: its journal lives where a reboot removes it.
+  [[nodiscard]] AgentPaths paths_for(RunMode mode) const {
+    return mode == RunMode::plan ? AgentPaths{paths_.runtime + "/plan", paths_.runtime + "/plan"} : paths_;
+  }
+
+  void handle(std::uint64_t number, RunRequest& request) {
+    const AgentPaths paths = paths_for(request.mode);
+    if (const std::optional<RunLock::Holder> holder = RunLock::holder(paths)) {
+      join_or_refuse(number, request, paths, *holder);
+      return;
+    }
+    RunDescription run;
+    run.id = request.run;
+    run.mode = request.mode;
+    run.recipe = std::move(request.recipe);
+    run.login = login_;
+    run.tags = std::move(request.tags);
+    if (Result<void> stored = store_run(paths, run); !stored) return answer(number, fail(std::move(stored).error()));
+    if (Result<void> started = start_runner_process(paths, run.id, origin()); !started) return answer(number, fail(std::move(started).error()));
+    answer(number, Json{{"run", run.id}, {"attached", false}});
+    follow(paths, run.id, 0);
+  }
+
+  void join_or_refuse(std::uint64_t number, const RunRequest& request, const AgentPaths& paths, const RunLock::Holder& holder) {
+    const Result<RunSummary> running = summarize_run(paths, holder.run);
+    if (running && running->digest == digest_of(request.recipe)) {
+      answer(number, Json{{"run", holder.run}, {"attached", true}});
+      follow(paths, holder.run, 0);
+      return;
+    }
+    const std::string recipe = running ? running->recipe : "another recipe";
+    const auto minutes = running ? (std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count() -
+                                    running->since_ms) / 60000
+                                 : 0;
+    answer(number, fail(ErrorCode::busy,
+                        fmt::format("a run of {} is in progress on this host ({}, for {} min{})", recipe, holder.run, minutes,
+                                    holder.from.empty() ? "" : ", started from " + holder.from),
+                        "follow it with `gpustrap attach HOST`, or stop it with `gpustrap cancel HOST`"));
+  }
+
+  void handle(std::uint64_t number, AttachRequest& request) {
+    if (request.run.empty()) request.run = newest_run(paths_).value_or("");
+    if (request.run.empty()) return answer(number, fail(ErrorCode::not_found, "there was no run on this host yet", "start one with `gpustrap up RECIPE HOST`"));
+    for (const AgentPaths& paths : {paths_, paths_for(RunMode::plan)}) {
+      if (!is_run_id(request.run) || !path_exists(journal_path(paths, request.run))) continue;
+      const Result<RunSummary> summary = summarize_run(paths, request.run);
+      if (!summary) return answer(number, fail(summary.error()));
+      answer(number, Json{{"run", request.run}, {"live", summary->state == "running"}});
+      follow(paths, request.run, request.after);
+      return;
+    }
+    answer(number, fail(ErrorCode::not_found, fmt::format("there is no run {} on this host", strip_control(request.run)), "`gpustrap status HOST` names the last one"));
+  }
+
+  void handle(std::uint64_t number, const StatusRequest&) {
+    Json value;
+    value["facts"] = to_json(gather_facts());
+    value["run"] = nullptr;
+    if (const std::optional<std::string> run = newest_run(paths_)) {
+      const Result<RunSummary> summary = summarize_run(paths_, *run);
+      if (!summary) return answer(number, fail(summary.error()));
+      value["run"] = to_json(*summary);
+    }
+    answer(number, std::move(value));
+  }
+
+  void handle(std::uint64_t number, const CancelRequest& request) {
+    const std::optional<RunLock::Holder> holder = RunLock::holder(paths_);
+    if (!holder) return answer(number, fail(ErrorCode::not_found, "no run is in progress on this host"));
+    Result<UniqueFd> socket = connect_control_socket(paths_.socket());
+    if (!socket) return answer(number, fail(std::move(socket).error()));
+    if (Result<void> sent = write_all(socket->get(), to_line(Json{{"cancel", request.by.empty() ? origin() : request.by}})); !sent) {
+      return answer(number, fail(std::move(sent).error().in("asking run " + holder->run + " to stop")));
+    }
+    answer(number, Json{{"run", holder->run}});
+  }
+
+  void handle(std::uint64_t number, const TokenRequest& request) { answer(number, jupyter_token(paths_, login_, request.service)); }
+
+  void handle(std::uint64_t number, const RemoveRequest& request) {
+    if (const std::optional<RunLock::Holder> holder = RunLock::holder(paths_); holder && !request.preview) {
+      return answer(number, fail(ErrorCode::busy, fmt::format("run {} is in progress", holder->run), "wait for it, or stop it with `gpustrap cancel HOST`"));
+    }
+    answer(number, request.preview ? Result<Json>(removal_list(paths_)) : remove_all(paths_));
+  }
+
+  // ---- events
+
+  void follow(const AgentPaths& paths, const std::string& run, std::uint64_t after) {
+    Result<JournalTail> tail = JournalTail::open(journal_path(paths, run), after);
+    if (!tail) return answer(0, fail(std::move(tail).error()));
+    followed_paths_ = paths;
+    followed_run_ = run;
+    run_ended_ = false;
+    tail_.emplace(std::move(*tail));
+    if (Result<UniqueFd> socket = connect_control_socket(paths.socket())) signals_ = std::move(*socket);
+  }
+
+  /// False where the journal cannot be read on.
+  bool read_journal() {
+    tail_->drained();
+    while (unsent_.size() < kUnsentLimit) {
+      Result<std::string> lines = tail_->next();
+      if (!lines) {
+        log_note("cannot follow " + followed_run_ + ": " + lines.error().sentence());
+        return false;
+      }
+      if (lines->empty()) break;
+      last_said_ = Clock::now();
+      // The last line of a run; the member stands first in its line.
+      run_ended_ = run_ended_ || lines->starts_with("{\"event\":\"run_finished\"") || lines->find("\n{\"event\":\"run_finished\"") != std::string::npos;
+      unsent_ += *lines;
+      if (!flush()) return false;
+    }
+    if (run_ended_) {
+      tail_.reset();
+      signals_.reset();
+    }
+    return true;
+  }
+
+  void pass_on_signals() {
+    std::array<char, 16 * 1024> buffer{};
+    const ssize_t got = ::read(signals_.get(), buffer.data(), buffer.size());
+    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) signals_.reset();
+    if (got <= 0) return;
+    signal_lines_.add({buffer.data(), static_cast<std::size_t>(got)});
+    while (true) {
+      Result<std::optional<std::string>> line = signal_lines_.next();
+      if (!line || !line->has_value()) return;
+      if (unsent_.empty()) unsent_ += **line + "\n";  // droppable: never queued behind what must arrive
+    }
+  }
+
+  /// Nothing was heard for a second: is there still a runner? One that died is started again and takes up its journal.
+  void look_after_runner() {
+    if (RunLock::holder(followed_paths_)) {
+      if (!signals_.valid()) {
+        if (Result<UniqueFd> socket = connect_control_socket(followed_paths_.socket())) signals_ = std::move(*socket);
+      }
+      return;
+    }
+    const Result<RunSummary> summary = summarize_run(followed_paths_, followed_run_);
+    if (!summary || summary->state != "interrupted") return;
+    if (summary->incarnations >= kMostIncarnations) {
+      log_note("run " + followed_run_ + " died too often");
+      ended_ = true;
+      return;
+    }
+    log_note("run " + followed_run_ + " lost its runner; starting another");
+    if (Result<void> started = start_runner_process(followed_paths_, followed_run_, origin()); !started) ended_ = true;
+  }
+
+  AgentPaths paths_;
+  Identity login_;
+  int in_fd_;
+  int out_fd_;
+  LineReader requests_;
+  LineReader signal_lines_;
+  std::string unsent_;
+  std::optional<JournalTail> tail_;
+  AgentPaths followed_paths_;
+  std::string followed_run_;
+  bool run_ended_ = false;
+  bool ended_ = false;
+  UniqueFd signals_;
+  Clock::time_point last_heard_{};
+  Clock::time_point last_said_{};
+};
+
+}  // namespace
+
+int serve(const AgentPaths& paths, const Identity& login, int in_fd, int out_fd) {
+  ::signal(SIGPIPE, SIG_IGN);
+  if (!set_nonblocking(in_fd) || !set_nonblocking(out_fd)) return 1;
+  return Server(paths, login, in_fd, out_fd).run();
+}
+
+}  // namespace gpustrap

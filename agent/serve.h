@@ -1,0 +1,12 @@
+#pragma once
+
+#include "agent/host.h"
+#include "agent/paths.h"
+
+namespace gpustrap {
+
+/// Speaks the protocol on `in_fd` and `out_fd` until the controller is gone: hello, requests, events of the run it was asked for.
+/// It only tells: the run is a process of its own and goes on without it. Returns the exit code.
+[[nodiscard]] int serve(const AgentPaths& paths, const Identity& login, int in_fd, int out_fd);
+
+}  // namespace gpustrap

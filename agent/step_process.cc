@@ -1,0 +1,223 @@
+#include "agent/step_process.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "agent/identity.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
+#include "agent/real_host.h"
+
+namespace gpustrap {
+namespace {
+
+/// The child's end of the record pipe.
+class RecordLog : public StepLog {
+ public:
+  explicit RecordLog(int fd) : fd_(fd) {}
+  void say(std::string_view line) override {
+    Json record;
+    record["said"] = std::string(line);
+    send(record);
+  }
+  void progress(std::string_view text, std::uint64_t done, std::uint64_t total) override {
+    Json record;
+    record["progress"] = std::string(text);
+    record["done"] = done;
+    record["total"] = total;
+    send(record);
+  }
+  void checked(const StepChecked& checked) {
+    Json record;
+    record["checked"] = checked.reason;
+    record["satisfied"] = checked.satisfied;
+    send(record);
+  }
+  void finished(const StepFinished& finished) {
+    Json record;
+    record["finished"] = outcome_name(finished.outcome);
+    record["reason"] = finished.reason;
+    if (finished.error) {
+      record["error"] = {{"code", error_code_name(finished.error->code)}, {"message", finished.error->message}, {"hint", finished.error->hint}};
+    }
+    send(record);
+  }
+
+ private:
+  void send(const Json& record) {
+    // A runner that is gone takes this process with it; there is nobody to tell.
+    const Result<void> sent = write_all(fd_, to_line(record));
+    (void)sent;
+  }
+  int fd_;
+};
+
+void close_from(int first) {
+  if (::close_range(static_cast<unsigned>(first), ~0U, 0) == 0) return;
+  rlimit limit{};
+  const int last = ::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 65536 ? static_cast<int>(limit.rlim_cur) : 65536;
+  for (int fd = first; fd < last; ++fd) ::close(fd);
+}
+
+constexpr int kRecordFd = 3;
+
+/// The runner lowers its own chance of being killed when memory runs out; what steps run must not inherit that.
+void reset_oom_score() {
+  const UniqueFd file(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
+  if (file.valid()) (void)write_all(file.get(), "0");
+}
+
+[[noreturn]] void run_in_child(const PlannedStep& step, StepWork work, const Facts& facts, const Identity& login) {
+  RecordLog log(kRecordFd);
+  StepFinished finished;
+  finished.outcome = Outcome::failed;
+  try {
+    if (Result<void> became = become(step.identity); !became) {
+      finished.error = error_text(became.error());
+    } else {
+      ::umask(022);
+      if (::chdir(step.identity.home.c_str()) != 0 && ::chdir("/") != 0) std::perror("chdir");
+      // PR_SET_PDEATHSIG is cleared when the uid changes.
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      RealHost host(facts, step.identity, login, step.entry.env.items);
+      const std::unique_ptr<Step> made = step.type->make(step.spec);
+      finished = perform_step(*made, step.entry.id, work, host, log, [&](const StepChecked& checked) { log.checked(checked); });
+    }
+  } catch (const std::exception& error) {
+    finished.error = ErrorText{ErrorCode::internal, fmt::format("a defect in gpustrap: {}", error.what()), "please report it with the run's log"};
+  }
+  log.finished(finished);
+  ::_exit(finished.outcome == Outcome::failed ? 1 : 0);
+}
+
+}  // namespace
+
+StepFinished perform_step(Step& step, const std::string& id, StepWork work, Host& host, StepLog& log,
+                          const std::function<void(const StepChecked&)>& report) {
+  StepFinished finished;
+  finished.step = id;
+  const auto failed = [&](Error error) {
+    finished.outcome = Outcome::failed;
+    finished.reason = error.sentence();
+    finished.error = error_text(error);
+    return finished;
+  };
+  const Host& look_only = host;
+  const Result<StepState> before = step.check(look_only);
+  if (!before) return failed(Error(before.error()).in("checking"));
+  finished.reason = before->reason;
+  report({id, before->is == StepState::Is::satisfied, before->reason});
+  if (before->is == StepState::Is::satisfied) {
+    finished.outcome = Outcome::unchanged;
+    return finished;
+  }
+  if (work == StepWork::look) {
+    finished.outcome = before->is == StepState::Is::unknown ? Outcome::unknown : Outcome::would_change;
+    if (!before->changes.empty()) log.say(before->changes);
+    return finished;
+  }
+  if (!before->changes.empty()) log.say(before->changes);
+  if (Result<void> applied = step.apply(host, log); !applied) return failed(std::move(applied).error());
+  finished.outcome = Outcome::changed;
+  if (!step.can_verify()) return finished;
+  const Result<StepState> after = step.check(look_only);
+  if (!after) return failed(Error(after.error()).in("verifying"));
+  if (after->is != StepState::Is::satisfied) {
+    return failed(Error(ErrorCode::command, fmt::format("it was applied without an error, but: {}", after->reason),
+                        "look at the step's output for what went wrong"));
+  }
+  finished.reason = after->reason;
+  return finished;
+}
+
+Result<StepRecord> step_record_from_line(std::string_view line, const std::string& step) {
+  Result<Json> document = parse_line(line);
+  if (!document) return fail(std::move(document).error());
+  try {
+    if (document->contains("said")) return StepRecord{StepSaid{document->at("said").get<std::string>()}};
+    if (document->contains("progress")) {
+      return StepRecord{Progress{step, document->at("progress").get<std::string>(), document->at("done").get<std::uint64_t>(),
+                                 document->at("total").get<std::uint64_t>(), 0}};
+    }
+    if (document->contains("checked")) {
+      return StepRecord{StepChecked{step, document->at("satisfied").get<bool>(), document->at("checked").get<std::string>()}};
+    }
+    StepFinished finished;
+    finished.step = step;
+    const std::string outcome = document->at("finished").get<std::string>();
+    finished.outcome = Outcome::failed;
+    for (const Outcome known : {Outcome::unchanged, Outcome::changed, Outcome::would_change, Outcome::unknown, Outcome::skipped}) {
+      if (outcome_name(known) == outcome) finished.outcome = known;
+    }
+    finished.reason = document->at("reason").get<std::string>();
+    if (const auto error = document->find("error"); error != document->end()) {
+      finished.error = ErrorText{error_code_from_name(error->at("code").get<std::string>()), error->at("message").get<std::string>(),
+                                 error->at("hint").get<std::string>()};
+    }
+    return StepRecord{std::move(finished)};
+  } catch (const Json::exception& error) {
+    return fail(ErrorCode::internal, fmt::format("a step's process said something odd: {}", error.what()));
+  }
+}
+
+Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, const Facts& facts, const Identity& login) {
+  Result<Pipe> output = make_pipe();
+  if (!output) return fail(std::move(output).error());
+  Result<Pipe> errors = make_pipe();
+  if (!errors) return fail(std::move(errors).error());
+  Result<Pipe> records = make_pipe();
+  if (!records) return fail(std::move(records).error());
+  const pid_t runner = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid < 0) return fail(errno_error(errno, "starting the step's process"));
+  if (pid == 0) {
+    ::setpgid(0, 0);
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::getppid() != runner) ::_exit(1);
+    sigset_t none;
+    sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    for (const int number : {SIGTERM, SIGHUP, SIGINT, SIGCHLD}) ::signal(number, SIG_DFL);
+    ::signal(SIGPIPE, SIG_IGN);
+    reset_oom_score();
+    const int null = ::open("/dev/null", O_RDONLY);
+    if (null < 0) ::_exit(1);
+    // The record pipe first moves out of the way of 0..2, where any of these may lie.
+    const int record = ::fcntl(records->write_end.get(), F_DUPFD_CLOEXEC, 64);
+    const int out = ::fcntl(output->write_end.get(), F_DUPFD_CLOEXEC, 64);
+    const int err = ::fcntl(errors->write_end.get(), F_DUPFD_CLOEXEC, 64);
+    if (record < 0 || out < 0 || err < 0) ::_exit(1);
+    ::dup2(null, STDIN_FILENO);
+    ::dup2(out, STDOUT_FILENO);
+    ::dup2(err, STDERR_FILENO);
+    ::dup3(record, kRecordFd, O_CLOEXEC);
+    close_from(kRecordFd + 1);
+    run_in_child(step, work, facts, login);
+  }
+  ::setpgid(pid, pid);
+  StepProcess process;
+  process.pid = pid;
+  process.output = std::move(output->read_end);
+  process.errors = std::move(errors->read_end);
+  process.records = std::move(records->read_end);
+  for (const int fd : {process.output.get(), process.errors.get(), process.records.get()}) {
+    if (Result<void> set = set_nonblocking(fd); !set) return fail(std::move(set).error());
+  }
+  return process;
+}
+
+}  // namespace gpustrap

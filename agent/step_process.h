@@ -1,0 +1,42 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "agent/base/result.h"
+#include "agent/base/unique_fd.h"
+#include "agent/plan.h"
+#include "agent/protocol/event.h"
+
+namespace gpustrap {
+
+/// What a step's process tells the runner, one JSON line each, over its own pipe. Never leaves the host.
+struct StepSaid { std::string line; };
+struct StepRecord {
+  std::variant<StepChecked, Progress, StepSaid, StepFinished> body;
+};
+[[nodiscard]] Result<StepRecord> step_record_from_line(std::string_view line, const std::string& step);
+
+/// Whether a process only looks (plan), or looks, acts and looks again.
+enum class StepWork { look, work };
+
+struct StepProcess {
+  pid_t pid = -1;         ///< leader of its own process group
+  UniqueFd output;        ///< its standard output, non-blocking
+  UniqueFd errors;        ///< its standard error
+  UniqueFd records;
+};
+
+/// Forks the step's process: identity, own group, dies with the runner, standard input from the null device, every other descriptor closed.
+[[nodiscard]] Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, const Facts& facts, const Identity& login);
+
+/// What the process does, apart from the process: check, apply, check. Used by it and by tests with a fake host.
+/// `report` receives StepChecked as it happens; the outcome is returned without elapsed time.
+[[nodiscard]] StepFinished perform_step(Step& step, const std::string& id, StepWork work, Host& host, StepLog& log,
+                                        const std::function<void(const StepChecked&)>& report);
+
+}  // namespace gpustrap

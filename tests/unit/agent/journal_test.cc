@@ -1,0 +1,85 @@
+#include "agent/journal.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
+
+namespace gpustrap {
+namespace {
+
+class JournalTest : public ::testing::Test {
+ protected:
+  JournalTest() {
+    std::string name = ::testing::TempDir() + "journalXXXXXX";
+    directory_ = ::mkdtemp(name.data());
+    path_ = directory_ + "/events.jsonl";
+  }
+  ~JournalTest() override { std::filesystem::remove_all(directory_); }
+
+  static std::uint64_t sequence_in(const std::string& line) { return parse_line(line)->at("seq").get<std::uint64_t>(); }
+
+  std::string directory_;
+  std::string path_;
+};
+
+TEST_F(JournalTest, NumbersEventsFromOneWithoutGaps) {
+  auto journal = Journal::open(path_);
+  ASSERT_TRUE(journal.has_value());
+  EXPECT_EQ(sequence_in(*journal->append(StepStarted{"a"})), 1U);
+  EXPECT_EQ(sequence_in(*journal->append(StepStarted{"b"}, Journal::Durability::synced)), 2U);
+  EXPECT_EQ(journal->last(), 2U);
+}
+
+TEST_F(JournalTest, DropsATornLastLineAndGoesOnBehindTheLastWholeOne) {
+  {
+    auto journal = Journal::open(path_);
+    ASSERT_TRUE(journal->append(StepStarted{"a"}).has_value());
+    ASSERT_TRUE(journal->append(StepStarted{"b"}).has_value());
+  }
+  std::ofstream(path_, std::ios::app) << "{\"event\":\"step_fin";
+  auto journal = Journal::open(path_);
+  ASSERT_TRUE(journal.has_value());
+  EXPECT_EQ(journal->last(), 2U);
+  ASSERT_TRUE(journal->append(StepStarted{"c"}).has_value());
+  const std::vector<std::string> lines = split(*read_file(path_), '\n');
+  ASSERT_EQ(lines.size(), 4U);  // three events and what follows the last newline
+  EXPECT_EQ(sequence_in(lines[2]), 3U);
+  EXPECT_EQ(lines[3], "");
+}
+
+TEST_F(JournalTest, IsReadableByItsOwnerAlone) {
+  ASSERT_TRUE(Journal::open(path_).has_value());
+  EXPECT_EQ(std::filesystem::status(path_).permissions(), std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+}
+
+TEST_F(JournalTest, ATailStartsBehindTheEventAskedFor) {
+  auto journal = Journal::open(path_);
+  for (const char* step : {"a", "b", "c"}) ASSERT_TRUE(journal->append(StepStarted{step}).has_value());
+  auto tail = JournalTail::open(path_, 2);
+  ASSERT_TRUE(tail.has_value());
+  EXPECT_EQ(sequence_in(std::string(trim(*tail->next()))), 3U);
+  EXPECT_EQ(*tail->next(), "");
+  ASSERT_TRUE(journal->append(StepStarted{"d"}).has_value());
+  EXPECT_EQ(sequence_in(std::string(trim(*tail->next()))), 4U);
+}
+
+TEST_F(JournalTest, ATailNeverPassesOnHalfALine) {
+  std::ofstream file(path_);
+  file << "{\"a\":1}\n{\"b\"" << std::flush;
+  auto tail = JournalTail::open(path_, 0);
+  EXPECT_EQ(*tail->next(), "{\"a\":1}\n");
+  EXPECT_EQ(*tail->next(), "");
+  file << ":2}\n" << std::flush;
+  EXPECT_EQ(*tail->next(), "{\"b\":2}\n");
+}
+
+}  // namespace
+}  // namespace gpustrap
