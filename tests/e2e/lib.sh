@@ -13,6 +13,7 @@ bin=${GPUSTRAP_BIN:-$repository/build/release}
 case_name=''
 case_failure=''
 case_skip=''
+runner=(run_recorded) # how `gpustrap` is run
 background=() # what `serve` and `start_relay` left running
 status=0 # of the last command that `gpustrap` or `on_host` ran
 
@@ -205,13 +206,36 @@ await_that() {
 # --- the product ---
 
 # Runs gpustrap, keeping stdout, stderr and the exit status for the expectations that follow.
-gpustrap() { run_recorded "$bin/gpustrap" "$@"; }
+gpustrap() { "${runner[@]}" "$bin/gpustrap" "$@"; }
 
 # `up RECIPE [OPTION…]` on the current host: to its end, without asking, without holding a tunnel.
 up() {
     local recipe=$1
     shift
     gpustrap up "$recipe" "$host" -i "$key" --accept-new-host-key -y --no-tunnel "$@"
+}
+
+# A person at a terminal: at_terminal PROMPT ANSWER up … types the answer once the prompt is there.
+at_terminal() {
+    local -a runner=(run_at_terminal "$1" "$2")
+    shift 2
+    "$@"
+}
+
+run_at_terminal() {
+    local prompt=$1 answer=$2 pid
+    shift 2
+    rm -f "$case_dir/keyboard" "$case_dir/stdout"
+    mkfifo "$case_dir/keyboard"
+    script -q -e -f -c "$(printf '%q ' "$@")" "$case_dir/stdout" >/dev/null 2>&1 <"$case_dir/keyboard" &
+    pid=$!
+    exec 7>"$case_dir/keyboard"
+    # Typed too early, an answer is thrown away when the prompt turns the echo off.
+    ! await_that grep -q -F -- "$prompt" "$case_dir/stdout" || printf '%s\n' "$answer" >&7
+    status=0
+    wait "$pid" || status=$?
+    exec 7>&-
+    cp "$case_dir/stdout" "$case_dir/output"
 }
 
 run_recorded() {

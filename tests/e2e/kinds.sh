@@ -1,0 +1,98 @@
+# shellcheck shell=bash disable=SC2154 # host, origin and the like come from the frame
+# Every kind of step, twice, on real hosts: the second run changes nothing at all.
+
+kinds_needs() { needs_gpustrap; }
+
+kinds_cases() {
+    case_ "a recipe with every kind runs on a bare host"
+    boot_host box
+    internet
+    serve "$suite_dir/www"
+    trust_origin
+    every_kind >"$suite_dir/every-kind.yaml"
+    up "$suite_dir/every-kind.yaml" --json
+    expect_exit 0
+    on_host cat /etc/gpustrap-test /home/ubuntu/notebooks/notes/intro.txt /home/ubuntu/made
+    expect_output "written by a recipe"
+    expect_output "an introduction"
+    on_host /home/ubuntu/env/bin/python -c 'import idna; print(idna.__name__)'
+    expect_output idna
+    on_host systemctl is-active --quiet hello.service
+    expect_exit 0
+
+    case_ "plan after it finds nothing to do"
+    take_listing
+    gpustrap plan "$suite_dir/every-kind.yaml" "$host" -i "$key" --exit-code
+    expect_exit 0
+    expect_same_listing
+
+    case_ "the second run is unchanged, step by step and byte by byte"
+    take_listing
+    up "$suite_dir/every-kind.yaml" --json
+    expect_exit 0
+    expect_unchanged
+    expect_same_listing
+
+    case_ "what the user wrote is kept, what is missing comes back"
+    on_host sh -c 'echo mine >/home/ubuntu/notebooks/notes/intro.txt
+        rm /home/ubuntu/notebooks/notes/homework.txt
+        echo own >/home/ubuntu/notebooks/own.txt'
+    up "$suite_dir/every-kind.yaml" --json
+    expect_exit 0
+    on_host cat /home/ubuntu/notebooks/notes/intro.txt /home/ubuntu/notebooks/own.txt
+    expect_output mine
+    expect_output own
+    on_host cat /home/ubuntu/notebooks/notes/homework.txt
+    expect_output exercise
+
+    case_ "plan on a fresh host touches nothing"
+    boot_host fresh
+    trust_origin
+    take_listing
+    gpustrap plan "$suite_dir/every-kind.yaml" "$host" -i "$key" --accept-new-host-key
+    expect_exit 0
+    # The agent itself is pushed; nothing else may appear.
+    expect_same_listing --except usr/local/lib
+}
+
+# What the origin serves: a file, and an archive with names that are not ASCII.
+internet() {
+    mkdir -p "$suite_dir/www" "$suite_dir/pack/notes"
+    echo "a file" >"$suite_dir/www/file"
+    echo "an introduction" >"$suite_dir/pack/notes/intro.txt"
+    echo "an exercise" >"$suite_dir/pack/notes/homework.txt"
+    echo "字符" >"$suite_dir/pack/notes/练习.txt"
+    tar -C "$suite_dir/pack" -czf "$suite_dir/www/notebooks.tar.gz" notes
+}
+
+every_kind() {
+    cat <<RECIPE
+name: every-kind
+steps:
+  - require: { os: [debian, ubuntu], arch: [x86_64, aarch64], disk_free: 500MiB }
+  - wait: { apt: true, limit: 2m }
+  - apt: { packages: [python3-venv], recommends: false }
+  - download: { url: $origin/file, to: ~/downloads/file, sha256: $(sha256sum <"$suite_dir/www/file" | cut -c1-64) }
+  - archive: { url: $origin/notebooks.tar.gz, to: ~/notebooks }
+  - file: { path: /etc/gpustrap-test, content: "written by a recipe\n", mode: "0640" }
+  - block: { path: /etc/hosts, marker: test, content: "192.0.2.1 example" }
+  - directory: { path: ~/data, mode: "0700" }
+  - symlink: { path: ~/latest, target: ~/data }
+  - environment: { EDITOR: vi, PATH: { prepend: ~/env/bin } }
+  - command: { run: "date >~/made", creates: ~/made }
+  - id: guarded
+    command: { run: [touch, /run/guarded], unless: [test, -e, /run/guarded] }
+    as: root
+  - service:
+      name: hello
+      unit: |
+        [Unit]
+        Description=says nothing, for a long time
+        [Service]
+        ExecStart=/bin/sleep infinity
+        [Install]
+        WantedBy=multi-user.target
+  - venv: ~/env
+  - pip: { venv: ~/env, packages: [idna] }
+RECIPE
+}
