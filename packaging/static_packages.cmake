@@ -1,0 +1,12 @@
+# The libraries of the static agent, and the name of each one's source package in Debian and Ubuntu.
+set(GPUSTRAP_PACKAGING ${CMAKE_CURRENT_LIST_DIR})
+set(GPUSTRAP_STATIC_LIBRARIES openssl zlib bzip2 xz zstd cares fmt libarchive curl)
+set(GPUSTRAP_PACKAGE_openssl openssl)
+set(GPUSTRAP_PACKAGE_zlib zlib)
+set(GPUSTRAP_PACKAGE_bzip2 bzip2)
+set(GPUSTRAP_PACKAGE_xz xz-utils)
+set(GPUSTRAP_PACKAGE_zstd libzstd)
+set(GPUSTRAP_PACKAGE_cares c-ares)
+set(GPUSTRAP_PACKAGE_fmt fmtlib)
+set(GPUSTRAP_PACKAGE_libarchive libarchive)
+set(GPUSTRAP_PACKAGE_curl curl)
