@@ -34,6 +34,10 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/runner_process.cc
   agent/serve.cc
   agent/step_process.cc
+  agent/steps/directory.cc
+  agent/steps/ownership.cc
+  agent/steps/symlink.cc
+  agent/steps/table.cc
   agent/token.cc
 )
 set(GPUSTRAP_AGENT_MAIN agent/main.cc)
