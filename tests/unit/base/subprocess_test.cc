@@ -53,7 +53,7 @@ TEST(Subprocess, EndsTheWholeGroupWhenTimeRunsOut) {
   ASSERT_TRUE(result.has_value());
   EXPECT_TRUE(result->timed_out);
   const pid_t grandchild = std::stoi(result->out);
-  EXPECT_FALSE(is_running(grandchild));
+  EXPECT_TRUE(ends_soon(grandchild));
 }
 
 TEST(Subprocess, DoesNotWaitForAGrandchildThatKeepsThePipe) {
