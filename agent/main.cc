@@ -188,6 +188,8 @@ int run_agent(int argc, char** argv) {
   if (arguments.has("self-digest")) {
     const Result<std::string> digest = sha256_of_file("/proc/self/exe");
     if (!digest) return complain(digest.error());
+    // With a value: whether it is that. The upload asks so on hosts without sha256sum.
+    if (const std::string wanted = arguments.option("self-digest"); !wanted.empty()) return *digest == wanted ? 0 : 1;
     fmt::print("{}\n", *digest);
     return 0;
   }

@@ -1,0 +1,292 @@
+#include "controller/agent_push.h"
+
+#include <poll.h>
+#include <sys/random.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
+#include "controller/ssh_link.h"
+
+namespace gpustrap {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// From the exec to hello: a slow host's sudo, PAM and profile.
+constexpr auto kHelloLimit = std::chrono::seconds(30);
+/// What may come before hello: message of the day, a profile's chatter.
+constexpr std::size_t kChatterLimit = 64U << 10U;
+/// No byte of an upload taken for this long.
+constexpr auto kUploadStall = std::chrono::seconds(60);
+
+constexpr std::string_view kSystemFolder = "/usr/local/lib/gpustrap";
+constexpr std::string_view kUserFolder = "$HOME/.local/lib/gpustrap";
+
+std::string make_nonce() {
+  std::array<unsigned char, 12> bytes{};
+  if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) bytes.fill(7);
+  std::string text;
+  for (const unsigned char byte : bytes) text += fmt::format("{:02x}", byte);
+  return text;
+}
+
+/// What the start text printed instead of starting an agent.
+struct Absent {
+  std::string arch;
+  bool root = false;
+  bool has_gzip = true;
+  bool user = false;
+};
+
+std::optional<Absent> absent_in(const std::string& line) {
+  const std::vector<std::string> parts = words(line);
+  if (parts.size() != 5 || parts[0] != "gpustrap-absent") return std::nullopt;
+  return Absent{parts[1], parts[2] == "0", parts[3] != "raw", parts[4] == "user"};
+}
+
+/// The user that a host asks for: `Please login as the user "ubuntu" rather than the user "root".`
+std::string user_asked_for(std::string_view text) {
+  constexpr std::string_view kPhrase = "login as the user \"";
+  const std::size_t at = text.find(kPhrase);
+  if (at == std::string_view::npos) return {};
+  const std::string_view rest = text.substr(at + kPhrase.size());
+  const std::string name(rest.substr(0, rest.find('"')));
+  const bool plain = !name.empty() && name.size() <= 32 && name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string::npos;
+  return plain ? name : std::string();
+}
+
+Error sudo_error(const std::string& words) {
+  const bool wants_password = words.find("password is required") != std::string::npos || words.find("terminal is required") != std::string::npos;
+  return {ErrorCode::authentication, "the recipe needs root, and sudo refuses: " + first_line(strip_control(last_lines(words, 1))),
+          wants_password ? "add --ask-sudo-password, or log in as a user who needs none"
+                         : "log in as root or as a user in the sudoers file; a recipe whose steps are all `as: login` needs no sudo"};
+}
+
+Error no_hello(const std::string& out, const std::string& err, std::optional<int> status) {
+  const std::string all = out + err;
+  if (const std::string user = user_asked_for(all); !user.empty()) {
+    return {ErrorCode::authentication, fmt::format("the host wants another user: {}", first_line(strip_control(all))), fmt::format("connect as {}@…", user)};
+  }
+  if (err.find("sudo:") != std::string::npos || err.find("sudoers") != std::string::npos) return sudo_error(err);
+  const std::string said = first_line(strip_control(trim(err.empty() ? out : err)));
+  if (err.find("No space left") != std::string::npos) return {ErrorCode::no_space, said, "make room on the host (df -h), then run the same command again"};
+  return {ErrorCode::protocol, fmt::format("the agent did not say hello{}{}", status ? fmt::format(" (exit {})", *status) : "", said.empty() ? "" : "; the host said: " + said),
+          "does the login shell run commands? try: ssh HOST sh -c true"};
+}
+
+/// A channel whose command is to say hello, or what else.
+struct Start {
+  SshSession& session;
+  SshChannel channel;
+  std::string out{};
+  std::string err{};
+
+  /// Waits for more; false at the end of the command.
+  Result<bool> more(Clock::time_point deadline) {
+    while (true) {
+      const std::size_t before = out.size() + err.size();
+      for (const auto stream : {SshChannel::Stream::out, SshChannel::Stream::err}) {
+        Result<std::size_t> got = channel.read(stream, stream == SshChannel::Stream::out ? out : err);
+        if (!got) return fail(std::move(got).error());
+      }
+      if (out.size() + err.size() > before) return true;
+      if (channel.at_end() || !session.connected()) return false;
+      if (Clock::now() >= deadline) {
+        return fail(ErrorCode::timeout, fmt::format("the agent did not say hello within {} s{}", kHelloLimit.count(), out.empty() ? "" : "; the host said: " + first_line(strip_control(out))));
+      }
+      pollfd entry{session.descriptor(), session.poll_events(), 0};
+      ::poll(&entry, 1, 200);
+    }
+  }
+};
+
+Result<void> send_all(SshSession& session, SshChannel& channel, std::string_view bytes, const std::function<void(std::size_t, std::size_t)>& progress) {
+  const std::size_t total = bytes.size();
+  Clock::time_point last = Clock::now();
+  while (!bytes.empty()) {
+    Result<std::size_t> put = channel.write(bytes);
+    if (!put) return fail(std::move(put).error());
+    bytes.remove_prefix(*put);
+    if (*put > 0) {
+      last = Clock::now();
+      if (progress) progress(total - bytes.size(), total);
+      continue;
+    }
+    if (channel.at_end()) return {};  // it ended early; its words say why
+    if (!session.connected()) return fail(ErrorCode::unreachable, "the connection ended during the upload");
+    if (Clock::now() - last > kUploadStall) return fail(ErrorCode::timeout, "the host took no byte of the agent for a minute");
+    pollfd entry{session.descriptor(), session.poll_events(), 0};
+    ::poll(&entry, 1, 200);
+    session.pump();
+  }
+  return {};
+}
+
+/// Answers sudo's prompt: the password is written only after the nonce has been seen, and a second prompt means that it was wrong.
+Result<void> answer_sudo(Start& start, const std::string& nonce, const std::string& password) {
+  const Clock::time_point deadline = Clock::now() + kHelloLimit;
+  while (start.err.find(nonce) == std::string::npos) {
+    Result<bool> more = start.more(deadline);
+    if (!more) return fail(std::move(more).error());
+    if (!*more || start.out.find("gpustrap-absent") != std::string::npos) return {};
+  }
+  start.err.erase(0, start.err.find(nonce) + nonce.size());
+  return send_all(start.session, start.channel, password + "\n", {});
+}
+
+Result<void> upload(SshSession& session, const PushOptions& options, const EmbeddedAgent& agent, const Absent& absent) {
+  UploadPlan plan;
+  plan.digest = agent.digest;
+  plan.nonce = make_nonce();
+  plan.packed = absent.has_gzip;
+  plan.user = absent.user;
+  plan.by_sudo = !absent.root && !absent.user;
+  plan.by_password = plan.by_sudo && options.sudo_password.has_value();
+  std::string raw;
+  if (!plan.packed) {
+    Result<std::string> unpacked = gunzip(agent.gzipped);
+    if (!unpacked) return fail(std::move(unpacked).error());
+    raw = std::move(*unpacked);
+  }
+  Result<SshChannel> channel = session.exec(upload_text(plan), "");
+  if (!channel) return fail(std::move(channel).error());
+  Start start{session, std::move(*channel)};
+  if (plan.by_password) {
+    if (Result<void> answered = answer_sudo(start, plan.nonce, *options.sudo_password); !answered) return answered;
+  }
+  if (Result<void> sent = send_all(session, start.channel, plan.packed ? agent.gzipped : std::string_view(raw), options.uploading); !sent) return sent;
+  (void)start.channel.send_end();
+  const Clock::time_point deadline = Clock::now() + kUploadStall;
+  while (true) {
+    Result<bool> more = start.more(deadline);
+    if (!more) return fail(std::move(more).error().in("uploading the agent"));
+    if (start.out.find("gpustrap-ready") != std::string::npos) return {};
+    if (!*more) break;
+  }
+  if (start.err.find("sudo:") != std::string::npos) return fail(sudo_error(start.err));
+  const bool full = start.err.find("No space left") != std::string::npos;
+  return fail(Error(full ? ErrorCode::no_space : ErrorCode::io, first_line(strip_control(start.err.empty() ? "the host did not confirm it" : last_lines(start.err, 1))),
+                    full ? "make room on the host (df -h), then run the same command again" : "is /usr/local writable? a mount with noexec or ro would do this")
+                  .in("uploading the agent"));
+}
+
+struct Hello1 {
+  std::unique_ptr<AgentLink> link;
+  std::optional<Absent> absent;
+};
+
+/// One exec of the start text: ends with a link, or with what the host says instead.
+Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentRights rights, const std::string& opening) {
+  const std::string nonce = make_nonce();
+  const bool by_password = rights == AgentRights::password;
+  Result<SshChannel> channel = session.exec(start_text(options.agents, rights, nonce), by_password ? std::string_view() : std::string_view(opening));
+  if (!channel) return fail(std::move(channel).error());
+  Start start{session, std::move(*channel)};
+  if (by_password) {
+    if (Result<void> answered = answer_sudo(start, nonce, *options.sudo_password); !answered) return fail(std::move(answered).error());
+  }
+  const Clock::time_point deadline = Clock::now() + kHelloLimit;
+  bool opened = !by_password;
+  while (true) {
+    // Whole lines; what is not ours before hello is somebody's greeting.
+    std::size_t begin = 0;
+    for (std::size_t newline = start.out.find('\n'); newline != std::string::npos; newline = start.out.find('\n', begin)) {
+      const std::string line = start.out.substr(begin, newline - begin);
+      if (std::optional<Absent> absent = absent_in(line)) return Hello1{nullptr, std::move(absent)};
+      if (line.starts_with("{\"hello\"")) {
+        Result<Json> document = parse_line(line);
+        if (!document) return fail(std::move(document).error());
+        Result<Hello> hello = hello_from_json(*document);
+        if (!hello) return fail(std::move(hello).error());
+        if (hello->protocol != kProtocolVersion) {
+          return fail(ErrorCode::protocol, fmt::format("the agent speaks protocol {}, this program {}", hello->protocol, kProtocolVersion));
+        }
+        if (!opened) {
+          if (Result<void> sent = send_all(session, start.channel, opening, {}); !sent) return fail(std::move(sent).error());
+        }
+        return Hello1{std::make_unique<SshLink>(session, std::move(start.channel), start.out.substr(newline + 1)), std::nullopt};
+      }
+      begin = newline + 1;
+    }
+    if (by_password && start.err.find(nonce) != std::string::npos) {
+      return fail(ErrorCode::authentication, "sudo did not accept the password", "try again; the password is that of the login user on the host");
+    }
+    if (start.out.size() > kChatterLimit) {
+      return fail(ErrorCode::protocol, "more than 64 KiB of other text came before the agent's hello: " + first_line(strip_control(start.out)),
+                  "a login script prints without end; it should be silent where there is no terminal");
+    }
+    Result<bool> more = start.more(deadline);
+    if (!more) return fail(std::move(more).error());
+    if (!*more) return fail(no_hello(start.out, start.err, start.channel.exit_status()));
+  }
+}
+
+}  // namespace
+
+std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rights, const std::string& nonce) {
+  std::string text = "sh -c 'IFS=; m=$(uname -m); u=$(id -u); w=system; case $m in ";
+  for (const EmbeddedAgent& agent : agents) text += fmt::format("{}) s={};; ", agent.arch, agent.digest);
+  text += "*) s=none;; esac; ";
+  text += fmt::format("a={}/agent-$s; ", kSystemFolder);
+  // With an empty IFS nothing is split, so that no value needs quotes.
+  const std::string login = "--login-uid=$u --login-gid=$(id -g) --login-groups=$(id -G) --login-home=$HOME --login-shell=$SHELL";
+  text += "if test $u = 0; then test -x $a && exec $a serve; ";
+  switch (rights) {
+    case AgentRights::system: text += fmt::format("else test -x $a && exec sudo -n $a serve {}; fi; ", login); break;
+    case AgentRights::password: text += fmt::format("else test -x $a && exec sudo -k -S -p {} $a serve {}; fi; ", nonce, login); break;
+    case AgentRights::system_or_user:
+      text += fmt::format(
+          "elif sudo -n true >/dev/null 2>&1; then test -x $a && exec sudo -n $a serve {}; "
+          "else w=user; a={}/agent-$s; test -x $a && exec $a serve --user; fi; ",
+          login, kUserFolder);
+      break;
+  }
+  return text + "g=raw; command -v gzip >/dev/null 2>&1 && g=gzip; echo gpustrap-absent $m $u $g $w'";
+}
+
+std::string upload_text(const UploadPlan& plan) {
+  const std::string_view folder = plan.user ? kUserFolder : kSystemFolder;
+  const std::string temporary = fmt::format("{}/upload-{}", folder, plan.nonce);
+  // sha256sum where there is one; else the agent looks at itself, which finds a cut upload just as well.
+  const std::string body = fmt::format(
+      "umask 022; mkdir -p {0} && {1} > {2} && chmod 755 {2} && "
+      "{{ echo {3} *{2} | sha256sum -c >/dev/null 2>&1 || {2} --self-digest={3}; }} && mv -f {2} {0}/agent-{3} && echo gpustrap-ready || {{ rm -f {2}; exit 1; }}",
+      folder, plan.packed ? "gzip -dc" : "cat", temporary, plan.digest);
+  if (!plan.by_sudo) return fmt::format("sh -c '{}'", body);
+  // Root's shell gets the same words. They hold nothing that the outer shell would expand.
+  const std::string sudo = plan.by_password ? fmt::format("sudo -k -S -p {}", plan.nonce) : "sudo -n";
+  return fmt::format("sh -c 'exec {} sh -c \"{}\"'", sudo, body);
+}
+
+Result<std::unique_ptr<AgentLink>> start_agent(SshSession& session, const PushOptions& options, const Request& first) {
+  if (options.agents.empty()) {
+    return fail(ErrorCode::internal, "this gpustrap was built without agents", "build it with ./dev build");
+  }
+  const std::string opening =
+      to_line(to_json(Hello{kProtocolVersion, "gpustrap " GPUSTRAP_VERSION, {}})) + to_line(to_json(first));
+  const AgentRights rights = options.sudo_password ? AgentRights::password : options.needs_root ? AgentRights::system : AgentRights::system_or_user;
+  Result<Hello1> started = try_start(session, options, rights, opening);
+  if (!started) return fail(std::move(started).error());
+  if (started->link) return std::move(started->link);
+
+  const auto agent = std::find_if(options.agents.begin(), options.agents.end(), [&](const EmbeddedAgent& one) { return one.arch == started->absent->arch; });
+  if (agent == options.agents.end()) {
+    return fail(ErrorCode::unsupported, fmt::format("the host is {}, and there is no agent for it", strip_control(started->absent->arch)),
+                "gpustrap runs on x86_64 and aarch64 hosts");
+  }
+  if (Result<void> uploaded = upload(session, options, *agent, *started->absent); !uploaded) return fail(std::move(uploaded).error());
+  started = try_start(session, options, rights, opening);
+  if (!started) return fail(std::move(started).error());
+  if (!started->link) return fail(ErrorCode::internal, "the agent was uploaded, and the host does not find it", "is /usr/local/lib/gpustrap on a file system that keeps files?");
+  return std::move(started->link);
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "controller/agent_link.h"
+#include "controller/embedded_agents.h"
+#include "controller/ssh_session.h"
+
+namespace gpustrap {
+
+struct PushOptions {
+  /// Whether the recipe has steps that run as root. Without them, a user who may not use sudo gets an agent of their own.
+  bool needs_root = true;
+  /// Asked for where sudo wants one (--ask-sudo-password).
+  std::optional<std::string> sudo_password;
+  std::vector<EmbeddedAgent> agents;
+  /// Hears of an upload: bytes sent and in all.
+  std::function<void(std::size_t done, std::size_t total)> uploading;
+};
+
+/// Makes sure that the right agent is on the host and starts it: one exec where it is there already. The hello and `first` travel
+/// right behind the exec. Returns once the agent has said hello.
+/// Errors: authentication (sudo refuses), unsupported (no agent for this architecture), no_space, unreachable, protocol (what
+/// answered is not the agent; its words are quoted).
+[[nodiscard]] Result<std::unique_ptr<AgentLink>> start_agent(SshSession& session, const PushOptions& options, const Request& first);
+
+// The texts that the host's login shell is given, whichever it is: one `sh -c '…'` without quotes, exclamation marks or backslashes inside.
+
+/// Which rights the agent gets on the host.
+enum class AgentRights {
+  system,         ///< root, by sudo where the login is not root
+  system_or_user, ///< root where sudo allows it without a password; otherwise the login user's own
+  password,       ///< root by sudo, which reads the password from stdin
+};
+/// Starts the agent for the host's architecture, or prints `gpustrap-absent ARCH UID gzip|raw system|user` without reading stdin.
+[[nodiscard]] std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rights, const std::string& nonce);
+
+struct UploadPlan {
+  std::string digest;
+  std::string nonce;
+  bool packed = true;
+  bool user = false;      ///< below the login user's home
+  bool by_sudo = true;
+  bool by_password = false;
+};
+/// Takes the agent from stdin into a temporary name, checks its digest, renames, prints `gpustrap-ready`.
+[[nodiscard]] std::string upload_text(const UploadPlan& plan);
+
+}  // namespace gpustrap

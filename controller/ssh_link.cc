@@ -1,0 +1,87 @@
+#include "controller/ssh_link.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+#include "agent/protocol/json.h"
+
+namespace gpustrap {
+namespace {
+
+constexpr std::size_t kKeptErrors = 8U << 10U;
+
+}  // namespace
+
+SshLink::SshLink(SshSession& session, SshChannel channel, std::string begun) : session_(session), channel_(std::move(channel)) {
+  lines_.add(begun);
+}
+
+Result<void> SshLink::flush() {
+  while (!unsent_.empty()) {
+    Result<std::size_t> put = channel_.write(unsent_);
+    if (!put) return fail(std::move(put).error());
+    if (*put == 0) break;  // the window is full; receive() tries again
+    unsent_.erase(0, *put);
+  }
+  session_.pump();
+  return {};
+}
+
+Result<void> SshLink::send(const Request& request) {
+  unsent_ += to_line(to_json(request));
+  last_said_ = Clock::now();
+  return flush();
+}
+
+Result<std::optional<AgentLine>> SshLink::next_line() {
+  Result<std::optional<std::string>> line = lines_.next();
+  if (!line) return fail(std::move(line).error().in("reading from the agent"));
+  if (!line->has_value()) return std::optional<AgentLine>();
+  Result<Json> document = parse_line(**line);
+  if (!document) return fail(std::move(document).error().in("reading from the agent"));
+  Result<AgentLine> parsed = agent_line_from_json(*document);
+  if (!parsed) return fail(std::move(parsed).error().in("reading from the agent"));
+  return std::optional<AgentLine>(std::move(*parsed));
+}
+
+Result<std::optional<AgentLine>> SshLink::receive(std::chrono::milliseconds wait) {
+  const Clock::time_point deadline = Clock::now() + wait;
+  while (true) {
+    if (Clock::now() - last_said_ > kHeartbeat) {
+      unsent_ += to_line(to_json(Signal{Heartbeat{}}));
+      last_said_ = Clock::now();
+    }
+    if (Result<void> sent = flush(); !sent) return fail(std::move(sent).error());
+    if (Result<std::optional<AgentLine>> line = next_line(); !line || line->has_value()) return line;
+
+    std::string bytes;
+    const Result<std::size_t> got = channel_.read(SshChannel::Stream::out, bytes);
+    if (!got) return fail(got.error());
+    (void)channel_.read(SshChannel::Stream::err, errors_);
+    if (errors_.size() > kKeptErrors) errors_.erase(0, errors_.size() - kKeptErrors);
+    if (!bytes.empty()) {
+      last_heard_ = Clock::now();
+      lines_.add(bytes);
+      continue;
+    }
+    if (channel_.at_end() || !session_.connected()) {
+      const std::string words = first_line(strip_control(last_lines(errors_, 1)));
+      return fail(ErrorCode::unreachable, words.empty() ? "the connection ended" : "the agent ended: " + words);
+    }
+    const Clock::time_point now = Clock::now();
+    if (now - last_heard_ > kSilenceLimit) {
+      return fail(ErrorCode::unreachable, fmt::format("nothing was heard from the host for {} s", kSilenceLimit.count()));
+    }
+    if (now >= deadline) return std::optional<AgentLine>();
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - now);
+    pollfd entry{session_.descriptor(), session_.poll_events(), 0};
+    ::poll(&entry, 1, static_cast<int>(std::clamp<std::int64_t>(left.count(), 1, 1000)));
+  }
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "agent/protocol/line.h"
+#include "controller/agent_link.h"
+#include "controller/ssh_session.h"
+
+namespace gpustrap {
+
+/// The conversation with an agent over a channel. Sends a heartbeat when nothing else was said for kHeartbeat.
+class SshLink : public AgentLink {
+ public:
+  /// `session` must outlive the link. `begun`: bytes of the agent's lines that were read already.
+  SshLink(SshSession& session, SshChannel channel, std::string begun);
+
+  Result<void> send(const Request& request) override;
+  Result<std::optional<AgentLine>> receive(std::chrono::milliseconds wait) override;
+  [[nodiscard]] int descriptor() const override { return session_.descriptor(); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Result<void> flush();
+  Result<std::optional<AgentLine>> next_line();
+
+  SshSession& session_;
+  SshChannel channel_;
+  LineReader lines_;
+  std::string unsent_;
+  std::string errors_;  ///< the end of what the agent's process wrote to stderr
+  Clock::time_point last_heard_ = Clock::now();
+  Clock::time_point last_said_ = Clock::now();
+};
+
+}  // namespace gpustrap
