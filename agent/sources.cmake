@@ -34,10 +34,14 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/runner_process.cc
   agent/serve.cc
   agent/step_process.cc
+  agent/steps/command.cc
   agent/steps/directory.cc
+  agent/steps/edited_file.cc
+  agent/steps/file.cc
   agent/steps/ownership.cc
   agent/steps/symlink.cc
   agent/steps/table.cc
+  agent/steps/text_diff.cc
   agent/token.cc
 )
 set(GPUSTRAP_AGENT_MAIN agent/main.cc)
