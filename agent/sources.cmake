@@ -21,8 +21,10 @@ set(GPUSTRAP_PROTOCOL_SOURCES
 )
 set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/control_socket.cc
+  agent/fetch.cc
   agent/gather_facts.cc
   agent/host.cc
+  agent/http_transfer.cc
   agent/identity.cc
   agent/journal.cc
   agent/log.cc
@@ -33,16 +35,14 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/runner.cc
   agent/runner_process.cc
   agent/serve.cc
+  agent/shown_url.cc
   agent/step_process.cc
-  agent/steps/command.cc
   agent/steps/directory.cc
-  agent/steps/edited_file.cc
-  agent/steps/file.cc
   agent/steps/ownership.cc
   agent/steps/symlink.cc
   agent/steps/table.cc
-  agent/steps/text_diff.cc
   agent/token.cc
+  agent/transfer_child.cc
 )
 set(GPUSTRAP_AGENT_MAIN agent/main.cc)
 set(GPUSTRAP_AGENT_SOURCES ${GPUSTRAP_BASE_SOURCES} ${GPUSTRAP_PROTOCOL_SOURCES} ${GPUSTRAP_AGENT_LIBRARY_SOURCES} ${GPUSTRAP_AGENT_MAIN})

@@ -1,0 +1,318 @@
+#include "agent/fetch.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/file.h"
+#include "agent/base/sha256.h"
+#include "agent/base/text.h"
+#include "agent/base/unique_fd.h"
+#include "agent/http_transfer.h"
+#include "agent/protocol/json.h"
+#include "agent/shown_url.h"
+#include "agent/transfer_child.h"
+
+namespace gpustrap {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// At most five a second: more is not read by anyone and costs wire.
+constexpr auto kProgressEvery = std::chrono::milliseconds(200);
+constexpr std::size_t kMaxAuthorities = 16U << 20U;
+
+std::uint64_t free_bytes(const std::string& directory) {
+  struct statvfs room{};
+  if (::statvfs(directory.c_str(), &room) != 0) return 0;
+  const auto blocks = ::geteuid() == 0 ? room.f_bfree : room.f_bavail;
+  return static_cast<std::uint64_t>(blocks) * room.f_frsize;
+}
+
+Error no_space(const std::string& path, const std::string& why) {
+  const std::string directory = parent_of(path);
+  return {ErrorCode::no_space, fmt::format("{}: {} free in {}", why, human_bytes(free_bytes(directory)), directory),
+          "free some space there, or enlarge the disk, and run again"};
+}
+
+/// What has to be known to go on with a `.part` that an earlier call left: `to.part.meta`.
+/// The URL is kept as a digest, since it may hold a password or a signature.
+struct PartNotes {
+  std::string url_digest, validator;
+  std::uint64_t total = 0;  ///< 0 where the server did not say
+};
+
+std::optional<PartNotes> read_notes(const std::string& path) {
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+  if (!file.valid()) return std::nullopt;
+  const Result<std::string> text = read_all(file.get(), 64U << 10U);
+  if (!text) return std::nullopt;
+  const Json document = Json::parse(*text, nullptr, false);
+  if (!document.is_object() || !document.contains("url_sha256") || !document.contains("validator")) return std::nullopt;
+  if (!document["url_sha256"].is_string() || !document["validator"].is_string()) return std::nullopt;
+  PartNotes notes{document["url_sha256"].get<std::string>(), document["validator"].get<std::string>()};
+  if (document.contains("total") && document["total"].is_number_unsigned()) notes.total = document["total"].get<std::uint64_t>();
+  return notes;
+}
+
+Result<void> write_notes(const std::string& path, const PartNotes& notes) {
+  const Json document = {{"url_sha256", notes.url_digest}, {"validator", notes.validator}, {"total", notes.total}};
+  return write_file_atomically(path, document.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n", 0600);
+}
+
+/// `to.part` while it grows: written, hashed and accounted for here, whatever the transfer process says.
+class PartFile : public TransferSink {
+ public:
+  PartFile(const FetchRequest& request, StepLog& log)
+      : to_(request.to), part_(request.to + ".part"), meta_(request.to + ".part.meta"), sha256_(request.sha256), log_(log) {}
+
+  /// Opens what an earlier call left, or a new file. Nobody else's file, link or second name is ever written through.
+  Result<void> open() {
+    for (int attempt = 0; attempt < 3; ++attempt) {
+      file_.reset(::open(part_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600));
+      struct stat info{};
+      const bool ours = file_.valid() && ::fstat(file_.get(), &info) == 0 && S_ISREG(info.st_mode) && info.st_nlink == 1 && info.st_uid == ::geteuid();
+      if (!ours) {
+        if (!file_.valid() && errno != ELOOP && errno != ENXIO && errno != EACCES) return fail(system_error("making " + part_));
+        if (::unlink(part_.c_str()) != 0 && errno != ENOENT) return fail(system_error("replacing " + part_));
+        continue;
+      }
+      if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0) {
+        return fail(ErrorCode::busy, part_ + " is being written by another process", "wait for the other run to end");
+      }
+      // The other process may have finished and renamed it between our open and our lock.
+      struct stat named{};
+      if (::lstat(part_.c_str(), &named) == 0 && named.st_ino == info.st_ino && named.st_dev == info.st_dev) return hash_what_is_there();
+    }
+    return fail(ErrorCode::io, part_ + " changes hands while it is opened", "see who else writes there");
+  }
+
+  /// For the transfer from `url`: where it may go on.
+  TransferRequest request_for(const std::string& url) {
+    url_ = url;
+    TransferRequest request;
+    request.url = url;
+    if (sha256_) request.resume = TransferRequest::Resume::checked_later;
+    const std::optional<PartNotes> notes = read_notes(meta_);
+    if (notes && notes->url_digest == sha256_hex(url)) request.validator = notes->validator;
+    if (size_ > 0 && (sha256_ || !request.validator.empty())) request.have = size_;
+    return request;
+  }
+
+  Result<void> begin(const BodyStart& start) override {
+    if (start.offset != 0 && start.offset != size_) return fail(ErrorCode::internal, "the transfer process skipped a part of the file");
+    if (start.offset == 0) {
+      if (Result<void> cleared = clear(); !cleared) return cleared;
+    } else {
+      resumed_ = true;
+    }
+    total_ = start.total.value_or(0);
+    if (total_ > size_ && total_ - size_ > free_bytes(parent_of(part_))) {
+      return fail(no_space(to_, fmt::format("{} more are needed", human_bytes(total_ - size_))));
+    }
+    // The notes come before the bytes they vouch for.
+    if (Result<void> noted = write_notes(meta_, {sha256_hex(url_), start.validator, total_}); !noted) return fail(space_aware(std::move(noted).error()));
+    return {};
+  }
+
+  Result<void> add(std::string_view bytes) override {
+    if (Result<void> wrote = write_all(file_.get(), bytes); !wrote) return fail(space_aware(std::move(wrote).error().in("writing " + part_)));
+    digest_.add(bytes);
+    size_ += bytes.size();
+    if (const Clock::time_point now = Clock::now(); now - last_progress_ >= kProgressEvery) {
+      last_progress_ = now;
+      tell_progress();
+    }
+    return {};
+  }
+
+  void say(std::string_view line) override { log_.say(strip_control(line)); }
+
+  /// Forgets everything received; the next transfer starts at 0.
+  Result<void> clear() {
+    if (::ftruncate(file_.get(), 0) != 0 || ::lseek(file_.get(), 0, SEEK_SET) != 0) return fail(system_error("clearing " + part_));
+    digest_ = Sha256();
+    size_ = 0;
+    resumed_ = false;
+    return {};
+  }
+
+  void remove() {
+    ::unlink(meta_.c_str());
+    ::unlink(part_.c_str());
+  }
+
+  /// Digest of all bytes so far; valid until the next clear().
+  [[nodiscard]] std::string digest() { return digest_.hex(); }
+  /// An earlier call ended between the last byte and the rename. Asking a server for what lies behind the end only gets a refusal.
+  [[nodiscard]] bool is_complete() const {
+    const std::optional<PartNotes> notes = read_notes(meta_);
+    return size_ > 0 && notes && notes->total == size_;
+  }
+  void mark_resumed() { resumed_ = true; }
+  /// Whether the bytes there came in more than one piece.
+  [[nodiscard]] bool resumed() const { return resumed_; }
+  [[nodiscard]] std::uint64_t size() const { return size_; }
+
+  Result<void> publish(const FileAttributes& attributes) {
+    tell_progress();
+    struct stat old{};
+    mode_t mode = 0666 & ~current_umask();
+    if (::lstat(to_.c_str(), &old) == 0) {
+      if (S_ISDIR(old.st_mode)) return fail(ErrorCode::io, to_ + " is a directory", "give a file name, or remove the directory");
+      if (S_ISREG(old.st_mode)) mode = old.st_mode & 0777U;
+    }
+    const bool replaces = S_ISREG(old.st_mode);
+    if (attributes.mode) mode = *attributes.mode;
+    const bool keeps_owner = replaces && ::geteuid() == 0;
+    if (attributes.uid || attributes.gid || keeps_owner) {
+      const uid_t uid = attributes.uid.value_or(keeps_owner ? old.st_uid : static_cast<uid_t>(-1));
+      const gid_t gid = attributes.gid.value_or(keeps_owner ? old.st_gid : static_cast<gid_t>(-1));
+      if (::fchown(file_.get(), uid, gid) != 0) return fail(system_error("setting the owner of " + part_));
+    }
+    if (::fchmod(file_.get(), mode) != 0 || ::fsync(file_.get()) != 0) return fail(system_error("finishing " + part_));
+    if (::rename(part_.c_str(), to_.c_str()) != 0) return fail(system_error("renaming " + part_));
+    ::unlink(meta_.c_str());
+    const UniqueFd directory(::open(parent_of(to_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (directory.valid()) (void)::fsync(directory.get());  // not every file system can; the file itself is safe
+    return {};
+  }
+
+ private:
+  static mode_t current_umask() {
+    const mode_t mask = ::umask(022);
+    ::umask(mask);
+    return mask;
+  }
+  Error system_error(std::string doing) const { return space_aware(errno_error(errno, std::move(doing))); }
+  Error space_aware(Error error) const {
+    return error.code() == ErrorCode::no_space ? no_space(to_, "the disk is full") : error;
+  }
+  void tell_progress() { log_.progress(file_name(), size_, total_); }
+  [[nodiscard]] std::string file_name() const { return to_.substr(to_.rfind('/') + 1); }
+
+  /// Brings digest and position to the end of what an earlier call left.
+  Result<void> hash_what_is_there() {
+    std::array<char, 256U << 10U> buffer{};
+    while (true) {
+      const ssize_t got = ::read(file_.get(), buffer.data(), buffer.size());
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return fail(system_error("reading " + part_));
+      if (got == 0) break;
+      digest_.add({buffer.data(), static_cast<std::size_t>(got)});
+      size_ += static_cast<std::uint64_t>(got);
+    }
+    return {};
+  }
+
+  const std::string to_, part_, meta_;
+  const std::optional<std::string> sha256_;
+  StepLog& log_;
+  UniqueFd file_;
+  Sha256 digest_;
+  std::string url_;
+  std::uint64_t size_ = 0, total_ = 0;
+  bool resumed_ = false;
+  Clock::time_point last_progress_{};
+};
+
+Error wrong_digest(const std::string& url, const std::string& wanted, const std::string& got) {
+  return {ErrorCode::digest, fmt::format("{} has sha256 {}, wanted was {}", shown_url(url), got, wanted),
+          "if the file was updated at its source, put the new digest into the recipe; else do not trust it and name another source"};
+}
+
+Authorities read_authorities(const FetchOptions& options) {
+  Result<std::string> path = options.ca_file.empty() ? find_ca_bundle() : Result<std::string>(options.ca_file);
+  if (!path) return fail(std::move(path).error());
+  Result<std::string> text = read_file(*path, kMaxAuthorities);
+  if (!text) {
+    return fail(Error(ErrorCode::tls, "the CA bundle cannot be read: " + text.error().sentence(),
+                      "correct SSL_CERT_FILE or CURL_CA_BUNDLE, or install the package ca-certificates"));
+  }
+  return text;
+}
+
+/// One URL to its end, digest included. A file that came in pieces may have been put together from two versions of it, or from two
+/// mirrors: then all of it is fetched once more before it is called wrong.
+Result<std::string> fetch_from(const std::string& url, const FetchRequest& request, const FetchOptions& options, const Authorities& authorities,
+                               PartFile& part) {
+  if (request.sha256 && part.is_complete()) {
+    std::string digest = part.digest();
+    part.mark_resumed();
+    if (digest == *request.sha256) return digest;
+    if (Result<void> cleared = part.clear(); !cleared) return fail(std::move(cleared).error());
+  }
+  for (bool once_more = true;; once_more = false) {
+    if (Result<void> got = transfer_in_child(part.request_for(url), options, authorities, part); !got) return fail(std::move(got).error());
+    const bool in_pieces = part.resumed();
+    std::string digest = part.digest();
+    if (!request.sha256 || digest == *request.sha256) return digest;
+    if (Result<void> cleared = part.clear(); !cleared) return fail(std::move(cleared).error());
+    if (!in_pieces || !once_more) return fail(wrong_digest(url, *request.sha256, digest));
+    part.say(shown_url(url) + ": the pieces do not fit together; all of it again");
+  }
+}
+
+}  // namespace
+
+Result<std::string> find_ca_bundle() {
+  for (const char* name : {"SSL_CERT_FILE", "CURL_CA_BUNDLE"}) {
+    if (const char* path = std::getenv(name); path != nullptr && *path != '\0') return std::string(path);
+  }
+  for (const char* path : {"/etc/ssl/certs/ca-certificates.crt",                  // Debian, Ubuntu, Alpine, Arch
+                           "/etc/pki/tls/certs/ca-bundle.crt",                    // Fedora, RHEL, Amazon Linux
+                           "/etc/ssl/ca-bundle.pem",                              // SUSE
+                           "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem"}) {
+    struct stat info{};
+    if (::stat(path, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0) return std::string(path);
+  }
+  return fail(ErrorCode::tls, "this host has no CA bundle, so no https server can be trusted",
+              "install ca-certificates (a step `apt: ca-certificates` before this one), or name a bundle in SSL_CERT_FILE");
+}
+
+Result<FetchResult> fetch_file(const FetchRequest& request, const FetchOptions& options, StepLog& log) {
+  if (request.urls.empty()) return fail(ErrorCode::recipe, "no address to fetch from", "give `url`");
+  PartFile part(request, log);
+  if (Result<void> opened = part.open(); !opened) return fail(std::move(opened).error().in("fetching " + shown_url(request.urls.front())));
+  const Authorities authorities = read_authorities(options);
+
+  std::optional<Error> first_error;
+  std::string others;
+  for (const std::string& url : request.urls) {
+    Result<std::string> digest = fetch_from(url, request, options, authorities, part);
+    if (digest) {
+      if (Result<void> published = part.publish(request.attributes); !published) {
+        if (published.error().code() == ErrorCode::no_space) part.remove();
+        return fail(std::move(published).error().in("fetching " + shown_url(url)));
+      }
+      return FetchResult{*digest, part.size(), url, part.resumed()};
+    }
+    const ErrorCode code = digest.error().code();
+    if (code == ErrorCode::no_space) part.remove();  // a full disk breaks more than this step; what is left must be usable
+    if (code == ErrorCode::no_space || code == ErrorCode::internal || code == ErrorCode::io) {
+      return fail(std::move(digest).error().in("fetching " + shown_url(url)));
+    }
+    if (&url != &request.urls.back()) log.say(fmt::format("{}: {}; trying the next mirror", shown_url(url), digest.error().sentence()));
+    if (!first_error) {
+      first_error = std::move(digest).error();
+    } else {
+      others += fmt::format("; {}: {}", shown_url(url), digest.error().sentence());
+    }
+  }
+  if (part.size() == 0) part.remove();
+  return fail(Error(first_error->code(), first_error->sentence() + others, first_error->hint()).in("fetching " + shown_url(request.urls.front())));
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "agent/base/result.h"
+#include "agent/fetch.h"
+
+namespace gpustrap {
+
+/// One file to get from one URL, and what is there of it already.
+struct TransferRequest {
+  std::string url;
+  std::uint64_t have = 0;  ///< bytes of it that are already kept
+  /// Strong ETag or date of the version those bytes are from; empty where the server gave none.
+  std::string validator;
+  /// Without a validator: `checked_later` lets the transfer go on behind `have`, because a digest will tell.
+  enum class Resume { only_validated, checked_later } resume = Resume::only_validated;
+};
+
+/// The body that follows begins at `offset` of the file. 0 voids everything received before.
+struct BodyStart {
+  std::uint64_t offset = 0;
+  std::optional<std::uint64_t> total;  ///< size of the whole file
+  std::string validator;
+};
+
+/// Takes what a transfer brings, in order. An error stops the transfer and is its result. A file is one kind of sink; an archive
+/// that is unpacked while it arrives can be another.
+class TransferSink {
+ public:
+  virtual ~TransferSink() = default;
+  virtual Result<void> begin(const BodyStart& start) = 0;
+  virtual Result<void> add(std::string_view bytes) = 0;
+  /// Something people should know, such as why the transfer is tried again.
+  virtual void say(std::string_view line) = 0;
+};
+
+/// The certificate authorities as PEM text, or why there are none. An error matters only once an https URL comes up.
+using Authorities = Result<std::string>;
+
+/// Gets the file, with retries, redirects and resumption. Blocks. The agent's only user of libcurl; call it in a process that may
+/// crash: see transfer_in_child().
+[[nodiscard]] Result<void> http_transfer(const TransferRequest& request, const FetchOptions& options, const Authorities& authorities,
+                                         TransferSink& sink);
+
+}  // namespace gpustrap
