@@ -43,6 +43,8 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/table.cc
   agent/token.cc
   agent/transfer_child.cc
+  agent/unpack.cc
+  agent/unpack_tree.cc
 )
 set(GPUSTRAP_AGENT_MAIN agent/main.cc)
 set(GPUSTRAP_AGENT_SOURCES ${GPUSTRAP_BASE_SOURCES} ${GPUSTRAP_PROTOCOL_SOURCES} ${GPUSTRAP_AGENT_LIBRARY_SOURCES} ${GPUSTRAP_AGENT_MAIN})
