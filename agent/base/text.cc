@@ -69,19 +69,25 @@ std::string scaled(std::uint64_t bytes, double base, const std::array<const char
   return value < 99.95 ? fmt::format("{:.1f} {}", value, units[unit]) : fmt::format("{:.0f} {}", value, units[unit]);
 }
 
+/// Letters added, left out, replaced, or swapped with their neighbour.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
+  std::vector<std::size_t> before(b.size() + 1), above(b.size() + 1), row(b.size() + 1);
   std::iota(row.begin(), row.end(), std::size_t{0});
   for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
+    std::swap(before, above);
+    std::swap(above, row);
     row[0] = i;
     for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t substitute = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substitute});
+      row[j] = std::min({above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      const bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+      if (swapped) row[j] = std::min(row[j], before[j - 2] + 1);
     }
   }
   return row[b.size()];
+}
+
+std::size_t common_prefix(std::string_view a, std::string_view b) {
+  return static_cast<std::size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
 }
 
 }  // namespace
@@ -210,7 +216,9 @@ std::string nearest_name(std::string_view wrong, const std::vector<std::string>&
   std::size_t best_distance = std::max<std::size_t>(wrong.size() / 3, 1) + 1;
   for (const std::string& candidate : candidates) {
     const std::size_t distance = edit_distance(wrong, candidate);
-    if (distance < best_distance) {
+    // Slips are rare in the first letters.
+    const bool better = distance == best_distance && !best.empty() && common_prefix(wrong, candidate) > common_prefix(wrong, best);
+    if (distance < best_distance || better) {
       best = candidate;
       best_distance = distance;
     }

@@ -188,6 +188,7 @@ std::string FieldType<HostPath>::type() { return "path"; }
 std::string FieldType<HostPath>::expected() { return "an absolute path, ~ or a path that starts with ~/"; }
 void FieldType<HostPath>::read(const Json& value, const FieldPlace& place, HostPath& out) {
   if (place.is_deferred(value)) return;
+  if (value.is_null()) return place.wrong(value, expected(), "a bare ~ is empty in YAML, write \"~\"");
   const auto text = read_text(value, place, expected());
   if (!text) return;
   const bool is_path = text->substr(0, 1) == "/" || *text == "~" || text->substr(0, 2) == "~/";

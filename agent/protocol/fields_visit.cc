@@ -51,6 +51,19 @@ void SpecReader::say_at(std::string_view name, std::string_view sentence) {
   problems_.push_back({FieldProblem::At::value, pointer_of(name), fmt::format("`{}` of {} {}", name, owner_, sentence)});
 }
 
+void SpecReader::say_at_item(std::string_view name, std::string_view item, std::string_view sentence) {
+  std::string pointer = pointer_of(name);
+  if (const Json* list = find(name); list != nullptr && list->is_array()) {
+    const auto found = std::find(list->begin(), list->end(), Json(std::string(item)));
+    if (found != list->end()) pointer = join_pointer(pointer, std::to_string(found - list->begin()));
+  }
+  problems_.push_back({FieldProblem::At::value, std::move(pointer), fmt::format("`{}` of {} {}", name, owner_, sentence)});
+}
+
+void SpecReader::say_missing(std::string_view sentence) {
+  if (suggested_.empty()) say(sentence);
+}
+
 void SpecReader::say(std::string_view sentence) {
   problems_.push_back({FieldProblem::At::key, pointer_, fmt::format("{} {}", owner_, sentence)});
 }
@@ -85,12 +98,30 @@ void SpecReader::finish() {
     for (const auto& [name, value] : value_.items()) {
       if (std::find(names_.begin(), names_.end(), name) != names_.end()) continue;
       const std::string nearest = nearest_name(name, names_);
+      if (!nearest.empty()) suggested_.push_back(nearest);
       const std::string advice = nearest.empty() ? "its fields are " + join(names_, ", ") : fmt::format("did you mean `{}`?", nearest);
       problems_.push_back(
           {FieldProblem::At::key, pointer_of(name), fmt::format("{} is not a field of {}; {}", quote_value(name), owner_, advice)});
     }
   }
-  for (const std::string& name : missing_) say(fmt::format("needs a field `{}`", name));
+  if (value_.is_null() && !missing_.empty()) {
+    const bool may_be_home = shorthand_ == "path";
+    return say(
+        fmt::format("is empty: it needs {}{}", join(missing_, " and "), may_be_home ? "; a bare ~ is empty in YAML, write \"~\"" : ""));
+  }
+  for (const std::string& name : missing_) {
+    if (std::find(suggested_.begin(), suggested_.end(), name) == suggested_.end()) say(fmt::format("needs a field `{}`", name));
+  }
+}
+
+void check_arch(const StringList& arch, SpecReader& reader) {
+  for (const std::string& item : arch.items) {
+    if (item == "x86_64" || item == "aarch64") continue;
+    const std::string_view meant = item == "arm64" ? "aarch64" : (item == "amd64" || item == "x64" || item == "x86-64" ? "x86_64" : "");
+    reader.say_at_item("arch", item,
+                       fmt::format("holds {}: expected x86_64 or aarch64{}", quote_value(item),
+                                   meant.empty() ? "" : fmt::format("; did you mean `{}`?", meant)));
+  }
 }
 
 void SpecWriter::add(std::string_view name, Json value, Presence presence) {

@@ -36,8 +36,12 @@ class SpecReader {
   /// Where the whole value is wrong (not a mapping), so that nothing further should be said about it.
   [[nodiscard]] bool unusable() const { return unusable_; }
   void say_at(std::string_view name, std::string_view sentence);
+  /// About one item of a list, or about the field where it is no list.
+  void say_at_item(std::string_view name, std::string_view item, std::string_view sentence);
   /// About the mapping as a whole; shown at its key.
   void say(std::string_view sentence);
+  /// The same about fields that are not there; unsaid where a misspelled name has been reported, which may be them.
+  void say_missing(std::string_view sentence);
 
  private:
   [[nodiscard]] const Json* find(std::string_view name) const;
@@ -56,7 +60,11 @@ class SpecReader {
   bool takes_rest_ = false;
   std::vector<std::string> names_;
   std::vector<std::string> missing_;
+  std::vector<std::string> suggested_;
 };
+
+/// Reports the items of the field `arch` that are no architecture.
+void check_arch(const StringList& arch, SpecReader& reader);
 
 /// Collects the fields that differ from `defaults`, which is visited first.
 class SpecWriter {

@@ -179,10 +179,7 @@ class RecipeReader {
       if (!condition.os_version.empty() && !version_matches("1", condition.os_version)) {
         reader.say_at("os_version", fmt::format("is {}: expected a comparison such as \">=22.04\"", quote_value(condition.os_version)));
       }
-      for (const std::string& arch : condition.arch.items) {
-        if (arch != "x86_64" && arch != "aarch64")
-          reader.say_at("arch", fmt::format("holds {}: expected x86_64 or aarch64", quote_value(arch)));
-      }
+      check_arch(condition.arch, reader);
       entry.when = std::move(condition);
     }
   }
@@ -252,7 +249,9 @@ class RecipeReader {
     for (const StepEntry& step : recipe.steps) all.insert(step.id);
     for (std::size_t i = 0; i < recipe.steps.size(); ++i) {
       const StepEntry& step = recipe.steps[i];
-      for (const std::string& need : step.needs.value_or(std::vector<std::string>())) {
+      const std::vector<std::string> needs = step.needs.value_or(std::vector<std::string>());
+      for (std::size_t j = 0; j < needs.size(); ++j) {
+        const std::string& need = needs[j];
         if (std::find(earlier.begin(), earlier.end(), need) != earlier.end()) continue;
         std::string message = fmt::format("`needs` names {}", quote_value(need));
         if (need == step.id) {
@@ -269,7 +268,7 @@ class RecipeReader {
           else
             message += "; no step comes before this one";
         }
-        at_value("/steps/" + std::to_string(i) + "/needs", std::move(message));
+        at_value("/steps/" + std::to_string(i) + "/needs/" + std::to_string(j), std::move(message));
       }
       if (!step.id.empty()) earlier.push_back(step.id);
     }

@@ -70,7 +70,7 @@ bool is_debian_package(std::string_view text) {
 void check_items(const StringList& list, std::string_view field, SpecReader& reader, bool (*is_right)(std::string_view),
                  std::string_view expected) {
   for (const std::string& item : list.items) {
-    if (!is_right(item)) reader.say_at(field, fmt::format("holds {}: expected {}", quote_value(item), expected));
+    if (!is_right(item)) reader.say_at_item(field, item, fmt::format("holds {}: expected {}", quote_value(item), expected));
   }
 }
 
@@ -102,30 +102,30 @@ void check(const Spec& /*spec*/, SpecReader& /*reader*/) {}
 void check(const RequireSpec& spec, SpecReader& reader) {
   if (!reader.has("os") && !reader.has("arch") && !reader.has("disk_free") && !reader.has("memory") && !reader.has("cpus") &&
       !reader.has("gpu") && !reader.has("systemd")) {
-    reader.say("asks for nothing: expected at least one of os, arch, disk_free, memory, cpus, gpu, systemd");
+    reader.say_missing("asks for nothing: expected at least one of os, arch, disk_free, memory, cpus, gpu, systemd");
   }
   for (const std::string& os : spec.os.items) {
     const std::size_t end = std::min(os.find_first_of(" <>="), os.size());
     const std::string_view condition = trim(std::string_view(os).substr(end));
     if (!is_made_of(std::string_view(os).substr(0, end), kLowerDigits, "abcdefghijklmnopqrstuvwxyz0123456789_-") ||
         (!condition.empty() && !version_matches("1", condition))) {
-      reader.say_at("os", fmt::format("holds {}: expected an os-release ID and a comparison, such as `ubuntu >= 22.04` or `debian`",
-                                      quote_value(os)));
+      reader.say_at_item(
+          "os", os,
+          fmt::format("holds {}: expected an os-release ID and a comparison, such as `ubuntu >= 22.04` or `debian`", quote_value(os)));
     }
   }
-  const auto is_arch = [](std::string_view arch) { return arch == "x86_64" || arch == "aarch64"; };
-  check_items(spec.arch, "arch", reader, is_arch, "x86_64 or aarch64");
+  check_arch(spec.arch, reader);
 }
 
 void check(const WaitSpec& /*spec*/, SpecReader& reader) {
   if (!reader.has("cloud_init") && !reader.has("apt") && !reader.has("port") && !reader.has("file")) {
-    reader.say("waits for nothing: expected at least one of cloud_init, apt, port, file");
+    reader.say_missing("waits for nothing: expected at least one of cloud_init, apt, port, file");
   }
 }
 
 void check(const AptSpec& spec, SpecReader& reader) {
   if (!reader.has("packages") && !reader.has("update") && !reader.has("hold")) {
-    reader.say("has nothing to do: expected at least one of packages, update, hold");
+    reader.say_missing("has nothing to do: expected at least one of packages, update, hold");
   }
   check_items(spec.packages, "packages", reader, is_debian_package, "a Debian package's name or name=version");
   check_items(spec.hold, "hold", reader, is_debian_package, "a Debian package's name");
@@ -143,7 +143,7 @@ void check(const DownloadSpec& spec, SpecReader& reader) {
 
 void check(const ArchiveSpec& spec, SpecReader& reader) {
   if (reader.has("url") == reader.has("path")) {
-    reader.say(reader.has("url") ? "has `url` and `path`: expected one of them" : "needs a field `url` or `path`");
+    reader.say_missing(reader.has("url") ? "has `url` and `path`: expected one of them" : "needs a field `url` or `path`");
   }
   if (reader.has("mirrors") && !reader.has("url")) reader.say_at("mirrors", "goes with `url` only");
   if (spec.strip > 100) reader.say_at("strip", fmt::format("is `{}`: expected at most 100", spec.strip));
@@ -151,7 +151,8 @@ void check(const ArchiveSpec& spec, SpecReader& reader) {
 
 void check(const FileSpec& spec, SpecReader& reader) {
   if (spec.absent && reader.has("content")) reader.say_at("absent", "is true, but there is `content`: expected one of them");
-  if (!spec.absent && !reader.has("content") && !reader.deferred("absent")) reader.say("needs a field `content`, or `absent: true`");
+  if (!spec.absent && !reader.has("content") && !reader.deferred("absent"))
+    reader.say_missing("needs a field `content`, or `absent: true`");
   check_user_name(spec.owner, "owner", reader);
   check_user_name(spec.group, "group", reader);
   if (spec.path.text == "~" || spec.path.text.ends_with('/'))
@@ -160,7 +161,8 @@ void check(const FileSpec& spec, SpecReader& reader) {
 
 void check(const BlockSpec& spec, SpecReader& reader) {
   if (spec.absent && reader.has("content")) reader.say_at("absent", "is true, but there is `content`: expected one of them");
-  if (!spec.absent && !reader.has("content") && !reader.deferred("absent")) reader.say("needs a field `content`, or `absent: true`");
+  if (!spec.absent && !reader.has("content") && !reader.deferred("absent"))
+    reader.say_missing("needs a field `content`, or `absent: true`");
   if (spec.marker.find('\n') != std::string::npos || (reader.has("marker") && !reader.deferred("marker") && trim(spec.marker).empty())) {
     reader.say_at("marker", "must be one line that is not empty");
   }
@@ -175,7 +177,7 @@ void check(const DirectorySpec& spec, SpecReader& reader) {
 }
 
 void check(const EnvironmentSpec& spec, SpecReader& reader) {
-  if (spec.variables.items.empty() && !reader.unusable()) reader.say("changes nothing: expected at least one variable");
+  if (spec.variables.items.empty() && !reader.unusable()) reader.say_missing("changes nothing: expected at least one variable");
 }
 
 void check(const ServiceSpec& spec, SpecReader& reader) {
@@ -191,7 +193,8 @@ void check(const VenvSpec& spec, SpecReader& reader) {
 }
 
 void check(const PipSpec& spec, SpecReader& reader) {
-  if (!reader.has("packages") && !reader.has("requirements")) reader.say("has nothing to do: expected `packages` or `requirements`");
+  if (!reader.has("packages") && !reader.has("requirements"))
+    reader.say_missing("has nothing to do: expected `packages` or `requirements`");
   const auto is_requirement = [](std::string_view text) { return text[0] != '-' && text.find('\n') == std::string_view::npos; };
   check_items(spec.packages, "packages", reader, is_requirement, "a requirement, not an option of pip");
 }

@@ -32,8 +32,10 @@ std::unique_ptr<Step> make_missing_step(const StepSpec& spec) {
 
 /// In the order of StepKind, one line a kind.
 constexpr auto kStepTypes = std::to_array<StepType>({
+    {StepKind::file, make_file_step},
     {StepKind::directory, make_directory_step},
     {StepKind::symlink, make_symlink_step},
+    {StepKind::command, make_command_step},
 });
 
 constexpr StepType kMissing = {StepKind::require, make_missing_step};

@@ -46,6 +46,8 @@ TEST(Human, SaysSizesAndTimesAsPeopleDo) {
 TEST(NearestName, FindsSlipsAndNotStrangers) {
   EXPECT_EQ(nearest_name("packges", {"packages", "update", "hold"}), "packages");
   EXPECT_EQ(nearest_name("zzz", {"packages", "update"}), "");
+  EXPECT_EQ(nearest_name("prot", {"zrot", "port"}), "port") << "swapped letters are one slip";
+  EXPECT_EQ(nearest_name("gpus", {"cpus", "gpu"}), "gpu") << "first letters are seldom wrong";
 }
 
 TEST(LastLines, KeepsTheEnd) {

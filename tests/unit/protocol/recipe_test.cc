@@ -84,10 +84,10 @@ TEST(Recipe, NeedsNameEarlierSteps) {
   EXPECT_THAT(
       problems_of(
           R"([{"command":"a","needs":["apt"]},{"apt":"git","needs":["comand"]},{"pip":{"venv":"~/e","packages":"a"},"needs":["pip","zzz"]}])"),
-      ElementsAre("/steps/0/needs `needs` names `apt`, which comes later: expected an earlier step",
-                  "/steps/1/needs `needs` names `comand`, but no step has that id; did you mean `command`?",
-                  "/steps/2/needs `needs` names `pip`, which is the step itself: expected an earlier step",
-                  "/steps/2/needs `needs` names `zzz`, but no step has that id; earlier steps are command, apt"));
+      ElementsAre("/steps/0/needs/0 `needs` names `apt`, which comes later: expected an earlier step",
+                  "/steps/1/needs/0 `needs` names `comand`, but no step has that id; did you mean `command`?",
+                  "/steps/2/needs/0 `needs` names `pip`, which is the step itself: expected an earlier step",
+                  "/steps/2/needs/1 `needs` names `zzz`, but no step has that id; earlier steps are command, apt"));
 }
 
 TEST(Recipe, CommonFieldsAreChecked) {

@@ -72,8 +72,11 @@ TEST(StepSpec, KindsKnowTheirNames) {
 
 TEST(StepSpec, UnknownFieldsNameTheNearest) {
   EXPECT_THAT(problems_of(StepKind::apt, R"({"packges":["git"]})"),
-              ElementsAre("/packges `packges` is not a field of apt; did you mean `packages`?",
-                          " apt has nothing to do: expected at least one of packages, update, hold"));
+              ElementsAre("/packges `packges` is not a field of apt; did you mean `packages`?"));
+  EXPECT_THAT(problems_of(StepKind::apt, "{}"), ElementsAre(" apt has nothing to do: expected at least one of packages, update, hold"));
+  EXPECT_THAT(problems_of(StepKind::nvidia_smi, R"({"min_gpu":1})"),
+              ElementsAre("/min_gpu `min_gpu` is not a field of nvidia_smi; did you mean `min_gpus`?"));
+  EXPECT_THAT(problems_of(StepKind::venv, R"({"paht":"~/e"})"), ElementsAre("/paht `paht` is not a field of venv; did you mean `path`?"));
   EXPECT_THAT(problems_of(StepKind::symlink, R"({"path":"/a","target":"/b","weather":1})"),
               ElementsAre("/weather `weather` is not a field of symlink; its fields are path, target"));
 }
@@ -83,11 +86,11 @@ TEST(StepSpec, WrongValuesSayWhatIsExpected) {
               ElementsAre("/port `port` of wait is `99999`: expected a port number, 1 to 65535"));
   EXPECT_THAT(problems_of(StepKind::wait, R"({"apt":"yes"})"), ElementsAre("/apt `apt` of wait is `yes`: expected true or false"));
   EXPECT_THAT(problems_of(StepKind::wait, R"({"file":null})"),
-              ElementsAre("/file `file` of wait is empty: expected an absolute path, ~ or a path that starts with ~/"));
+              ElementsAre("/file `file` of wait is empty: expected an absolute path, ~ or a path that starts with ~/; a bare ~ is empty in YAML, write \"~\""));
   EXPECT_THAT(problems_of(StepKind::venv, R"({"path":"env"})"),
               ElementsAre("/path `path` of venv is `env`: expected an absolute path, ~ or a path that starts with ~/"));
   EXPECT_THAT(problems_of(StepKind::apt, R"({"packages":["git","-y"]})"),
-              ElementsAre("/packages `packages` of apt holds `-y`: expected a Debian package's name or name=version"));
+              ElementsAre("/packages/1 `packages` of apt holds `-y`: expected a Debian package's name or name=version"));
   EXPECT_THAT(problems_of(StepKind::apt, R"({"packages":"git","state":"presnt"})"),
               ElementsAre("/state `state` of apt is `presnt`: expected one of present, latest, absent; did you mean `present`?"));
   EXPECT_THAT(problems_of(StepKind::directory, R"({"path":"/a","mode":644})"),

@@ -1,0 +1,488 @@
+#include "controller/recipe_loader.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+#include "agent/protocol/facts.h"
+#include "agent/protocol/field_types.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
+#include "agent/protocol/placeholders.h"
+
+namespace gpustrap {
+namespace {
+
+constexpr std::size_t kMaxIncludeDepth = 8;
+/// Room for what a request says beside its recipe.
+constexpr std::size_t kLongestRecipe = kMaxLine - 4096;
+
+using Vars = std::vector<std::pair<std::string, Json>>;
+
+const Json* find_var(const Vars& vars, const std::string& name) {
+  const auto found = std::find_if(vars.begin(), vars.end(), [&](const auto& var) { return var.first == name; });
+  return found == vars.end() ? nullptr : &found->second;
+}
+
+std::string did_you_mean(const std::string& wrong, const std::vector<std::string>& names, std::string_view what) {
+  const std::string nearest = nearest_name(wrong, names);
+  if (!nearest.empty()) return fmt::format("; did you mean `{}`?", nearest);
+  return names.empty() ? "" : fmt::format("; {} {}", what, join(names, ", "));
+}
+
+std::vector<std::string> names_of(const Vars& vars) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : vars) names.push_back(name);
+  return names;
+}
+
+std::string text_of(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+
+/// The value of a placeholder in a recipe, as far as the controller knows it.
+Result<std::optional<Json>> look_up(const std::string& name, const Vars& vars) {
+  const std::size_t dot = name.find('.');
+  const std::string space = name.substr(0, dot);
+  const std::string rest = dot == std::string::npos ? "" : name.substr(dot + 1);
+  if (space == "vars") {
+    if (const Json* value = find_var(vars, rest)) {
+      if (value->is_null())
+        return fail(ErrorCode::recipe, fmt::format("`vars.{}` has no value: expected a default, or --var {}=…", rest, rest));
+      return *value;
+    }
+    if (vars.empty()) return fail(ErrorCode::recipe, fmt::format("`{}` is not defined: the recipe has no `vars`", name));
+    return fail(ErrorCode::recipe, fmt::format("`{}` is not defined{}", name, did_you_mean(rest, names_of(vars), "the vars are")));
+  }
+  if (space == "facts") {
+    const auto& known = fact_names();
+    if (std::find(known.begin(), known.end(), rest) != known.end()) return std::nullopt;
+    return fail(ErrorCode::recipe, fmt::format("`{}` is not a fact{}", name, did_you_mean(rest, known, "the facts are")));
+  }
+  if (space == "secrets") {
+    return fail(ErrorCode::recipe,
+                fmt::format("`{}` is a secret, and this version of gpustrap cannot deliver secrets: expected a value or a var", name));
+  }
+  if (space == "hosts") {
+    return fail(ErrorCode::recipe,
+                fmt::format("`{}` names a host, and this version of gpustrap has no hosts in recipes: expected a value or a var", name));
+  }
+  return fail(ErrorCode::recipe,
+              fmt::format("`{}` begins with `{}`: expected vars or facts{}", name, space, did_you_mean(space, {"vars", "facts"}, "")));
+}
+
+/// A recipe with its includes taken in: steps with places, none of its own vars left.
+struct Flat {
+  Json document = Json::object();
+  PlaceMap places;
+};
+
+class Loader {
+ public:
+  explicit Loader(const LoadOptions& options) : options_(options) {}
+
+  Result<LoadedRecipe> load(const std::string& name) {
+    auto source = find_recipe(name, options_.sources);
+    if (!source) return fail(std::move(source).error());
+    LoadedRecipe loaded;
+    loaded.source = source->label;
+    if (auto flat = flatten(*source, std::nullopt)) {
+      std::vector<FieldProblem> problems;
+      loaded.recipe = read_recipe(flat->document, Placeholders::allowed, problems);
+      for (const FieldProblem& problem : problems) {
+        // What could not be filled in is reported already, and is wrong as a value too.
+        SourceProblem located = flat->places.locate(problem);
+        if (!filled_badly_.contains(located.place)) problems_.push_back(std::move(located));
+      }
+      if (problems_.empty() && write_recipe(loaded.recipe).dump().size() > kLongestRecipe) {
+        problems_.push_back(
+            {{source->label, 1, 1}, "the resolved recipe is longer than 1 MiB: expected large contents in files that a step fetches"});
+      }
+    }
+    for (const auto& [var, value] : root_vars_) loaded.vars.emplace_back(var, text_of(value));
+    if (!problems_.empty()) return fail(all_problems());
+    return loaded;
+  }
+
+ private:
+  /// Whether what only the host knows may stay in a value.
+  enum class HostFacts { allowed, refused };
+
+  /// `given` are the vars of an include; none for the recipe that the user named, which takes those of the command line.
+  std::optional<Flat> flatten(const RecipeText& source, const std::optional<Vars>& given) {
+    YamlDocument yaml = read_yaml(source.text, source.label, problems_);
+    if (!yaml.value) return std::nullopt;
+    Json& document = *yaml.value;
+    if (!document.is_object()) {
+      problems_.push_back(
+          {{source.label, 1, 1}, fmt::format("a recipe is {}: expected a mapping with `name` and `steps`", quote_value(document))});
+      return std::nullopt;
+    }
+    check_fields(document, {"name", "description", "vars", "steps"}, "a recipe", "", yaml.places);
+    const Vars vars = read_vars(document, yaml.places, given);
+    if (!given) root_vars_ = vars;
+    Flat flat;
+    flat.places.graft(yaml.places, "", "");
+    for (const char* field : {"name", "description"}) {
+      if (!document.contains(field)) continue;
+      flat.document[field] = document[field];
+      fill(flat.document[field], std::string("/") + field, vars, yaml.places, HostFacts::refused);
+    }
+    const auto steps = document.find("steps");
+    if (steps == document.end()) return flat;
+    if (!steps->is_array()) {
+      flat.document["steps"] = *steps;
+      return flat;
+    }
+    flat.places = PlaceMap();
+    for (const char* field : {"/name", "/description"}) flat.places.graft(yaml.places, field, field);
+    flat.places.set("", yaml.places.at(""));
+    flat.places.set("/steps", yaml.places.at("/steps"));
+    flat.document["steps"] = Json::array();
+    groups_.emplace_back();
+    for (std::size_t i = 0; i < steps->size(); ++i) add_step((*steps)[i], "/steps/" + std::to_string(i), source, vars, yaml.places, flat);
+    expand_groups(flat.document["steps"]);
+    groups_.pop_back();
+    return flat;
+  }
+
+  void report(const std::vector<FieldProblem>& problems, const PlaceMap& places) {
+    for (const FieldProblem& problem : problems) problems_.push_back(places.locate(problem));
+  }
+
+  void report_unfilled(const std::vector<FieldProblem>& problems, const PlaceMap& places) {
+    for (const FieldProblem& problem : problems) filled_badly_.insert(places.locate(problem).place);
+    report(problems, places);
+  }
+
+  void check_fields(const Json& mapping, const std::vector<std::string>& names, std::string_view owner, const std::string& pointer,
+                    const PlaceMap& places) {
+    for (const auto& [name, value] : mapping.items()) {
+      if (std::find(names.begin(), names.end(), name) != names.end()) continue;
+      report({{FieldProblem::At::key, join_pointer(pointer, name),
+               fmt::format("{} is not a field of {}{}", quote_value(name), owner, did_you_mean(name, names, "its fields are"))}},
+             places);
+    }
+  }
+
+  void fill(Json& value, const std::string& pointer, const Vars& vars, const PlaceMap& places, HostFacts facts) {
+    std::vector<FieldProblem> problems;
+    fill_placeholders(value, pointer, lookup(vars, facts), problems);
+    report_unfilled(problems, places);
+  }
+
+  static PlaceholderLookup lookup(const Vars& vars, HostFacts facts) {
+    return [&vars, facts](const std::string& name) -> Result<std::optional<Json>> {
+      auto value = look_up(name, vars);
+      if (value && !*value && facts == HostFacts::refused) {
+        return fail(ErrorCode::recipe,
+                    fmt::format("`{}` is known on the host only: expected facts in the fields of a kind or in `env`", name));
+      }
+      return value;
+    };
+  }
+
+  Vars read_vars(const Json& document, const PlaceMap& places, const std::optional<Vars>& given) {
+    Vars vars;
+    const auto found = document.find("vars");
+    if (found != document.end() && found->is_object()) {
+      for (const auto& [name, value] : found->items()) add_var(name, value, places, vars);
+    } else if (found != document.end() && !found->is_null()) {
+      report(
+          {{FieldProblem::At::value, "/vars", fmt::format("`vars` is {}: expected a mapping of names to defaults", quote_value(*found))}},
+          places);
+    }
+    if (given) {
+      for (const auto& [name, value] : *given) {
+        // The caller has checked the names against these defaults.
+        for (auto& [var, current] : vars) {
+          if (var == name) current = value;
+        }
+      }
+      return vars;
+    }
+    for (const auto& [name, text] : options_.vars) override_var(name, text, vars);
+    return vars;
+  }
+
+  void add_var(const std::string& name, const Json& value, const PlaceMap& places, Vars& vars) {
+    const std::string pointer = join_pointer("/vars", name);
+    const auto say = [&](FieldProblem::At at, std::string message) { report({{at, pointer, std::move(message)}}, places); };
+    if (!is_plain_id(name) || name.find('.') != std::string::npos) {
+      say(FieldProblem::At::key,
+          fmt::format("{} is not a name for a var: expected letters, digits, `_` and `-`, beginning with a letter or digit",
+                      quote_value(name)));
+    }
+    if (value.is_object() ||
+        (value.is_array() && std::any_of(value.begin(), value.end(), [](const Json& item) { return item.is_structured(); }))) {
+      say(FieldProblem::At::value,
+          fmt::format("the var `{}` is {}: expected a text, a number, a boolean or a list of them", name, quote_value(value)));
+    } else if (value.is_number_float()) {
+      const std::string written = places.at(pointer).number;
+      say(FieldProblem::At::value,
+          fmt::format("the var `{}` is `{}`, which YAML takes for a number: expected it in quotes, \"{}\", to keep its digits", name,
+                      written, written));
+    } else if (value.is_string() && value.get_ref<const std::string&>().find("${{") != std::string::npos) {
+      say(FieldProblem::At::value, fmt::format("the var `{}` is {}: expected a value without placeholders", name, quote_value(value)));
+    }
+    vars.emplace_back(name, value);
+  }
+
+  /// A value of the command line takes the type of the default.
+  void override_var(const std::string& name, const std::string& text, Vars& vars) {
+    const auto say = [&](std::string message) { problems_.push_back({{"--var", 0, 0}, std::move(message)}); };
+    const auto var = std::find_if(vars.begin(), vars.end(), [&](const auto& one) { return one.first == name; });
+    if (var == vars.end()) {
+      return say(fmt::format("{} is not a var of this recipe{}", quote_value(name),
+                             vars.empty() ? ", which has none" : did_you_mean(name, names_of(vars), "its vars are")));
+    }
+    Json& value = var->second;
+    if (value.is_boolean()) {
+      if (text != "true" && text != "false")
+        return say(fmt::format("`{}` is {}: expected true or false, like its default", name, quote_value(text)));
+      value = text == "true";
+    } else if (value.is_number()) {
+      std::int64_t number = 0;
+      const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
+      if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size()) {
+        return say(fmt::format("`{}` is {}: expected a whole number, like its default", name, quote_value(text)));
+      }
+      value = number;
+    } else if (value.is_array()) {
+      value = text.empty() ? Json::array() : Json(split(text, ','));
+    } else {
+      value = text;
+    }
+  }
+
+  void add_step(const Json& step, const std::string& pointer, const RecipeText& source, const Vars& vars, const PlaceMap& places,
+                Flat& flat) {
+    if (step.is_object() && step.contains("include")) return add_include(step, pointer, source, vars, places, flat);
+    const std::string target = "/steps/" + std::to_string(flat.document["steps"].size());
+    flat.places.graft(places, pointer, target);
+    Json filled = step;
+    if (filled.is_object()) {
+      for (auto& [name, value] : filled.items()) {
+        const std::string at = join_pointer(pointer, name);
+        if (const auto kind = step_kind_from_name(name)) {
+          std::vector<FieldProblem> problems;
+          fill_step_placeholders(*kind, value, at, lookup(vars, HostFacts::allowed), problems);
+          report_unfilled(problems, places);
+        } else {
+          fill(value, at, vars, places, name == "env" ? HostFacts::allowed : HostFacts::refused);
+        }
+      }
+    }
+    flat.document["steps"].push_back(std::move(filled));
+  }
+
+  void add_include(const Json& step, const std::string& pointer, const RecipeText& source, const Vars& vars, const PlaceMap& places,
+                   Flat& flat) {
+    check_fields(step, {"include", "vars", "id", "needs"}, "an include", pointer, places);
+    const auto say = [&](const std::string& field, std::string message) {
+      report({{FieldProblem::At::value, join_pointer(pointer, field), std::move(message)}}, places);
+    };
+    const Json& named = step["include"];
+    if (!named.is_string()) return say("include", fmt::format("`include` is {}: expected a recipe's name or file", quote_value(named)));
+    const auto name = named.get<std::string>();
+    auto included = find_recipe(name, options_.sources, source.directory);
+    if (!included) {
+      const Error& error = included.error();
+      return say("include", fmt::format("`include`: {}{}", error.sentence(), error.hint().empty() ? "" : "; " + error.hint()));
+    }
+    if (std::find(stack_.begin(), stack_.end(), included->label) != stack_.end() || included->label == source.label) {
+      return say("include",
+                 fmt::format("`include` of {} makes a circle: expected a recipe that does not include this one", quote_value(name)));
+    }
+    if (stack_.size() >= kMaxIncludeDepth) return say("include", fmt::format("`include` goes deeper than {} recipes", kMaxIncludeDepth));
+
+    std::string prefix = name.substr(name.rfind('/') == std::string::npos ? 0 : name.rfind('/') + 1);
+    prefix = prefix.substr(0, prefix.find('.'));
+    if (step.contains("id")) {
+      if (!step["id"].is_string() || !is_plain_id(step["id"].get<std::string>())) {
+        return say("id", fmt::format("`id` of an include is {}: expected letters, digits, `_` and `-`", quote_value(step["id"])));
+      }
+      prefix = step["id"].get<std::string>();
+    }
+    Vars given;
+    if (const auto found = step.find("vars"); found != step.end()) {
+      if (!found->is_object()) return say("vars", fmt::format("`vars` of an include is {}: expected a mapping", quote_value(*found)));
+      for (const auto& [var, value] : found->items()) {
+        Json filled = value;
+        fill(filled, join_pointer(join_pointer(pointer, "vars"), var), vars, places, HostFacts::refused);
+        given.emplace_back(var, std::move(filled));
+      }
+      check_given(given, *included, pointer, places);
+    }
+    stack_.push_back(source.label);
+    auto inner = flatten(*included, given);
+    stack_.pop_back();
+    if (!inner || !inner->document.contains("steps") || !inner->document["steps"].is_array()) {
+      if (inner) problems_.push_back({{included->label, 1, 1}, "a recipe needs a list `steps`"});
+      return;
+    }
+    take_in(*inner, prefix, step, pointer, places, flat);
+  }
+
+  /// Vars of an include must be vars of the recipe included.
+  void check_given(const Vars& given, const RecipeText& included, const std::string& pointer, const PlaceMap& places) {
+    std::vector<SourceProblem> said_later;
+    const YamlDocument yaml = read_yaml(included.text, included.label, said_later);
+    std::vector<std::string> names;
+    if (yaml.value && yaml.value->is_object() && yaml.value->contains("vars") && (*yaml.value)["vars"].is_object()) {
+      for (const auto& [name, value] : (*yaml.value)["vars"].items()) names.push_back(name);
+    }
+    for (const auto& [name, value] : given) {
+      if (std::find(names.begin(), names.end(), name) != names.end()) continue;
+      report({{FieldProblem::At::key, join_pointer(join_pointer(pointer, "vars"), name),
+               fmt::format("{} is not a var of {}{}", quote_value(name), included.label, did_you_mean(name, names, "its vars are"))}},
+             places);
+    }
+  }
+
+  /// Appends the steps of an included recipe under "prefix.id".
+  void take_in(Flat& inner, const std::string& prefix, const Json& include, const std::string& pointer, const PlaceMap& places,
+               Flat& flat) {
+    Json& steps = flat.document["steps"];
+    std::vector<std::string>& group = groups_.back()[prefix];
+    if (!group.empty()) {
+      return report({{FieldProblem::At::key, join_pointer(pointer, "include"),
+                      fmt::format("`id` is required: another include is called `{}`", prefix)}},
+                    places);
+    }
+    Json& inner_steps = inner.document["steps"];
+    give_ids(inner_steps);
+    for (std::size_t i = 0; i < inner_steps.size(); ++i) {
+      Json step = std::move(inner_steps[i]);
+      const std::string target = "/steps/" + std::to_string(steps.size());
+      flat.places.graft(inner.places, "/steps/" + std::to_string(i), target);
+      if (step.is_object()) {
+        if (step.contains("id") && step["id"].is_string()) {
+          step["id"] = prefix + "." + step["id"].get<std::string>();
+          group.push_back(step["id"].get<std::string>());
+        }
+        if (step.contains("needs")) {
+          Json& needs = step["needs"];
+          if (needs.is_string()) needs = Json::array({needs});
+          if (needs.is_array()) {
+            for (Json& need : needs) {
+              if (need.is_string()) need = prefix + "." + need.get<std::string>();
+            }
+          }
+        }
+        // What the include waits for, all of it waits for: its first step, and those that would start beside it.
+        if (include.contains("needs") && (i == 0 || step.contains("needs"))) {
+          Json needs = include["needs"].is_array() ? include["needs"] : Json::array({include["needs"]});
+          if (step.contains("needs") && step["needs"].is_array()) needs.insert(needs.end(), step["needs"].begin(), step["needs"].end());
+          step["needs"] = std::move(needs);
+          flat.places.set(target + "/needs", places.at(join_pointer(pointer, "needs")));
+        }
+      }
+      steps.push_back(std::move(step));
+    }
+  }
+
+  /// The default ids of an included recipe, by the same rule as read_recipe's: the kind where no other step has that name.
+  static void give_ids(Json& steps) {
+    std::map<std::string, std::size_t> uses;
+    std::set<std::string> ids;
+    const auto kind_of = [](const Json& step) -> std::string {
+      for (const auto& [name, value] : step.items()) {
+        if (step_kind_from_name(name)) return name;
+      }
+      return {};
+    };
+    for (const Json& step : steps) {
+      if (!step.is_object()) continue;
+      if (step.contains("id"))
+        ids.insert(text_of(step["id"]));
+      else
+        ++uses[kind_of(step)];
+    }
+    for (Json& step : steps) {
+      if (!step.is_object() || step.contains("id")) continue;
+      const std::string kind = kind_of(step);
+      if (!kind.empty() && uses[kind] == 1 && !ids.contains(kind)) step["id"] = kind;
+    }
+  }
+
+  /// `needs: [cuda]` of an include called cuda means all of its steps.
+  void expand_groups(Json& steps) const {
+    for (Json& step : steps) {
+      if (!step.is_object() || !step.contains("needs")) continue;
+      Json& needs = step["needs"];
+      if (needs.is_string()) needs = Json::array({needs});
+      if (!needs.is_array()) continue;
+      Json expanded = Json::array();
+      for (const Json& need : needs) {
+        const auto group = need.is_string() ? groups_.back().find(need.get<std::string>()) : groups_.back().end();
+        if (group == groups_.back().end())
+          expanded.push_back(need);
+        else
+          for (const std::string& id : group->second) expanded.push_back(id);
+      }
+      needs = std::move(expanded);
+    }
+  }
+
+  Error all_problems() {
+    std::stable_sort(problems_.begin(), problems_.end(), [](const auto& a, const auto& b) { return a.place < b.place; });
+    std::string text;
+    std::string last;
+    std::size_t count = 0;
+    for (const SourceProblem& problem : problems_) {
+      const std::string where = problem.place.line == 0
+                                    ? problem.place.file
+                                    : fmt::format("{}:{}:{}", problem.place.file, problem.place.line, problem.place.column);
+      std::string line = fmt::format("{}: {}", where, problem.message);
+      if (line == last) continue;
+      if (count++ > 0) text += "\n";
+      text += line;
+      last = std::move(line);
+    }
+    return {ErrorCode::recipe, std::move(text), count == 1 ? "" : fmt::format("{} problems; nothing was changed", count)};
+  }
+
+  const LoadOptions& options_;
+  std::vector<SourceProblem> problems_;
+  std::set<SourcePlace> filled_badly_;
+  std::vector<std::string> stack_;
+  std::vector<std::map<std::string, std::vector<std::string>>> groups_;
+  Vars root_vars_;
+};
+
+}  // namespace
+
+Result<LoadedRecipe> load_recipe(const std::string& name_or_path, const LoadOptions& options) { return Loader(options).load(name_or_path); }
+
+std::vector<RecipeListing> list_recipes(const RecipeSources& sources) {
+  std::vector<RecipeListing> listings;
+  for (const std::string& name : recipe_names(sources)) {
+    RecipeListing listing{name, "", ""};
+    if (const auto source = find_recipe(name, sources)) {
+      listing.source = source->label;
+      std::vector<SourceProblem> ignored;
+      const YamlDocument yaml = read_yaml(source->text, source->label, ignored);
+      if (yaml.value && yaml.value->is_object() && yaml.value->contains("description") && (*yaml.value)["description"].is_string()) {
+        listing.description = first_line(strip_control((*yaml.value)["description"].get<std::string>()));
+      }
+    }
+    listings.push_back(std::move(listing));
+  }
+  return listings;
+}
+
+Result<std::pair<std::string, std::string>> parse_var(const std::string& argument) {
+  const std::size_t equals = argument.find('=');
+  if (equals == 0 || equals == std::string::npos) {
+    return fail(ErrorCode::usage, fmt::format("--var {}: expected NAME=VALUE", quote_value(argument)));
+  }
+  return std::pair(argument.substr(0, equals), argument.substr(equals + 1));
+}
+
+}  // namespace gpustrap

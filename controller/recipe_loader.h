@@ -1,0 +1,39 @@
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/protocol/recipe.h"
+#include "controller/recipe_sources.h"
+#include "controller/yaml_document.h"
+
+namespace gpustrap {
+
+struct LoadOptions {
+  RecipeSources sources;
+  std::vector<std::pair<std::string, std::string>> vars;  ///< --var NAME=VALUE, the last of a name wins
+};
+
+/// A recipe ready for a host: includes taken in, vars filled in, every field checked; only facts may be missing.
+struct LoadedRecipe {
+  Recipe recipe;
+  std::string source;                                     ///< the file, or "built-in/jupyter.yaml"
+  std::vector<std::pair<std::string, std::string>> vars;  ///< as used, for people
+};
+
+/// Loads `name_or_path`. The error (recipe) of a wrong recipe holds all problems, sorted by place, one a line:
+/// "d2l.yaml:12:5: `packges` is not a field of apt; did you mean `packages`?"
+[[nodiscard]] Result<LoadedRecipe> load_recipe(const std::string& name_or_path, const LoadOptions& options);
+
+/// What `recipe list` shows. The description is empty where the file is no recipe.
+struct RecipeListing {
+  std::string name, description, source;
+};
+[[nodiscard]] std::vector<RecipeListing> list_recipes(const RecipeSources& sources);
+
+/// "NAME=VALUE" of --var; an error (usage) for anything else.
+[[nodiscard]] Result<std::pair<std::string, std::string>> parse_var(const std::string& argument);
+
+}  // namespace gpustrap

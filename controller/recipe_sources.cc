@@ -1,0 +1,71 @@
+#include "controller/recipe_sources.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "agent/protocol/field_types.h"
+#include "controller/yaml_document.h"
+
+namespace gpustrap {
+namespace {
+
+Result<RecipeText> read_recipe_file(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
+    return fail(ErrorCode::recipe, path + " is a directory", "name a recipe file in it");
+  }
+  auto text = read_file(path, kMaxRecipeBytes + 1);
+  if (!text) return fail(Error(ErrorCode::recipe, std::move(text).error().sentence()).in("opening the recipe"));
+  return RecipeText{path, *std::move(text), parent_of(path)};
+}
+
+}  // namespace
+
+bool is_recipe_file(std::string_view name) {
+  return name.find('/') != std::string_view::npos || name.ends_with(".yaml") || name.ends_with(".yml");
+}
+
+Result<RecipeText> find_recipe(const std::string& name, const RecipeSources& sources, const std::string& directory) {
+  if (name.find("://") != std::string::npos) {
+    return fail(ErrorCode::recipe, quote_value(name) + " is a URL: expected a recipe's name or file",
+                "download it, read it, then name the file");
+  }
+  if (is_recipe_file(name)) return read_recipe_file(name[0] == '/' || directory.empty() ? name : directory + "/" + name);
+  if (is_plain_id(name) && !sources.user_directory.empty()) {
+    const std::string path = sources.user_directory + "/" + name + ".yaml";
+    if (path_exists(path)) return read_recipe_file(path);
+  }
+  for (const BuiltinRecipe& builtin : *sources.builtins) {
+    if (builtin.name == name) return RecipeText{fmt::format("built-in/{}.yaml", name), std::string(builtin.text), {}};
+  }
+  const std::vector<std::string> names = recipe_names(sources);
+  const std::string nearest = nearest_name(name, names);
+  std::error_code ignored;
+  std::string hint = std::filesystem::is_regular_file(name, ignored) ? fmt::format("for the file write ./{}; ", name) : "";
+  hint += "recipes: " + join(names, ", ");
+  return fail(
+      ErrorCode::recipe,
+      fmt::format("there is no recipe {}{}", quote_value(name), nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest)),
+      std::move(hint));
+}
+
+std::vector<std::string> recipe_names(const RecipeSources& sources) {
+  std::set<std::string> names;
+  for (const BuiltinRecipe& builtin : *sources.builtins) names.emplace(builtin.name);
+  std::error_code ignored;
+  if (!sources.user_directory.empty()) {
+    for (const auto& entry : std::filesystem::directory_iterator(sources.user_directory, ignored)) {
+      if (entry.path().extension() == ".yaml" && is_plain_id(entry.path().stem().string())) names.insert(entry.path().stem().string());
+    }
+  }
+  return {names.begin(), names.end()};
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,397 @@
+#include "controller/yaml_document.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <cstdlib>
+#include <optional>
+#include <sstream>
+#include <utility>
+
+#include <fmt/format.h>
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/exceptions.h>
+#include <yaml-cpp/parser.h>
+
+#include "agent/base/text.h"
+#include "agent/protocol/json.h"
+
+namespace gpustrap {
+namespace {
+
+/// Deeper nesting than this is no recipe; documents go through recursive code later.
+constexpr std::size_t kMaxDepth = 40;
+
+struct Node;
+using NodePtr = std::shared_ptr<Node>;
+
+struct Node {
+  enum class Kind { null, plain, quoted, list, mapping } kind = Kind::null;
+  SourcePlace place;
+  std::string text;
+  std::vector<NodePtr> keys;   // of a mapping
+  std::vector<NodePtr> items;  // of a list or a mapping
+};
+
+/// Thrown to leave the parser: it has no other way to be stopped.
+struct TooDeep : std::exception {
+  explicit TooDeep(YAML::Mark at) : mark(at) {}
+  YAML::Mark mark;
+};
+
+/// Builds the tree that the parser's events describe. Aliases share the node they name.
+class TreeBuilder : public YAML::EventHandler {
+ public:
+  TreeBuilder(std::string file, std::vector<SourceProblem>& problems) : file_(std::move(file)), problems_(problems) {}
+
+  [[nodiscard]] NodePtr root() const { return root_; }
+  /// Where the innermost list or mapping begins that is not closed yet.
+  [[nodiscard]] std::optional<SourcePlace> innermost() const {
+    if (open_.empty()) return std::nullopt;
+    return open_.back().node->place;
+  }
+  /// Where the last scalar begins that was written in quotes.
+  [[nodiscard]] std::optional<SourcePlace> last_quoted() const { return last_quoted_; }
+
+  void OnDocumentStart(const YAML::Mark& /*mark*/) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override { leaf(mark, anchor, Node::Kind::null, {}); }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
+    refuse_tag(mark, tag);
+    if (tag != "?") last_quoted_ = place_of(mark);
+    leaf(mark, anchor, tag == "?" ? Node::Kind::plain : Node::Kind::quoted, value);
+  }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    const auto found = anchors_.find(anchor);
+    if (found != anchors_.end()) return add(found->second);
+    problems_.push_back({place_of(mark), "an alias inside the value that it names: expected a value without itself in it"});
+    leaf(mark, 0, Node::Kind::null, {});
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value /*style*/) override {
+    open(mark, tag, anchor, Node::Kind::list);
+  }
+  void OnSequenceEnd() override { close(); }
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value /*style*/) override {
+    open(mark, tag, anchor, Node::Kind::mapping);
+  }
+  void OnMapEnd() override { close(); }
+
+ private:
+  struct Open {
+    NodePtr node;
+    YAML::anchor_t anchor;
+  };
+
+  [[nodiscard]] SourcePlace place_of(const YAML::Mark& mark) const {
+    return {file_, std::max(mark.line, 0) + 1, std::max(mark.column, 0) + 1};
+  }
+
+  void refuse_tag(const YAML::Mark& mark, const std::string& tag) {
+    if (tag.empty() || tag == "?" || tag == "!" || tag == "tag:yaml.org,2002:str") return;
+    problems_.push_back(
+        {place_of(mark), fmt::format("`{}` is a YAML tag: expected a value without one", first_line(strip_control(tag), 60))});
+  }
+
+  void leaf(const YAML::Mark& mark, YAML::anchor_t anchor, Node::Kind kind, const std::string& text) {
+    auto node = std::make_shared<Node>();
+    node->kind = kind;
+    node->place = place_of(mark);
+    node->text = text;
+    if (anchor != 0) anchors_[anchor] = node;
+    add(node);
+  }
+
+  void open(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, Node::Kind kind) {
+    refuse_tag(mark, tag);
+    if (open_.size() >= kMaxDepth) throw TooDeep(mark);
+    auto node = std::make_shared<Node>();
+    node->kind = kind;
+    node->place = place_of(mark);
+    open_.push_back({std::move(node), anchor});
+  }
+
+  void close() {
+    Open closed = std::move(open_.back());
+    open_.pop_back();
+    // A key without a value at the end of the input.
+    if (closed.node->kind == Node::Kind::mapping && closed.node->keys.size() > closed.node->items.size()) {
+      closed.node->items.push_back(std::make_shared<Node>());
+    }
+    // Only now: an alias inside the value would make a circle.
+    if (closed.anchor != 0) anchors_[closed.anchor] = closed.node;
+    add(closed.node);
+  }
+
+  void add(const NodePtr& node) {
+    if (open_.empty()) {
+      root_ = node;
+      return;
+    }
+    Node& parent = *open_.back().node;
+    if (parent.kind == Node::Kind::mapping && parent.keys.size() == parent.items.size()) {
+      parent.keys.push_back(node);
+    } else {
+      parent.items.push_back(node);
+    }
+  }
+
+  std::string file_;
+  std::vector<SourceProblem>& problems_;
+  NodePtr root_;
+  std::optional<SourcePlace> last_quoted_;
+  std::vector<Open> open_;
+  std::map<YAML::anchor_t, NodePtr> anchors_;
+};
+
+bool is_whole_number(std::string_view text) {
+  if (text.starts_with('-')) text.remove_prefix(1);
+  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos && (text == "0" || text[0] != '0');
+}
+
+/// 3.11, -0.5, 1e3. Not 1.2.3, 0644 or .5: those stay texts.
+bool is_fraction(std::string_view text) {
+  if (text.starts_with('-')) text.remove_prefix(1);
+  const std::size_t whole = std::min(text.find_first_not_of("0123456789"), text.size());
+  if (whole == 0 || (whole > 1 && text[0] == '0') || whole == text.size()) return false;
+  double value = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+  return parsed.ec == std::errc() && parsed.ptr == text.data() + text.size();
+}
+
+Json json_of_plain(const std::string& text) {
+  if (text == "true" || text == "True" || text == "TRUE") return true;
+  if (text == "false" || text == "False" || text == "FALSE") return false;
+  if (is_whole_number(text)) {
+    std::int64_t value = 0;
+    const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (parsed.ec == std::errc()) return value;
+    return text;
+  }
+  if (is_fraction(text)) return std::strtod(text.c_str(), nullptr);
+  return text;
+}
+
+/// Turns the tree into JSON and notes where everything stands.
+class Converter {
+ public:
+  Converter(PlaceMap& places, std::vector<SourceProblem>& problems) : places_(places), problems_(problems) {}
+
+  Json convert(const Node& node, const std::string& pointer, const SourcePlace& key) {
+    PlaceMap::Entry entry{key, node.place, {}};
+    if (++count_ > kMaxRecipeValues) {
+      if (count_ == kMaxRecipeValues + 1) {
+        problems_.push_back({node.place, fmt::format("the aliases unfold to more than {} values: expected fewer", kMaxRecipeValues)});
+      }
+      return {};
+    }
+    Json value;
+    if (node.kind == Node::Kind::null) {
+      entry.value = key;  // the parser puts nothing where there is nothing
+    } else if (node.kind == Node::Kind::quoted) {
+      value = node.text;
+    } else if (node.kind == Node::Kind::plain) {
+      value = json_of_plain(node.text);
+      if (value.is_number_float()) entry.number = node.text;
+    }
+    places_.set(pointer, entry);
+    if (node.kind == Node::Kind::list) {
+      value = Json::array();
+      for (std::size_t i = 0; i < node.items.size() && count_ <= kMaxRecipeValues; ++i) {
+        value.push_back(convert(*node.items[i], pointer + "/" + std::to_string(i), node.items[i]->place));
+      }
+    } else if (node.kind == Node::Kind::mapping) {
+      value = Json::object();
+      add_members(node, pointer, value);
+    }
+    return value;
+  }
+
+ private:
+  void add_members(const Node& node, const std::string& pointer, Json& value) {
+    std::vector<const Node*> merged;
+    for (std::size_t i = 0; i < node.keys.size() && count_ <= kMaxRecipeValues; ++i) {
+      const Node& key = *node.keys[i];
+      const Node& item = *node.items[i];
+      if (key.kind == Node::Kind::plain && key.text == "<<") {
+        merge(item, merged);
+        continue;
+      }
+      if (key.kind != Node::Kind::plain && key.kind != Node::Kind::quoted) {
+        problems_.push_back({key.place.line > 0 ? key.place : node.place, "a key that is no text: expected a name and `:`"});
+        continue;
+      }
+      if (value.contains(key.text)) {
+        const SourcePlace& first = places_.at(pointer + "/" + escape(key.text)).key;
+        problems_.push_back({key.place, fmt::format("`{}` is given twice, first in line {}: expected it once",
+                                                    first_line(strip_control(key.text), 60), first.line)});
+        continue;
+      }
+      value[key.text] = convert(item, pointer + "/" + escape(key.text), key.place);
+    }
+    for (const Node* source : merged) {
+      for (std::size_t i = 0; i < source->keys.size() && count_ <= kMaxRecipeValues; ++i) {
+        const Node& key = *source->keys[i];
+        const bool is_text = key.kind == Node::Kind::plain || key.kind == Node::Kind::quoted;
+        if (!is_text || value.contains(key.text)) continue;
+        value[key.text] = convert(*source->items[i], pointer + "/" + escape(key.text), key.place);
+      }
+    }
+  }
+
+  void merge(const Node& item, std::vector<const Node*>& merged) {
+    if (item.kind == Node::Kind::mapping) {
+      merged.push_back(&item);
+      return;
+    }
+    const bool is_list = item.kind == Node::Kind::list && std::all_of(item.items.begin(), item.items.end(),
+                                                                      [](const NodePtr& one) { return one->kind == Node::Kind::mapping; });
+    if (!is_list) {
+      problems_.push_back({item.place, "`<<` merges something that is no mapping: expected an alias of a mapping"});
+      return;
+    }
+    for (const NodePtr& one : item.items) merged.push_back(one.get());
+  }
+
+  static std::string escape(const std::string& key) {
+    std::string escaped;
+    for (const char c : key) escaped += c == '~' ? "~0" : (c == '/' ? "~1" : std::string(1, c));
+    return escaped;
+  }
+
+  PlaceMap& places_;
+  std::vector<SourceProblem>& problems_;
+  std::size_t count_ = 0;
+};
+
+/// The first line up to `last` that is indented with a tab; none where there is no such line.
+std::optional<SourcePlace> find_tab(const std::string& text, const std::string& file, int last) {
+  const std::vector<std::string> lines = split(text, '\n');
+  for (int i = 0; i <= last && static_cast<std::size_t>(i) < lines.size(); ++i) {
+    const std::string& line = lines[static_cast<std::size_t>(i)];
+    const std::size_t indent = std::min(line.find_first_not_of(" \t"), line.size());
+    const std::size_t tab = line.substr(0, indent).find('\t');
+    if (tab != std::string::npos && indent < line.size()) return SourcePlace{file, i + 1, static_cast<int>(tab) + 1};
+  }
+  return std::nullopt;
+}
+
+/// The first byte that is not UTF-8.
+std::optional<SourcePlace> find_bad_byte(const std::string& text, const std::string& file) {
+  if (to_utf8(text) == text) return std::nullopt;
+  const std::vector<std::string> lines = split(text, '\n');
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    const std::string clean = to_utf8(lines[i]);
+    if (clean == lines[i]) continue;
+    const auto first = std::mismatch(lines[i].begin(), lines[i].end(), clean.begin(), clean.end()).first;
+    return SourcePlace{file, static_cast<int>(i) + 1, static_cast<int>(first - lines[i].begin()) + 1};
+  }
+  return SourcePlace{file, 1, 1};
+}
+
+/// Whether the quoted scalar that begins at `place` has no closing quote: the parser takes the end of the file for one.
+bool is_unclosed(const std::string& text, const SourcePlace& place) {
+  std::size_t at = 0;
+  for (int line = 1; line < place.line; ++line) at = text.find('\n', at) + 1;
+  at += static_cast<std::size_t>(place.column) - 1;
+  while (at < text.size() && (text[at] == '&' || text[at] == '!')) {  // an anchor or a tag comes first
+    at = text.find_first_not_of(" \n", std::min(text.find_first_of(" \n", at), text.size()));
+  }
+  if (at >= text.size() || (text[at] != '"' && text[at] != '\'')) return false;
+  const char quote = text[at];
+  for (++at; at < text.size(); ++at) {
+    if (quote == '"' && text[at] == '\\') {
+      ++at;
+    } else if (text[at] == quote) {
+      if (quote == '"' || text.substr(at + 1, 1) != "'") return false;
+      ++at;
+    }
+  }
+  return true;
+}
+
+std::string explain(const std::string& message) {
+  if (message == "illegal map value") return "not YAML here: a text that holds `: ` or begins with a special character must be in quotes";
+  if (message == "bad indentation of a mapping entry" || message == "end of map not found" || message == "end of sequence not found") {
+    return "not YAML here: expected a key or an item indented like the ones above it";
+  }
+  return "not YAML here: " + message;
+}
+
+}  // namespace
+
+const PlaceMap::Entry& PlaceMap::at(std::string_view pointer) const {
+  static const Entry nowhere;
+  while (true) {
+    const auto found = entries_.find(std::string(pointer));
+    if (found != entries_.end()) return found->second;
+    if (pointer.empty()) return nowhere;
+    pointer = pointer.substr(0, pointer.rfind('/'));
+  }
+}
+
+void PlaceMap::graft(const PlaceMap& from, const std::string& from_pointer, const std::string& to_pointer) {
+  for (const auto& [pointer, entry] : from.entries_) {
+    if (pointer == from_pointer || pointer.starts_with(from_pointer + "/"))
+      entries_[to_pointer + pointer.substr(from_pointer.size())] = entry;
+  }
+}
+
+SourceProblem PlaceMap::locate(const FieldProblem& problem) const {
+  const Entry& entry = at(problem.pointer);
+  std::string message = problem.message;
+  if (!entry.number.empty()) {
+    const std::string read = "`" + Json(std::strtod(entry.number.c_str(), nullptr)).dump() + "`";
+    if (const std::size_t where = message.find(read); where != std::string::npos)
+      message.replace(where, read.size(), "`" + entry.number + "`");
+  }
+  return {problem.at == FieldProblem::At::key ? entry.key : entry.value, std::move(message)};
+}
+
+YamlDocument read_yaml(const std::string& text, const std::string& file, std::vector<SourceProblem>& problems) {
+  YamlDocument document;
+  if (text.size() > kMaxRecipeBytes) {
+    problems.push_back({{file, 1, 1}, "more than 1 MiB: expected a recipe"});
+    return document;
+  }
+  if (const auto place = find_bad_byte(text, file)) {
+    problems.push_back({*place, "a byte that is not UTF-8: expected the file to be saved as UTF-8"});
+    return document;
+  }
+  TreeBuilder builder(file, problems);
+  const auto stop = [&](const YAML::Mark& mark, std::string message) {
+    const int line = std::max(mark.line, 0);
+    if (const auto tab = find_tab(text, file, line)) {
+      problems.push_back({*tab, "a tab in the indentation: expected spaces"});
+    } else if (message.find(" flow not found") != std::string::npos && builder.innermost()) {
+      problems.push_back({*builder.innermost(), "not YAML: a bracket or brace that is not closed"});
+    } else {
+      problems.push_back({{file, line + 1, std::max(mark.column, 0) + 1}, std::move(message)});
+    }
+  };
+  try {
+    std::istringstream input(text);
+    YAML::Parser parser(input);
+    if (!parser.HandleNextDocument(builder) || builder.root() == nullptr) {
+      problems.push_back({{file, 1, 1}, "the file is empty: expected a recipe with `name` and `steps`"});
+      return document;
+    }
+    if (builder.last_quoted() && is_unclosed(text, *builder.last_quoted())) {
+      problems.push_back({*builder.last_quoted(), "not YAML: a quote that is not closed"});
+      return document;
+    }
+    const NodePtr root = builder.root();
+    TreeBuilder rest(file, problems);
+    if (parser.HandleNextDocument(rest) && rest.root() != nullptr) {
+      problems.push_back({rest.root()->place, "a second YAML document: expected one recipe a file, without `---` after its beginning"});
+    }
+    document.value = std::make_shared<Json>(Converter(document.places, problems).convert(*root, "", {file, 1, 1}));
+  } catch (const TooDeep& error) {
+    stop(error.mark, fmt::format("nested deeper than {} levels: expected a recipe", kMaxDepth));
+  } catch (const YAML::Exception& error) {
+    stop(error.mark, explain(error.msg));
+  }
+  return document;
+}
+
+}  // namespace gpustrap

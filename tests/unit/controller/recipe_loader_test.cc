@@ -1,0 +1,223 @@
+#include "controller/recipe_loader.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "agent/protocol/json.h"
+
+namespace gpustrap {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+/// A folder that is gone afterwards.
+class RecipeLoader : public ::testing::Test {
+ protected:
+  RecipeLoader() {
+    std::string name = (fs::temp_directory_path() / "recipe_loader_XXXXXX").string();
+    directory_ = mkdtemp(name.data());
+    options_.sources.user_directory = directory_;
+  }
+  ~RecipeLoader() override { fs::remove_all(directory_); }
+
+  void save(const std::string& name, const std::string& text) const { std::ofstream(directory_ + "/" + name) << text; }
+  Result<LoadedRecipe> load(const std::string& text) {
+    save("recipe.yaml", text);
+    return load_recipe(directory_ + "/recipe.yaml", options_);
+  }
+  /// The problems without the folder's name.
+  std::string problems_of(const std::string& text) {
+    const auto loaded = load(text);
+    return loaded ? "none" : without_directory(loaded.error().why());
+  }
+  [[nodiscard]] std::string without_directory(std::string text) const {
+    for (std::size_t at = text.find(directory_ + "/"); at != std::string::npos; at = text.find(directory_ + "/"))
+      text.erase(at, directory_.size() + 1);
+    return text;
+  }
+  static std::string steps_of(const Result<LoadedRecipe>& loaded) {
+    return loaded ? write_recipe(loaded->recipe)["steps"].dump() : loaded.error().sentence();
+  }
+
+  std::string directory_;
+  LoadOptions options_;
+};
+
+constexpr const char* kHead = "name: r\nsteps:\n";
+
+TEST_F(RecipeLoader, BuiltInRecipesLoad) {
+  for (const BuiltinRecipe& builtin : builtin_recipes()) {
+    const auto loaded = load_recipe(std::string(builtin.name), options_);
+    ASSERT_TRUE(loaded.has_value()) << loaded.error().why();
+    EXPECT_EQ(loaded->recipe.name, builtin.name);
+    EXPECT_FALSE(loaded->recipe.description.empty());
+  }
+  EXPECT_THAT(recipe_names(options_.sources), ElementsAre("check-gpu", "d2l", "jupyter"));
+}
+
+TEST_F(RecipeLoader, JupyterTakesItsVars) {
+  options_.vars = {{"port", "9999"}, {"dir", "~/course"}, {"packages", "jupyterlab,numpy"}};
+  const auto loaded = load_recipe("jupyter", options_);
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().why();
+  const Json written = write_recipe(loaded->recipe);
+  const Json& jupyter = written["steps"].back();
+  EXPECT_EQ(jupyter["jupyter"]["port"], 9999);
+  EXPECT_EQ(jupyter["jupyter"]["dir"], "~/course");
+  EXPECT_EQ(written["steps"][4]["pip"]["packages"], Json({"jupyterlab", "numpy"}));
+  EXPECT_TRUE(needs_root(loaded->recipe));
+}
+
+TEST_F(RecipeLoader, ScalarsAreTypedByTheirLook) {
+  const auto loaded = load(std::string(kHead) +
+                           "  - file: {path: /a, content: yes, mode: 0644}\n  - venv: {path: ~/e, python: 3}\n"
+                           "  - command: {run: [echo, 1:30, 1.2.3, 007, \"3.10\"]}\n");
+  EXPECT_EQ(steps_of(loaded),
+            R"([{"id":"file","file":{"path":"/a","content":"yes","mode":"0644"}},{"id":"venv","venv":{"path":"~/e","python":3}},)"
+            R"({"id":"command","command":{"run":["echo","1:30","1.2.3","007","3.10"]}}])");
+}
+
+TEST_F(RecipeLoader, VarsKeepTheirTypeAndAreQuotedForTheShell) {
+  options_.vars = {{"who", "a b; rm -rf /"}};
+  const auto loaded = load(
+      "name: r\nvars: {who: me, port: 80, on: false, list: [git, zip]}\nsteps:\n"
+      "  - command: echo ${{ vars.who }}\n  - wait: {port: \"${{vars.port}}\", cloud_init: \"${{ vars.on }}\"}\n"
+      "  - apt: \"${{ vars.list }}\"\n  - file: {path: /a, content: \"port ${{ vars.port }} on ${{ facts.arch }}\"}\n");
+  EXPECT_EQ(steps_of(loaded),
+            R"([{"id":"command","command":"echo 'a b; rm -rf /'"},{"id":"wait","wait":{"port":80,"cloud_init":false}},)"
+            R"({"id":"apt","apt":["git","zip"]},{"id":"file","file":{"path":"/a","content":"port 80 on ${{ facts.arch }}"}}])");
+}
+
+TEST_F(RecipeLoader, CommandLineVarsAreChecked) {
+  options_.vars = {{"prot", "1"}, {"port", "abc"}, {"on", "yes"}};
+  EXPECT_EQ(
+      problems_of("name: r\nvars: {port: 80, on: true}\nsteps: [{command: a}]\n"),
+      "--var: `prot` is not a var of this recipe; did you mean `port`?\n--var: `port` is `abc`: expected a whole number, like its default\n"
+      "--var: `on` is `yes`: expected true or false, like its default");
+  EXPECT_FALSE(parse_var("port").has_value());
+  EXPECT_FALSE(parse_var("=1").has_value());
+  EXPECT_EQ(parse_var("a=b=c")->second, "b=c");
+}
+
+TEST_F(RecipeLoader, AVarWithoutDefaultMustBeGiven) {
+  const std::string text = "name: r\nvars:\n  dir:\nsteps:\n  - directory: \"${{ vars.dir }}\"\n";
+  EXPECT_EQ(problems_of(text), "recipe.yaml:5:16: `vars.dir` has no value: expected a default, or --var dir=…");
+  options_.vars = {{"dir", "/srv"}};
+  EXPECT_EQ(problems_of(text), "none");
+}
+
+TEST_F(RecipeLoader, AnchorsAndMergeKeysWork) {
+  const auto loaded = load(std::string(kHead) +
+                           "  - &base\n    id: a\n    command: {run: make, chdir: /src}\n"
+                           "  - id: b\n    command: {<<: {chdir: /tmp}, run: ls}\n  - {<<: *base, id: c}\n");
+  EXPECT_EQ(steps_of(loaded), R"([{"id":"a","command":{"run":"make","chdir":"/src"}},{"id":"b","command":{"run":"ls","chdir":"/tmp"}},)"
+                              R"({"id":"c","command":{"run":"make","chdir":"/src"}}])");
+}
+
+TEST_F(RecipeLoader, AliasBombsAndCirclesAreRefused) {
+  std::string bomb = "name: r\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n";
+  for (int i = 1; i < 12; ++i) {
+    bomb += fmt::format("a{}: &a{} [", i, i);
+    for (int j = 0; j < 10; ++j) bomb += fmt::format("{}*a{}", j == 0 ? "" : ", ", i - 1);
+    bomb += "]\n";
+  }
+  EXPECT_THAT(problems_of(bomb), HasSubstr("the aliases unfold to more than 100000 values"));
+  EXPECT_THAT(problems_of("name: r\nsteps: &s [*s]\n"), HasSubstr("recipe.yaml:2:12: an alias inside the value that it names"));
+  EXPECT_THAT(problems_of("name: r\nsteps: " + std::string(5000, '[')), HasSubstr("nested deeper than 40 levels"));
+}
+
+TEST_F(RecipeLoader, IncludesTakeStepsUnderTheirName) {
+  save("base.yaml",
+       "name: base\nvars: {pkg: git, dir: /srv}\nsteps:\n  - apt: \"${{ vars.pkg }}\"\n  - id: dir\n    needs: []\n    directory: \"${{ "
+       "vars.dir }}\"\n");
+  const auto loaded = load(
+      "name: r\nvars: {p: zip}\nsteps:\n  - id: first\n    command: a\n  - include: base\n    vars: {pkg: \"${{ vars.p }}\"}\n    needs: "
+      "[first]\n"
+      "  - include: ./base.yaml\n    id: more\n  - needs: [base, more.dir]\n    command: b\n");
+  EXPECT_EQ(
+      steps_of(loaded),
+      R"([{"id":"first","command":"a"},{"id":"base.apt","apt":"zip","needs":["first"]},{"id":"base.dir","directory":"/srv","needs":["first"]},)"
+      R"({"id":"more.apt","apt":"git"},{"id":"more.dir","directory":"/srv","needs":[]},{"id":"command","command":"b","needs":["base.apt","base.dir","more.dir"]}])");
+}
+
+TEST_F(RecipeLoader, IncludesAreChecked) {
+  save("base.yaml", "name: base\nvars: {pkg: git}\nsteps:\n  - apt: {packges: git}\n");
+  save("one.yaml", "name: one\nsteps:\n  - include: recipe\n");
+  EXPECT_EQ(
+      problems_of("name: r\nsteps:\n  - include: base\n    vars: {pgk: zip}\n  - include: one\n  - include: recipe\n  - include: nowhere\n"
+                  "  - include: https://example.org/r.yaml\n  - {include: base, when: {gpu: true}}\n"),
+      "base.yaml:4:11: `packges` is not a field of apt; did you mean `packages`?\n"
+            "one.yaml:3:14: `include` of `recipe` makes a circle: expected a recipe that does not include this one\n"
+            "recipe.yaml:4:12: `pgk` is not a var of base.yaml; did you mean `pkg`?\n"
+            "recipe.yaml:6:14: `include` of `recipe` makes a circle: expected a recipe that does not include this one\n"
+            "recipe.yaml:7:14: `include`: there is no recipe `nowhere`; recipes: base, check-gpu, d2l, jupyter, one, recipe\n"
+            "recipe.yaml:8:14: `include`: `https://example.org/r.yaml` is a URL: expected a recipe's name or file; download it, read it, then name the file\n"
+            "recipe.yaml:9:6: `id` is required: another include is called `base`\n"
+            "recipe.yaml:9:21: `when` is not a field of an include; its fields are include, vars, id, needs");
+}
+
+TEST_F(RecipeLoader, UnknownNamesNameTheNearest) {
+  const auto loaded = load_recipe("jupiter", options_);
+  ASSERT_FALSE(loaded.has_value());
+  EXPECT_EQ(loaded.error().code(), ErrorCode::recipe);
+  EXPECT_EQ(loaded.error().why(), "there is no recipe `jupiter`; did you mean `jupyter`?");
+  EXPECT_EQ(loaded.error().hint(), "recipes: check-gpu, d2l, jupyter");
+  EXPECT_FALSE(load_recipe(directory_ + "/none.yaml", options_).has_value());
+  EXPECT_FALSE(load_recipe(directory_ + "/", options_).has_value());
+}
+
+TEST_F(RecipeLoader, TheUsersRecipeComesBeforeTheBuiltInOne) {
+  save("jupyter.yaml", "name: mine\ndescription: My own\nsteps: [{command: a}]\n");
+  EXPECT_EQ(load_recipe("jupyter", options_)->source, directory_ + "/jupyter.yaml");
+  for (const RecipeListing& listing : list_recipes(options_.sources)) {
+    if (listing.name == "jupyter") {
+      EXPECT_EQ(listing.description, "My own");
+    }
+  }
+}
+
+TEST_F(RecipeLoader, NumbersAreQuotedAsTheyWereWritten) {
+  EXPECT_THAT(problems_of(std::string(kHead) + "  - venv: {path: /e, python: 3.10}\n"),
+              HasSubstr("recipe.yaml:3:30: `python` of venv is `3.10`: expected a text"));
+  EXPECT_THAT(problems_of("name: r\nvars: {python: 3.10}\nsteps: [{command: a}]\n"),
+              HasSubstr("recipe.yaml:2:16: the var `python` is `3.10`, which YAML takes for a number"));
+}
+
+/// tests/golden/bad_recipes/NAME.yaml and what is said of it in NAME.txt.
+TEST_F(RecipeLoader, BadRecipesGetTheirSentences) {
+  const fs::path golden = fs::path(GPUSTRAP_SOURCE_DIR) / "tests/golden/bad_recipes";
+  std::size_t recipes = 0;
+  for (const auto& entry : fs::directory_iterator(golden)) {
+    if (entry.path().extension() != ".yaml") continue;
+    ++recipes;
+    fs::copy_file(entry.path(), directory_ + "/" + entry.path().filename().string());
+    const auto loaded = load_recipe(directory_ + "/" + entry.path().filename().string(), options_);
+    fs::remove(directory_ + "/" + entry.path().filename().string());
+    const std::string said = loaded ? "no problem\n" : without_directory(loaded.error().why()) + "\n";
+    fs::path expected = entry.path();
+    expected.replace_extension(".txt");
+    if (std::getenv("GPUSTRAP_UPDATE_GOLDEN") != nullptr) std::ofstream(expected) << said;
+    EXPECT_EQ(said, read_file(expected.string()).value_or("")) << entry.path() << "\nGPUSTRAP_UPDATE_GOLDEN=1 writes what is said now";
+  }
+  EXPECT_GE(recipes, 20U);
+}
+
+TEST_F(RecipeLoader, TwentyFiveMistakesAreReportedTogether) {
+  const auto loaded = load_recipe(std::string(GPUSTRAP_SOURCE_DIR) + "/tests/golden/bad_recipes/many.yaml", options_);
+  ASSERT_FALSE(loaded.has_value());
+  EXPECT_GE(split(loaded.error().why(), '\n').size(), 25U);
+}
+
+}  // namespace
+}  // namespace gpustrap
