@@ -1,0 +1,37 @@
+#pragma once
+
+#include "agent/base/result.h"
+
+namespace gpustrap {
+
+/// What a command's end means to a shell. Documented in the help; never renumbered.
+enum class ExitCode {
+  ok = 0,
+  step_failed = 1,     ///< a step failed, or anything that has no code of its own
+  usage = 2,           ///< the command line or the recipe
+  plan_changes = 3,    ///< `plan --exit-code`: a run would change something
+  unreachable = 4,
+  host_key = 5,
+  authentication = 6,  ///< the login or sudo
+  not_proven = 8,      ///< all steps done, but the notebook did not answer through the tunnel
+  detached = 9,        ///< the run goes on without this program
+  busy = 10,           ///< another run is in progress on the host
+  cancelled = 130,
+};
+
+/// The exit code of a command that ends with this error.
+[[nodiscard]] constexpr ExitCode exit_code_of(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::usage:
+    case ErrorCode::recipe: return ExitCode::usage;
+    case ErrorCode::unreachable:
+    case ErrorCode::timeout: return ExitCode::unreachable;
+    case ErrorCode::host_key: return ExitCode::host_key;
+    case ErrorCode::authentication: return ExitCode::authentication;
+    case ErrorCode::busy: return ExitCode::busy;
+    case ErrorCode::cancelled: return ExitCode::cancelled;
+    default: return ExitCode::step_failed;
+  }
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,88 @@
+#include "controller/help_text.h"
+
+#include <array>
+
+namespace gpustrap {
+namespace {
+
+struct Example {
+  std::string_view verb, lines;
+};
+
+constexpr std::array kExamples = {
+    Example{"up",
+            "  gpustrap up jupyter ubuntu@203.0.113.7 -i key.pem    first time\n"
+            "  gpustrap up jupyter 203.0.113.7                      again; it remembers\n"
+            "  gpustrap up ./lab.yaml gpu1 --var port=9000          your own recipe\n"},
+    Example{"plan",
+            "  gpustrap plan jupyter ubuntu@203.0.113.7\n"
+            "  gpustrap plan ./lab.yaml gpu1 --exit-code            3: it would change\n"},
+    Example{"attach", "  gpustrap attach 203.0.113.7                          from the start, then live\n"},
+    Example{"status", "  gpustrap status 203.0.113.7\n  gpustrap status gpu1 gpu2 gpu3\n"},
+    Example{"logs", "  gpustrap logs 203.0.113.7\n  gpustrap logs 203.0.113.7 pip                        one step's output\n"},
+    Example{"cancel", "  gpustrap cancel 203.0.113.7\n"},
+    Example{"tunnel", "  gpustrap tunnel 203.0.113.7\n  gpustrap tunnel 203.0.113.7 -L 9000:8888\n"},
+    Example{"url", "  gpustrap url 203.0.113.7\n"},
+    Example{"open", "  gpustrap open 203.0.113.7\n"},
+    Example{"ssh", "  gpustrap ssh 203.0.113.7\n  gpustrap ssh 203.0.113.7 nvidia-smi\n"},
+    Example{"hosts", "  gpustrap hosts\n  gpustrap hosts --forget 203.0.113.7\n"},
+    Example{"remove", "  gpustrap remove 203.0.113.7\n"},
+    Example{"recipe", "  gpustrap recipe list\n  gpustrap recipe show jupyter > lab.yaml              a start for your own\n"},
+    Example{"version", "  gpustrap version\n"},
+};
+
+}  // namespace
+
+std::string_view overview_help() {
+  return R"(gpustrap turns a bare machine that answers SSH into a ready one: driver, Python
+environment, and a notebook open on your own localhost.
+
+Examples
+  gpustrap up jupyter ubuntu@203.0.113.7 -i key.pem   set up, open notebook
+  gpustrap up jupyter 203.0.113.7                     again: only what differs
+  gpustrap plan jupyter 203.0.113.7                   what a run would change
+
+Run
+  up RECIPE HOST         make the host what the recipe says, open its notebook
+  plan RECIPE HOST       what `up` would change; changes nothing
+  attach HOST            follow a run, also one that is over
+  status HOST...         what the host is, its run, its notebook
+  logs HOST [STEP]       what the steps of the last run printed
+  cancel HOST            stop the run after its current step
+
+Notebook
+  tunnel HOST            hold the tunnel to the notebook open
+  url HOST               print the notebook's address with its token
+  open HOST              the same in a browser
+
+Hosts
+  ssh HOST [COMMAND]     a shell there, with the settings that `up` used
+  hosts                  the hosts that are remembered; --forget HOST
+  remove HOST            take gpustrap off the host, not what recipes installed
+
+Recipes
+  recipe list            the recipes that can be named
+  recipe show RECIPE     print one
+  version                versions of the program and of its agents
+
+`gpustrap VERB --help` shows examples and options of one verb.
+Exit codes: 0 done, 1 a step failed, 2 usage or recipe, 3 plan has changes
+(--exit-code), 4 unreachable, 5 host key, 6 login or sudo, 8 notebook not
+proven, 9 detached, 10 another run is in progress, 130 cancelled.
+)";
+}
+
+std::string_view examples_of(std::string_view verb) {
+  for (const Example& example : kExamples) {
+    if (example.verb == verb) return example.lines;
+  }
+  return "";
+}
+
+const std::vector<std::string>& verb_names() {
+  static const std::vector<std::string> names = {"up",   "plan", "attach", "status", "logs",   "cancel", "tunnel",
+                                                 "url",  "open", "ssh",    "hosts",  "remove", "recipe", "version"};
+  return names;
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,27 @@
+#include "controller/json_printer.h"
+
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
+
+namespace gpustrap {
+
+JsonPrinter::JsonPrinter(Write events, Write messages) : events_(std::move(events)), messages_(std::move(messages)) {}
+
+void JsonPrinter::event(const Event& event) { events_(to_line(to_json(event))); }
+
+void JsonPrinter::connection_lost(const Error& why) { messages_(fmt::format("gpustrap: connection lost: {}\n", strip_control(why.why()))); }
+
+void JsonPrinter::connection_back() { messages_("gpustrap: connected again\n"); }
+
+void JsonPrinter::notice(std::string_view sentence) { messages_(fmt::format("gpustrap: {}\n", strip_control(sentence))); }
+
+void JsonPrinter::ending(const Ending& ending) {
+  if (ending.notebook) messages_(fmt::format("gpustrap: {} (`gpustrap url` prints it with its token)\n", ending.notebook->url_without_token));
+}
+
+}  // namespace gpustrap

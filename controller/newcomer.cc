@@ -1,0 +1,169 @@
+#include "controller/newcomer.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstddef>
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+#include "controller/help_text.h"
+
+namespace gpustrap {
+namespace {
+
+const char* const kSeeRecipes = "`gpustrap recipe list` shows the recipes there are";
+
+bool looks_like_key(std::string_view word) {
+  for (const std::string_view ending : {".pem", ".key", ".ppk", "id_rsa", "id_ed25519", "id_ecdsa"}) {
+    if (word.ends_with(ending)) return true;
+  }
+  return word.find("/.ssh/") != std::string_view::npos;
+}
+
+bool looks_like_recipe_file(std::string_view word) {
+  return word.find('/') != std::string_view::npos || word.ends_with(".yaml") || word.ends_with(".yml");
+}
+
+bool looks_like_host(std::string_view word) {
+  if (looks_like_recipe_file(word) || looks_like_key(word)) return false;
+  if (word.find('@') != std::string_view::npos || word == "localhost") return true;
+  return word.find('.') != std::string_view::npos && word.front() != '.' && word.back() != '.';
+}
+
+Error usage_error(std::string why, std::string hint) { return {ErrorCode::usage, std::move(why), std::move(hint)}; }
+
+/// What a verb takes: "RECIPE HOST", "HOST [STEP]".
+struct Shape {
+  std::string_view verb;
+  std::size_t least, most;
+  std::string_view example;
+};
+constexpr std::size_t kAny = 1000;
+constexpr Shape kShapes[] = {
+    {"up", 2, 2, "gpustrap up jupyter ubuntu@HOST -i key.pem"},
+    {"plan", 2, 2, "gpustrap plan jupyter ubuntu@HOST"},
+    {"attach", 1, 1, "gpustrap attach HOST"},
+    {"status", 1, kAny, "gpustrap status HOST"},
+    {"logs", 1, 2, "gpustrap logs HOST [STEP]"},
+    {"cancel", 1, 1, "gpustrap cancel HOST"},
+    {"tunnel", 1, 1, "gpustrap tunnel HOST"},
+    {"url", 1, 1, "gpustrap url HOST"},
+    {"open", 1, 1, "gpustrap open HOST"},
+    {"ssh", 1, 1, "gpustrap ssh HOST"},
+    {"hosts", 0, 0, "gpustrap hosts --forget HOST"},
+    {"remove", 1, 1, "gpustrap remove HOST"},
+    {"recipe list", 0, 0, "gpustrap recipe list"},
+    {"recipe show", 1, 1, "gpustrap recipe show jupyter"},
+    {"version", 0, 0, "gpustrap version"},
+};
+
+Result<void> check_recipe_and_host(const std::string& verb, const std::vector<std::string>& places) {
+  if (places.empty()) return fail(usage_error(fmt::format("{} needs a recipe and a host", verb), fmt::format("gpustrap {} jupyter ubuntu@HOST -i key.pem; {}", verb, kSeeRecipes)));
+  if (places.size() == 1) {
+    if (looks_like_host(places[0])) {
+      return fail(usage_error(fmt::format("{} needs a recipe before the host", verb), fmt::format("gpustrap {} jupyter {}; {}", verb, places[0], kSeeRecipes)));
+    }
+    return fail(usage_error(fmt::format("{} needs a host after the recipe", verb), fmt::format("gpustrap {} {} ubuntu@HOST", verb, places[0])));
+  }
+  if (places.size() > 2) {
+    return fail(usage_error(fmt::format("{} takes one recipe and one host; `{}` is one word too many", verb, places[2]),
+                            "for several hosts, call it once for each"));
+  }
+  const bool host_first = looks_like_host(places[0]) && !looks_like_host(places[1]);
+  if (host_first) {
+    return fail(usage_error("the recipe comes before the host", fmt::format("gpustrap {} {} {}", verb, places[1], places[0])));
+  }
+  if (places[0].find('@') != std::string::npos) {
+    return fail(usage_error(fmt::format("`{}` is not the name of a recipe", places[0]), kSeeRecipes));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Destination> read_destination(const std::string& word) {
+  const auto refuse = [&](const std::string& why, const std::string& hint) { return fail(usage_error(fmt::format("`{}`: {}", word, why), hint)); };
+  if (word.starts_with("ssh://")) return refuse("a host is written without ssh://", "USER@HOST, and -p for the port");
+  const std::size_t at = word.rfind('@');
+  Destination destination;
+  if (at != std::string::npos) destination.user = word.substr(0, at);
+  destination.host = at == std::string::npos ? word : word.substr(at + 1);
+  std::string& host = destination.host;
+  if (at == 0) return refuse("there is no user before the @", host);
+  if (host.empty()) return refuse("there is no host in it", "USER@HOST, for instance ubuntu@203.0.113.7");
+  const bool dash = host.front() == '-' || destination.user.starts_with('-');
+  const auto is_odd = [](unsigned char c) { return std::isspace(c) != 0 || std::iscntrl(c) != 0 || std::string_view("'\"`$&|;<>()\\").find(static_cast<char>(c)) != std::string_view::npos; };
+  if (dash || std::any_of(word.begin(), word.end(), is_odd)) return refuse("this cannot be a host", "USER@HOST, for instance ubuntu@203.0.113.7");
+  if (host.front() == '[' && host.find(']') != std::string::npos) {
+    if (host.back() != ']') return refuse("the port goes behind -p", fmt::format("-p {}", host.substr(host.find(']') + 2)));
+    host = host.substr(1, host.size() - 2);
+  } else if (std::count(host.begin(), host.end(), ':') == 1) {
+    const std::size_t colon = host.find(':');
+    const std::string who = destination.user.empty() ? "" : destination.user + "@";
+    return refuse("the port goes behind -p", fmt::format("{}{} -p {}", who, host.substr(0, colon), host.substr(colon + 1)));
+  }
+  if (host.find('/') != std::string::npos) return refuse("this is a path, not a host", "USER@HOST, for instance ubuntu@203.0.113.7");
+  return destination;
+}
+
+Result<void> check_verb(const std::vector<std::string>& words) {
+  const std::string& first = words[0];
+  const std::vector<std::string>& verbs = verb_names();
+  const auto is_verb = [&](const std::string& word) { return std::find(verbs.begin(), verbs.end(), word) != verbs.end(); };
+  if (first == "recipe") {
+    const std::vector<std::string> known = {"list", "show"};
+    if (words.size() > 1 && (words[1] == "-h" || words[1] == "--help")) return {};
+    if (words.size() > 1 && std::find(known.begin(), known.end(), words[1]) != known.end()) return {};
+    const std::string near = words.size() > 1 ? nearest_name(words[1], known) : "";
+    return fail(usage_error(words.size() > 1 ? fmt::format("recipe has no `{}`{}", words[1], near.empty() ? "" : fmt::format("; did you mean `{}`?", near))
+                                             : "recipe needs to know what to do",
+                            "gpustrap recipe list, or gpustrap recipe show NAME"));
+  }
+  if (is_verb(first)) return {};
+  if (first.starts_with('-')) {
+    const auto verb = std::find_if(words.begin(), words.end(), is_verb);
+    return fail(usage_error(fmt::format("`{}` stands before the verb", first),
+                            verb == words.end() ? "gpustrap up jupyter ubuntu@HOST -i key.pem"
+                                                : fmt::format("write `gpustrap {} …` first, then the options", *verb)));
+  }
+  if (looks_like_host(first)) {
+    if (words.size() > 1 && !words[1].starts_with('-') && !is_verb(words[1]) && !looks_like_key(words[1])) {
+      return fail(usage_error("what is to be done with that host?", fmt::format("gpustrap up {} {}", words[1], first)));
+    }
+    return fail(usage_error("what is to be done with that host?", fmt::format("gpustrap up jupyter {}; {}", first, kSeeRecipes)));
+  }
+  const std::string near = nearest_name(first, verbs);
+  if (!near.empty()) return fail(usage_error(fmt::format("there is no verb `{}`; did you mean `{}`?", first, near), "`gpustrap --help` lists the verbs"));
+  if (words.size() > 1 && looks_like_host(words[1])) {
+    return fail(usage_error(fmt::format("there is no verb `{}`", first), fmt::format("gpustrap up {} {}", first, words[1])));
+  }
+  return fail(usage_error(fmt::format("there is no verb `{}`", first), "`gpustrap --help` lists the verbs"));
+}
+
+Result<void> check_places(const std::string& verb, const std::vector<std::string>& places) {
+  const auto key = std::find_if(places.begin(), places.end(), looks_like_key);
+  if (key != places.end()) {
+    return fail(usage_error(fmt::format("`{}` looks like a key file", *key), fmt::format("a key goes behind -i: -i {}", *key)));
+  }
+  if (verb == "up" || verb == "plan") return check_recipe_and_host(verb, places);
+  for (const Shape& shape : kShapes) {
+    if (shape.verb != verb) continue;
+    if (places.size() > shape.most) {
+      return fail(usage_error(fmt::format("{}: `{}` is one word too many", verb, places[shape.most]), std::string(shape.example)));
+    }
+    if (places.size() < shape.least) {
+      return fail(usage_error(fmt::format("{} needs a {}", verb, verb == "recipe show" ? "recipe" : "host"), std::string(shape.example)));
+    }
+  }
+  return {};
+}
+
+Error unknown_option(const std::string& verb, const std::string& option, const std::vector<std::string>& known) {
+  const std::string name = option.substr(0, option.find('='));
+  const std::string near = name.starts_with("--") ? nearest_name(name, known) : "";
+  return usage_error(fmt::format("{} has no option {}{}", verb, name, near.empty() ? "" : fmt::format("; did you mean {}?", near)),
+                     fmt::format("`gpustrap {} --help` lists its options", verb));
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,311 @@
+#include "controller/options.h"
+
+#include <algorithm>
+#include <charconv>
+#include <memory>
+#include <tuple>
+#include <system_error>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+#include "controller/help_text.h"
+#include "controller/newcomer.h"
+
+namespace gpustrap {
+namespace {
+
+/// Examples first, then what may be written, in groups; fits 80 columns.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  HelpFormatter() { column_width(30); }
+  std::string make_help(const CLI::App* app, std::string, CLI::AppFormatMode) const override {
+    const bool nested = app->get_parent() != nullptr && app->get_parent()->get_parent() != nullptr;
+    const std::string usage = (nested ? app->get_parent()->get_name() + " " : "") + app->get_name() +
+                              (app->get_footer().empty() ? "" : " " + app->get_footer());
+    std::string text = app->get_description() + "\n\nExamples\n";
+    text += examples_of(nested ? app->get_parent()->get_name() : app->get_name());
+    text += "\nUsage: gpustrap " + usage + " [OPTION]...\n";
+    for (const std::string group : {"Run", "Connection", "Output"}) {
+      const std::vector<const CLI::Option*> options = app->get_options(
+          [&](const CLI::Option* o) { return o->get_group() == group; });
+      if (options.empty()) continue;
+      text += "\n" + group + "\n";
+      for (const CLI::Option* option : options) text += line_of(*option);
+    }
+    return text;
+  }
+
+ private:
+  static std::string line_of(const CLI::Option& option) {
+    std::string names = option.get_name(false, true);
+    std::replace(names.begin(), names.end(), ',', ' ');
+    if (!option.get_type_name().empty()) names += " " + option.get_type_name();
+    std::string line = fmt::format("  {:<26}", names);
+    if (names.size() > 25) line += "\n" + std::string(28, ' ');
+    // Wrapped by hand at 80: descriptions are short sentences.
+    std::size_t column = 28;
+    for (const std::string& word : words(option.get_description())) {
+      if (column + word.size() > 79) {
+        line.back() = '\n';
+        line += std::string(28, ' ');
+        column = 28;
+      }
+      line += word + " ";
+      column += word.size() + 1;
+    }
+    while (line.ends_with(' ')) line.pop_back();
+    return line + "\n";
+  }
+};
+
+/// What the options write into before it is checked.
+struct Raw {
+  std::vector<std::string> places;  ///< positional words
+  std::vector<std::string> command;
+  std::string port, forward, wait, login, forget;
+  std::vector<std::string> vars;
+  bool quiet = false, verbose = false, no_colour = false;
+};
+
+Result<std::uint16_t> read_port(std::string_view text, std::string_view option) {
+  unsigned value = 0;
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (problem != std::errc() || end != text.data() + text.size() || value == 0 || value > 65535) {
+    return fail(ErrorCode::usage, fmt::format("{} {}: a port is a number from 1 to 65535", option, text));
+  }
+  return static_cast<std::uint16_t>(value);
+}
+
+Result<Forward> read_forward(const std::string& text) {
+  const std::vector<std::string> parts = split(text, ':');
+  if (parts.size() == 3 && parts[1] != "localhost" && parts[1] != "127.0.0.1") {
+    return fail(ErrorCode::usage, fmt::format("-L {}: only the host's own loopback can be reached", text), fmt::format("write -L {}:{}", parts[0], parts[2]));
+  }
+  if (parts.size() > 3) return fail(ErrorCode::usage, fmt::format("-L {}: expected LOCAL:REMOTE, for instance -L 8889:8888", text));
+  const Result<std::uint16_t> local = read_port(parts.front(), "-L");
+  if (!local) return fail(local.error());
+  const Result<std::uint16_t> remote = read_port(parts.back(), "-L");
+  if (!remote) return fail(remote.error());
+  // `-L 9000` names the local end only; the remote end then comes from the recipe.
+  return Forward{*local, parts.size() == 1 ? std::uint16_t{0} : *remote};
+}
+
+Result<std::chrono::seconds> read_wait(std::string_view text) {
+  unsigned value = 0;
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string_view unit = text.substr(static_cast<std::size_t>(end - text.data()));
+  if (problem != std::errc() || (!unit.empty() && unit != "s" && unit != "m" && unit != "h") || value > 100'000) {
+    return fail(ErrorCode::usage, fmt::format("--wait {}: expected a time such as 90s or 10m", text));
+  }
+  return std::chrono::seconds(value) * (unit == "m" ? 60 : unit == "h" ? 3600 : 1);
+}
+
+Result<void> take_host(Options& options, const std::string& word) {
+  Result<Destination> destination = read_destination(word);
+  if (!destination) return fail(std::move(destination).error());
+  if (!options.user.empty() && !destination->user.empty() && options.user != destination->user) {
+    return fail(ErrorCode::usage, fmt::format("two users: -l {} and {}", options.user, word), "give one of them");
+  }
+  options.host = destination->host;
+  if (!destination->user.empty()) options.user = destination->user;
+  return {};
+}
+
+Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
+  options.user = raw.login;
+  if (!raw.port.empty()) {
+    const Result<std::uint16_t> port = read_port(raw.port, "-p");
+    if (!port) return fail(port.error());
+    options.port = *port;
+  }
+  if (!raw.forward.empty()) {
+    const Result<Forward> forward = read_forward(raw.forward);
+    if (!forward) return fail(forward.error());
+    options.forward = *forward;
+  }
+  if (!raw.wait.empty()) {
+    const Result<std::chrono::seconds> wait = read_wait(raw.wait);
+    if (!wait) return fail(wait.error());
+    options.wait = *wait;
+  }
+  for (const std::string& text : raw.vars) {
+    const std::size_t equals = text.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      return fail(ErrorCode::usage, fmt::format("--var {}: expected NAME=VALUE", text), "for instance --var port=9000");
+    }
+    options.vars.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+  }
+  for (const std::string& identity : options.identities) {
+    if (identity.ends_with(".pub")) {
+      return fail(ErrorCode::usage, fmt::format("-i {}: this is the public half of a key", identity),
+                  fmt::format("give the private one: -i {}", identity.substr(0, identity.size() - 4)));
+    }
+  }
+  if (raw.quiet && raw.verbose) return fail(ErrorCode::usage, "-q and -v exclude each other");
+  options.detail = raw.quiet ? Detail::quiet : raw.verbose ? Detail::verbose : Detail::normal;
+  options.colour = raw.no_colour ? ColourChoice::never : ColourChoice::automatic;
+  options.command = raw.command;
+
+  if (Result<void> fits = check_places(verb, raw.places); !fits) return fits;
+  if (options.verb == Verb::hosts) {
+    options.forget = !raw.forget.empty();
+    return options.forget ? take_host(options, raw.forget) : Result<void>{};
+  }
+  if (options.verb == Verb::up || options.verb == Verb::plan) {
+    options.recipe = raw.places[0];
+    return take_host(options, raw.places[1]);
+  }
+  if (options.verb == Verb::recipe_show) options.recipe = raw.places[0];
+  if (options.verb == Verb::recipe_list || options.verb == Verb::recipe_show || options.verb == Verb::version) return {};
+  if (options.verb == Verb::logs && raw.places.size() > 1) options.step = raw.places[1];
+  if (options.verb == Verb::status) options.hosts = raw.places;
+  return take_host(options, raw.places[0]);
+}
+
+void add_connection_options(CLI::App& app, Options& options, Raw& raw) {
+  const std::string group = "Connection";
+  app.add_option("-i", options.identities, "private key file")->type_name("FILE")->group(group)->allow_extra_args(false);
+  app.add_option("-p", raw.port, "port of sshd")->type_name("PORT")->group(group);
+  app.add_option("-l", raw.login, "user to log in as (or USER@HOST)")->type_name("USER")->group(group);
+  app.add_option("--wait", raw.wait, "how long to wait for a host that does not answer yet (2m)")->type_name("TIME")->group(group);
+  app.add_flag("--accept-new-host-key", options.accept_new_host_key, "trust a host that was never seen; a changed key still stops")->group(group);
+}
+
+void add_output_options(CLI::App& app, Options& options, Raw& raw) {
+  const std::string group = "Output";
+  app.add_flag("--json", options.json, "the event stream itself, one JSON document a line")->group(group);
+  app.add_flag("--no-color,--no-colour", raw.no_colour, "no colours (also: NO_COLOR)")->group(group);
+  app.add_flag("-q,--quiet", raw.quiet, "only the end, and what failed")->group(group);
+  app.add_flag("-v,--verbose", raw.verbose, "plain lines with everything that is said")->group(group);
+}
+
+void add_run_options(CLI::App& app, Options& options, Raw& raw) {
+  const std::string group = "Run";
+  app.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group(group)->allow_extra_args(false);
+  app.add_option("--tag", options.tags, "only steps with this tag, and what they need")->type_name("TAG")->group(group)->allow_extra_args(false);
+  app.add_flag("--ask-sudo-password", options.ask_sudo_password, "ask for the password of sudo")->group(group);
+}
+
+/// The words that are no option. CLI11 leaves them, and options that it does not know, to the checks of newcomer.h.
+void add_places(CLI::App& app, const std::string& names) {
+  app.footer(names);
+  app.allow_extras();
+}
+
+/// Splits what CLI11 left over; an unknown option is an error.
+Result<std::vector<std::string>> places_of(const CLI::App& app, const std::string& verb) {
+  std::vector<std::string> places;
+  bool only_places = false;
+  for (const std::string& word : app.remaining()) {
+    if (word == "--" && !only_places) only_places = true;
+    else if (only_places || word.size() < 2 || word.front() != '-') places.push_back(word);
+    else {
+      std::vector<std::string> known;
+      for (const CLI::Option* option : app.get_options()) {
+        for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+      }
+      return fail(unknown_option(verb, word, known));
+    }
+  }
+  return places;
+}
+
+}  // namespace
+
+Result<Options> read_options(const std::vector<std::string>& words) {
+  Options options;
+  if (words.empty() || words[0] == "-h" || words[0] == "--help" || (words[0] == "help" && words.size() == 1)) {
+    options.help = overview_help();
+    return options;
+  }
+  if (words[0] == "--version") {
+    options.verb = Verb::version;
+    return options;
+  }
+  if (words[0] == "help") return read_options({words[1], "--help"});
+  if (Result<void> verb = check_verb(words); !verb) return fail(std::move(verb).error());
+
+  Raw raw;
+  CLI::App app;
+  app.formatter(std::make_shared<HelpFormatter>());
+  app.require_subcommand(1);
+  const auto verb = [&](Verb which, const std::string& name, const std::string& what, CLI::App& parent) -> CLI::App& {
+    CLI::App* sub = parent.add_subcommand(name, what);
+    sub->callback([&options, which] { options.verb = which; });
+    sub->get_help_ptr()->description("show this")->group("Output");
+    return *sub;
+  };
+  const auto host_verb = [&](Verb which, const std::string& name, const std::string& what, const std::string& places) -> CLI::App& {
+    CLI::App& sub = verb(which, name, what, app);
+    add_places(sub, places);
+    add_connection_options(sub, options, raw);
+    add_output_options(sub, options, raw);
+    return sub;
+  };
+
+  CLI::App& up = host_verb(Verb::up, "up", "Makes the host what the recipe says, then opens its notebook.", "RECIPE HOST");
+  add_run_options(up, options, raw);
+  up.add_option("-L", raw.forward, "ports of the tunnel (8889 or the next free one)")->type_name("LOCAL:REMOTE")->group("Run");
+  up.add_flag("--no-tunnel", options.no_tunnel, "prove the notebook once, then end")->group("Run");
+  up.add_flag("-d,--detach", options.detach, "start the run and leave")->group("Run");
+  up.add_flag("-y,--yes", options.yes, "ask nothing")->group("Run");
+  CLI::App& plan = host_verb(Verb::plan, "plan", "Says what `up` would change, and changes nothing.", "RECIPE HOST");
+  add_run_options(plan, options, raw);
+  plan.add_flag("--exit-code", options.exit_code, "3 where a run would change something")->group("Run");
+  host_verb(Verb::attach, "attach", "Follows a run: all its events, then live. Ctrl-C leaves it running.", "HOST");
+  host_verb(Verb::status, "status", "What hosts are, their last run, their notebook.", "HOST...");
+  host_verb(Verb::logs, "logs", "What the steps of the last run printed; follows a run in progress.", "HOST [STEP]");
+  host_verb(Verb::cancel, "cancel", "Stops the run after its current step.", "HOST");
+  for (const auto& [which, name, what] : {std::tuple{Verb::tunnel, "tunnel", "Holds the tunnel to the notebook open until Ctrl-C."},
+                                          std::tuple{Verb::url, "url", "Prints the notebook's address with its token."},
+                                          std::tuple{Verb::open, "open", "Opens the notebook in a browser and holds the tunnel."}}) {
+    host_verb(which, name, what, "HOST")
+        .add_option("-L", raw.forward, "ports of the tunnel (8889 or the next free one)")
+        ->type_name("LOCAL:REMOTE")
+        ->group("Run");
+  }
+  CLI::App& ssh = host_verb(Verb::ssh, "ssh", "A shell on the host, or a command, by your own ssh with the settings of `up`.", "HOST [COMMAND...]");
+  ssh.prefix_command();
+  host_verb(Verb::remove, "remove", "Takes gpustrap off the host: agent, cache, journals and its own units.\nNever what recipes installed; it lists both first.", "HOST")
+      .add_flag("-y,--yes", options.yes, "ask nothing")
+      ->group("Run");
+  CLI::App& hosts = verb(Verb::hosts, "hosts", "The hosts that are remembered, with user, key and recipe.", app);
+  hosts.add_option("--forget", raw.forget, "forget one")->type_name("HOST")->group("Run");
+  add_output_options(hosts, options, raw);
+  add_places(hosts, "");
+  CLI::App* recipe = app.add_subcommand("recipe", "Recipes: list or show them.");
+  recipe->require_subcommand(1);
+  add_places(verb(Verb::recipe_list, "list", "The recipes that can be named.", *recipe), "");
+  add_places(verb(Verb::recipe_show, "show", "Prints a recipe.", *recipe), "RECIPE");
+  add_places(verb(Verb::version, "version", "Versions of the program and of its agents.", app), "");
+
+  try {
+    std::vector<std::string> reversed(words.rbegin(), words.rend());  // CLI11 takes them from the back
+    app.parse(reversed);
+  } catch (const CLI::CallForHelp&) {
+    options.verb = Verb::help;
+    options.help = app.help();
+    return options;
+  } catch (const CLI::ParseError& error) {
+    return fail(ErrorCode::usage, error.what(), fmt::format("`gpustrap {} --help` lists its options", words[0]));
+  }
+  const CLI::App* parsed = &app;
+  while (!parsed->get_subcommands().empty()) parsed = parsed->get_subcommands().front();
+  const std::string name = words[0] == "recipe" ? "recipe " + parsed->get_name() : words[0];
+  if (options.verb == Verb::ssh) {
+    const std::vector<std::string> rest = parsed->remaining();
+    raw.places.assign(rest.begin(), rest.begin() + (rest.empty() ? 0 : 1));
+    raw.command.assign(rest.begin() + (rest.empty() ? 0 : 1), rest.end());
+  } else {
+    Result<std::vector<std::string>> places = places_of(*parsed, name);
+    if (!places) return fail(std::move(places).error());
+    raw.places = *std::move(places);
+  }
+  const Result<void> checked = check(options, raw, name);
+  if (!checked) return fail(checked.error());
+  return options;
+}
+
+}  // namespace gpustrap

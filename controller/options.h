@@ -1,0 +1,61 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "controller/console.h"
+#include "controller/status_printer.h"
+
+namespace gpustrap {
+
+enum class Verb { help, up, plan, attach, status, logs, cancel, tunnel, url, open, ssh, hosts, remove, recipe_list, recipe_show, version };
+
+/// A port pair as in ssh's -L.
+struct Forward {
+  std::uint16_t local = 0, remote = 0;
+};
+
+/// Everything that a command line can say, checked as far as text can be: no file and no host has been looked at.
+struct Options {
+  Verb verb = Verb::help;
+  std::string help;  ///< for Verb::help: what to print
+  std::string recipe;
+  std::string host;               ///< name, address or alias of ssh's configuration
+  std::vector<std::string> hosts; ///< for `status`: each as given, user@host
+  std::string user;               ///< of user@host or -l; empty: remembered or ssh's
+  std::string step;               ///< for `logs`
+  std::vector<std::string> command;  ///< for `ssh`: what to run there
+
+  std::vector<std::string> identities;
+  std::optional<std::uint16_t> port;
+  std::optional<Forward> forward;
+  std::optional<std::chrono::seconds> wait;  ///< for a host that does not answer yet
+  bool accept_new_host_key = false;
+  bool ask_sudo_password = false;
+
+  std::vector<std::pair<std::string, std::string>> vars;
+  std::vector<std::string> tags;
+  bool yes = false;
+  bool detach = false;
+  bool no_tunnel = false;
+  bool exit_code = false;
+  bool forget = false;
+
+  bool json = false;
+  ColourChoice colour = ColourChoice::automatic;
+  Detail detail = Detail::normal;
+
+  /// "ubuntu@203.0.113.7", as the user would write it.
+  [[nodiscard]] std::string destination() const { return user.empty() ? host : user + "@" + host; }
+};
+
+/// Reads the words after the program's name. Errors are `usage` and say what to write instead.
+[[nodiscard]] Result<Options> read_options(const std::vector<std::string>& words);
+
+}  // namespace gpustrap

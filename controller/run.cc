@@ -1,0 +1,203 @@
+#include "controller/run.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+#include "agent/protocol/json.h"
+#include "controller/run_log.h"
+
+namespace gpustrap {
+namespace {
+
+using std::chrono::milliseconds;
+
+/// Between two looks at the keyboard and two frames of the screen.
+constexpr milliseconds kTick{100};
+/// A second Ctrl-C within this time cancels; after it, the first has meant to leave.
+constexpr milliseconds kSecondCtrlC{3'000};
+/// A question about a host that has nothing else to do.
+constexpr milliseconds kAnswerLimit{30'000};
+constexpr milliseconds kFirstPause{1'000}, kLongestPause{15'000};
+/// A machine that reboots, checks its disks and starts sshd may take this long; the run on it does not need us.
+constexpr milliseconds kComeBackLimit{15 * 60'000};
+
+Error as_error(const ErrorText& text) { return {text.code, strip_control(text.message), strip_control(text.hint)}; }
+
+}  // namespace
+
+Result<void> RunClient::send(decltype(Request::body) body) {
+  const Request request{++number_, std::move(body)};
+  if (link_) return link_->send(request);
+  Result<std::unique_ptr<AgentLink>> link = around_.start_agent(request);
+  if (!link) return fail(std::move(link).error());
+  link_ = *std::move(link);
+  return {};
+}
+
+Result<RunResult> RunClient::run(RunRequest request, Stay stay) {
+  run_ = request.run;
+  request_ = request;
+  if (Result<void> sent = send(std::move(request)); !sent) return fail(std::move(sent).error());
+  asked_ = number_;
+  return follow(stay);
+}
+
+Result<RunResult> RunClient::attach(std::string run) {
+  run_ = run;
+  if (Result<void> sent = send(AttachRequest{std::move(run), 0}); !sent) return fail(std::move(sent).error());
+  asked_ = number_;
+  return follow(Stay::until_finished);
+}
+
+Result<std::shared_ptr<const Json>> RunClient::ask(decltype(Request::body) body) {
+  if (Result<void> sent = send(std::move(body)); !sent) return fail(std::move(sent).error());
+  const milliseconds deadline = around_.now() + kAnswerLimit;
+  while (around_.now() < deadline) {
+    Result<std::optional<AgentLine>> line = link_->receive(kTick);
+    if (!line) return fail(std::move(line).error());
+    around_.status.tick();
+    if (around_.interrupt().has_value()) return fail(ErrorCode::cancelled, "interrupted");
+    if (!line->has_value()) continue;
+    const auto* reply = std::get_if<Reply>(&**line);
+    if (reply == nullptr || (reply->number != number_ && reply->number != 0)) continue;
+    if (reply->error) return fail(as_error(*reply->error));
+    if (!reply->value) return fail(ErrorCode::protocol, "the agent's reply has no value");
+    return reply->value;
+  }
+  return fail(ErrorCode::timeout, fmt::format("the agent did not answer within {} s", kAnswerLimit.count() / 1000));
+}
+
+Result<RunResult> RunClient::follow(Stay stay) {
+  while (true) {
+    look_for_interrupts();
+    if (must_leave()) return result();
+    Result<std::optional<AgentLine>> line = link_->receive(kTick);
+    if (!line) {
+      if (line.error().code() != ErrorCode::unreachable) return fail(std::move(line).error());
+      if (Result<void> back = come_back(line.error()); !back) return fail(std::move(back).error());
+      continue;
+    }
+    if (line->has_value()) {
+      Result<void> taken;
+      if (const auto* event = std::get_if<Event>(&**line)) taken = take(*event);
+      else if (const auto* reply = std::get_if<Reply>(&**line)) taken = take(*reply);
+      else if (const auto* signal = std::get_if<Signal>(&**line)) {
+        if (const auto* progress = std::get_if<Progress>(&signal->body)) around_.status.progress(*progress);
+      }
+      if (!taken) return fail(std::move(taken).error());
+      if (finished_ || (stay == Stay::until_started && confirmed_)) return result();
+    }
+    around_.status.tick();
+  }
+}
+
+RunResult RunClient::result() const {
+  RunResult result;
+  result.run = run_;
+  result.started = started_;
+  result.finished = finished_;
+  if (!finished_) result.exit = ExitCode::detached;
+  else if (finished_->end == RunFinished::End::failed) result.exit = ExitCode::step_failed;
+  else if (finished_->end == RunFinished::End::cancelled) result.exit = ExitCode::cancelled;
+  return result;
+}
+
+// ---- Ctrl-C: the first leaves, a second within 3 s cancels, a third leaves a cancelled run to itself.
+
+void RunClient::look_for_interrupts() {
+  while (const std::optional<Interrupt> interrupt = around_.interrupt()) {
+    if (*interrupt == Interrupt::leave || mode_ == Mode::cancelling) {
+      left_ = true;
+    } else if (mode_ == Mode::following) {
+      mode_ = Mode::leaving;
+      leaving_since_ = around_.now();
+      around_.status.notice("Leaving; the run goes on on the host. Ctrl-C again within 3 s cancels it.");
+    } else {
+      mode_ = Mode::cancelling;
+      around_.status.notice("Cancelling after the current step; Ctrl-C again leaves at once.");
+      if (link_) static_cast<void>(send(CancelRequest{"Ctrl-C"}).has_value());  // else on coming back
+    }
+  }
+}
+
+bool RunClient::must_leave() const { return left_ || (mode_ == Mode::leaving && around_.now() - leaving_since_ >= kSecondCtrlC); }
+
+// ---- exactly once
+
+Result<void> RunClient::take(const Event& event) {
+  if (event.seq <= last_seq_) return {};  // sent again after a lost connection
+  if (event.seq != last_seq_ + 1) {
+    return fail(ErrorCode::protocol, fmt::format("event {} of run {} came after event {}; some are missing", event.seq, run_, last_seq_),
+                "`gpustrap attach HOST` replays the run from its start");
+  }
+  last_seq_ = event.seq;
+  confirmed_ = true;
+  if (const auto* started = std::get_if<RunStarted>(&event.body)) {
+    started_ = *started;
+    if (run_.empty()) run_ = started->run;
+  }
+  if (const auto* finished = std::get_if<RunFinished>(&event.body)) finished_ = *finished;
+  around_.log(event);
+  around_.status.event(event);
+  return {};
+}
+
+Result<void> RunClient::take(const Reply& reply) {
+  if (reply.number == 0 && reply.error) return fail(as_error(*reply.error));
+  if (reply.number != asked_) {
+    // The answer to a cancel: the run's end follows as events. A run that is over already says so too.
+    if (reply.error && reply.error->code != ErrorCode::not_found) around_.status.notice(reply.error->message);
+    return {};
+  }
+  asked_ = 0;
+  if (reply.error && reply.error->code == ErrorCode::not_found && request_ && !confirmed_) {
+    // The connection was lost before the agent had read the request.
+    if (Result<void> sent = send(*request_); !sent) return {};
+    asked_ = number_;
+    return {};
+  }
+  if (reply.error) return fail(as_error(*reply.error));
+  confirmed_ = true;
+  if (reply.value && reply.value->contains("run") && reply.value->at("run").is_string()) {
+    const std::string run = reply.value->at("run").get<std::string>();
+    if (!is_run_id(run)) return fail(ErrorCode::protocol, fmt::format("the agent calls its run `{}`", strip_control(first_line(run, 60))));
+    run_ = run;
+  }
+  if (reply.value && reply.value->value("attached", false)) around_.status.notice("This recipe is running there already; following that run.");
+  return {};
+}
+
+Result<void> RunClient::come_back(const Error& why) {
+  around_.status.connection_lost(why);
+  const milliseconds deadline = around_.now() + kComeBackLimit;
+  milliseconds pause = kFirstPause;
+  while (true) {
+    const milliseconds until = around_.now() + pause;
+    while (around_.now() < until) {
+      around_.pause(kTick);
+      around_.status.tick();
+      look_for_interrupts();
+      if (must_leave()) return {};
+    }
+    pause = std::min(pause * 2, kLongestPause);
+    link_.reset();
+    const Result<void> sent = send(AttachRequest{run_, last_seq_});
+    if (sent) {
+      asked_ = number_;
+      around_.status.connection_back();
+      if (mode_ == Mode::cancelling) static_cast<void>(send(CancelRequest{"Ctrl-C"}).has_value());
+      return {};
+    }
+    if (sent.error().code() == ErrorCode::host_key) return fail(sent.error());
+    if (around_.now() >= deadline) {
+      return fail(Error(sent.error()).in(fmt::format("coming back to the host for {} min", kComeBackLimit.count() / 60'000))
+                      .with_hint("the run does not need this connection: `gpustrap attach HOST` when the host answers again"));
+    }
+  }
+}
+
+}  // namespace gpustrap

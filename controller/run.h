@@ -1,0 +1,85 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "agent/base/result.h"
+#include "agent/protocol/request.h"
+#include "controller/agent_link.h"
+#include "controller/exit_code.h"
+#include "controller/interrupts.h"
+#include "controller/status.h"
+
+namespace gpustrap {
+
+/// Connects and starts an agent on the host; `first` travels behind the start, without a round trip of its own.
+using StartAgent = std::function<Result<std::unique_ptr<AgentLink>>(const Request& first)>;
+
+/// What a run client needs of its surroundings; tests give their own.
+struct RunSurroundings {
+  StartAgent start_agent;  ///< called again after a lost connection; host_key ends the attempts, other errors do not
+  Status& status;
+  std::function<void(const Event&)> log;  ///< every event once, in order
+  std::function<std::optional<Interrupt>()> interrupt;
+  std::function<std::chrono::milliseconds()> now;
+  std::function<void(std::chrono::milliseconds)> pause;
+};
+
+/// How following a run ended.
+struct RunResult {
+  ExitCode exit = ExitCode::ok;
+  std::string run;
+  std::optional<RunStarted> started;
+  std::optional<RunFinished> finished;  ///< none where the run goes on without us
+};
+
+enum class Stay { until_finished, until_started };
+
+/// Speaks with the agent of one host: starts or follows a run, and asks. A lost connection is taken up again, and every event of a
+/// run is passed on exactly once.
+class RunClient {
+ public:
+  explicit RunClient(RunSurroundings surroundings) : around_(std::move(surroundings)) {}
+
+  /// Starts the run (or joins one of the same recipe) and follows it. Errors: busy where another run is in progress; unreachable
+  /// where the host did not come back; protocol where the agent breaks its own rules.
+  [[nodiscard]] Result<RunResult> run(RunRequest request, Stay stay = Stay::until_finished);
+  /// Follows a run that exists; an empty id means the newest.
+  [[nodiscard]] Result<RunResult> attach(std::string run = {});
+  /// One question, before, after or without a run. The reply's value, or its error.
+  [[nodiscard]] Result<std::shared_ptr<const Json>> ask(decltype(Request::body) body);
+
+ private:
+  enum class Mode { following, leaving, cancelling };
+
+  /// Over the link, or over a new one where there is none.
+  Result<void> send(decltype(Request::body) body);
+  Result<RunResult> follow(Stay stay);
+  Result<void> come_back(const Error& why);
+  Result<void> take(const Event& event);
+  Result<void> take(const Reply& reply);
+  void look_for_interrupts();
+  [[nodiscard]] bool must_leave() const;
+  [[nodiscard]] RunResult result() const;
+
+  RunSurroundings around_;
+  std::unique_ptr<AgentLink> link_;
+  std::uint64_t number_ = 0;   ///< of the last request
+  std::uint64_t asked_ = 0;    ///< number of the run or attach request whose reply is awaited; 0: none
+  std::optional<RunRequest> request_;  ///< kept until the agent has confirmed it
+  std::string run_;
+  std::uint64_t last_seq_ = 0;
+  std::optional<RunStarted> started_;
+  std::optional<RunFinished> finished_;
+  bool confirmed_ = false;
+  Mode mode_ = Mode::following;
+  bool left_ = false;
+  std::chrono::milliseconds leaving_since_{0};
+};
+
+}  // namespace gpustrap

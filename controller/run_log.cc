@@ -1,0 +1,140 @@
+#include "controller/run_log.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <cstddef>
+#include <cstdlib>
+#include <ctime>
+#include <memory>
+#include <random>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
+#include "controller/host_text.h"
+
+namespace gpustrap {
+namespace {
+
+constexpr std::size_t kRunsKept = 100;
+
+std::tm utc(std::time_t seconds) {
+  std::tm parts{};
+  ::gmtime_r(&seconds, &parts);
+  return parts;
+}
+
+std::vector<std::string> runs_in(const std::string& directory) {
+  std::vector<std::string> runs;
+  const std::unique_ptr<DIR, int (*)(DIR*)> handle(::opendir(directory.c_str()), ::closedir);
+  if (!handle) return runs;
+  while (const dirent* entry = ::readdir(handle.get())) {
+    if (is_run_id(entry->d_name)) runs.emplace_back(entry->d_name);
+  }
+  std::sort(runs.begin(), runs.end());
+  return runs;
+}
+
+/// Only names that this file writes are removed; a folder with anything else in it stays.
+void forget_oldest(const std::string& directory) {
+  const std::vector<std::string> runs = runs_in(directory);
+  for (std::size_t i = 0; i + kRunsKept < runs.size(); ++i) {
+    const std::string run = directory + "/" + runs[i];
+    ::unlink((run + "/events.jsonl").c_str());
+    ::unlink((run + "/log.txt").c_str());
+    ::rmdir(run.c_str());
+  }
+}
+
+Result<UniqueFd> start_file(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!fd.valid()) return fail(errno_error(errno, "writing " + path));
+  return fd;
+}
+
+}  // namespace
+
+Result<std::string> state_directory() {
+  if (const char* state = std::getenv("XDG_STATE_HOME"); state != nullptr && state[0] == '/') return std::string(state) + "/gpustrap";
+  if (const char* home = std::getenv("HOME"); home != nullptr && home[0] == '/') return std::string(home) + "/.local/state/gpustrap";
+  return fail(ErrorCode::io, "neither XDG_STATE_HOME nor HOME names a folder for the logs of runs", "set HOME");
+}
+
+std::string make_run_id() {
+  const std::tm now = utc(std::time(nullptr));
+  std::random_device random;
+  return fmt::format("{:04}{:02}{:02}-{:02}{:02}{:02}-{:04x}", now.tm_year + 1900, now.tm_mon + 1, now.tm_mday, now.tm_hour, now.tm_min, now.tm_sec,
+                     random() & 0xFFFFU);
+}
+
+bool is_run_id(std::string_view name) {
+  const auto is_plain = [](char c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'); };
+  return !name.empty() && name.size() <= 64 && is_plain(name[0]) &&
+         std::all_of(name.begin(), name.end(), [&](char c) { return is_plain(c) || c == '.' || c == '_' || c == '-'; });
+}
+
+RunLog::RunLog(UniqueFd events, UniqueFd text, std::string path) : events_(std::move(events)), text_(std::move(text)), path_(std::move(path)) {}
+
+Result<RunLog> RunLog::create(const std::string& state, const std::string& run) {
+  if (!is_run_id(run)) return fail(ErrorCode::protocol, fmt::format("`{}` is not the id of a run", strip_control(first_line(run, 60))));
+  const std::string runs = state + "/runs";
+  const std::string directory = runs + "/" + run;
+  if (Result<void> made = make_directories(directory, 0700); !made) return fail(std::move(made).error());
+  forget_oldest(runs);
+  Result<UniqueFd> events = start_file(directory + "/events.jsonl");
+  if (!events) return fail(std::move(events).error());
+  Result<UniqueFd> text = start_file(directory + "/log.txt");
+  if (!text) return fail(std::move(text).error());
+  return RunLog(*std::move(events), *std::move(text), directory + "/log.txt");
+}
+
+void RunLog::say(std::int64_t time_ms, std::string_view step, std::string_view line) {
+  const std::tm at = utc(static_cast<std::time_t>(time_ms / 1000));
+  // A log that cannot be written (a full disk here) must not end the run there.
+  static_cast<void>(write_all(text_.get(), fmt::format("{:02}:{:02}:{:02}Z {}{}\n", at.tm_hour, at.tm_min, at.tm_sec,
+                                                       step.empty() ? "" : fmt::format("[{}] ", strip_control(step)), strip_control(line)))
+                        .has_value());
+}
+
+void RunLog::event(const Event& event) {
+  static_cast<void>(write_all(events_.get(), to_line(to_json(event))).has_value());
+  const auto lines = [&](std::string_view step, std::string_view mark, std::string_view text) {
+    if (text.ends_with('\n')) text.remove_suffix(1);
+    for (const std::string& line : split(text, '\n')) say(event.time_ms, step, std::string(mark) + line);
+  };
+  if (const auto* run = std::get_if<RunStarted>(&event.body)) {
+    lines("", "", fmt::format("run {} of {} as {}: {}", run->run, run->recipe, run->login, join(describe_host(run->facts), ", ")));
+  } else if (const auto* started = std::get_if<StepStarted>(&event.body)) {
+    lines(started->step, "", "started");
+  } else if (const auto* checked = std::get_if<StepChecked>(&event.body)) {
+    lines(checked->step, "", (checked->satisfied ? "satisfied: " : "wanted: ") + checked->reason);
+  } else if (const auto* output = std::get_if<StepOutput>(&event.body)) {
+    lines(output->step, "| ", output->text);
+  } else if (const auto* truncated = std::get_if<StepTruncated>(&event.body)) {
+    lines(truncated->step, "", fmt::format("output beyond {} was not kept", human_size(truncated->kept)));
+  } else if (const auto* retry = std::get_if<StepRetry>(&event.body)) {
+    lines(retry->step, "", fmt::format("attempt {} failed: {}; again in {}", retry->attempt, retry->error.message, human_duration(retry->wait)));
+  } else if (const auto* finished = std::get_if<StepFinished>(&event.body)) {
+    lines(finished->step, "", fmt::format("{}: {} ({})", outcome_name(finished->outcome), finished->reason, human_duration(finished->elapsed)));
+    if (finished->error) lines(finished->step, "", finished->error->message + (finished->error->hint.empty() ? "" : "\n" + finished->error->hint));
+  } else if (const auto* cancel = std::get_if<CancelRequested>(&event.body)) {
+    lines("", "", "cancel asked for by " + cancel->by);
+  } else if (const auto* end = std::get_if<RunFinished>(&event.body)) {
+    lines("", "", fmt::format("run finished after {}: {} changed, {} unchanged, {} failed, {} skipped", human_duration(end->elapsed), end->changed,
+                              end->unchanged, end->failed, end->skipped));
+  }
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "agent/base/result.h"
+#include "agent/base/unique_fd.h"
+#include "agent/protocol/event.h"
+
+namespace gpustrap {
+
+/// ${XDG_STATE_HOME:-~/.local/state}/gpustrap
+[[nodiscard]] Result<std::string> state_directory();
+
+/// "20260801-141503-7f3a": the time here (UTC) and four random hex digits. Run ids are the controller's.
+[[nodiscard]] std::string make_run_id();
+/// Whether an agent may call its run so, [A-Za-z0-9][A-Za-z0-9._-]{0,63}: a host's words become part of a path here.
+[[nodiscard]] bool is_run_id(std::string_view name);
+
+/// What a run said, on this machine's disk: events.jsonl for programs, log.txt for people. Readable by the user alone.
+class RunLog {
+ public:
+  /// Makes `state`/runs/<run>, forgets the oldest runs beyond a hundred, and starts both files afresh.
+  [[nodiscard]] static Result<RunLog> create(const std::string& state, const std::string& run);
+
+  void event(const Event& event);
+  /// Path of log.txt.
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  RunLog(UniqueFd events, UniqueFd text, std::string path);
+  void say(std::int64_t time_ms, std::string_view step, std::string_view line);
+
+  UniqueFd events_;
+  UniqueFd text_;
+  std::string path_;
+};
+
+}  // namespace gpustrap

@@ -1,0 +1,157 @@
+#include "controller/options.h"
+
+#include <gmock/gmock.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/base/text.h"
+#include "controller/display_width.h"
+#include "controller/help_text.h"
+
+namespace gpustrap {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+Result<Options> read(const std::string& line) { return read_options(words(line)); }
+
+TEST(Options, UpTakesWhatSshTakes) {
+  const auto o = read("up jupyter ubuntu@203.0.113.7 -i key.pem -i b -p 2222 -L 9000:8888 --var port=8888 --var a=b=c -y --wait 5m");
+  ASSERT_TRUE(o) << o.error().sentence();
+  EXPECT_EQ(o->verb, Verb::up);
+  EXPECT_EQ(o->recipe, "jupyter");
+  EXPECT_EQ(o->host, "203.0.113.7");
+  EXPECT_EQ(o->user, "ubuntu");
+  EXPECT_EQ(o->destination(), "ubuntu@203.0.113.7");
+  EXPECT_THAT(o->identities, ElementsAre("key.pem", "b"));
+  EXPECT_EQ(o->port, 2222);
+  EXPECT_EQ(o->forward->local, 9000);
+  EXPECT_EQ(o->forward->remote, 8888);
+  EXPECT_EQ(o->vars[1].second, "b=c");
+  EXPECT_TRUE(o->yes);
+  EXPECT_EQ(o->wait, std::chrono::minutes(5));
+}
+
+TEST(Options, OptionsMayStandBetweenAndBeforePlaces) {
+  const auto o = read("up -i key.pem jupyter --json host.example");
+  ASSERT_TRUE(o) << o.error().sentence();
+  EXPECT_EQ(o->recipe, "jupyter");
+  EXPECT_EQ(o->host, "host.example");
+  EXPECT_TRUE(o->json);
+}
+
+TEST(Options, EveryVerbIsRead) {
+  for (const auto& [line, verb] : {std::pair{"plan r h --exit-code", Verb::plan}, std::pair{"attach h", Verb::attach}, std::pair{"status a b", Verb::status},
+                                   std::pair{"logs h pip", Verb::logs}, std::pair{"cancel h", Verb::cancel}, std::pair{"tunnel h", Verb::tunnel},
+                                   std::pair{"url h", Verb::url}, std::pair{"open h", Verb::open}, std::pair{"ssh h", Verb::ssh},
+                                   std::pair{"hosts", Verb::hosts}, std::pair{"remove h -y", Verb::remove}, std::pair{"recipe list", Verb::recipe_list},
+                                   std::pair{"recipe show jupyter", Verb::recipe_show}, std::pair{"version", Verb::version}, std::pair{"--version", Verb::version}}) {
+    const auto o = read(line);
+    ASSERT_TRUE(o) << line << ": " << o.error().sentence();
+    EXPECT_EQ(o->verb, verb) << line;
+  }
+  EXPECT_EQ(read("logs h pip")->step, "pip");
+  EXPECT_THAT(read("status a u@b")->hosts, ElementsAre("a", "u@b"));
+  EXPECT_EQ(read("hosts --forget u@h")->host, "h");
+}
+
+TEST(Options, SshPassesTheRestOn) {
+  const auto o = read("ssh -i k ubuntu@h nvidia-smi -L");
+  ASSERT_TRUE(o) << o.error().sentence();
+  EXPECT_EQ(o->host, "h");
+  EXPECT_THAT(o->command, ElementsAre("nvidia-smi", "-L"));
+}
+
+TEST(Options, ColonsOfAnIpv6AddressAreNoPort) {
+  EXPECT_EQ(read("attach fe80::1")->host, "fe80::1");
+  EXPECT_EQ(read("attach u@[::1]")->host, "::1");
+}
+
+struct Mistake {
+  const char *line, *why, *hint;
+};
+void PrintTo(const Mistake& mistake, std::ostream* out) { *out << mistake.line; }
+class Mistakes : public ::testing::TestWithParam<Mistake> {};
+
+TEST_P(Mistakes, GetASentence) {
+  const auto o = read(GetParam().line);
+  ASSERT_FALSE(o);
+  EXPECT_EQ(o.error().code(), ErrorCode::usage);
+  EXPECT_THAT(o.error().why(), HasSubstr(GetParam().why));
+  EXPECT_THAT(o.error().hint(), HasSubstr(GetParam().hint));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    OfNewcomers, Mistakes,
+    ::testing::Values(
+        Mistake{"ubuntu@host", "what is to be done", "gpustrap up jupyter ubuntu@host"},
+        Mistake{"ubuntu@host jupyter", "what is to be done", "gpustrap up jupyter ubuntu@host"},
+        Mistake{"jupyter ubuntu@host", "no verb `jupyter`", "gpustrap up jupyter ubuntu@host"},
+        Mistake{"203.0.113.7", "what is to be done", "gpustrap up jupyter 203.0.113.7"},
+        Mistake{"-i key.pem up jupyter h", "`-i` stands before the verb", "gpustrap up"},
+        Mistake{"satus h", "did you mean `status`", "--help"},
+        Mistake{"frobnicate", "no verb `frobnicate`", "--help"},
+        Mistake{"up", "needs a recipe and a host", "gpustrap up jupyter ubuntu@HOST"},
+        Mistake{"up jupyter", "needs a host", "gpustrap up jupyter ubuntu@HOST"},
+        Mistake{"up ubuntu@host", "needs a recipe before the host", "gpustrap up jupyter ubuntu@host"},
+        Mistake{"up 203.0.113.7", "needs a recipe before the host", "gpustrap recipe list"},
+        Mistake{"up ubuntu@host jupyter", "the recipe comes before the host", "gpustrap up jupyter ubuntu@host"},
+        Mistake{"plan ubuntu@host ./lab.yaml", "the recipe comes before the host", "gpustrap plan ./lab.yaml ubuntu@host"},
+        Mistake{"up jupyter ubuntu@host key.pem", "`key.pem` looks like a key file", "-i key.pem"},
+        Mistake{"up jupyter key.pem ubuntu@host", "looks like a key file", "-i key.pem"},
+        Mistake{"attach h ~/.ssh/id_ed25519", "looks like a key file", "-i"},
+        Mistake{"up jupyter ubuntu@host -i key.pub", "public half", "-i key"},
+        Mistake{"up jupyter a.example b.example", "one word too many", "once for each"},
+        Mistake{"up jupyter ubuntu@host:2222", "the port goes behind -p", "ubuntu@host -p 2222"},
+        Mistake{"up jupyter u@[::1]:2222", "the port goes behind -p", "-p 2222"},
+        Mistake{"up jupyter ssh://u@h", "without ssh://", "USER@HOST"},
+        Mistake{"up jupyter @h", "no user before", "h"},
+        Mistake{"up jupyter u@", "no host in it", "USER@HOST"},
+        Mistake{"up jupyter u@-oProxyCommand=x", "cannot be a host", "USER@HOST"},
+        Mistake{"up jupyter $(id)", "cannot be a host", "USER@HOST"},
+        Mistake{"up jupyter h -l a --detatch", "did you mean --detach", "gpustrap up --help"},
+        Mistake{"up jupyter u@h -l other", "two users", "one of them"},
+        Mistake{"up jupyter h -p ssh", "-p ssh: a port is a number", ""},
+        Mistake{"up jupyter h -p 70000", "from 1 to 65535", ""},
+        Mistake{"up jupyter h -L x", "-L x: a port is a number", ""},
+        Mistake{"up jupyter h -L 1:other:2", "only the host's own loopback", "-L 1:2"},
+        Mistake{"up jupyter h --var port", "expected NAME=VALUE", "--var port=9000"},
+        Mistake{"up jupyter h --wait soon", "expected a time", ""},
+        Mistake{"up jupyter h -q -v", "exclude each other", ""},
+        Mistake{"up jupyter h -i", "-i", "--help"},
+        Mistake{"plan jupyter h --detach", "plan has no option --detach", "gpustrap plan --help"},
+        Mistake{"attach", "attach needs a host", "gpustrap attach HOST"},
+        Mistake{"cancel a b", "`b` is one word too many", "gpustrap cancel HOST"},
+        Mistake{"hosts a", "one word too many", "--forget"},
+        Mistake{"recipe", "needs to know what to do", "gpustrap recipe list"},
+        Mistake{"recipe lst", "did you mean `list`", "gpustrap recipe show"},
+        Mistake{"recipe show", "needs a recipe", "gpustrap recipe show"},
+        Mistake{"version now", "one word too many", ""}));
+
+TEST(Help, FitsIn80ColumnsAndStartsWithExamples) {
+  std::vector<std::vector<std::string>> lines = {{"--help"}, {"recipe", "list", "--help"}, {"recipe", "show", "--help"}};
+  for (const std::string& verb : verb_names()) lines.push_back({verb, "--help"});
+  for (const auto& line : lines) {
+    const auto o = read_options(line);
+    ASSERT_TRUE(o) << line[0] << ": " << o.error().sentence();
+    EXPECT_EQ(o->verb, Verb::help);
+    EXPECT_THAT(o->help, HasSubstr("Examples\n  gpustrap " + (line[0] == "--help" ? "up" : line[0]))) << line[0];
+    for (const std::string& text : split(o->help, '\n')) EXPECT_LE(display_width(text), 80U) << text;
+  }
+}
+
+TEST(Help, OfOneVerb) {
+  const auto o = read("up --help");
+  ASSERT_TRUE(o);
+  EXPECT_THAT(o->help, HasSubstr("Usage: gpustrap up RECIPE HOST [OPTION]..."));
+  for (const char* option : {"-i FILE", "-p PORT", "-L LOCAL:REMOTE", "--var NAME=VALUE", "-y --yes", "--json", "--accept-new-host-key"}) {
+    EXPECT_THAT(o->help, HasSubstr(option));
+  }
+  EXPECT_EQ(read("help up")->help, o->help);
+}
+
+}  // namespace
+}  // namespace gpustrap

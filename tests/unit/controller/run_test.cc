@@ -1,0 +1,251 @@
+#include "controller/run.h"
+
+#include <gmock/gmock.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/protocol/json.h"
+#include "tests/support/fake_link.h"
+
+namespace gpustrap {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr const char* kRun = "20260801-141503-7f3a";
+
+AgentLine event(std::uint64_t seq, decltype(Event::body) body) { return Event{seq, static_cast<std::int64_t>(seq) * 1000, std::move(body)}; }
+AgentLine started(std::uint64_t seq) { return event(seq, RunStarted{kRun, "jupyter", "d", "a", RunMode::apply, "ubuntu", {}, {{"pip", "pip", "pip"}}}); }
+AgentLine output(std::uint64_t seq) { return event(seq, StepOutput{"pip", "out", "line " + std::to_string(seq) + "\n"}); }
+AgentLine finished(std::uint64_t seq, RunFinished::End end = RunFinished::End::ok) {
+  RunFinished body;
+  body.end = end;
+  return event(seq, body);
+}
+AgentLine reply(std::uint64_t number, Json value) { return Reply{number, std::make_shared<const Json>(std::move(value)), std::nullopt}; }
+AgentLine refusal(std::uint64_t number, ErrorCode code, std::string message) { return Reply{number, nullptr, ErrorText{code, std::move(message), ""}}; }
+Error lost() { return {ErrorCode::unreachable, "the connection ended"}; }
+
+/// Remembers what it was told, as short words.
+class Told : public Status {
+ public:
+  void activity(const Activity&) override {}
+  void event(const Event& event) override { seqs.push_back(event.seq); }
+  void progress(const Progress&) override {}
+  void connection_lost(const Error&) override { words.emplace_back("lost"); }
+  void connection_back() override { words.emplace_back("back"); }
+  void notice(std::string_view sentence) override { words.emplace_back(sentence); }
+  void ending(const Ending&) override {}
+  void pause() override {}
+  void tick() override {}
+  std::vector<std::uint64_t> seqs;
+  std::vector<std::string> words;
+};
+
+class Run : public ::testing::Test {
+ protected:
+  std::unique_ptr<AgentLink> link(std::vector<FakeLink::Say> script) { return std::make_unique<FakeLink>(std::move(script), record_); }
+  RunClient client(std::vector<FakeLink::Say> script) {
+    next_links_.insert(next_links_.begin(), link(std::move(script)));
+    return RunClient(RunSurroundings{[this](const Request& first) -> Result<std::unique_ptr<AgentLink>> {
+                                       if (next_links_.empty()) return fail(ErrorCode::unreachable, "refused");
+                                       record_.requests.push_back(first);
+                                       auto next = std::move(next_links_.front());
+                                       next_links_.erase(next_links_.begin());
+                                       return next;
+                                     },
+                                     told_, [this](const Event& e) { logged_.push_back(e.seq); },
+                                     [this]() -> std::optional<Interrupt> {
+                                       if (interrupts_.empty()) return std::nullopt;
+                                       const Interrupt first = interrupts_.front();
+                                       interrupts_.erase(interrupts_.begin());
+                                       return first;
+                                     },
+                                     [this] { return now_; }, [this](milliseconds time) { now_ += time; }});
+  }
+  static RunRequest request() {
+    RunRequest request;
+    request.run = kRun;
+    return request;
+  }
+  FakeLink::Say press(Interrupt interrupt = Interrupt::ctrl_c) {
+    return std::function<void()>([this, interrupt] { interrupts_.push_back(interrupt); });
+  }
+  FakeLink::Say wait(int ms) {
+    return std::function<void()>([this, ms] { now_ += milliseconds(ms); });
+  }
+  template <class T>
+  std::vector<T> asked() const {
+    std::vector<T> found;
+    for (const Request& request : record_.requests) {
+      if (const auto* body = std::get_if<T>(&request.body)) found.push_back(*body);
+    }
+    return found;
+  }
+
+  FakeLink::Record record_;
+  Told told_;
+  std::vector<std::uint64_t> logged_;
+  std::vector<std::unique_ptr<AgentLink>> next_links_;
+  std::vector<Interrupt> interrupts_;
+  milliseconds now_{0};
+};
+
+TEST_F(Run, PassesEveryEventOn) {
+  auto run = client({reply(1, {{"run", kRun}, {"attached", false}}), started(1), output(2), finished(3)});
+  const auto result = run.run(request());
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_EQ(result->exit, ExitCode::ok);
+  EXPECT_EQ(result->run, kRun);
+  EXPECT_THAT(told_.seqs, ElementsAre(1, 2, 3));
+  EXPECT_EQ(logged_, told_.seqs);
+}
+
+TEST_F(Run, AFailedRunExitsWith1) {
+  const auto result = client({started(1), finished(2, RunFinished::End::failed)}).run(request());
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->exit, ExitCode::step_failed);
+}
+
+TEST_F(Run, ComesBackAndSeesEveryEventOnce) {
+  next_links_.push_back(link({reply(2, {{"run", kRun}, {"live", true}}), output(2), output(3), output(4), lost()}));
+  next_links_.push_back(link({reply(3, {{"run", kRun}, {"live", true}}), output(5), finished(6)}));
+  auto run = client({reply(1, {{"run", kRun}}), started(1), output(2), lost()});
+  const auto result = run.run(request());
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_THAT(told_.seqs, ElementsAre(1, 2, 3, 4, 5, 6));
+  EXPECT_EQ(logged_, told_.seqs);
+  EXPECT_THAT(told_.words, ElementsAre("lost", "back", "lost", "back"));
+  const auto attaches = asked<AttachRequest>();
+  ASSERT_EQ(attaches.size(), 2U);
+  EXPECT_EQ(attaches[0].after, 2U);
+  EXPECT_EQ(attaches[0].run, kRun);
+  EXPECT_EQ(attaches[1].after, 4U);
+}
+
+TEST_F(Run, AGapIsAnError) {
+  const auto result = client({started(1), output(2), output(4)}).run(request());
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code(), ErrorCode::protocol);
+  EXPECT_THAT(told_.seqs, ElementsAre(1, 2));
+}
+
+TEST_F(Run, AsksAgainWhereTheRequestWasLost) {
+  next_links_.push_back(link({refusal(2, ErrorCode::not_found, "there is no such run"), reply(3, {{"run", kRun}}), started(1), finished(2)}));
+  const auto result = client({lost()}).run(request());
+  ASSERT_TRUE(result) << result.error().sentence();
+  ASSERT_EQ(asked<RunRequest>().size(), 2U);
+  EXPECT_EQ(asked<RunRequest>()[1].run, kRun);
+}
+
+TEST_F(Run, GivesUpOnAHostThatStaysAway) {
+  const auto result = client({started(1), lost()}).run(request());
+  ASSERT_FALSE(result);
+  EXPECT_EQ(exit_code_of(result.error().code()), ExitCode::unreachable);
+  EXPECT_GE(now_, std::chrono::minutes(15));
+  EXPECT_THAT(result.error().hint(), HasSubstr("gpustrap attach"));
+}
+
+TEST_F(Run, BusyIsExit10) {
+  const auto result = client({refusal(1, ErrorCode::busy, "a run of d2l is in progress\x1b[2J")}).run(request());
+  ASSERT_FALSE(result);
+  EXPECT_EQ(exit_code_of(result.error().code()), ExitCode::busy);
+  EXPECT_EQ(result.error().why(), "a run of d2l is in progress");
+}
+
+TEST_F(Run, TheFirstCtrlCLeavesAfter3Seconds) {
+  const auto result = client({started(1), press(), wait(2900), output(2), wait(200), output(3)}).run(request());
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->exit, ExitCode::detached);
+  EXPECT_THAT(told_.seqs, ElementsAre(1, 2));
+  EXPECT_TRUE(asked<CancelRequest>().empty());
+}
+
+TEST_F(Run, ASecondCtrlCCancels) {
+  const auto result = client({started(1), press(), wait(1000), press(), wait(60'000), reply(2, {{"run", kRun}}), output(2),
+                              finished(3, RunFinished::End::cancelled)})
+                          .run(request());
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_EQ(result->exit, ExitCode::cancelled);
+  EXPECT_EQ(asked<CancelRequest>().size(), 1U);
+}
+
+TEST_F(Run, AThirdCtrlCLeavesACancelledRun) {
+  const auto result = client({started(1), press(), press(), press(), output(2)}).run(request());
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->exit, ExitCode::detached);
+  EXPECT_EQ(asked<CancelRequest>().size(), 1U);
+}
+
+TEST_F(Run, ARunThatEndsMeanwhileHasItsOwnExit) {
+  const auto result = client({started(1), press(), wait(1000), finished(2)}).run(request());
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->exit, ExitCode::ok);
+}
+
+TEST_F(Run, SigtermLeavesAtOnce) {
+  const auto result = client({started(1), press(Interrupt::leave), output(2)}).run(request());
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->exit, ExitCode::detached);
+  EXPECT_THAT(told_.seqs, ElementsAre(1));
+}
+
+TEST_F(Run, CtrlCWhileTheHostIsAwayLeaves) {
+  const auto result = client({started(1), press(), lost()}).run(request());
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_EQ(result->exit, ExitCode::detached);
+}
+
+TEST_F(Run, ACancelIsRepeatedAfterALostConnection) {
+  next_links_.push_back(link({finished(2, RunFinished::End::cancelled)}));
+  const auto result = client({started(1), press(), press(), lost()}).run(request());
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_EQ(result->exit, ExitCode::cancelled);
+  EXPECT_EQ(asked<CancelRequest>().size(), 2U);
+}
+
+TEST_F(Run, DetachWaitsForTheConfirmationOnly) {
+  const auto result = client({reply(1, {{"run", kRun}}), started(1)}).run(request(), Stay::until_started);
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->exit, ExitCode::detached);
+  EXPECT_TRUE(told_.seqs.empty());
+}
+
+TEST_F(Run, ARunIdThatIsAPathIsRefused) {
+  const auto result = client({reply(1, {{"run", "../../.bashrc"}}), started(1)}).run(request());
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code(), ErrorCode::protocol);
+}
+
+TEST_F(Run, JoiningARunIsSaid) {
+  const auto result = client({reply(1, {{"run", "20260801-141000-0001"}, {"attached", true}}), started(1), finished(2)}).run(request());
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->run, "20260801-141000-0001");
+  EXPECT_THAT(told_.words, ElementsAre(HasSubstr("following that run")));
+}
+
+TEST_F(Run, AskReturnsTheValueOrTheError) {
+  auto good = client({Signal{Heartbeat{}}, reply(1, {{"token", "x"}})}).ask(TokenRequest{"jupyter"});
+  ASSERT_TRUE(good);
+  EXPECT_EQ((*good)->at("token"), "x");
+  const auto bad = client({refusal(1, ErrorCode::not_found, "no service")}).ask(TokenRequest{"jupyter"});
+  ASSERT_FALSE(bad);
+  EXPECT_EQ(bad.error().code(), ErrorCode::not_found);
+}
+
+TEST_F(Run, AskGivesUpOnSilence) {
+  std::vector<FakeLink::Say> script;
+  for (int i = 0; i < 40; ++i) script.push_back(wait(1000));
+  const auto result = client(std::move(script)).ask(StatusRequest{});
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code(), ErrorCode::timeout);
+}
+
+}  // namespace
+}  // namespace gpustrap
