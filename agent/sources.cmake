@@ -37,10 +37,14 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/serve.cc
   agent/shown_url.cc
   agent/step_process.cc
+  agent/steps/block.cc
   agent/steps/command.cc
   agent/steps/directory.cc
   agent/steps/edited_file.cc
+  agent/steps/environment.cc
   agent/steps/file.cc
+  agent/steps/library_paths.cc
+  agent/steps/managed_block.cc
   agent/steps/ownership.cc
   agent/steps/symlink.cc
   agent/steps/table.cc

@@ -33,8 +33,10 @@ std::unique_ptr<Step> make_missing_step(const StepSpec& spec) {
 /// In the order of StepKind, one line a kind.
 constexpr auto kStepTypes = std::to_array<StepType>({
     {StepKind::file, make_file_step},
+    {StepKind::block, make_block_step},
     {StepKind::directory, make_directory_step},
     {StepKind::symlink, make_symlink_step},
+    {StepKind::environment, make_environment_step},
     {StepKind::command, make_command_step},
 });
 
