@@ -110,7 +110,7 @@ RunResult RunClient::result() const {
 
 void RunClient::look_for_interrupts() {
   while (const std::optional<Interrupt> interrupt = around_.interrupt()) {
-    if (*interrupt == Interrupt::leave || mode_ == Mode::cancelling) {
+    if (*interrupt == Interrupt::leave || around_.ctrl_c == CtrlC::leaves || mode_ == Mode::cancelling) {
       left_ = true;
     } else if (mode_ == Mode::following) {
       mode_ = Mode::leaving;

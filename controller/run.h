@@ -20,6 +20,12 @@ namespace gpustrap {
 /// Connects and starts an agent on the host; `first` travels behind the start, without a round trip of its own.
 using StartAgent = std::function<Result<std::unique_ptr<AgentLink>>(const Request& first)>;
 
+/// What Ctrl-C means while a run is followed.
+enum class CtrlC {
+  leaves_then_cancels,  ///< the first leaves the run alone, a second within 3 s cancels it
+  leaves,               ///< for those who only read along
+};
+
 /// What a run client needs of its surroundings; tests give their own.
 struct RunSurroundings {
   StartAgent start_agent;  ///< called again after a lost connection; host_key ends the attempts, other errors do not
@@ -28,6 +34,7 @@ struct RunSurroundings {
   std::function<std::optional<Interrupt>()> interrupt;
   std::function<std::chrono::milliseconds()> now;
   std::function<void(std::chrono::milliseconds)> pause;
+  CtrlC ctrl_c = CtrlC::leaves_then_cancels;
 };
 
 /// How following a run ended.

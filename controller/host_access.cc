@@ -1,0 +1,88 @@
+#include "controller/host_access.h"
+
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+#include "controller/agent_push.h"
+#include "controller/prompt.h"
+
+namespace gpustrap {
+namespace {
+
+/// An instance that was just started answers within a minute or two.
+constexpr std::chrono::seconds kDefaultWait{120};
+
+}  // namespace
+
+SshRequest ssh_request_of(const Options& options) {
+  SshRequest request;
+  request.host = options.host;
+  request.user = options.user;
+  request.port = options.port;
+  request.identities = options.identities;
+  return request;
+}
+
+HostAccess::HostAccess(const Options& options, Rights rights, Status& status) : options_(options), rights_(rights), status_(status) {}
+
+SshPrompts HostAccess::prompts() {
+  SshPrompts prompts;
+  prompts.accept_new_host_key = options_.accept_new_host_key;
+  prompts.notice = [this](const std::string& sentence) { status_.notice(sentence); };
+  if (!can_ask()) return prompts;
+  prompts.trust_host_key = [this](const std::string& host, const std::string& type, const std::string& fingerprint) {
+    status_.pause();
+    return ask_yes_no(fmt::format("The host key of {} is not known yet: {} {}\nIs that its key, and go on?", strip_control(host), strip_control(type),
+                                  strip_control(fingerprint)));
+  };
+  prompts.passphrase = [this](const std::string& path) -> std::optional<std::string> {
+    const auto known = passphrases_.find(path);
+    if (known != passphrases_.end()) return known->second;
+    status_.pause();
+    std::optional<std::string> passphrase = ask_secret(fmt::format("Passphrase of {}: ", strip_control(path)));
+    if (passphrase) passphrases_[path] = *passphrase;
+    return passphrase;
+  };
+  return prompts;
+}
+
+Result<void> HostAccess::log_in(std::chrono::seconds wait) {
+  session_.reset();
+  Result<SshSession> session = SshSession::connect_patiently(*target_, prompts(), wait, [this](const Error& why) {
+    status_.activity({fmt::format("waiting for {}: {}", target_->given, first_line(why.why())), 0, 0});
+  });
+  if (!session) return fail(std::move(session).error());
+  session_.emplace(*std::move(session));
+  was_connected_ = true;
+  return {};
+}
+
+Result<void> HostAccess::connect() {
+  if (session_ && session_->connected()) return {};
+  if (was_connected_) return log_in(std::chrono::seconds(0));  // the caller has its own patience
+  Result<SshTarget> target = resolve_target(ssh_request_of(options_));
+  if (!target) return fail(std::move(target).error());
+  target_ = *std::move(target);
+  for (const std::string& notice : target_->notices) status_.notice(notice);
+  status_.activity({"connecting to " + options_.destination(), 0, 0});
+  return log_in(options_.wait.value_or(kDefaultWait));
+}
+
+Result<std::unique_ptr<AgentLink>> HostAccess::start_agent(const Request& first) {
+  if (Result<void> connected = connect(); !connected) return fail(std::move(connected).error());
+  if (options_.ask_sudo_password && !sudo_password_) {
+    status_.pause();
+    sudo_password_ = ask_secret(fmt::format("Password of sudo for {}: ", options_.destination()));
+    if (!sudo_password_) return fail(ErrorCode::authentication, "no sudo password was given", "--ask-sudo-password needs a terminal to ask at");
+  }
+  PushOptions push;
+  push.needs_root = rights_ == Rights::root;
+  push.sudo_password = sudo_password_;
+  push.agents = embedded_agents();
+  push.uploading = [this](std::size_t done, std::size_t total) { status_.activity({"sending the agent", done, total}); };
+  return gpustrap::start_agent(*session_, push, first);
+}
+
+}  // namespace gpustrap

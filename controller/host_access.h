@@ -1,0 +1,54 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "agent/base/result.h"
+#include "controller/agent_link.h"
+#include "controller/options.h"
+#include "controller/ssh_session.h"
+#include "controller/status.h"
+
+namespace gpustrap {
+
+/// Which rights the agent needs for what is asked of it.
+enum class Rights {
+  root,      ///< a recipe with root's steps
+  whatever,  ///< root's where sudo gives them unasked, else the login user's
+};
+
+/// The way to one host: connects as the options say, and again after a loss; asks the person what has to be asked, once.
+class HostAccess {
+ public:
+  /// `status` hears of what goes on and must outlive this.
+  HostAccess(const Options& options, Rights rights, Status& status);
+
+  /// Logs in. Where a host does not answer yet, tries again for --wait.
+  [[nodiscard]] Result<void> connect();
+  /// Connects where needed and starts an agent. After a loss (`again`) nothing waits and nobody is asked.
+  [[nodiscard]] Result<std::unique_ptr<AgentLink>> start_agent(const Request& first);
+
+  /// Only after connect() or start_agent() succeeded.
+  [[nodiscard]] SshSession& session() { return *session_; }
+  [[nodiscard]] const std::optional<SshTarget>& target() const { return target_; }
+
+ private:
+  Result<void> log_in(std::chrono::seconds wait);
+  SshPrompts prompts();
+
+  const Options& options_;
+  Rights rights_;
+  Status& status_;
+  std::optional<SshTarget> target_;
+  std::optional<SshSession> session_;
+  std::optional<std::string> sudo_password_;
+  std::map<std::string, std::string> passphrases_;
+  bool was_connected_ = false;
+};
+
+/// How the options ask ssh for the host, with what is remembered of it filled in.
+[[nodiscard]] SshRequest ssh_request_of(const Options& options);
+
+}  // namespace gpustrap

@@ -1,0 +1,55 @@
+#include <signal.h>
+#include <unistd.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "controller/options.h"
+#include "controller/verbs.h"
+
+using namespace gpustrap;
+
+namespace {
+
+void print(int descriptor, const std::string& text) { static_cast<void>(write_all(descriptor, text).has_value()); }
+
+VerbResult run_verb(const Options& options) {
+  switch (options.verb) {
+    case Verb::help: print(STDOUT_FILENO, options.help); return ExitCode::ok;
+    case Verb::up: return verb_up(options);
+    case Verb::plan: return verb_plan(options);
+    case Verb::attach: return verb_attach(options);
+    case Verb::status: return verb_status(options);
+    case Verb::logs: return verb_logs(options);
+    case Verb::cancel: return verb_cancel(options);
+    case Verb::ssh: return verb_ssh(options);
+    case Verb::remove: return verb_remove(options);
+    case Verb::recipe_list: return verb_recipe_list(options);
+    case Verb::recipe_show: return verb_recipe_show(options);
+    case Verb::version: return verb_version(options);
+    default: return fail(ErrorCode::unsupported, "this verb is not in this version");
+  }
+}
+
+/// What failed and why, then what to do. Parts of it may be a host's words.
+int complain(const Error& error) {
+  print(STDERR_FILENO, fmt::format("gpustrap: {}\n", strip_control(error.sentence())));
+  if (!error.hint().empty()) print(STDERR_FILENO, fmt::format("  {}\n", strip_control(error.hint())));
+  return static_cast<int>(exit_code_of(error.code()));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  ::signal(SIGPIPE, SIG_IGN);  // a reader that went away is an error of write(), not the end of the run's supervision
+  const Result<Options> options = read_options(std::vector<std::string>(argv + 1, argv + argc));
+  if (!options) return complain(options.error());
+  const VerbResult result = run_verb(*options);
+  if (!result) return complain(result.error());
+  return static_cast<int>(*result);
+}

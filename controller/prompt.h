@@ -1,0 +1,17 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+namespace gpustrap {
+
+// Questions to the person at the terminal, over /dev/tty, so that redirected output does not hide them.
+
+/// Whether there is a terminal to ask at.
+[[nodiscard]] bool can_ask();
+/// A yes only for "y" or "yes".
+[[nodiscard]] bool ask_yes_no(const std::string& question);
+/// What was typed, without showing it; nullopt where nobody answered or Ctrl-C was pressed. The terminal's echo is back on every way out.
+[[nodiscard]] std::optional<std::string> ask_secret(const std::string& question);
+
+}  // namespace gpustrap

@@ -1,0 +1,33 @@
+#pragma once
+
+#include "agent/base/result.h"
+#include "controller/exit_code.h"
+#include "controller/options.h"
+
+namespace gpustrap {
+
+// One function for each verb. Errors are main's to say, on stderr.
+
+using VerbResult = Result<ExitCode>;
+
+// verbs_run.cc
+[[nodiscard]] VerbResult verb_up(const Options& options);
+[[nodiscard]] VerbResult verb_plan(const Options& options);
+[[nodiscard]] VerbResult verb_attach(const Options& options);
+// verbs_host.cc
+[[nodiscard]] VerbResult verb_status(const Options& options);
+[[nodiscard]] VerbResult verb_logs(const Options& options);
+[[nodiscard]] VerbResult verb_cancel(const Options& options);
+[[nodiscard]] VerbResult verb_remove(const Options& options);
+[[nodiscard]] VerbResult verb_ssh(const Options& options);
+[[nodiscard]] VerbResult verb_hosts(const Options& options);
+// verbs_notebook.cc
+[[nodiscard]] VerbResult verb_tunnel(const Options& options);
+[[nodiscard]] VerbResult verb_url(const Options& options);
+[[nodiscard]] VerbResult verb_open(const Options& options);
+// verbs_recipe.cc
+[[nodiscard]] VerbResult verb_recipe_list(const Options& options);
+[[nodiscard]] VerbResult verb_recipe_show(const Options& options);
+[[nodiscard]] VerbResult verb_version(const Options& options);
+
+}  // namespace gpustrap

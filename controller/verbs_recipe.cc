@@ -1,0 +1,66 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
+#include "controller/display_width.h"
+#include "controller/embedded_agents.h"
+#include "controller/recipe_loader.h"
+#include "controller/user_recipes.h"
+#include "controller/verbs.h"
+
+namespace gpustrap {
+namespace {
+
+VerbResult print(const std::string& text) {
+  if (Result<void> written = write_all(STDOUT_FILENO, text); !written) return fail(std::move(written).error());
+  return ExitCode::ok;
+}
+
+}  // namespace
+
+RecipeSources recipe_sources() {
+  RecipeSources sources;
+  const char* config = std::getenv("XDG_CONFIG_HOME");
+  const char* home = std::getenv("HOME");
+  if (config != nullptr && config[0] == '/') sources.user_directory = std::string(config) + "/gpustrap/recipes";
+  else if (home != nullptr && home[0] == '/') sources.user_directory = std::string(home) + "/.config/gpustrap/recipes";
+  return sources;
+}
+
+VerbResult verb_recipe_list(const Options&) {
+  const std::vector<RecipeListing> recipes = list_recipes(recipe_sources());
+  std::size_t longest = 0;
+  for (const RecipeListing& recipe : recipes) longest = std::max(longest, display_width(recipe.name));
+  std::string text;
+  for (const RecipeListing& recipe : recipes) {
+    const std::string from = recipe.source.starts_with("built-in/") ? "" : fmt::format("  ({})", recipe.source);
+    text += strip_control(fmt::format("{}  {}{}", fit_to_width(recipe.name, longest), first_line(recipe.description), from)) + "\n";
+  }
+  return print(text);
+}
+
+VerbResult verb_recipe_show(const Options& options) {
+  Result<RecipeText> recipe = find_recipe(options.recipe, recipe_sources());
+  if (!recipe) return fail(std::move(recipe).error());
+  return print(recipe->text);
+}
+
+VerbResult verb_version(const Options&) {
+  std::string text = "gpustrap " GPUSTRAP_VERSION "\n";
+  for (const EmbeddedAgent& agent : embedded_agents()) {
+    text += fmt::format("agent {:<8} {}  {}\n", agent.arch, agent.digest.substr(0, 16), human_bytes(agent.gzipped.size()));
+  }
+  if (embedded_agents().empty()) text += "no agents are built in\n";
+  return print(text);
+}
+
+}  // namespace gpustrap

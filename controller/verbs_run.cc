@@ -1,0 +1,84 @@
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+#include "controller/conversation.h"
+#include "controller/recipe_loader.h"
+#include "controller/user_recipes.h"
+#include "controller/verbs.h"
+
+namespace gpustrap {
+namespace {
+
+/// The command that goes on from here, as the user would type it.
+std::string command_of(const Options& options, const std::string& verb) {
+  std::string command = "gpustrap " + verb;
+  if (!options.recipe.empty() && verb != "attach") command += " " + shell_quote(options.recipe);
+  return command + " " + shell_quote(options.destination());
+}
+
+Ending ending_of(const Conversation& talk, const RunResult& result, const std::string& again) {
+  Ending ending;
+  ending.exit = result.exit;
+  ending.finished = result.finished;
+  ending.log = talk.log_path();
+  ending.again = again;
+  return ending;
+}
+
+/// Ends the screen for a command that broke off, and passes its error on to main.
+VerbResult broken_off(Conversation& talk, Error error, const std::string& again) {
+  Ending ending;
+  ending.exit = exit_code_of(error.code());
+  ending.log = talk.log_path();
+  ending.again = again;
+  talk.status().ending(ending);
+  return fail(std::move(error));
+}
+
+VerbResult run_recipe(const Options& options, RunMode mode) {
+  LoadOptions load;
+  load.sources = recipe_sources();
+  load.vars = options.vars;
+  Result<LoadedRecipe> loaded = load_recipe(options.recipe, load);
+  if (!loaded) return fail(std::move(loaded).error());
+
+  Conversation talk(options, needs_root(loaded->recipe) ? Rights::root : Rights::whatever, make_status(options, loaded->recipe.name));
+  RunRequest request;
+  request.run = make_run_id();
+  request.mode = mode;
+  request.recipe = loaded->recipe;
+  request.tags = options.tags;
+  Result<RunResult> result = talk.client().run(std::move(request), options.detach ? Stay::until_started : Stay::until_finished);
+  const std::string verb = mode == RunMode::plan ? "plan" : "up";
+  if (!result) return broken_off(talk, std::move(result).error(), command_of(options, "attach"));
+
+  const bool goes_on = result->exit == ExitCode::detached;
+  Ending ending = ending_of(talk, *result, command_of(options, goes_on ? "attach" : verb));
+  if (goes_on && options.detach) ending.exit = ExitCode::ok;  // as asked
+  const bool changes = result->finished && result->finished->would_change + result->finished->unknown > 0;
+  if (mode == RunMode::plan && options.exit_code && ending.exit == ExitCode::ok && changes) ending.exit = ExitCode::plan_changes;
+  talk.status().ending(ending);
+  return ending.exit;
+}
+
+}  // namespace
+
+VerbResult verb_up(const Options& options) { return run_recipe(options, RunMode::apply); }
+
+VerbResult verb_plan(const Options& options) { return run_recipe(options, RunMode::plan); }
+
+VerbResult verb_attach(const Options& options) {
+  Conversation talk(options, Rights::whatever, make_status(options, ""));
+  Result<RunResult> result = talk.client().attach();
+  const std::string again = command_of(options, "attach");
+  if (!result) return broken_off(talk, std::move(result).error(), again);
+  talk.status().ending(ending_of(talk, *result, again));
+  return result->exit;
+}
+
+}  // namespace gpustrap
