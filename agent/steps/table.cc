@@ -32,6 +32,8 @@ std::unique_ptr<Step> make_missing_step(const StepSpec& spec) {
 
 /// In the order of StepKind, one line a kind.
 constexpr auto kStepTypes = std::to_array<StepType>({
+    {StepKind::download, make_download_step},
+    {StepKind::archive, make_archive_step},
     {StepKind::file, make_file_step},
     {StepKind::block, make_block_step},
     {StepKind::directory, make_directory_step},
