@@ -26,7 +26,7 @@ Result<std::optional<Json>> look_up(const std::string& name, const Facts& facts)
 }
 
 Result<Identity> identity_for(const StepEntry& entry, const Identity& login, const Identity& self) {
-  const std::string as = default_identity(entry);
+  const std::string as = identity_of(entry);
   if (as == "login") return login;
   if (self.uid != 0 && as == "root") {
     return fail(ErrorCode::permission, fmt::format("it runs as root, and the agent runs as {} without sudo", self.name),
@@ -65,6 +65,11 @@ Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& fa
     Json value = *entry.spec;
     std::vector<FieldProblem> problems;
     fill_step_placeholders(entry.kind, value, "", [&](const std::string& name) { return look_up(name, facts); }, problems);
+    for (auto& [name, text] : step.entry.env.items) {
+      Json filled = text;
+      fill_placeholders(filled, "", [&](const std::string& fact_name) { return look_up(fact_name, facts); }, problems);
+      text = filled.is_string() ? filled.get<std::string>() : filled.dump();
+    }
     if (problems.empty()) step.spec = read_step_spec(entry.kind, value, "", Placeholders::refused, problems);
     if (step.skip_reason.empty()) {
       for (const FieldProblem& problem : problems) mistake(problem.message);

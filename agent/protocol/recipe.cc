@@ -387,9 +387,10 @@ std::string default_identity(const StepEntry& step) {
   return is_under_home(spec, path) ? "login" : "root";
 }
 
+std::string identity_of(const StepEntry& step) { return step.as.empty() ? default_identity(step) : step.as; }
+
 bool needs_root(const Recipe& recipe) {
-  return std::any_of(recipe.steps.begin(), recipe.steps.end(),
-                     [](const StepEntry& step) { return (step.as.empty() ? default_identity(step) : step.as) != "login"; });
+  return std::any_of(recipe.steps.begin(), recipe.steps.end(), [](const StepEntry& step) { return identity_of(step) != "login"; });
 }
 
 std::vector<FieldDoc> describe_common_fields() { return docs_of_common_fields(); }

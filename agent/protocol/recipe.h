@@ -65,6 +65,8 @@ struct Recipe {
 
 /// Who a step of this kind runs as where it does not say: "login" or "root".
 [[nodiscard]] std::string default_identity(const StepEntry& step);
+/// Who a step runs as: what its `as` says, else the default.
+[[nodiscard]] std::string identity_of(const StepEntry& step);
 /// Whether any step needs root, so that sudo is required.
 [[nodiscard]] bool needs_root(const Recipe& recipe);
 

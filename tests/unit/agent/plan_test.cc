@@ -1,0 +1,89 @@
+#include "agent/plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "agent/protocol/json.h"
+
+namespace gpustrap {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class Plan : public ::testing::Test {
+ protected:
+  Plan() {
+    facts_.os = "debian";
+    facts_.arch = "x86_64";
+    facts_.cpus = 4;
+    self_.name = "root";
+    login_.uid = 1000;
+    login_.name = "ann";
+  }
+  Result<std::vector<PlannedStep>> plan(const char* steps) {
+    std::vector<FieldProblem> problems;
+    const Recipe recipe = read_recipe(Json::parse(std::string(R"({"name":"r","steps":)") + steps + "}"), Placeholders::allowed, problems);
+    EXPECT_TRUE(problems.empty()) << problems.front().message;
+    return make_plan(recipe, facts_, login_, self_, options_);
+  }
+
+  Facts facts_;
+  Identity self_, login_;
+  PlanOptions options_;
+};
+
+TEST_F(Plan, PutsFactsIntoFieldsAndEnvironment) {
+  const auto steps = plan(R"([{"command":"echo ${{ facts.arch }}","env":{"CPUS":"${{ facts.cpus }}","OS":"on ${{ facts.os }}"}}])");
+  ASSERT_TRUE(steps.has_value()) << steps.error().sentence();
+  EXPECT_EQ(std::get<CommandSpec>(steps->at(0).spec).run.shell, "echo x86_64");
+  EXPECT_THAT(steps->at(0).entry.env.items, ElementsAre(std::pair("CPUS", "4"), std::pair("OS", "on debian")));
+}
+
+TEST_F(Plan, AFactOfAnotherTypeIsAMistakeBeforeAnythingIsChanged) {
+  const auto steps = plan(R"([{"wait":{"port":"${{ facts.os }}"}},{"command":"echo ${{ facts.memroy }}"}])");
+  ASSERT_FALSE(steps.has_value());
+  EXPECT_THAT(steps.error().why(), HasSubstr("step `wait`: `port` of wait is `debian`: expected a port number, 1 to 65535"));
+  EXPECT_THAT(steps.error().why(), HasSubstr("step `command`: there is no fact `memroy`; did you mean `memory`?"));
+}
+
+TEST_F(Plan, AsGoesBeforeTheKindsDefault) {
+  const auto steps = plan(
+      R"([{"command":"a"},{"id":"b","command":"b","as":"root"},{"id":"c","file":{"path":"/c","content":""},"as":"login"},{"id":"d","file":{"path":"/d","content":""}}])");
+  ASSERT_TRUE(steps.has_value()) << steps.error().sentence();
+  EXPECT_EQ(steps->at(0).identity.name, "ann");
+  EXPECT_EQ(steps->at(1).identity.name, "root");
+  EXPECT_EQ(steps->at(2).identity.name, "ann");
+  EXPECT_EQ(steps->at(3).identity.name, "root");
+}
+
+TEST_F(Plan, StepsThatNeedRootAreMistakesWithoutIt) {
+  self_ = login_;
+  EXPECT_FALSE(plan(R"([{"command":"a","as":"root"}])").has_value());
+  EXPECT_TRUE(plan(R"([{"require":{"cpus":1}},{"wait":{"cloud_init":true}},{"venv":"~/e"}])").has_value());
+}
+
+TEST_F(Plan, OrderFollowsNeedsAndThePreviousStep) {
+  const auto steps = plan(
+      R"([{"id":"a","command":"a"},{"id":"b","command":"b"},{"id":"c","command":"c","needs":["a"]},{"id":"d","command":"d","needs":[]}])");
+  ASSERT_TRUE(steps.has_value());
+  EXPECT_THAT(steps->at(0).after, IsEmpty());
+  EXPECT_THAT(steps->at(1).after, ElementsAre(0U));
+  EXPECT_THAT(steps->at(2).after, ElementsAre(0U));
+  EXPECT_THAT(steps->at(3).after, IsEmpty());
+}
+
+TEST_F(Plan, WhenAndTagsLeaveStepsOut) {
+  options_.tags = {"py"};
+  const auto steps = plan(
+      R"([{"id":"a","command":"a","when":{"gpu":true}},{"id":"b","command":"b","tags":["other"]},{"id":"c","command":"c","tags":["py"]},{"id":"d","command":"d"}])");
+  ASSERT_TRUE(steps.has_value());
+  EXPECT_EQ(steps->at(0).skip_reason, "gpu: true, but no NVIDIA GPU is on the PCI bus");
+  EXPECT_NE(steps->at(1).skip_reason, "");
+  EXPECT_EQ(steps->at(2).skip_reason, "");
+  EXPECT_EQ(steps->at(3).skip_reason, "");
+}
+
+}  // namespace
+}  // namespace gpustrap
