@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <netinet/in.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -28,6 +29,7 @@
 #include "agent/base/unique_fd.h"
 #include "agent/fetch.h"
 #include "agent/identity.h"
+#include "agent/safe_directory.h"
 #include "agent/unpack.h"
 
 namespace gpustrap {
@@ -61,14 +63,53 @@ Result<void> apply_attributes(int fd, const FileAttributes& attributes) {
   return {};
 }
 
-/// The directory that holds `path`, opened without following a link in its last part.
-Result<UniqueFd> open_parent(const std::string& path) {
-  UniqueFd parent(::open(parent_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!parent.valid()) return fail(errno_error(errno, "opening " + parent_of(path)));
-  return parent;
+/// The same by name, for who is not root: no mode is in the way then, and no link can lead to what that user may not change anyway.
+Result<void> apply_attributes_by_name(const std::string& path, const FileAttributes& attributes) {
+  if ((attributes.uid || attributes.gid) &&
+      ::chown(path.c_str(), attributes.uid.value_or(static_cast<uid_t>(-1)), attributes.gid.value_or(static_cast<gid_t>(-1))) != 0) {
+    return fail(errno_error(errno, ""));
+  }
+  if (attributes.mode && ::chmod(path.c_str(), *attributes.mode) != 0) return fail(errno_error(errno, ""));
+  return {};
 }
 
-std::string name_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+/// The last part of a path; slashes behind it do not count.
+std::string name_of(std::string_view path) {
+  while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
+  return std::string(path.substr(path.rfind('/') + 1));
+}
+
+/// An entry by the directory that holds it: what every change goes through, so that nothing between a look and the change can
+/// put another directory in its place.
+struct Entry {
+  UniqueFd parent;
+  std::string name;
+};
+Result<Entry> find_entry(const std::string& path) {
+  Entry entry;
+  entry.name = name_of(path);
+  if (entry.name.empty() || entry.name == "/" || entry.name == "." || entry.name == "..") {
+    return fail(ErrorCode::internal, fmt::format("`{}` names no entry of a directory", path));
+  }
+  Result<UniqueFd> parent = open_directory(parent_of(path));
+  if (!parent) return fail(std::move(parent).error());
+  entry.parent = *std::move(parent);
+  return entry;
+}
+
+/// After a rename: the new name is on the disk too. A directory that may be written but not read cannot be synced; the file itself was.
+Result<void> sync_directory(int directory) {
+  const UniqueFd readable(::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!readable.valid()) return errno == EACCES ? Result<void>() : fail(errno_error(errno, ""));
+  // Some network and overlay file systems cannot sync a directory, and say EINVAL.
+  if (::fsync(readable.get()) != 0 && errno != EINVAL) return fail(errno_error(errno, ""));
+  return {};
+}
+
+std::string temporary_name(const std::string& name) {
+  // The name may already be as long as names may be (255 bytes).
+  return fmt::format(".{}.gpustrap-{}", name.substr(0, 200), ::getpid());
+}
 
 Result<void> remove_tree_at(int directory, const std::string& name) {
   if (::unlinkat(directory, name.c_str(), 0) == 0 || errno == ENOENT) return {};
@@ -130,13 +171,17 @@ class RealHost::ActingAs {
     const int count = ::getgroups(static_cast<int>(before.size()), before.data());
     if (count < 0) ::_exit(1);
     groups_.assign(before.begin(), before.begin() + count);
+    // A change of the effective user clears it, and the step would outlive its runner.
+    if (::prctl(PR_GET_PDEATHSIG, &death_signal_) != 0) ::_exit(1);
     switched_ = ::setgroups(identity.groups.size(), identity.groups.data()) == 0 && ::setegid(identity.gid) == 0 && ::seteuid(identity.uid) == 0;
     if (!switched_) ::_exit(1);
+    ::prctl(PR_SET_PDEATHSIG, death_signal_);
   }
   ~ActingAs() {
     if (!switched_) return;
     const int reason = errno;
     if (::seteuid(0) != 0 || ::setegid(0) != 0 || ::setgroups(groups_.size(), groups_.data()) != 0) ::_exit(1);
+    ::prctl(PR_SET_PDEATHSIG, death_signal_);
     errno = reason;
   }
   ActingAs(const ActingAs&) = delete;
@@ -144,6 +189,7 @@ class RealHost::ActingAs {
 
  private:
   bool switched_ = false;
+  int death_signal_ = 0;
   std::vector<gid_t> groups_;
 };
 
@@ -251,7 +297,6 @@ RealHost::Environment RealHost::command_environment() const {
     std::transform(upper.begin(), upper.end(), upper.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
     if (name != "http_proxy") environment.emplace_back(std::move(upper), value);  // HTTP_PROXY is an attack on CGI; no program needs it
   }
-  for (const auto& variable : env_) environment.push_back(variable);
   return environment;
 }
 
@@ -259,15 +304,23 @@ Result<CommandResult> RealHost::run(const Command& command, bool shown) const {
   Subprocess subprocess;
   subprocess.argv = command.argv;
   subprocess.clean_env = command_environment();
-  subprocess.env = command.env;
+  // A name that stands twice in an environment means the one or the other, program by program: the later entries replace the earlier.
+  subprocess.env = env_;
+  subprocess.env.insert(subprocess.env.end(), command.env.begin(), command.env.end());
   subprocess.cwd = command.cwd.empty() ? self_.home : command.cwd;
   subprocess.input = command.input;
   subprocess.timeout = command.timeout;
-  if (shown) subprocess.limit = kKeptOutput;
+  if (shown) {
+    subprocess.limit = kKeptOutput;
+    subprocess.keep = Subprocess::Keep::end;
+  }
   if (command.cwd.empty() && !path_exists(self_.home)) subprocess.cwd = "/";
   const Identity& identity = self_;
   subprocess.in_child = [&identity] {
-    if (!become(identity)) ::_exit(126);
+    const Result<void> became = become(identity);
+    if (became) return;
+    (void)write_all(STDERR_FILENO, became.error().sentence() + "\n");
+    ::_exit(126);
   };
   OutputSink sink;
   if (shown) {
@@ -293,12 +346,12 @@ Result<CommandResult> RealHost::act(const Command& command, StepLog&) { return r
 Result<void> RealHost::write(const std::string& path, std::string_view content, const FileAttributes& attributes) {
   const ActingAs as(self_);
   const std::string doing = "writing " + path;
-  Result<UniqueFd> parent = open_parent(path);
-  if (!parent) return fail(std::move(parent).error().in(doing));
-  const std::string name = name_of(path);
+  Result<Entry> entry = find_entry(path);
+  if (!entry) return fail(std::move(entry).error().in(doing));
+  const int parent = entry->parent.get();
   FileAttributes wanted = attributes;
   struct stat before{};
-  if (::fstatat(parent->get(), name.c_str(), &before, AT_SYMLINK_NOFOLLOW) == 0) {
+  if (::fstatat(parent, entry->name.c_str(), &before, AT_SYMLINK_NOFOLLOW) == 0) {
     if (!S_ISREG(before.st_mode)) {
       return fail(Error(ErrorCode::unsafe, "what stands there is not a regular file", "move it away, or choose another path").in(doing));
     }
@@ -307,46 +360,62 @@ Result<void> RealHost::write(const std::string& path, std::string_view content, 
       if (!wanted.uid) wanted.uid = before.st_uid;
       if (!wanted.gid) wanted.gid = before.st_gid;
     }
+  } else if (errno != ENOENT) {
+    return fail(errno_error(errno, doing));
   }
   if (!wanted.mode) wanted.mode = 0644;
-  const std::string temporary = fmt::format(".{}.gpustrap-{}", name, ::getpid());
-  ::unlinkat(parent->get(), temporary.c_str(), 0);  // of a process with this number that died
-  UniqueFd file(::openat(parent->get(), temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  const std::string temporary = temporary_name(entry->name);
+  ::unlinkat(parent, temporary.c_str(), 0);  // of a process with this number that died
+  UniqueFd file(::openat(parent, temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file.valid()) return fail(errno_error(errno, doing));
   const auto abandon = [&](Error error) {
-    ::unlinkat(parent->get(), temporary.c_str(), 0);
+    ::unlinkat(parent, temporary.c_str(), 0);
     return fail(std::move(error).in(doing));
   };
   if (Result<void> wrote = write_all(file.get(), content); !wrote) return abandon(std::move(wrote).error());
   if (Result<void> applied = apply_attributes(file.get(), wanted); !applied) return abandon(std::move(applied).error());
   if (::fsync(file.get()) != 0) return abandon(errno_error(errno, ""));
-  if (::renameat(parent->get(), temporary.c_str(), parent->get(), name.c_str()) != 0) return abandon(errno_error(errno, ""));
-  if (::fsync(parent->get()) != 0) return fail(errno_error(errno, doing));
+  if (::renameat(parent, temporary.c_str(), parent, entry->name.c_str()) != 0) return abandon(errno_error(errno, ""));
+  if (Result<void> synced = sync_directory(parent); !synced) return fail(std::move(synced).error().in(doing));
   return {};
 }
 
 Result<void> RealHost::make_directory(const std::string& path, const FileAttributes& attributes) {
   const ActingAs as(self_);
-  if (Result<void> made = make_directories(path); !made) return made;
-  const UniqueFd folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!folder.valid()) return fail(errno_error(errno, "opening " + path));
-  if (Result<void> applied = apply_attributes(folder.get(), attributes); !applied) return fail(std::move(applied).error().in("setting the attributes of " + path));
+  const std::string doing = "making " + path;
+  Result<UniqueFd> folder = open_directory(path, MissingParents::make);
+  if (!folder) return fail(std::move(folder).error().in(doing));
+  if (!attributes.mode && !attributes.uid && !attributes.gid) return {};
+  Result<void> applied;
+  if (::geteuid() != 0) {
+    applied = apply_attributes_by_name(path, attributes);
+  } else {
+    const UniqueFd readable(::openat(folder->get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!readable.valid()) return fail(errno_error(errno, doing));
+    applied = apply_attributes(readable.get(), attributes);
+  }
+  if (!applied) return fail(std::move(applied).error().in(doing));
   return {};
 }
 
 Result<void> RealHost::make_symlink(const std::string& path, const std::string& target) {
   const ActingAs as(self_);
   const std::string doing = "linking " + path;
+  Result<Entry> entry = find_entry(path);
+  if (!entry) return fail(std::move(entry).error().in(doing));
+  const int parent = entry->parent.get();
+  if (::symlinkat(target.c_str(), parent, entry->name.c_str()) == 0) return {};
   struct stat before{};
-  if (::lstat(path.c_str(), &before) == 0 && !S_ISLNK(before.st_mode)) {
+  if (errno != EEXIST || ::fstatat(parent, entry->name.c_str(), &before, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno_error(errno, doing));
+  if (!S_ISLNK(before.st_mode)) {
     return fail(Error(ErrorCode::unsafe, "what stands there is not a link", "move it away, or choose another path").in(doing));
   }
-  const std::string temporary = fmt::format("{}/.{}.gpustrap-{}", parent_of(path), name_of(path), ::getpid());
-  ::unlink(temporary.c_str());
-  if (::symlink(target.c_str(), temporary.c_str()) != 0) return fail(errno_error(errno, doing));
-  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+  const std::string temporary = temporary_name(entry->name);
+  ::unlinkat(parent, temporary.c_str(), 0);
+  if (::symlinkat(target.c_str(), parent, temporary.c_str()) != 0) return fail(errno_error(errno, doing));
+  if (::renameat(parent, temporary.c_str(), parent, entry->name.c_str()) != 0) {
     const Error error = errno_error(errno, doing);
-    ::unlink(temporary.c_str());
+    ::unlinkat(parent, temporary.c_str(), 0);
     return fail(error);
   }
   return {};
@@ -354,30 +423,58 @@ Result<void> RealHost::make_symlink(const std::string& path, const std::string& 
 
 Result<void> RealHost::set_attributes(const std::string& path, const FileAttributes& attributes) {
   const ActingAs as(self_);
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-  if (!file.valid()) return fail(errno_error(errno, "opening " + path));
-  if (Result<void> applied = apply_attributes(file.get(), attributes); !applied) return fail(std::move(applied).error().in("setting the attributes of " + path));
+  const std::string doing = "setting the attributes of " + path;
+  Result<Entry> entry = find_entry(path);
+  if (!entry) return fail(std::move(entry).error().in(doing));
+  const auto refuse = [&](const char* why, const char* hint) { return fail(Error(ErrorCode::unsafe, why, hint).in(doing)); };
+  struct stat info{};
+  if (::fstatat(entry->parent.get(), entry->name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno_error(errno, doing));
+  if (S_ISLNK(info.st_mode)) return refuse("it is a symbolic link", "name what it points to");
+  if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) return refuse("it is neither a file nor a directory", "choose another path");
+  Result<void> applied;
+  if (::geteuid() != 0) {
+    applied = apply_attributes_by_name(path, attributes);
+  } else {
+    const UniqueFd file(::openat(entry->parent.get(), entry->name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    struct stat folder{};
+    if (!file.valid() || ::fstat(file.get(), &info) != 0 || ::fstat(entry->parent.get(), &folder) != 0) return fail(errno_error(errno, doing));
+    // Another name of, say, /etc/shadow in a user's directory would give it to that user.
+    if (S_ISREG(info.st_mode) && info.st_nlink > 1 && folder.st_uid != 0) {
+      return refuse("the file has another name elsewhere (a hard link), and its directory is not root's", "run the step with `as: login`");
+    }
+    applied = apply_attributes(file.get(), attributes);
+  }
+  if (!applied) return fail(std::move(applied).error().in(doing));
   return {};
 }
 
 Result<void> RealHost::rename(const std::string& from, const std::string& to) {
   const ActingAs as(self_);
-  if (::rename(from.c_str(), to.c_str()) != 0) return fail(errno_error(errno, fmt::format("renaming {} to {}", from, to)));
+  const std::string doing = fmt::format("renaming {} to {}", from, to);
+  Result<Entry> source = find_entry(from);
+  if (!source) return fail(std::move(source).error().in(doing));
+  Result<Entry> target = find_entry(to);
+  if (!target) return fail(std::move(target).error().in(doing));
+  if (::renameat(source->parent.get(), source->name.c_str(), target->parent.get(), target->name.c_str()) != 0) return fail(errno_error(errno, doing));
   return {};
 }
 
 Result<void> RealHost::remove(const std::string& path) {
   const ActingAs as(self_);
-  if (::remove(path.c_str()) != 0 && errno != ENOENT) return fail(errno_error(errno, "removing " + path));
-  return {};
+  Result<Entry> entry = find_entry(path);
+  if (!entry && entry.error().code() == ErrorCode::not_found) return {};
+  if (!entry) return fail(std::move(entry).error().in("removing " + path));
+  if (::unlinkat(entry->parent.get(), entry->name.c_str(), 0) == 0 || errno == ENOENT) return {};
+  if (errno == EISDIR && ::unlinkat(entry->parent.get(), entry->name.c_str(), AT_REMOVEDIR) == 0) return {};
+  return fail(errno_error(errno, "removing " + path));
 }
 
 Result<void> RealHost::remove_tree(const std::string& path) {
   const ActingAs as(self_);
-  Result<UniqueFd> parent = open_parent(path);
-  if (!parent && parent.error().code() == ErrorCode::not_found) return {};
-  if (!parent) return fail(std::move(parent).error());
-  return remove_tree_at(parent->get(), name_of(path));
+  Result<Entry> entry = find_entry(path);
+  if (!entry && entry.error().code() == ErrorCode::not_found) return {};
+  if (!entry) return fail(std::move(entry).error().in("removing " + path));
+  return remove_tree_at(entry->parent.get(), entry->name);
 }
 
 Result<FetchResult> RealHost::fetch(const FetchRequest& request, StepLog& log) {

@@ -34,6 +34,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/run_store.cc
   agent/runner.cc
   agent/runner_process.cc
+  agent/safe_directory.cc
   agent/serve.cc
   agent/shown_url.cc
   agent/step_process.cc

@@ -25,6 +25,9 @@ using Clock = std::chrono::steady_clock;
 /// How long the group has between SIGTERM and SIGKILL.
 constexpr auto kGrace = std::chrono::seconds(2);
 
+/// How long the output of a grandchild that writes on and on is still read once the child has ended.
+constexpr auto kLastWords = std::chrono::seconds(1);
+
 std::vector<std::string> environment_of(const Subprocess& subprocess) {
   std::vector<std::pair<std::string, std::string>> pairs;
   if (subprocess.clean_env) {
@@ -96,8 +99,19 @@ std::vector<char*> pointers_to(const std::vector<std::string>& texts) {
   ::_exit(reason == ENOENT ? 127 : 126);
 }
 
+/// Adds `bytes` to what is kept of a stream. Where the end counts, up to twice the limit is held for a while: cutting at every
+/// read would move the whole text each time.
+void keep_some(std::string_view bytes, std::string& kept, const Subprocess& subprocess) {
+  if (subprocess.keep == Subprocess::Keep::beginning) {
+    if (kept.size() < subprocess.limit) kept += bytes.substr(0, subprocess.limit - kept.size());
+    return;
+  }
+  kept += bytes;
+  if (kept.size() > 2 * subprocess.limit) kept.erase(0, kept.size() - subprocess.limit);
+}
+
 /// Reads what is there; closes `fd` at its end.
-void drain(UniqueFd& fd, std::string_view stream, std::string& kept, std::size_t limit, const OutputSink& sink) {
+void drain(UniqueFd& fd, std::string_view stream, std::string& kept, const Subprocess& subprocess, const OutputSink& sink) {
   std::array<char, 64 * 1024> buffer{};
   const ssize_t got = ::read(fd.get(), buffer.data(), buffer.size());
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
@@ -106,7 +120,7 @@ void drain(UniqueFd& fd, std::string_view stream, std::string& kept, std::size_t
     return;
   }
   const std::string_view bytes(buffer.data(), static_cast<std::size_t>(got));
-  if (kept.size() < limit) kept += bytes.substr(0, limit - kept.size());
+  keep_some(bytes, kept, subprocess);
   if (sink) sink(stream, bytes);
 }
 
@@ -141,6 +155,7 @@ Result<SubprocessResult> run_subprocess(const Subprocess& subprocess, const Outp
   const Clock::time_point deadline = Clock::now() + subprocess.timeout;
   const bool limited = subprocess.timeout.count() > 0;
   Clock::time_point kill_at{};
+  Clock::time_point read_until{};
   int status = 0;
   bool reaped = false;
   struct sigaction old_action{};
@@ -153,16 +168,19 @@ Result<SubprocessResult> run_subprocess(const Subprocess& subprocess, const Outp
     // A grandchild may keep the pipes after the child has ended: what is there is read, and no more is waited for.
     const bool closed = !out->read_end.valid() && !err->read_end.valid();
     const int ready = ::poll(polled.data(), polled.size(), reaped ? 0 : closed ? 1 : 100);
-    if (ready > 0 && polled[0].revents != 0) drain(out->read_end, "out", result.out, subprocess.limit, sink);
-    if (ready > 0 && polled[1].revents != 0) drain(err->read_end, "err", result.err, subprocess.limit, sink);
+    if (ready > 0 && polled[0].revents != 0) drain(out->read_end, "out", result.out, subprocess, sink);
+    if (ready > 0 && polled[1].revents != 0) drain(err->read_end, "err", result.err, subprocess, sink);
     if (ready > 0 && polled[2].revents != 0) {
       const ssize_t put = ::write(in->write_end.get(), unsent.data(), unsent.size());
       if (put > 0) unsent.remove_prefix(static_cast<std::size_t>(put));
       if (unsent.empty() || (put < 0 && errno != EAGAIN && errno != EINTR)) in->write_end.reset();
     }
-    if (reaped && (ready <= 0 || (polled[0].revents == 0 && polled[1].revents == 0))) break;
-    if (!reaped) reaped = ::waitpid(pid, &status, WNOHANG) == pid;
     const Clock::time_point now = Clock::now();
+    if (reaped && (ready <= 0 || now >= read_until || (polled[0].revents == 0 && polled[1].revents == 0))) break;
+    if (!reaped) {
+      reaped = ::waitpid(pid, &status, WNOHANG) == pid;
+      read_until = now + kLastWords;
+    }
     if (!reaped && limited && !result.timed_out && now >= deadline) {
       result.timed_out = true;
       kill_at = now + kGrace;
@@ -171,6 +189,9 @@ Result<SubprocessResult> run_subprocess(const Subprocess& subprocess, const Outp
     if (!reaped && result.timed_out && now >= kill_at) ::kill(-pid, SIGKILL);
   }
   if (result.timed_out) ::kill(-pid, SIGKILL);
+  for (std::string* kept : {&result.out, &result.err}) {
+    if (kept->size() > subprocess.limit) kept->erase(0, kept->size() - subprocess.limit);
+  }
   ::sigaction(SIGPIPE, &old_action, nullptr);
   result.exit_code = exit_code_of(status);
   return result;

@@ -22,7 +22,8 @@ struct Subprocess {
   std::string cwd;
   std::string input;                      ///< its whole standard input
   std::chrono::milliseconds timeout{0};   ///< 0: none; the process group is killed when it runs out
-  std::size_t limit = 4U << 20U;          ///< bytes of output kept; the rest is read and dropped
+  std::size_t limit = 4U << 20U;          ///< bytes kept of each stream; the rest is read and dropped
+  enum class Keep { beginning, end } keep = Keep::beginning;  ///< which bytes where there are more
   std::function<void()> in_child;         ///< runs after fork, before exec: identities
 };
 

@@ -13,6 +13,13 @@ namespace {
 /// More than any honest chain, and an end to a circle.
 constexpr int kMostLinks = 8;
 
+/// The rule of open_directory, which goes by the same question for the directories on the way.
+bool only_root_can_place(const FileInfo& link, const FileInfo& directory) {
+  if (directory.uid != 0) return false;
+  if (link.uid != 0) return (directory.mode & 0022U) == 0;
+  return (directory.mode & 0002U) == 0 || (directory.mode & 01000U) != 0;
+}
+
 Error missing(std::string_view what, const std::string& name) {
   return {ErrorCode::not_found, fmt::format("there is no {} `{}` on this host", what, name), "make it in an earlier step, or correct the name"};
 }
@@ -65,8 +72,7 @@ Result<std::string> follow_link(const std::string& path, const Host& host) {
     if (host.self().uid == 0) {
       const Result<std::optional<FileInfo>> parent = host.info(folder);
       if (!parent) return fail(parent.error());
-      const bool only_root = (*info)->uid == 0 && *parent && (*parent)->uid == 0 && ((*parent)->mode & 0022U) == 0;
-      if (!only_root) {
+      if (!*parent || !only_root_can_place(**info, **parent)) {
         return fail(ErrorCode::unsafe, fmt::format("{} is a symbolic link that a user could have put there to lead root elsewhere", at),
                     "run the step with `as: login`, or name the file that it points to");
       }

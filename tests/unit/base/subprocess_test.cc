@@ -56,6 +56,23 @@ TEST(Subprocess, EndsTheWholeGroupWhenTimeRunsOut) {
   EXPECT_TRUE(ends_soon(grandchild));
 }
 
+TEST(Subprocess, KeepsTheEndOfALongOutputWhereThatCounts) {
+  Subprocess subprocess;
+  subprocess.argv = {"sh", "-c", "seq 1 200000; echo last"};
+  subprocess.limit = 1000;
+  EXPECT_EQ(run_subprocess(subprocess)->out.substr(0, 4), "1\n2\n");
+  subprocess.keep = Subprocess::Keep::end;
+  const auto result = run_subprocess(subprocess);
+  ASSERT_TRUE(result.has_value());
+  EXPECT_EQ(result->out.size(), 1000U);
+  EXPECT_TRUE(result->out.ends_with("200000\nlast\n"));
+}
+
+TEST(Subprocess, DoesNotListenForeverToAGrandchildThatWritesOnAndOn) {
+  const SubprocessResult result = run({"sh", "-c", "yes & exit 7"});
+  EXPECT_EQ(result.exit_code, 7);  // and yes ends with the pipe
+}
+
 TEST(Subprocess, DoesNotWaitForAGrandchildThatKeepsThePipe) {
   const SubprocessResult result = run({"sh", "-c", "sleep 60 & echo $!"});
   EXPECT_EQ(result.exit_code, 0);

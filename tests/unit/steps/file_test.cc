@@ -140,7 +140,7 @@ TEST(FileStep, AMissingLastNewlineIsADifference) {
 
 TEST(FileStep, RootIsNotLedElsewhereByAPlantedLink) {
   FakeHost host({{"/etc/shadow", "root:x"}});
-  host.put_symlink("/tmp/config", "/etc/shadow").put_symlink("/home/ubuntu/config", "/etc/shadow");
+  host.put("/tmp/config", FakeFile{FileType::symlink, "/etc/shadow", 0777, 1000, 1000}).put_symlink("/home/ubuntu/config", "/etc/shadow");
   for (const char* path : {"/tmp/config", "/home/ubuntu/config"}) {
     const auto result = run_step(file(path, "owned"), host);
     ASSERT_FALSE(result) << path;

@@ -1,0 +1,379 @@
+#include "agent/real_host.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "agent/base/file.h"
+#include "agent/base/sha256.h"
+#include "agent/identity.h"
+#include "tests/support/fake_host.h"
+#include "tests/support/temporary_directory.h"
+
+namespace gpustrap {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+/// A user that every machine has and that owns nothing.
+constexpr uid_t kNobody = 65534;
+
+class RealHostTest : public ::testing::Test {
+ protected:
+  RealHostTest() {
+    login_ = identity_of_self();
+    login_.home = directory_ / "home";
+    std::filesystem::create_directory(login_.home);
+    if (::geteuid() == 0) {
+      login_.uid = login_.gid = kNobody;
+      login_.groups = {kNobody};
+      login_.name = "nobody";
+      std::filesystem::permissions(directory_.path(), std::filesystem::perms(0755));
+      EXPECT_EQ(::chown(login_.home.c_str(), kNobody, kNobody), 0);
+    }
+  }
+
+  RealHost host(RealHost::Environment env = {}) { return {facts_, identity_of_self(), login_, std::move(env)}; }
+  std::string at(const std::string& name) const { return directory_ / name; }
+  std::string in_home(const std::string& name) const { return login_.home + "/" + name; }
+  static std::string content(const std::string& path) { return read_file(path).value_or("<no file>"); }
+  static struct stat status(const std::string& path) {
+    struct stat info{};
+    EXPECT_EQ(::lstat(path.c_str(), &info), 0) << path;
+    return info;
+  }
+  std::vector<std::string> names() const { return names_in(directory_.path()); }
+  static std::vector<std::string> names_in(const std::string& directory) {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(directory)) names.push_back(entry.path().filename());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+  static Command command(std::vector<std::string> argv) {
+    Command made;
+    made.argv = std::move(argv);
+    return made;
+  }
+
+  TemporaryDirectory directory_;
+  Facts facts_;
+  Identity login_;
+  RecordingLog log_;
+};
+
+/// Two users are needed to see who did something.
+class RealHostAsRootTest : public RealHostTest {
+ protected:
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "only root can act as another user";
+  }
+};
+
+// ---- files
+
+TEST_F(RealHostTest, WritesAndReadsBack) {
+  RealHost real = host();
+  ASSERT_TRUE(real.write(at("f"), "hello\n", {}));
+  EXPECT_EQ(content(at("f")), "hello\n");
+  EXPECT_EQ(status(at("f")).st_mode & 07777U, 0644U);
+  EXPECT_EQ(real.read(at("f")).value_or("?"), "hello\n");
+  EXPECT_EQ(real.digest(at("f")).value_or("?"), sha256_hex("hello\n"));
+  EXPECT_THAT(names(), ElementsAre("f", "home")) << "no temporary file is left";
+}
+
+TEST_F(RealHostTest, KeepsTheModeOfWhatItReplaces) {
+  RealHost real = host();
+  for (const unsigned mode : {0600U, 0755U, 0440U, 0000U, 04755U}) {
+    ASSERT_TRUE(real.write(at("f"), "x", {.mode = mode}));
+    ASSERT_TRUE(real.write(at("f"), "y", {}));
+    EXPECT_EQ(status(at("f")).st_mode & 07777U, mode);
+  }
+}
+
+TEST_F(RealHostTest, ReplacesInOneStep) {
+  RealHost real = host();
+  ASSERT_TRUE(real.write(at("f"), "old", {}));
+  const UniqueFd reader(::open(at("f").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(real.write(at("f"), "new", {}));
+  EXPECT_EQ(read_all(reader.get()).value_or("?"), "old") << "who has the file open still reads the whole old one";
+}
+
+TEST_F(RealHostTest, WritesNeitherThroughALinkNorOverADirectory) {
+  RealHost real = host();
+  std::ofstream(at("target")) << "precious";
+  std::filesystem::create_symlink(at("target"), at("link"));
+  std::filesystem::create_directory(at("folder"));
+  for (const char* name : {"link", "folder"}) {
+    const auto wrote = real.write(at(name), "x", {});
+    ASSERT_FALSE(wrote);
+    EXPECT_EQ(wrote.error().code(), ErrorCode::unsafe);
+  }
+  EXPECT_EQ(content(at("target")), "precious");
+}
+
+TEST_F(RealHostTest, AWriteThatDoesNotFitLeavesTheOldFile) {
+  RealHost real = host();
+  ASSERT_TRUE(real.write(at("f"), "old", {}));
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto old_handler = ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{4096, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  const auto wrote = real.write(at("f"), std::string(100'000, 'x'), {});
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  ::signal(SIGXFSZ, old_handler);
+  EXPECT_FALSE(wrote);
+  EXPECT_EQ(content(at("f")), "old");
+  EXPECT_THAT(names(), ElementsAre("f", "home"));
+}
+
+TEST_F(RealHostTest, TakesNamesAsLongAsNamesMayBe) {
+  RealHost real = host();
+  const std::string name(255, 'n');
+  ASSERT_TRUE(real.write(at(name), "x", {}));
+  ASSERT_TRUE(real.make_symlink(at(std::string(255, 'l')), "x"));
+  ASSERT_TRUE(real.make_symlink(at(std::string(255, 'l')), "y"));
+}
+
+TEST_F(RealHostTest, MakesDirectoriesWithTheirParents) {
+  RealHost real = host();
+  ASSERT_TRUE(real.make_directory(at("a/b/c"), {.mode = 0700}));
+  EXPECT_EQ(status(at("a/b/c")).st_mode & 07777U, 0700U);
+  EXPECT_EQ(status(at("a")).st_mode & 07777U, 0755U);
+  ASSERT_TRUE(real.make_directory(at("a/b/c"), {})) << "again is no error";
+  EXPECT_EQ(status(at("a/b/c")).st_mode & 07777U, 0700U);
+  ASSERT_TRUE(real.make_directory(at("a/b/c"), {.mode = 0000}));
+  ASSERT_TRUE(real.make_directory(at("a/b/c"), {.mode = 02775})) << "a mode that keeps everybody out can be changed back";
+}
+
+TEST_F(RealHostTest, ALinkReplacesALinkOnly) {
+  RealHost real = host();
+  ASSERT_TRUE(real.make_symlink(at("l"), "one"));
+  ASSERT_TRUE(real.make_symlink(at("l"), "two"));
+  EXPECT_EQ(real.read_link(at("l")).value_or("?"), "two");
+  std::ofstream(at("f")) << "precious";
+  const auto linked = real.make_symlink(at("f"), "one");
+  ASSERT_FALSE(linked);
+  EXPECT_EQ(linked.error().code(), ErrorCode::unsafe);
+  EXPECT_EQ(content(at("f")), "precious");
+}
+
+TEST_F(RealHostTest, AttributesDoNotGoThroughALink) {
+  RealHost real = host();
+  std::ofstream(at("f")) << "x";
+  std::filesystem::create_symlink(at("f"), at("link"));
+  const unsigned before = status(at("f")).st_mode;
+  EXPECT_FALSE(real.set_attributes(at("link"), {.mode = 0777}));
+  EXPECT_EQ(status(at("f")).st_mode, before);
+  ASSERT_TRUE(real.set_attributes(at("f"), {.mode = 0000}));
+  ASSERT_TRUE(real.set_attributes(at("f"), {.mode = 0640}));
+  EXPECT_EQ(status(at("f")).st_mode & 07777U, 0640U);
+}
+
+TEST_F(RealHostTest, AFifoIsLookedAtAndNotOpened) {
+  RealHost real = host();
+  ASSERT_EQ(::mkfifo(at("fifo").c_str(), 0666), 0);
+  EXPECT_EQ((*real.info(at("fifo")))->type, FileType::other);
+  EXPECT_FALSE(real.write(at("fifo"), "x", {}));
+  EXPECT_FALSE(real.set_attributes(at("fifo"), {.mode = 0600}));
+}
+
+TEST_F(RealHostTest, RemovesWhatItIsTold) {
+  RealHost real = host();
+  std::filesystem::create_directories(at("d/sub"));
+  std::filesystem::create_directory(at("outside"));
+  std::ofstream(at("outside/precious")) << "x";
+  std::ofstream(at("d/sub/f")) << "x";
+  std::filesystem::create_symlink(at("outside"), at("d/link"));
+  EXPECT_FALSE(real.remove(at("d"))) << "it is not empty";
+  ASSERT_TRUE(real.remove(at("d/sub/f")));
+  ASSERT_TRUE(real.remove(at("d/sub")));
+  ASSERT_TRUE(real.remove(at("d/sub"))) << "what is gone is removed";
+  ASSERT_TRUE(real.remove(at("nothing/here")));
+  ASSERT_TRUE(real.remove_tree(at("d") + "/"));
+  EXPECT_THAT(names(), ElementsAre("home", "outside"));
+  EXPECT_TRUE(path_exists(at("outside/precious"))) << "a link is removed, not followed";
+  EXPECT_FALSE(real.remove_tree("/"));
+  EXPECT_FALSE(real.remove_tree(at("..")));
+}
+
+TEST_F(RealHostTest, ListsAndLooks) {
+  const RealHost real = host();
+  std::ofstream(at("b")) << "12345";
+  std::ofstream(at("a\xff")) << "";
+  EXPECT_THAT(real.list(directory_.path()).value_or(std::vector<std::string>{}), ElementsAre("a\xff", "b", "home"));
+  const auto info = real.info(at("b"));
+  ASSERT_TRUE(info && *info);
+  EXPECT_EQ((*info)->size, 5U);
+  EXPECT_FALSE(*real.info(at("b/c"))) << "a file has nothing below it";
+  EXPECT_FALSE(real.read(at("nothing")));
+  EXPECT_EQ(real.read(at("nothing")).error().code(), ErrorCode::not_found);
+  EXPECT_GT(real.disk_free(at("not/there/yet")).value_or(0), 0U);
+  EXPECT_EQ(real.user_id("root").value_or(std::nullopt), std::optional<uid_t>(0));
+  EXPECT_FALSE(*real.user_id("no-such-user"));
+}
+
+// ---- root and the login user
+
+TEST_F(RealHostAsRootTest, ARootStepActsInTheHomeAsItsUser) {
+  RealHost real = host();
+  ASSERT_TRUE(real.as_login().write(in_home("f"), "x", {}));
+  EXPECT_EQ(status(in_home("f")).st_uid, kNobody);
+  EXPECT_EQ(status(in_home("f")).st_gid, kNobody);
+  ASSERT_TRUE(real.as_login().make_directory(in_home("d/e"), {.mode = 0700}));
+  EXPECT_EQ(status(in_home("d")).st_uid, kNobody);
+  EXPECT_EQ(::geteuid(), 0U) << "and is root again";
+  EXPECT_EQ(::getegid(), 0U);
+  EXPECT_FALSE(real.as_login().write(at("not-mine"), "x", {}));
+  EXPECT_FALSE(path_exists(at("not-mine")));
+}
+
+TEST_F(RealHostAsRootTest, TheUserCannotReadWhatIsRoots) {
+  RealHost real = host();
+  ASSERT_TRUE(real.write(at("secret"), "x", {.mode = 0600}));
+  std::filesystem::create_symlink(at("secret"), in_home("link"));
+  for (const std::string& path : {at("secret"), in_home("link")}) {
+    const auto read = real.as_login().read(path);
+    ASSERT_FALSE(read);
+    EXPECT_EQ(read.error().code(), ErrorCode::permission);
+  }
+}
+
+TEST_F(RealHostAsRootTest, CommandsOfTheUserHaveNoRightsLeft) {
+  RealHost real = host();
+  const auto result = real.as_login().look(command({"sh", "-c", "grep -E '^(Uid|Gid|Groups|CapEff):' /proc/self/status; echo $HOME $USER; pwd"}));
+  ASSERT_TRUE(result.has_value());
+  EXPECT_THAT(result->out, HasSubstr("Uid:\t65534\t65534\t65534\t65534"));
+  EXPECT_THAT(result->out, HasSubstr("Gid:\t65534\t65534\t65534\t65534"));
+  EXPECT_THAT(result->out, HasSubstr("CapEff:\t0000000000000000"));
+  EXPECT_THAT(result->out, HasSubstr(login_.home + " nobody\n" + login_.home + "\n"));
+}
+
+TEST_F(RealHostAsRootTest, ALinkOfTheUserDoesNotLeadRootElsewhere) {
+  RealHost real = host();
+  std::filesystem::create_directory(at("etc"));
+  std::ofstream(at("etc/passwd")) << "root";
+  std::filesystem::create_symlink(at("etc"), in_home("work"));
+  ASSERT_EQ(::lchown(in_home("work").c_str(), kNobody, kNobody), 0);
+  const std::string path = in_home("work/passwd");
+  for (const Result<void>& refused :
+       {real.write(path, "owned", {}), real.set_attributes(path, {.mode = 0666}), real.remove(path), real.remove_tree(path),
+        real.make_directory(in_home("work/new"), {}), real.make_symlink(in_home("work/l"), "x"), real.rename(path, at("stolen")),
+        real.make_directory(in_home("work"), {.mode = 0777})}) {
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code(), ErrorCode::unsafe) << refused.error().sentence();
+  }
+  EXPECT_EQ(content(at("etc/passwd")), "root");
+  EXPECT_THAT(names_in(at("etc")), ElementsAre("passwd"));
+}
+
+TEST_F(RealHostAsRootTest, FollowsALinkThatOnlyRootCouldMake) {
+  RealHost real = host();
+  std::filesystem::create_directory(at("data"));
+  std::filesystem::create_symlink("data", at("alias"));
+  ASSERT_TRUE(real.write(at("alias/f"), "x", {}));
+  EXPECT_EQ(content(at("data/f")), "x");
+}
+
+TEST_F(RealHostAsRootTest, RefusesToGiveAwayAFileWithASecondName) {
+  RealHost real = host();
+  std::ofstream(at("shadow")) << "x";
+  ASSERT_EQ(::link(at("shadow").c_str(), in_home("mine").c_str()), 0);
+  const auto given = real.set_attributes(in_home("mine"), {.uid = kNobody});
+  ASSERT_FALSE(given);
+  EXPECT_EQ(given.error().code(), ErrorCode::unsafe);
+  EXPECT_EQ(status(at("shadow")).st_uid, 0U);
+}
+
+TEST_F(RealHostAsRootTest, KeepsTheOwnerOfWhatItReplaces) {
+  RealHost real = host();
+  ASSERT_TRUE(real.write(at("f"), "x", {.mode = 0640, .uid = kNobody, .gid = kNobody}));
+  ASSERT_TRUE(real.write(at("f"), "y", {}));
+  EXPECT_EQ(status(at("f")).st_uid, kNobody);
+  EXPECT_EQ(status(at("f")).st_gid, kNobody);
+}
+
+TEST_F(RealHostAsRootTest, StillDiesWithItsParentAfterActingAsAnother) {
+  int before = 0;
+  ASSERT_EQ(::prctl(PR_GET_PDEATHSIG, &before), 0);
+  ASSERT_EQ(::prctl(PR_SET_PDEATHSIG, SIGUSR1), 0);
+  RealHost real = host();
+  EXPECT_TRUE(real.as_login().info(login_.home));
+  int after = 0;
+  EXPECT_EQ(::prctl(PR_GET_PDEATHSIG, &after), 0);
+  EXPECT_EQ(after, SIGUSR1);
+  ASSERT_EQ(::prctl(PR_SET_PDEATHSIG, before), 0);
+}
+
+// ---- commands
+
+TEST_F(RealHostTest, ACommandSeesOnlyItsOwnEnvironment) {
+  ASSERT_EQ(::setenv("GPUSTRAP_TEST_LEAK", "leaked", 1), 0);
+  login_.proxy = {{"https_proxy", "http://proxy:3128"}};
+  RealHost real = host({{"STEP", "from the recipe"}, {"PATH", "/nowhere:/usr/bin:/bin"}});
+  Command env = command({"env"});
+  env.env = {{"STEP", "from the command"}};
+  const auto result = real.look(env);
+  ::unsetenv("GPUSTRAP_TEST_LEAK");
+  ASSERT_TRUE(result.has_value());
+  EXPECT_THAT(result->out, Not(HasSubstr("leaked")));
+  EXPECT_THAT(result->out, HasSubstr("STEP=from the command\n"));
+  EXPECT_THAT(result->out, Not(HasSubstr("from the recipe"))) << "every name once";
+  EXPECT_THAT(result->out, HasSubstr("PATH=/nowhere:/usr/bin:/bin\n"));
+  EXPECT_THAT(result->out, Not(HasSubstr("PATH=/usr/local/sbin")));
+  EXPECT_THAT(result->out, HasSubstr("https_proxy=http://proxy:3128\nHTTPS_PROXY=http://proxy:3128\n"));
+  EXPECT_THAT(result->out, HasSubstr("LANG=C.UTF-8\n"));
+}
+
+TEST_F(RealHostTest, HasNoStandardInput) { EXPECT_EQ(host().look(command({"cat"}))->out, ""); }
+
+TEST_F(RealHostTest, AMissingProgramIsAResult) {
+  const auto result = host().look(command({"no-such-program-here"}));
+  ASSERT_TRUE(result.has_value());
+  EXPECT_EQ(result->exit_code, 127);
+}
+
+TEST_F(RealHostTest, ATimeLimitIsAnError) {
+  Command slow = command({"sleep", "300"});
+  slow.timeout = std::chrono::milliseconds(100);
+  const auto result = host().look(slow);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code(), ErrorCode::timeout);
+}
+
+TEST_F(RealHostTest, AnErrorQuotesTheEndOfALongOutput) {
+  RealHost real = host();
+  ::testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStderr();
+  const Command failing = command({"sh", "-c", "seq 1 100000 >&2; echo the reason >&2; exit 3"});
+  const auto result = real.act(failing, log_);
+  const std::string shown = ::testing::internal::GetCapturedStderr();
+  EXPECT_THAT(::testing::internal::GetCapturedStdout(), IsEmpty());
+  ASSERT_TRUE(result.has_value());
+  EXPECT_THAT(shown, HasSubstr("99999\n100000\nthe reason\n")) << "all of it is the step's output";
+  EXPECT_THAT(shown, ::testing::StartsWith("1\n2\n"));
+  EXPECT_THAT(command_error(failing, *result).why(), HasSubstr("(exit 3): the reason"));
+}
+
+TEST_F(RealHostTest, AMissingFolderToRunInIsSaid) {
+  Command lost = command({"true"});
+  lost.cwd = at("nothing");
+  const auto result = host().look(lost);
+  ASSERT_TRUE(result.has_value());
+  EXPECT_EQ(result->exit_code, 126);
+  EXPECT_THAT(result->err, HasSubstr("No such file"));
+}
+
+}  // namespace
+}  // namespace gpustrap
