@@ -4,6 +4,8 @@
 
 #include <chrono>
 #include <cstdint>
+#include <ctime>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -32,6 +34,7 @@ struct FileInfo {
   gid_t gid = 0;
   std::uint64_t size = 0;
   std::int64_t mtime_s = 0;
+  std::uint64_t inode = 0;
 };
 /// What a written file or directory is to have; what is not given stays as it is or follows umask.
 struct FileAttributes {
@@ -46,6 +49,8 @@ struct Command {
   std::string cwd;
   std::string input;
   std::chrono::milliseconds timeout{0};  ///< 0: the step's own limit only
+  /// For act(): sees every whole line of standard output; a line for which it returns true is taken, and not shown.
+  std::function<bool(std::string_view line)> takes_line;
 };
 struct CommandResult {
   int exit_code = 0;  ///< 127 where the program does not exist
@@ -106,6 +111,9 @@ class Host {
   [[nodiscard]] virtual bool port_answers(std::uint16_t port) const = 0;
   /// One HTTP GET to the loopback; the status code. For readiness.
   [[nodiscard]] virtual Result<int> http_status(std::uint16_t port, const std::string& path_and_query) const = 0;
+
+  /// Seconds since 1970, as file times count.
+  [[nodiscard]] virtual std::int64_t now() const { return std::time(nullptr); }
 
   // Changing
   /// Atomic: temporary file, fsync, rename. Keeps owner and mode of what stood there where `attributes` does not say.

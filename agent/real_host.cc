@@ -51,6 +51,7 @@ FileInfo info_from(const struct stat& info) {
   file.gid = info.st_gid;
   file.size = static_cast<std::uint64_t>(info.st_size);
   file.mtime_s = info.st_mtim.tv_sec;
+  file.inode = info.st_ino;
   return file;
 }
 
@@ -310,11 +311,12 @@ Result<CommandResult> RealHost::run(const Command& command, bool shown) const {
   subprocess.cwd = command.cwd.empty() ? self_.home : command.cwd;
   subprocess.input = command.input;
   subprocess.timeout = command.timeout;
+  subprocess.own_group = false;  // the runner ends a step with everything it started
   if (shown) {
     subprocess.limit = kKeptOutput;
     subprocess.keep = Subprocess::Keep::end;
   }
-  if (command.cwd.empty() && !path_exists(self_.home)) subprocess.cwd = "/";
+  if (command.cwd.empty() && !path_exists(self_.home)) subprocess.cwd = std::string("/");
   const Identity& identity = self_;
   subprocess.in_child = [&identity] {
     const Result<void> became = become(identity);
@@ -323,15 +325,25 @@ Result<CommandResult> RealHost::run(const Command& command, bool shown) const {
     ::_exit(126);
   };
   OutputSink sink;
+  std::string unfinished;  // a line of output without its end
   if (shown) {
-    // The process's own streams are the step's output.
-    sink = [](std::string_view stream, std::string_view bytes) {
-      const Result<void> passed_on = write_all(stream == "out" ? STDOUT_FILENO : STDERR_FILENO, bytes);
-      (void)passed_on;
+    // The process's own streams are the step's output. A runner that is gone takes this process with it: nothing to do about a failure.
+    sink = [&](std::string_view stream, std::string_view bytes) {
+      if (stream == "err" || !command.takes_line) {
+        (void)write_all(stream == "out" ? STDOUT_FILENO : STDERR_FILENO, bytes);
+        return;
+      }
+      unfinished += bytes;
+      for (std::size_t newline = unfinished.find('\n'); newline != std::string::npos; newline = unfinished.find('\n')) {
+        const std::string line = unfinished.substr(0, newline);
+        if (!command.takes_line(line)) (void)write_all(STDOUT_FILENO, line + "\n");
+        unfinished.erase(0, newline + 1);
+      }
     };
   }
   Result<SubprocessResult> result = run_subprocess(subprocess, sink);
   if (!result) return fail(std::move(result).error());
+  if (!unfinished.empty()) (void)write_all(STDOUT_FILENO, unfinished + "\n");
   if (result->timed_out) {
     return fail(ErrorCode::timeout, fmt::format("`{}` was not done after {}", first_line(join(command.argv, " "), 80), human_duration(command.timeout)));
   }

@@ -38,22 +38,33 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/serve.cc
   agent/shown_url.cc
   agent/step_process.cc
+  agent/steps/apt.cc
+  agent/steps/apt_lock.cc
   agent/steps/archive.cc
   agent/steps/archive_manifest.cc
   agent/steps/block.cc
   agent/steps/command.cc
   agent/steps/directory.cc
   agent/steps/download.cc
+  agent/steps/dpkg_status.cc
   agent/steps/edited_file.cc
   agent/steps/environment.cc
   agent/steps/file.cc
+  agent/steps/jupyter.cc
   agent/steps/library_paths.cc
   agent/steps/managed_block.cc
   agent/steps/ownership.cc
+  agent/steps/pip.cc
+  agent/steps/port_owner.cc
+  agent/steps/python_environment.cc
+  agent/steps/python_version.cc
+  agent/steps/require.cc
   agent/steps/state_paths.cc
   agent/steps/symlink.cc
   agent/steps/table.cc
   agent/steps/text_diff.cc
+  agent/steps/venv.cc
+  agent/steps/wait.cc
   agent/token.cc
   agent/transfer_child.cc
   agent/unpack.cc

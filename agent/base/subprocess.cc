@@ -76,7 +76,7 @@ std::vector<char*> pointers_to(const std::vector<std::string>& texts) {
 
 [[noreturn]] void become_program(const Subprocess& subprocess, const std::string& program, char* const* argv, char* const* environment, int in,
                                  int out, int err) {
-  ::setpgid(0, 0);
+  if (subprocess.own_group) ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   for (const int number : {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGCHLD}) ::signal(number, SIG_DFL);
   sigset_t none;
@@ -143,7 +143,8 @@ Result<SubprocessResult> run_subprocess(const Subprocess& subprocess, const Outp
   if (pid == 0) {
     become_program(subprocess, program, argv.data(), environment_pointers.data(), in->read_end.get(), out->write_end.get(), err->write_end.get());
   }
-  ::setpgid(pid, pid);
+  if (subprocess.own_group) ::setpgid(pid, pid);
+  const pid_t killed = subprocess.own_group ? -pid : pid;
   in->read_end.reset();
   out->write_end.reset();
   err->write_end.reset();
@@ -184,11 +185,11 @@ Result<SubprocessResult> run_subprocess(const Subprocess& subprocess, const Outp
     if (!reaped && limited && !result.timed_out && now >= deadline) {
       result.timed_out = true;
       kill_at = now + kGrace;
-      ::kill(-pid, SIGTERM);
+      ::kill(killed, SIGTERM);
     }
-    if (!reaped && result.timed_out && now >= kill_at) ::kill(-pid, SIGKILL);
+    if (!reaped && result.timed_out && now >= kill_at) ::kill(killed, SIGKILL);
   }
-  if (result.timed_out) ::kill(-pid, SIGKILL);
+  if (result.timed_out) ::kill(killed, SIGKILL);
   for (std::string* kept : {&result.out, &result.err}) {
     if (kept->size() > subprocess.limit) kept->erase(0, kept->size() - subprocess.limit);
   }

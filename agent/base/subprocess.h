@@ -24,6 +24,7 @@ struct Subprocess {
   std::chrono::milliseconds timeout{0};   ///< 0: none; the process group is killed when it runs out
   std::size_t limit = 4U << 20U;          ///< bytes kept of each stream; the rest is read and dropped
   enum class Keep { beginning, end } keep = Keep::beginning;  ///< which bytes where there are more
+  bool own_group = true;                  ///< false: stays in the caller's process group, which whoever ends the caller ends as a whole
   std::function<void()> in_child;         ///< runs after fork, before exec: identities
 };
 

@@ -32,6 +32,9 @@ std::unique_ptr<Step> make_missing_step(const StepSpec& spec) {
 
 /// In the order of StepKind, one line a kind.
 constexpr auto kStepTypes = std::to_array<StepType>({
+    {StepKind::require, make_require_step, StepType::Order::barrier},
+    {StepKind::wait, make_wait_step, StepType::Order::barrier},
+    {StepKind::apt, make_apt_step, StepType::Order::free, StepType::Uses::dpkg},
     {StepKind::download, make_download_step},
     {StepKind::archive, make_archive_step},
     {StepKind::file, make_file_step},
@@ -40,6 +43,9 @@ constexpr auto kStepTypes = std::to_array<StepType>({
     {StepKind::symlink, make_symlink_step},
     {StepKind::environment, make_environment_step},
     {StepKind::command, make_command_step},
+    {StepKind::venv, make_venv_step},
+    {StepKind::pip, make_pip_step},
+    {StepKind::jupyter, make_jupyter_step},
 });
 
 constexpr StepType kMissing = {StepKind::require, make_missing_step};

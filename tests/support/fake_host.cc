@@ -19,6 +19,7 @@ struct FakeHost::Machine {
   std::map<std::string, std::pair<uid_t, gid_t>> users;
   std::vector<std::pair<std::vector<std::string>, Handler>> handlers;
   std::map<std::uint16_t, int> ports;
+  std::map<std::uint16_t, std::string> tokens;
   std::map<std::string, std::string> urls;
   std::map<std::string, std::vector<std::pair<std::string, FakeFile>>> archives;
   std::map<std::string, int> failing_changes, failing_looks;
@@ -52,7 +53,8 @@ std::optional<int> failure_at(const std::map<std::string, int>& failures, const 
 }
 
 FileInfo info_of(const FakeFile& file) {
-  return {file.type, file.mode, file.uid, file.gid, file.type == FileType::regular ? file.content.size() : 0, file.mtime_s};
+  return {file.type, file.mode, file.uid, file.gid, file.type == FileType::regular ? file.content.size() : 0, file.mtime_s,
+          static_cast<std::uint64_t>(file.mtime_s)};  // each change has a time of its own: as good as a number
 }
 
 std::string_view type_name(FileType type) {
@@ -144,9 +146,16 @@ FakeHost& FakeHost::answer(std::vector<std::string> argv_prefix, CommandResult r
   return on(std::move(argv_prefix), [result = std::move(result)](FakeHost&, const Command&) { return result; });
 }
 FakeHost& FakeHost::listen(std::uint16_t port, int http_status) {
+  machine_->tokens.erase(port);
   machine_->ports[port] = http_status;
   return *this;
 }
+FakeHost& FakeHost::require_token(std::uint16_t port, const std::string& token) {
+  machine_->ports[port] = 200;
+  machine_->tokens[port] = token;
+  return *this;
+}
+
 FakeHost& FakeHost::unlisten(std::uint16_t port) {
   machine_->ports.erase(port);
   return *this;
@@ -372,8 +381,11 @@ Result<int> FakeHost::http_status(std::uint16_t port, const std::string& path_an
   note_look(fmt::format("http {} {}", port, path_and_query));
   const auto found = machine_->ports.find(port);
   if (found == machine_->ports.end()) return fail(errno_error(ECONNREFUSED, fmt::format("asking 127.0.0.1:{}", port)));
+  const auto token = machine_->tokens.find(port);
+  if (token != machine_->tokens.end() && !path_and_query.ends_with("token=" + token->second)) return 403;
   return found->second;
 }
+std::int64_t FakeHost::now() const { return machine_->clock; }
 
 // ---- changing
 

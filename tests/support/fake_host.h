@@ -62,6 +62,8 @@ class FakeHost : public Host {
   /// The same for a constant answer.
   FakeHost& answer(std::vector<std::string> argv_prefix, CommandResult result);
   FakeHost& listen(std::uint16_t port, int http_status = 200);
+  /// Answers 200 to a query that ends with this token, and 403 without it.
+  FakeHost& require_token(std::uint16_t port, const std::string& token);
   FakeHost& unlisten(std::uint16_t port);
   FakeHost& add_user(const std::string& name, uid_t uid, gid_t gid);
   FakeHost& set_disk_free(std::uint64_t bytes);
@@ -103,6 +105,7 @@ class FakeHost : public Host {
   [[nodiscard]] Result<std::uint64_t> disk_free(const std::string& path) const override;
   [[nodiscard]] Result<std::optional<uid_t>> user_id(const std::string& name) const override;
   [[nodiscard]] Result<std::optional<gid_t>> group_id(const std::string& name) const override;
+  [[nodiscard]] std::int64_t now() const override;
   [[nodiscard]] bool port_answers(std::uint16_t port) const override;
   [[nodiscard]] Result<int> http_status(std::uint16_t port, const std::string& path_and_query) const override;
   Result<void> write(const std::string& path, std::string_view content, const FileAttributes& attributes) override;

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/host.h"
+
+namespace gpustrap {
+
+/// One package as dpkg's database has it.
+struct DpkgPackage {
+  std::string version;
+  std::string wanted;  ///< "install", "hold", "deinstall" …
+  std::string state;   ///< "installed", "half-configured", "unpacked", "config-files" …
+  std::vector<std::string> provides;
+};
+
+/// dpkg's database, read as a file: a warm check starts no process. Of several architectures, the installed one counts.
+class DpkgStatus {
+ public:
+  [[nodiscard]] static Result<DpkgStatus> read(const Host& host);
+  [[nodiscard]] static DpkgStatus parse(std::string_view text);
+
+  /// The installed package of this name, or one that provides it; nullptr where there is none.
+  [[nodiscard]] const DpkgPackage* installed(std::string_view name) const;
+  [[nodiscard]] bool is_held(std::string_view name) const;
+  /// Names whose installation was cut short.
+  [[nodiscard]] std::vector<std::string> unfinished() const;
+
+ private:
+  std::map<std::string, DpkgPackage, std::less<>> packages_;
+};
+
+}  // namespace gpustrap

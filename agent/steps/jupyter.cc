@@ -1,0 +1,201 @@
+#include <sys/random.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "agent/steps/kinds.h"
+#include "agent/steps/port_owner.h"
+#include "agent/token.h"
+
+namespace gpustrap {
+namespace {
+
+/// A first start compiles its byte code and may build its front end; slow disks take most of this.
+constexpr auto kStartLimit = std::chrono::seconds(120);
+constexpr auto kPause = std::chrono::milliseconds(300);
+constexpr int kOk = 200;
+constexpr int kForbidden = 403;
+
+/// A word of a unit file: systemd reads % and quotes in it.
+std::string unit_word(const std::string& text) {
+  std::string word = "\"";
+  for (const char c : text) {
+    if (c == '%') word += "%%";
+    else if (c == '"' || c == '\\') word += {'\\', c};
+    else if (c == '$') word += "$$";
+    else word += c;
+  }
+  return word + "\"";
+}
+
+bool is_token(std::string_view text) {
+  return text.size() >= 32 && text.size() <= 128 && text.find_first_not_of("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-") == std::string_view::npos;
+}
+
+Result<std::string> make_token() {
+  std::array<unsigned char, 24> bytes{};
+  if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) return fail(ErrorCode::io, "the kernel gave no random bytes");
+  std::string token;
+  for (const unsigned char byte : bytes) token += fmt::format("{:02x}", byte);
+  return token;
+}
+
+class JupyterStep : public Step {
+ public:
+  explicit JupyterStep(JupyterSpec spec) : spec_(std::move(spec)) {}
+
+  [[nodiscard]] Result<StepState> check(const Host& host) const override {
+    if (!host.facts().systemd) {
+      return fail(ErrorCode::unsupported, "systemd is not PID 1 here, so the notebook cannot become a service",
+                  "start it yourself in a `command` step, or use a host with systemd");
+    }
+    const Result<std::string> program = server_program(host);
+    if (!program) return fail(program.error());
+    if (program->empty()) return StepState::unsatisfied(fmt::format("no Jupyter server is installed in {}", venv(host)));
+    const Result<std::string> unit = host.read(unit_path());
+    if (!unit && unit.error().code() != ErrorCode::not_found) return fail(unit.error());
+    if (!unit) return StepState::unsatisfied("the service does not exist");
+    if (*unit != unit_text(host, *program)) return StepState::unsatisfied("the service's unit differs");
+    const Result<std::optional<FileInfo>> enabled = host.info(wants_path());
+    if (!enabled) return fail(enabled.error());
+    if (!*enabled) return StepState::unsatisfied("the service is not started at boot");
+    const Result<std::string> token = read_token(host);
+    if (!token) return fail(token.error());
+    if (token->empty()) return StepState::unsatisfied("there is no token that only its user can read");
+    if (!answers(host, *token)) return StepState::unsatisfied(fmt::format("nothing answers with its token on 127.0.0.1:{}", spec_.port.number));
+    return StepState::satisfied(fmt::format("answers on 127.0.0.1:{}, and only with its token", spec_.port.number));
+  }
+
+  Result<void> apply(Host& host, StepLog& log) override {
+    const Result<std::string> program = server_program(host);
+    if (!program) return fail(program.error());
+    if (program->empty()) {
+      return fail(ErrorCode::not_found, fmt::format("no Jupyter server is installed in {}", venv(host)),
+                  fmt::format("add a step before this one: pip: {{ venv: {}, packages: [jupyterlab] }}", spec_.venv.text));
+    }
+    if (Result<void> free = check_port_is_free(host); !free) return free;
+    if (Result<void> kept = ensure_token(host); !kept) return kept;
+    if (Result<void> made = host.as_login().make_directory(directory(host), {}); !made) return made;
+    if (Result<void> wrote = host.write(unit_path(), unit_text(host, *program), {0644, 0, 0}); !wrote) return wrote;
+    for (const std::vector<std::string>& words : {std::vector<std::string>{"systemctl", "daemon-reload"}, {"systemctl", "enable", service()}, {"systemctl", "restart", service()}}) {
+      const Command command{words, {}, "", "", std::chrono::seconds(60), {}};
+      const Result<CommandResult> result = host.act(command, log);
+      if (!result) return fail(result.error());
+      if (result->exit_code != 0) return fail(command_error(command, *result));
+    }
+    return wait_until_it_answers(host, log);
+  }
+
+ private:
+  [[nodiscard]] std::string service() const { return spec_.name + ".service"; }
+  [[nodiscard]] std::string unit_path() const { return "/etc/systemd/system/" + service(); }
+  [[nodiscard]] std::string wants_path() const { return "/etc/systemd/system/multi-user.target.wants/" + service(); }
+  [[nodiscard]] std::string venv(const Host& host) const { return host.as_login().expand(spec_.venv.text); }
+  [[nodiscard]] std::string directory(const Host& host) const { return host.as_login().expand(spec_.dir.text); }
+
+  /// The server that is installed, JupyterLab first; empty where there is none.
+  [[nodiscard]] Result<std::string> server_program(const Host& host) const {
+    for (const char* name : {"jupyter-lab", "jupyter-notebook", "jupyter-server"}) {
+      const std::string path = fmt::format("{}/bin/{}", venv(host), name);
+      const Result<std::optional<FileInfo>> info = host.as_login().info(path);
+      if (!info) return fail(info.error());
+      if (*info) return path;
+    }
+    return std::string();
+  }
+
+  /// PATH only: a global LD_LIBRARY_PATH would shadow the libraries that wheels bring. The token is in a file that the server reads itself.
+  [[nodiscard]] std::string unit_text(const Host& host, const std::string& program) const {
+    const Identity& login = host.login();
+    std::string text = fmt::format(
+        "# Written by gpustrap; changes are overwritten by the next run.\n"
+        "[Unit]\nDescription=Jupyter server of {}\nAfter=network.target\n\n"
+        "[Service]\nUser={}\nWorkingDirectory={}\n",
+        login.name, login.name, directory(host));
+    text += fmt::format("Environment={}\n", unit_word("PATH=" + venv(host) + "/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
+    text += fmt::format("Environment={}\n", unit_word("JUPYTER_TOKEN_FILE=" + token_path(login.home, spec_.name)));
+    text += fmt::format("ExecStart={} --no-browser --ServerApp.ip=127.0.0.1 --ServerApp.port={} --ServerApp.port_retries=0 {}{}\n", unit_word(program),
+                        spec_.port.number, unit_word("--ServerApp.root_dir=" + directory(host)), login.uid == 0 ? " --allow-root" : "");
+    return text + "Restart=on-failure\nRestartSec=5\n\n[Install]\nWantedBy=multi-user.target\n";
+  }
+
+  /// Empty where there is none that is fit: only its user's, and nothing but a token.
+  [[nodiscard]] Result<std::string> read_token(const Host& host) const {
+    const std::string path = token_path(host.login().home, spec_.name);
+    const Result<std::optional<FileInfo>> info = host.as_login().info(path);
+    if (!info) return fail(info.error());
+    const bool fit = *info && (*info)->type == FileType::regular && ((*info)->mode & 077U) == 0 && (*info)->uid == host.login().uid;
+    if (!fit) return std::string();
+    Result<std::string> token = host.as_login().read(path);
+    if (!token) return fail(std::move(token).error());
+    return is_token(*token) ? *token : std::string();
+  }
+
+  Result<void> ensure_token(Host& host) const {
+    const Result<std::string> there = read_token(host);
+    if (!there) return fail(there.error());
+    if (!there->empty()) return {};
+    const std::string path = token_path(host.login().home, spec_.name);
+    Result<std::string> token = make_token();
+    if (!token) return fail(std::move(token).error());
+    if (Result<void> made = host.as_login().make_directory(parent_of(path), {}); !made) return made;
+    return host.as_login().write(path, *token, {0600, std::nullopt, std::nullopt});
+  }
+
+  /// With its token the server answers, and without it does not let in.
+  [[nodiscard]] bool answers(const Host& host, const std::string& token) const {
+    const Result<int> with = host.http_status(spec_.port.number, "/api/status?token=" + token);
+    if (!with || *with != kOk) return false;
+    const Result<int> without = host.http_status(spec_.port.number, "/api/status");
+    return without && *without == kForbidden;
+  }
+
+  [[nodiscard]] Result<void> check_port_is_free(const Host& host) const {
+    if (!host.port_answers(spec_.port.number)) return {};
+    const Result<CommandResult> active = host.look({{"systemctl", "is-active", "--quiet", service()}, {}, "", "", std::chrono::seconds(30), {}});
+    if (active && active->exit_code == 0) return {};  // our own, about to be restarted
+    return fail(ErrorCode::busy, fmt::format("port {} is taken by {}", spec_.port.number, owner_of_port(host, spec_.port.number)),
+                "stop that program, or choose another `port` in the recipe");
+  }
+
+  Result<void> wait_until_it_answers(Host& host, StepLog& log) const {
+    const Result<std::string> token = read_token(host);
+    if (!token) return fail(token.error());
+    log.say(fmt::format("waiting for it to answer on 127.0.0.1:{}", spec_.port.number));
+    for (std::chrono::milliseconds waited{0}; waited < kStartLimit; waited += kPause) {
+      if (answers(host, *token)) return {};
+      const Result<CommandResult> state = host.look({{"systemctl", "show", "-p", "ActiveState,SubState,NRestarts", service()}, {}, "", "", std::chrono::seconds(30), {}});
+      const bool died = state && (state->out.find("ActiveState=failed") != std::string::npos || (state->out.find("SubState=auto-restart") != std::string::npos));
+      if (died) return fail(start_error(host, "it ended right after its start"));
+      host.pause(kPause);
+    }
+    return fail(start_error(host, fmt::format("it did not answer within {}", human_duration(kStartLimit))));
+  }
+
+  [[nodiscard]] Error start_error(const Host& host, const std::string& what) const {
+    const Result<CommandResult> journal = host.look({{"journalctl", "-u", service(), "-n", "20", "-o", "cat", "--no-pager"}, {}, "", "", std::chrono::seconds(30), {}});
+    std::string last;
+    if (journal) {
+      for (const std::string& line : split(journal->out, '\n')) {
+        const bool telling = line.find("Error") != std::string::npos || line.find("error") != std::string::npos || line.find("Permission") != std::string::npos;
+        if (telling) last = first_line(strip_control(line));
+      }
+      if (last.empty()) last = first_line(last_lines(strip_control(journal->out), 1));
+    }
+    return {ErrorCode::command, last.empty() ? what : what + ": " + last, fmt::format("all it said: sudo journalctl -u {}", spec_.name)};
+  }
+
+  JupyterSpec spec_;
+};
+
+}  // namespace
+
+std::unique_ptr<Step> make_jupyter_step(const StepSpec& spec) { return std::make_unique<JupyterStep>(std::get<JupyterSpec>(spec)); }
+
+}  // namespace gpustrap

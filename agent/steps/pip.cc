@@ -1,0 +1,123 @@
+#include <algorithm>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+#include "agent/steps/kinds.h"
+#include "agent/steps/python_environment.h"
+#include "agent/steps/python_version.h"
+
+namespace gpustrap {
+namespace {
+
+/// The reason among pip's last words that helps most.
+Error pip_error(const Command& command, const CommandResult& result) {
+  std::string why;
+  for (const std::string& line : split(result.err, '\n')) {
+    if (line.starts_with("ERROR: ") && why.empty()) why = first_line(strip_control(line.substr(7)));
+  }
+  if (why.empty()) return command_error(command, result);
+  if (why.find("No matching distribution") != std::string::npos || why.find("Could not find a version") != std::string::npos) {
+    return {ErrorCode::command, why, "check name and version; not every version has a wheel for this Python (pip index versions NAME)"};
+  }
+  if (why.find("No space left") != std::string::npos) return {ErrorCode::no_space, why, "make room (df -h), then run the same command again"};
+  if (why.find("ResolutionImpossible") != std::string::npos || why.find("conflicting dependencies") != std::string::npos) {
+    return {ErrorCode::command, why, "the packages ask for versions that exclude each other; the step's output names them"};
+  }
+  return {ErrorCode::command, why, "the step's output has all that pip said"};
+}
+
+class PipStep : public Step {
+ public:
+  explicit PipStep(PipSpec spec) : spec_(std::move(spec)) {}
+
+  [[nodiscard]] Result<StepState> check(const Host& host) const override {
+    const std::string path = host.expand(spec_.venv.text);
+    const Result<std::vector<PythonRequirement>> wanted = requirements(host);
+    if (!wanted) return fail(wanted.error());
+    const Result<std::optional<PythonEnvironment>> environment = find_python_environment(host, path);
+    if (!environment) return fail(environment.error());
+    if (!*environment) return StepState::unsatisfied(fmt::format("{} does not exist, {} wanted", path, names(*wanted)));
+    const Result<std::map<std::string, std::string>> installed = installed_python_packages(host, **environment);
+    if (!installed) return fail(installed.error());
+    std::vector<std::string> missing;
+    std::vector<std::string> present;
+    for (const PythonRequirement& requirement : *wanted) {
+      const auto found = installed->find(requirement.name);
+      if (found == installed->end()) {
+        missing.push_back(requirement.text + " is not installed");
+        continue;
+      }
+      const Result<bool> fits = python_version_satisfies(found->second, requirement.versions);
+      if (!fits) return fail(fits.error());
+      if (*fits) present.push_back(found->first + " " + found->second);
+      else missing.push_back(fmt::format("{} {} is installed, {} wanted", found->first, found->second, requirement.versions));
+    }
+    if (!missing.empty()) return StepState::unsatisfied(join(missing, "; "));
+    if (spec_.upgrade) return StepState::unsatisfied("the index is asked for newer versions at every run");
+    return StepState::satisfied(join(present, ", "));
+  }
+
+  Result<void> apply(Host& host, StepLog& log) override {
+    const std::string path = host.expand(spec_.venv.text);
+    const Result<std::optional<PythonEnvironment>> environment = find_python_environment(host, path);
+    if (!environment) return fail(environment.error());
+    if (!*environment) return fail(ErrorCode::not_found, path + " is no virtual environment", "add a `venv` step before this one");
+    const Result<std::map<std::string, std::string>> installed = installed_python_packages(host, **environment);
+    if (!installed) return fail(installed.error());
+    Command command;
+    if (installed->contains("pip")) {
+      command.argv = {(*environment)->interpreter, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"};
+    } else {
+      // An environment that uv made has no pip.
+      command.argv = {"uv", "pip", "install", "--python", (*environment)->interpreter};
+      command.env = {{"PATH", path + "/bin:" + host.login().home + "/.local/bin:/usr/local/bin:/usr/bin:/bin"}};
+    }
+    if (spec_.upgrade) command.argv.emplace_back("--upgrade");
+    if (spec_.index) command.argv.insert(command.argv.end(), {"--index-url", spec_.index->text});
+    if (spec_.requirements) command.argv.insert(command.argv.end(), {"-r", host.expand(spec_.requirements->text)});
+    for (const std::string& package : spec_.packages.items) command.argv.push_back(package);
+    const Result<CommandResult> result = host.act(command, log);
+    if (!result) return fail(result.error());
+    if (result->exit_code == 127) return fail(ErrorCode::not_found, fmt::format("{} has no pip, and there is no uv", path), "make it anew with a `venv` step");
+    if (result->exit_code != 0) return fail(pip_error(command, *result));
+    return {};
+  }
+
+  [[nodiscard]] bool can_verify() const override { return !spec_.upgrade; }
+
+ private:
+  /// What the recipe lists and what the requirements file does. Of a file, lines with markers or options are pip's own business.
+  [[nodiscard]] Result<std::vector<PythonRequirement>> requirements(const Host& host) const {
+    std::vector<PythonRequirement> wanted;
+    for (const std::string& text : spec_.packages.items) {
+      Result<PythonRequirement> requirement = parse_python_requirement(text);
+      if (!requirement) return fail(std::move(requirement).error());
+      wanted.push_back(std::move(*requirement));
+    }
+    if (!spec_.requirements) return wanted;
+    const Result<std::string> file = host.read(host.expand(spec_.requirements->text));
+    if (!file) return fail(file.error());
+    for (const std::string& line : split(*file, '\n')) {
+      const std::string_view text = trim(std::string_view(line).substr(0, line.find(" #")));
+      if (text.empty() || text.starts_with('#') || text.starts_with('-')) continue;
+      if (Result<PythonRequirement> requirement = parse_python_requirement(text)) wanted.push_back(std::move(*requirement));
+    }
+    return wanted;
+  }
+
+  static std::string names(const std::vector<PythonRequirement>& wanted) {
+    std::vector<std::string> texts;
+    for (const PythonRequirement& requirement : wanted) texts.push_back(requirement.text);
+    return join(texts, " ");
+  }
+
+  PipSpec spec_;
+};
+
+}  // namespace
+
+std::unique_ptr<Step> make_pip_step(const StepSpec& spec) { return std::make_unique<PipStep>(std::get<PipSpec>(spec)); }
+
+}  // namespace gpustrap

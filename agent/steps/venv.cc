@@ -1,0 +1,74 @@
+#include <fmt/format.h>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "agent/protocol/facts.h"
+#include "agent/steps/kinds.h"
+#include "agent/steps/python_environment.h"
+
+namespace gpustrap {
+namespace {
+
+bool is_version(const std::string& python) { return !python.empty() && python.find_first_not_of("0123456789.") == std::string::npos; }
+
+class VenvStep : public Step {
+ public:
+  explicit VenvStep(VenvSpec spec) : spec_(std::move(spec)) {}
+
+  [[nodiscard]] Result<StepState> check(const Host& host) const override {
+    const std::string path = host.expand(spec_.path.text);
+    const Result<std::optional<PythonEnvironment>> found = find_python_environment(host, path);
+    if (!found) return fail(found.error());
+    if (!*found) {
+      const Result<std::vector<std::string>> inside = host.list(path);
+      if (inside && !inside->empty()) {
+        return fail(ErrorCode::unsafe, path + " exists and is no virtual environment", "move it away, or choose another path");
+      }
+      return StepState::unsatisfied(path + " does not exist");
+    }
+    if (is_version(spec_.python) && !has_wanted_version((*found)->version)) {
+      return fail(ErrorCode::unsafe, fmt::format("{} is an environment of Python {}, {} wanted", path, (*found)->version, spec_.python),
+                  fmt::format("its packages would be lost, so it is left alone; move it away (mv {0} {0}.old), or ask for {1}", path, (*found)->version));
+    }
+    if (spec_.system_site_packages != (*found)->system_site_packages) {
+      return StepState::unsatisfied(fmt::format("{} {} the system's packages", path, spec_.system_site_packages ? "does not see" : "sees"));
+    }
+    return StepState::satisfied(fmt::format("Python {} in {}", (*found)->version, path));
+  }
+
+  Result<void> apply(Host& host, StepLog& log) override {
+    const std::string path = host.expand(spec_.path.text);
+    if (Result<void> made = host.make_directory(parent_of(path), {}); !made) return made;
+    Command command;
+    command.argv = {is_version(spec_.python) ? "python" + spec_.python : spec_.python, "-m", "venv"};
+    if (spec_.system_site_packages) command.argv.emplace_back("--system-site-packages");
+    command.argv.push_back(path);
+    const Result<CommandResult> result = host.act(command, log);
+    if (!result) return fail(result.error());
+    if (result->exit_code == 0) return {};
+    const std::string& python = command.argv.front();
+    const std::string said = result->out + result->err;
+    if (result->exit_code == 127) {
+      return fail(ErrorCode::not_found, fmt::format("`{}` is not on this host", python),
+                  "add a step before this one: apt: [python3, python3-venv]" + (is_version(spec_.python) ? fmt::format("; is python{} in this release?", spec_.python) : std::string()));
+    }
+    // Debian and Ubuntu ship Python without ensurepip; what venv leaves behind then is no environment.
+    if (said.find("ensurepip") != std::string::npos) {
+      if (Result<void> removed = host.remove_tree(path); !removed) return removed;
+      return fail(ErrorCode::not_found, fmt::format("`{}` has no ensurepip", python), "add a step before this one: apt: [python3-venv]");
+    }
+    return fail(command_error(command, *result));
+  }
+
+ private:
+  /// "3.11" wants any 3.11.x.
+  [[nodiscard]] bool has_wanted_version(const std::string& version) const { return version == spec_.python || version.starts_with(spec_.python + "."); }
+
+  VenvSpec spec_;
+};
+
+}  // namespace
+
+std::unique_ptr<Step> make_venv_step(const StepSpec& spec) { return std::make_unique<VenvStep>(std::get<VenvSpec>(spec)); }
+
+}  // namespace gpustrap

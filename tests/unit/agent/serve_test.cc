@@ -1,0 +1,189 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include <chrono>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/request.h"
+#include "tests/support/local_agent.h"
+
+// The real program over plain pipes: hello, runs that outlive it, attach, cancel, what a broken peer may send.
+
+namespace gpustrap {
+namespace {
+
+using ::testing::HasSubstr;
+
+class ServeTest : public ::testing::Test {
+ protected:
+  ServeTest() {
+    std::string name = ::testing::TempDir() + "serveXXXXXX";
+    directory_ = ::mkdtemp(name.data());
+  }
+  ~ServeTest() override {
+    for (const pid_t pid : runners_) ::kill(pid, SIGKILL);
+    std::filesystem::remove_all(directory_);
+  }
+
+  static Json hello() { return to_json(Hello{kProtocolVersion, "test", {}}); }
+  Json run_request(std::uint64_t number, const std::string& id, std::string steps, const std::string& name = "test") {
+    for (std::size_t at = steps.find('@'); at != std::string::npos; at = steps.find('@')) steps.replace(at, 1, directory_);
+    std::vector<FieldProblem> problems;
+    RunRequest run;
+    run.run = id;
+    run.recipe = read_recipe(Json{{"name", name}, {"steps", Json::parse(steps)}}, Placeholders::allowed, problems);
+    for (const FieldProblem& problem : problems) ADD_FAILURE() << problem.pointer << ": " << problem.message;
+    return to_json(Request{number, std::move(run)});
+  }
+  static std::vector<std::uint64_t> sequence(const std::vector<Json>& lines) {
+    std::vector<std::uint64_t> numbers;
+    for (const Json& line : lines) {
+      if (line.contains("event")) numbers.push_back(line.at("seq").get<std::uint64_t>());
+    }
+    return numbers;
+  }
+  void remember_runner(const std::vector<Json>& lines) {
+    for (const Json& line : lines) {
+      if (line.value("event", "") == "runner_started") runners_.push_back(line.at("pid").get<pid_t>());
+    }
+  }
+
+  std::string directory_;
+  std::vector<pid_t> runners_;
+};
+
+TEST_F(ServeTest, SaysHelloBeforeAnythingIsAsked) {
+  LocalAgent agent(directory_);
+  const Json line = agent.receive();
+  const auto hello = hello_from_json(line);
+  ASSERT_TRUE(hello.has_value()) << line.dump();
+  EXPECT_EQ(hello->protocol, kProtocolVersion);
+}
+
+TEST_F(ServeTest, AnswersTheRequestAndStreamsTheRunToItsEnd) {
+  LocalAgent agent(directory_);
+  agent.send(hello());
+  agent.send(run_request(1, "r1", R"([{"command": {"run": "echo hi"}}])"));
+  const auto lines = agent.receive_until("event", "run_finished");
+  EXPECT_EQ(lines.back().value("end", ""), "ok");
+  const auto numbers = sequence(lines);
+  for (std::size_t i = 0; i < numbers.size(); ++i) EXPECT_EQ(numbers[i], i + 1);
+  agent.close_input();
+  EXPECT_EQ(agent.wait_for_exit(), 0);
+}
+
+TEST_F(ServeTest, ARunOutlivesItsAgentAndIsReplayedExactlyOnce) {
+  std::vector<std::uint64_t> seen;
+  {
+    LocalAgent agent(directory_);
+    agent.send(hello());
+    agent.send(run_request(1, "r1", R"([{"id": "wait", "command": {"run": "until test -e @/go; do sleep 0.01; done"}}, {"id": "next", "command": {"run": "touch @/made"}}])"));
+    seen = sequence(agent.receive_until("event", "step_started"));
+  }  // killed, as when a connection dies
+  ASSERT_TRUE(write_file_atomically(directory_ + "/go", "").has_value());
+  LocalAgent agent(directory_);
+  agent.send(hello());
+  agent.send(to_json(Request{1, AttachRequest{"r1", seen.back()}}));
+  const auto rest = sequence(agent.receive_until("event", "run_finished"));
+  seen.insert(seen.end(), rest.begin(), rest.end());
+  for (std::size_t i = 0; i < seen.size(); ++i) EXPECT_EQ(seen[i], i + 1);
+  EXPECT_TRUE(path_exists(directory_ + "/made"));
+}
+
+TEST_F(ServeTest, ARunnerThatIsKilledIsReplacedAndTheRunEnds) {
+  LocalAgent agent(directory_);
+  agent.send(hello());
+  agent.send(run_request(1, "r1", R"([{"id": "a", "command": {"run": "touch @/a", "creates": "@/a"}}, {"id": "wait", "command": {"run": "until test -e @/go; do sleep 0.01; done", "creates": "@/go"}}])"));
+  auto lines = agent.receive_until("step", "wait");
+  for (const Json& line : lines) {
+    if (line.value("event", "") == "runner_started") ::kill(line.at("pid").get<pid_t>(), SIGKILL);
+  }
+  ASSERT_TRUE(write_file_atomically(directory_ + "/go", "").has_value());
+  const auto rest = agent.receive_until("event", "run_finished");
+  EXPECT_EQ(rest.back().value("end", ""), "ok");
+  lines.insert(lines.end(), rest.begin(), rest.end());
+  const auto numbers = sequence(lines);
+  for (std::size_t i = 0; i < numbers.size(); ++i) EXPECT_EQ(numbers[i], i + 1);
+}
+
+TEST_F(ServeTest, TheSameRecipeAttachesAndAnotherIsToldWhatRuns) {
+  const std::string steps = R"([{"id": "wait", "command": {"run": "until test -e @/go; do sleep 0.01; done"}}])";
+  LocalAgent first(directory_);
+  first.send(hello());
+  first.send(run_request(1, "r1", steps));
+  first.receive_until("event", "step_started");
+
+  LocalAgent same(directory_);
+  same.send(hello());
+  same.send(run_request(1, "r2", steps));
+  const Json joined = same.receive_until("reply").back();
+  EXPECT_EQ(joined.at("value").at("run"), "r1");
+  EXPECT_EQ(joined.at("value").at("attached"), true);
+
+  LocalAgent other(directory_);
+  other.send(hello());
+  other.send(run_request(1, "r3", R"([{"command": {"run": "true"}}])", "other"));
+  const Json refused = other.receive_until("reply").back();
+  EXPECT_EQ(refused.at("error").at("code"), "busy");
+  EXPECT_THAT(refused.at("error").at("message").get<std::string>(), HasSubstr("r1"));
+
+  ASSERT_TRUE(write_file_atomically(directory_ + "/go", "").has_value());
+  EXPECT_EQ(same.receive_until("event", "run_finished").back().value("end", ""), "ok");
+  EXPECT_EQ(first.receive_until("event", "run_finished").back().value("end", ""), "ok");
+}
+
+TEST_F(ServeTest, ACancelFromAnotherAgentEndsTheRunAfterItsStep) {
+  LocalAgent agent(directory_);
+  agent.send(hello());
+  agent.send(run_request(1, "r1", R"([{"id": "wait", "command": {"run": "until test -e @/go; do sleep 0.01; done"}}, {"id": "never", "command": {"run": "touch @/made"}}])"));
+  agent.receive_until("event", "step_started");
+  LocalAgent other(directory_);
+  other.send(hello());
+  other.send(to_json(Request{7, CancelRequest{"a colleague"}}));
+  EXPECT_TRUE(other.receive_until("reply").back().contains("value"));
+  agent.receive_until("event", "cancel_requested");
+  ASSERT_TRUE(write_file_atomically(directory_ + "/go", "").has_value());
+  EXPECT_EQ(agent.receive_until("event", "run_finished").back().value("end", ""), "cancelled");
+  EXPECT_FALSE(path_exists(directory_ + "/made"));
+}
+
+TEST_F(ServeTest, AnUnknownVerbIsAnsweredAndTheNextRequestServed) {
+  LocalAgent agent(directory_);
+  agent.send(hello());
+  agent.send_raw("{\"request\":3,\"verb\":\"dance\"}\n");
+  const Json refused = agent.receive_until("reply").back();
+  EXPECT_EQ(refused.at("reply"), 3);
+  EXPECT_THAT(refused.at("error").at("message").get<std::string>(), HasSubstr("dance"));
+  agent.send(to_json(Request{4, StatusRequest{}}));
+  const Json status = agent.receive_until("reply").back();
+  EXPECT_EQ(status.at("reply"), 4);
+  EXPECT_TRUE(status.at("value").at("run").is_null());
+}
+
+TEST_F(ServeTest, AnOversizedLineEndsTheConversation) {
+  LocalAgent agent(directory_);
+  agent.send(hello());
+  agent.send_raw(std::string(kMaxLine + 10, 'x'));
+  EXPECT_EQ(agent.receive_until("reply").back().at("error").at("code"), "protocol");
+  EXPECT_EQ(agent.wait_for_exit(), 0);
+}
+
+TEST_F(ServeTest, ARunIdCannotBeAPath) {
+  LocalAgent agent(directory_);
+  agent.send(hello());
+  agent.send(run_request(1, "../../etc/x", R"([{"command": {"run": "true"}}])"));
+  EXPECT_TRUE(agent.receive_until("reply").back().contains("error"));
+  agent.send(to_json(Request{2, AttachRequest{"../../etc", 0}}));
+  EXPECT_TRUE(agent.receive_until("reply").back().contains("error"));
+}
+
+}  // namespace
+}  // namespace gpustrap

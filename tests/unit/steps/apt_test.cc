@@ -1,0 +1,183 @@
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "agent/base/text.h"
+#include "agent/steps/dpkg_status.h"
+#include "tests/support/fake_host.h"
+#include "tests/support/step_contract.h"
+
+namespace gpustrap {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr const char* kStatus = "/var/lib/dpkg/status";
+
+std::string stanza(const std::string& name, const std::string& version, const std::string& status = "install ok installed") {
+  return "Package: " + name + "\nStatus: " + status + "\nArchitecture: amd64\nVersion: " + version + "\nDescription: x\n more\n\n";
+}
+
+/// apt-get as far as the step can see it: install adds stanzas, remove takes them away.
+CommandResult fake_apt(FakeHost& host, const Command& command) {
+  const auto verb = std::find_if(command.argv.begin(), command.argv.end(), [](const std::string& word) { return word == "install" || word == "remove" || word == "update"; });
+  if (verb == command.argv.end()) return {100, "", "E: Invalid operation\n"};
+  if (*verb == "update") {
+    host.put("/var/lib/apt/lists/mirror_InRelease", "");
+    return {};
+  }
+  std::string status = host.content(kStatus);
+  for (auto word = std::find(verb, command.argv.end(), "--"); word != command.argv.end(); ++word) {
+    if (*word == "--") continue;
+    const std::size_t equals = word->find('=');
+    const std::string name = word->substr(0, equals);
+    if (name == "no-such-package") return {100, "", "E: Unable to locate package no-such-package\n"};
+    if (*verb == "install") status += stanza(name, equals == std::string::npos ? "1.0" : word->substr(equals + 1));
+    else status.replace(status.find("Package: " + name + "\nStatus: install ok installed"), 9 + name.size() + 29, "Package: " + name + "\nStatus: deinstall ok config-files");
+  }
+  host.put(kStatus, status);
+  return {};
+}
+
+FakeHost debian_host(const std::string& status = stanza("base-files", "12")) {
+  FakeHost host({{kStatus, status}, {"/var/lib/apt/lists/mirror_InRelease", ""}});
+  host.put_directory("/var/lib/gpustrap");
+  host.put("/var/lib/gpustrap/apt-updated", "");
+  host.on({"apt-get"}, fake_apt);
+  return host;
+}
+
+AptSpec packages(std::vector<std::string> names) {
+  AptSpec spec;
+  spec.packages.items = std::move(names);
+  return spec;
+}
+
+TEST(DpkgStatus, ReadsStanzasAndWhatTheyProvide) {
+  const DpkgStatus status = DpkgStatus::parse(stanza("git", "1:2.39.5-0") + "Package: exim4\nStatus: install ok installed\nVersion: 4\nProvides: mail-transport-agent, x (= 1)\n\n" +
+                                              stanza("half", "1", "install ok half-configured") + stanza("old", "1", "deinstall ok config-files") + stanza("kept", "2", "hold ok installed"));
+  ASSERT_NE(status.installed("git"), nullptr);
+  EXPECT_EQ(status.installed("git")->version, "1:2.39.5-0");
+  EXPECT_NE(status.installed("mail-transport-agent"), nullptr);
+  EXPECT_EQ(status.installed("old"), nullptr);
+  EXPECT_EQ(status.installed("gi"), nullptr);
+  EXPECT_TRUE(status.is_held("kept"));
+  EXPECT_EQ(status.unfinished(), std::vector<std::string>{"half"});
+}
+
+TEST(AptStep, NamesWhatIsMissingAndInstallsNothingElse) {
+  FakeHost host = debian_host(stanza("git", "2"));
+  const AptSpec spec = packages({"git", "unzip", "tmux"});
+  EXPECT_EQ(state_of(spec, host).reason, "unzip tmux not installed");
+  const auto done = run_step(spec, host);
+  ASSERT_TRUE(done.has_value()) << done.error().sentence();
+  EXPECT_EQ(done->reason, "git unzip tmux: installed");
+  EXPECT_THAT(host.changes(), Contains(HasSubstr("install -- unzip tmux")));
+}
+
+TEST(AptStep, AWarmCheckStartsNoProcess) {
+  const FakeHost host = debian_host(stanza("git", "2"));
+  EXPECT_EQ(state_of(packages({"git"}), host).is, StepState::Is::satisfied);
+  EXPECT_THAT(host.looks(), Not(Contains(::testing::StartsWith("look "))));
+}
+
+TEST(AptStep, WantsTheVersionThatIsNamed) {
+  FakeHost host = debian_host(stanza("git", "1"));
+  const auto done = run_step(packages({"git=2"}), host);
+  ASSERT_TRUE(done.has_value());
+  EXPECT_THAT(host.changes(), Contains(HasSubstr("--allow-downgrades -- git=2")));
+}
+
+TEST(AptStep, RefreshesListsOnlyWhereTheyAreMissingOrOld) {
+  FakeHost fresh = debian_host();
+  ASSERT_TRUE(run_step(packages({"git"}), fresh).has_value());
+  EXPECT_THAT(fresh.changes(), Not(Contains(HasSubstr("update"))));
+  FakeHost bare = debian_host();
+  bare.take_away("/var/lib/apt/lists/mirror_InRelease");
+  ASSERT_TRUE(run_step(packages({"git"}), bare).has_value());
+  EXPECT_THAT(bare.changes(), Contains(HasSubstr("update")));
+}
+
+TEST(AptStep, FinishesAnInstallationThatWasCutShortFirst) {
+  FakeHost host = debian_host(stanza("half", "1", "install ok half-configured"));
+  host.on({"dpkg", "--configure", "-a"}, [](FakeHost& fake, const Command&) {
+    fake.put(kStatus, stanza("half", "1"));
+    return CommandResult{};
+  });
+  EXPECT_THAT(state_of(packages({"git"}), host).reason, HasSubstr("cut short (half)"));
+  const auto done = run_step(packages({"git"}), host);
+  ASSERT_TRUE(done.has_value()) << done.error().sentence();
+  EXPECT_EQ(done->is, StepState::Is::satisfied);
+}
+
+TEST(AptStep, AnUnknownPackageIsAskedForOnceMoreAndThenNamed) {
+  FakeHost host = debian_host();
+  const auto done = run_step(packages({"no-such-package"}), host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_THAT(done.error().why(), HasSubstr("Unable to locate package no-such-package"));
+  EXPECT_THAT(done.error().hint(), HasSubstr("check the package's name"));
+  EXPECT_THAT(host.changes(), Contains(HasSubstr("update")));
+}
+
+TEST(AptStep, TriesAgainWhereAMirrorFailsInPassing) {
+  FakeHost host = debian_host();
+  int calls = 0;
+  host.on({"apt-get"}, [&calls](FakeHost& fake, const Command& command) {
+    if (++calls < 3) return CommandResult{100, "", "E: Failed to fetch http://mirror/x.deb  Hash Sum mismatch\n"};
+    return fake_apt(fake, command);
+  });
+  const auto done = run_step(packages({"git"}), host);
+  ASSERT_TRUE(done.has_value()) << done.error().sentence();
+  EXPECT_EQ(calls, 3);
+}
+
+TEST(AptStep, NeverAsks) {
+  FakeHost host = debian_host();
+  host.on({"apt-get"}, [](FakeHost& fake, const Command& command) {
+    EXPECT_THAT(command.env, Contains(std::pair<std::string, std::string>("DEBIAN_FRONTEND", "noninteractive")));
+    EXPECT_THAT(command.env, Contains(std::pair<std::string, std::string>("NEEDRESTART_SUSPEND", "1")));
+    EXPECT_THAT(command.argv, Contains("Dpkg::Options::=--force-confold"));
+    return fake_apt(fake, command);
+  });
+  EXPECT_TRUE(run_step(packages({"git"}), host).has_value());
+}
+
+TEST(AptStep, ShowsAptsOwnProgressAndKeepsItOutOfTheOutput) {
+  FakeHost host = debian_host();
+  std::vector<bool> taken;
+  host.on({"apt-get"}, [&taken](FakeHost& fake, const Command& command) {
+    for (const char* line : {"dlstatus:1:20.5:Retrieving file 1 of 2", "pmstatus:git:61.5:Unpacking git", "Setting up git"}) taken.push_back(command.takes_line(line));
+    return fake_apt(fake, command);
+  });
+  RecordingLog log;
+  ASSERT_TRUE(run_step(packages({"git"}), host, log).has_value());
+  EXPECT_EQ(taken, (std::vector<bool>{true, true, false}));
+  EXPECT_EQ(log.last_progress.first, "Unpacking git");
+  EXPECT_EQ(log.last_progress.second.first, 615U);
+}
+
+TEST(AptStep, SaysThatAHostWithoutDpkgIsTheWrongHost) {
+  const FakeHost host;
+  const auto state = make_step(packages({"git"}))->check(host);
+  ASSERT_FALSE(state.has_value());
+  EXPECT_EQ(state.error().code(), ErrorCode::unsupported);
+}
+
+AptSpec absent() {
+  AptSpec spec = packages({"nano"});
+  spec.state = AptSpec::State::absent;
+  return spec;
+}
+INSTANTIATE_TEST_SUITE_P(Apt, StepContract,
+                         ::testing::Values(ContractCase{"apt_missing", packages({"git", "unzip=6.0"}), [] { return debian_host(); }},
+                                           ContractCase{"apt_absent", absent(), [] { return debian_host(stanza("nano", "7")); }}),
+                         contract_name);
+
+}  // namespace
+}  // namespace gpustrap

@@ -1,0 +1,178 @@
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "agent/steps/python_version.h"
+#include "tests/support/fake_host.h"
+#include "tests/support/step_contract.h"
+
+namespace gpustrap {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr const char* kVenv = "/home/ubuntu/env";
+
+void put_environment(FakeHost& host, const std::string& version = "3.11.2") {
+  host.put("/usr/bin/python3.11", "", 0755);
+  host.put(std::string(kVenv) + "/pyvenv.cfg", "home = /usr/bin\ninclude-system-site-packages = false\nversion = " + version + "\n");
+  host.put_symlink(std::string(kVenv) + "/bin/python", "python3");
+  host.put_symlink(std::string(kVenv) + "/bin/python3", "/usr/bin/python3.11");
+  host.put(std::string(kVenv) + "/lib/python3.11/site-packages/pip-24.0.dist-info/METADATA", "Name: pip\nVersion: 24.0\n");
+}
+
+void install(FakeHost& host, const std::string& name, const std::string& version) {
+  host.put(std::string(kVenv) + "/lib/python3.11/site-packages/" + name + "-" + version + ".dist-info/METADATA", "Name: " + name + "\nVersion: " + version + "\n");
+}
+
+FakeHost host_with_environment() {
+  FakeHost host;
+  put_environment(host);
+  host.as_user();
+  host.on({std::string(kVenv) + "/bin/python", "-m", "pip", "install"}, [](FakeHost& fake, const Command& command) {
+    for (auto word = command.argv.begin() + 4; word != command.argv.end(); ++word) {
+      if (word->starts_with("-") || *word == "off") continue;
+      if (*word == "nothing==9") return CommandResult{1, "", "ERROR: Could not find a version that satisfies the requirement nothing==9 (from versions: none)\n"};
+      install(fake, word->substr(0, word->find_first_of("=<>[")), word->find("==") == std::string::npos ? "1.5" : word->substr(word->find("==") + 2));
+    }
+    return CommandResult{};
+  });
+  return host;
+}
+
+PipSpec packages(std::vector<std::string> names) {
+  PipSpec spec;
+  spec.venv = HostPath{"~/env"};
+  spec.packages.items = std::move(names);
+  return spec;
+}
+
+TEST(PythonVersion, OrdersAsPep440Does) {
+  // The order of the examples in PEP 440.
+  const std::vector<std::string> ascending = {"1.0.dev456", "1.0a1", "1.0a2.dev456", "1.0a12.dev456", "1.0a12", "1.0b1.dev456", "1.0b2", "1.0b2.post345.dev456",
+                                              "1.0b2.post345", "1.0rc1.dev456", "1.0rc1", "1.0", "1.0+abc.5", "1.0.post456.dev34", "1.0.post456", "1.1.dev1"};
+  for (std::size_t i = 0; i < ascending.size(); ++i) {
+    for (std::size_t j = 0; j < ascending.size(); ++j) {
+      EXPECT_EQ(compare_python_versions(ascending[i], ascending[j]), i < j ? -1 : i > j ? 1 : 0) << ascending[i] << " and " << ascending[j];
+    }
+  }
+  EXPECT_EQ(compare_python_versions("1.0", "1.0.0"), 0);
+  EXPECT_EQ(compare_python_versions("1!1.0", "2.0"), 1);
+  EXPECT_EQ(compare_python_versions("1.0-RC.1", "1.0rc1"), 0);
+}
+
+TEST(PythonVersion, SatisfiesConditions) {
+  const std::vector<std::pair<std::string, std::string>> holds = {{"2.1.0+cu121", "==2.1.0"}, {"1.5", ">=1.2,<2"}, {"1.4.9", "==1.4.*"}, {"2.2.5", "~=2.2.1"}, {"2", "!=3"}, {"1.0.3", ""}};
+  const std::vector<std::pair<std::string, std::string>> fails = {{"2.1.0", "==2.1.0+cu121"}, {"2.0", ">=1.2,<2"}, {"1.40", "==1.4.*"}, {"2.3.0", "~=2.2.1"}, {"3", "!=3"}};
+  for (const auto& [version, condition] : holds) EXPECT_TRUE(python_version_satisfies(version, condition).value()) << version << condition;
+  for (const auto& [version, condition] : fails) EXPECT_FALSE(python_version_satisfies(version, condition).value()) << version << condition;
+  EXPECT_FALSE(python_version_satisfies("1", "=1").has_value());
+}
+
+TEST(PythonRequirement, IsReadAsPipReadsIt) {
+  EXPECT_EQ(parse_python_requirement("Torch_Vision[gpu] >= 0.15, <1")->name, "torch-vision");
+  EXPECT_EQ(parse_python_requirement("Torch_Vision[gpu] >= 0.15, <1")->versions, ">= 0.15, <1");
+  EXPECT_EQ(parse_python_requirement("d2l @ https://example.org/d2l.whl")->name, "d2l");
+  EXPECT_FALSE(parse_python_requirement("--index-url x").has_value());
+  EXPECT_FALSE(parse_python_requirement("x; python_version < '3'").has_value());
+}
+
+TEST(PipStep, ReadsMetadataAndStartsNoPython) {
+  FakeHost host = host_with_environment();
+  install(host, "jupyterlab", "4.2.0");
+  const StepState state = state_of(packages({"JupyterLab>=4"}), host);
+  EXPECT_EQ(state.is, StepState::Is::satisfied) << state.reason;
+  EXPECT_EQ(state.reason, "jupyterlab 4.2.0");
+  EXPECT_THAT(host.looks(), Not(Contains(::testing::StartsWith("look "))));
+}
+
+TEST(PipStep, NamesWhatIsThereAndWhatIsWanted) {
+  FakeHost host = host_with_environment();
+  install(host, "numpy", "2.0.0");
+  EXPECT_EQ(state_of(packages({"numpy<2", "d2l"}), host).reason, "numpy 2.0.0 is installed, <2 wanted; d2l is not installed");
+}
+
+TEST(PipStep, SaysWhatPipSaidAndWhatToDo) {
+  FakeHost host = host_with_environment();
+  const auto done = run_step(packages({"nothing==9"}), host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_THAT(done.error().why(), HasSubstr("nothing==9"));
+  EXPECT_THAT(done.error().hint(), HasSubstr("check name and version"));
+}
+
+TEST(PipStep, AMissingEnvironmentIsWorkAndThenAnErrorThatNamesTheStep) {
+  FakeHost host;
+  host.as_user();
+  EXPECT_THAT(state_of(packages({"numpy"}), host).reason, HasSubstr("does not exist"));
+  const auto done = run_step(packages({"numpy"}), host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_THAT(done.error().hint(), HasSubstr("`venv` step"));
+}
+
+VenvSpec environment(const std::string& python = "python3") {
+  VenvSpec spec;
+  spec.path = HostPath{"~/env"};
+  spec.python = python;
+  return spec;
+}
+FakeHost host_with_python() {
+  FakeHost host;
+  host.put("/usr/bin/python3.11", "", 0755);
+  host.as_user();
+  host.on({"python3", "-m", "venv"}, [](FakeHost& fake, const Command&) {
+    put_environment(fake);
+    return CommandResult{};
+  });
+  return host;
+}
+
+TEST(VenvStep, NamesThePackageWhereEnsurepipIsMissingAndLeavesNoHalfEnvironment) {
+  FakeHost host;
+  host.as_user();
+  host.on({"python3", "-m", "venv"}, [](FakeHost& fake, const Command&) {
+    fake.put(std::string(kVenv) + "/pyvenv.cfg", "version = 3.11.2\n");
+    return CommandResult{1, "The virtual environment was not created successfully because ensurepip is not available.\n", ""};
+  });
+  const auto done = run_step(environment(), host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_THAT(done.error().hint(), HasSubstr("python3-venv"));
+  EXPECT_FALSE(host.at(std::string(kVenv) + "/pyvenv.cfg").has_value());
+}
+
+TEST(VenvStep, NeverReplacesAnEnvironmentOfAnotherPython) {
+  FakeHost host = host_with_python();
+  put_environment(host, "3.9.2");
+  const auto state = make_step(environment("3.11"))->check(host);
+  ASSERT_FALSE(state.has_value());
+  EXPECT_THAT(state.error().why(), HasSubstr("3.9.2"));
+  EXPECT_THAT(state.error().hint(), HasSubstr("mv "));
+}
+
+TEST(VenvStep, ABrokenInterpreterIsSaidAndNotReplaced) {
+  FakeHost host = host_with_python();
+  put_environment(host);
+  host.take_away("/usr/bin/python3.11");
+  const auto state = make_step(environment())->check(host);
+  ASSERT_FALSE(state.has_value());
+  EXPECT_THAT(state.error().why(), HasSubstr("is gone"));
+}
+
+TEST(VenvStep, LeavesAFolderAloneThatIsNoEnvironment) {
+  FakeHost host = host_with_python();
+  host.put(std::string(kVenv) + "/thesis.txt", "years of work");
+  EXPECT_FALSE(run_step(environment(), host).has_value());
+  EXPECT_EQ(host.content(std::string(kVenv) + "/thesis.txt"), "years of work");
+}
+
+INSTANTIATE_TEST_SUITE_P(Python, StepContract,
+                         ::testing::Values(ContractCase{"venv_new", environment(), [] { return host_with_python(); }},
+                                           ContractCase{"pip_missing", packages({"numpy", "d2l==1.0.3"}), [] { return host_with_environment(); }}),
+                         contract_name);
+
+}  // namespace
+}  // namespace gpustrap
