@@ -1,11 +1,14 @@
 #include "controller/host_access.h"
 
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
 #include "controller/agent_push.h"
+#include "controller/hosts_file.h"
 #include "controller/prompt.h"
 
 namespace gpustrap {
@@ -14,7 +17,47 @@ namespace {
 /// An instance that was just started answers within a minute or two.
 constexpr std::chrono::seconds kDefaultWait{120};
 
+/// A key stays the same key when the next command is given in another folder.
+std::string absolute(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path whole = std::filesystem::absolute(path, error);
+  return error || path.starts_with("~") ? path : whole.lexically_normal().string();
+}
+
+/// Changes the remembered entry of a host, or makes one.
+template <class Change>
+void update_memory(const std::string& host, Status& status, Change change) {
+  const Result<void> done = HostsFile::open().and_then([&](const HostsFile& file) -> Result<void> {
+    Result<std::optional<RememberedHost>> known = file.find(host);
+    if (!known) return fail(std::move(known).error());
+    RememberedHost entry = known->value_or(RememberedHost{});
+    entry.host = host;
+    change(entry);
+    return file.remember(entry);
+  });
+  if (!done) status.notice("This host is not remembered: " + done.error().sentence());
+}
+
 }  // namespace
+
+Result<Options> with_memory(Options options) {
+  if (options.host.empty()) return options;
+  const Result<HostsFile> file = HostsFile::open();
+  if (!file) return options;  // without a home there is no memory
+  const Result<std::optional<RememberedHost>> found = file->find(options.host);
+  if (!found) return fail(found.error());
+  if (!found->has_value()) return options;
+  const RememberedHost& known = **found;
+  if (options.user.empty()) options.user = known.user;
+  if (!options.port) options.port = known.port;
+  if (options.identities.empty()) options.identities = known.identities;
+  options.last_local_port = known.local_port;
+  return options;
+}
+
+void remember_local_port(const std::string& host, std::uint16_t port, Status& status) {
+  update_memory(host, status, [&](RememberedHost& entry) { entry.local_port = port; });
+}
 
 SshRequest ssh_request_of(const Options& options) {
   SshRequest request;
@@ -55,8 +98,20 @@ Result<void> HostAccess::log_in(std::chrono::seconds wait) {
   });
   if (!session) return fail(std::move(session).error());
   session_.emplace(*std::move(session));
+  if (!was_connected_) remember();
   was_connected_ = true;
   return {};
+}
+
+/// What was said on the command line, not what ssh's configuration adds: that may change, and then counts.
+void HostAccess::remember() {
+  update_memory(options_.host, status_, [&](RememberedHost& entry) {
+    entry.user = options_.user;
+    entry.port = options_.port;
+    entry.identities.clear();
+    for (const std::string& identity : options_.identities) entry.identities.push_back(absolute(identity));
+    if (!options_.recipe.empty()) entry.recipe = options_.recipe;
+  });
 }
 
 Result<void> HostAccess::connect() {

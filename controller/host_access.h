@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
@@ -37,6 +38,7 @@ class HostAccess {
  private:
   Result<void> log_in(std::chrono::seconds wait);
   SshPrompts prompts();
+  void remember();
 
   const Options& options_;
   Rights rights_;
@@ -48,7 +50,11 @@ class HostAccess {
   bool was_connected_ = false;
 };
 
-/// How the options ask ssh for the host, with what is remembered of it filled in.
+/// The options with what is remembered of their host filled in where they do not say it: user, port, keys.
+[[nodiscard]] Result<Options> with_memory(Options options);
+/// How the options ask ssh for their host.
 [[nodiscard]] SshRequest ssh_request_of(const Options& options);
+/// Remembers the port that a tunnel to this host was given, so that its address stays the same.
+void remember_local_port(const std::string& host, std::uint16_t port, Status& status);
 
 }  // namespace gpustrap

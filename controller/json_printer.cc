@@ -22,6 +22,7 @@ void JsonPrinter::notice(std::string_view sentence) { messages_(fmt::format("gpu
 
 void JsonPrinter::ending(const Ending& ending) {
   if (ending.notebook) messages_(fmt::format("gpustrap: {} (`gpustrap url` prints it with its token)\n", ending.notebook->url_without_token));
+  if (!ending.not_proven.empty()) messages_(fmt::format("gpustrap: all steps are done, but the notebook did not answer: {}\n", strip_control(ending.not_proven)));
 }
 
 }  // namespace gpustrap

@@ -9,6 +9,7 @@
 
 #include "agent/base/file.h"
 #include "agent/base/text.h"
+#include "controller/host_access.h"
 #include "controller/options.h"
 #include "controller/verbs.h"
 
@@ -27,13 +28,17 @@ VerbResult run_verb(const Options& options) {
     case Verb::status: return verb_status(options);
     case Verb::logs: return verb_logs(options);
     case Verb::cancel: return verb_cancel(options);
+    case Verb::tunnel: return verb_tunnel(options);
+    case Verb::url: return verb_url(options);
+    case Verb::open: return verb_open(options);
     case Verb::ssh: return verb_ssh(options);
+    case Verb::hosts: return verb_hosts(options);
     case Verb::remove: return verb_remove(options);
     case Verb::recipe_list: return verb_recipe_list(options);
     case Verb::recipe_show: return verb_recipe_show(options);
     case Verb::version: return verb_version(options);
-    default: return fail(ErrorCode::unsupported, "this verb is not in this version");
   }
+  return ExitCode::usage;
 }
 
 /// What failed and why, then what to do. Parts of it may be a host's words.
@@ -49,7 +54,7 @@ int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);  // a reader that went away is an error of write(), not the end of the run's supervision
   const Result<Options> options = read_options(std::vector<std::string>(argv + 1, argv + argc));
   if (!options) return complain(options.error());
-  const VerbResult result = run_verb(*options);
+  const VerbResult result = with_memory(*options).and_then(run_verb);
   if (!result) return complain(result.error());
   return static_cast<int>(*result);
 }

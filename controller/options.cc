@@ -164,6 +164,29 @@ Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
   return take_host(options, raw.places[0]);
 }
 
+/// `ssh HOST -i key nvidia-smi -L`: as in ssh itself, options right behind the host are still ours; from the first other word on they
+/// belong to the command.
+std::vector<std::string> options_before_host(const std::vector<std::string>& words) {
+  std::vector<std::string> ours = {words[0]};
+  std::vector<std::string> host;
+  std::size_t i = 1;
+  for (; i < words.size(); ++i) {
+    const std::string& word = words[i];
+    if (word.size() > 1 && word.front() == '-' && word != "--") {
+      ours.push_back(word);
+      const bool takes_value = word == "-i" || word == "-p" || word == "-l" || word == "--wait";
+      if (takes_value && i + 1 < words.size()) ours.push_back(words[++i]);
+    } else if (host.empty() && word != "--") {
+      host.push_back(word);
+    } else {
+      break;
+    }
+  }
+  ours.insert(ours.end(), host.begin(), host.end());
+  ours.insert(ours.end(), words.begin() + static_cast<std::ptrdiff_t>(i), words.end());
+  return ours;
+}
+
 void add_connection_options(CLI::App& app, Options& options, Raw& raw) {
   const std::string group = "Connection";
   app.add_option("-i", options.identities, "private key file")->type_name("FILE")->group(group)->allow_extra_args(false);
@@ -228,6 +251,7 @@ Result<Options> read_options(const std::vector<std::string>& words) {
   if (Result<void> verb = check_verb(words); !verb) return fail(std::move(verb).error());
 
   Raw raw;
+  const std::vector<std::string> ordered = words[0] == "ssh" ? options_before_host(words) : words;
   CLI::App app;
   app.formatter(std::make_shared<HelpFormatter>());
   app.require_subcommand(1);
@@ -282,7 +306,7 @@ Result<Options> read_options(const std::vector<std::string>& words) {
   add_places(verb(Verb::version, "version", "Versions of the program and of its agents.", app), "");
 
   try {
-    std::vector<std::string> reversed(words.rbegin(), words.rend());  // CLI11 takes them from the back
+    std::vector<std::string> reversed(ordered.rbegin(), ordered.rend());  // CLI11 takes them from the back
     app.parse(reversed);
   } catch (const CLI::CallForHelp&) {
     options.verb = Verb::help;

@@ -35,6 +35,7 @@ struct Options {
   std::vector<std::string> identities;
   std::optional<std::uint16_t> port;
   std::optional<Forward> forward;
+  std::uint16_t last_local_port = 0;  ///< remembered, not said: where the last tunnel to this host was; 0: none yet
   std::optional<std::chrono::seconds> wait;  ///< for a host that does not answer yet
   bool accept_new_host_key = false;
   bool ask_sudo_password = false;

@@ -30,6 +30,7 @@ struct Ending {
   ExitCode exit = ExitCode::ok;
   std::optional<RunFinished> finished;  ///< none where the run goes on, or was not seen to its end
   std::optional<Notebook> notebook;
+  std::string not_proven;               ///< why the notebook could not be shown to answer; empty where it was, or there is none
   std::string log;                      ///< path of the readable log on this machine
   std::string again;                    ///< the command that goes on from here
 };

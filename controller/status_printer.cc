@@ -458,11 +458,20 @@ std::vector<std::string> StatusPrinter::summary(const Ending& ending) const {
     lines.push_back(fmt::format("Unchanged, {}: {}.", took, plural(finished->unchanged, "step")));
   } else if (finished != nullptr) {
     lines.push_back(fmt::format("{} in {}. {}.", ending.notebook ? "Ready" : "Done", took, counts));
+  } else if (ending.exit == ExitCode::detached || ending.exit == ExitCode::ok) {
+    lines.emplace_back("The run goes on on the host.");
+    lines.push_back("  Follow it: gpustrap attach " + clean(title_.destination));
+    lines.push_back("  Stop it:   gpustrap cancel " + clean(title_.destination));
+    return lines;
   } else {
     tell_log = run_.has_value();
   }
   if (finished != nullptr) {
     for (const std::string& note : finished->notes) lines.push_back("  " + clean(note));
+  }
+  if (!ending.not_proven.empty()) {
+    lines.push_back(paint(kRed, "All steps are done, but the notebook did not answer:") + " " + clean(ending.not_proven));
+    tell_log = true;
   }
   if (ending.notebook) {
     // A token belongs on a person's terminal only, never in the log of a job.

@@ -16,6 +16,7 @@
 #include "agent/protocol/line.h"
 #include "controller/conversation.h"
 #include "controller/host_text.h"
+#include "controller/hosts_file.h"
 #include "controller/newcomer.h"
 #include "controller/prompt.h"
 #include "controller/step_log_printer.h"
@@ -111,7 +112,9 @@ VerbResult verb_status(const Options& options) {
     if (!destination) return fail(std::move(destination).error());
     one.host = destination->host;
     if (!destination->user.empty()) one.user = destination->user;
-    VerbResult result = status_of_one(one);
+    Result<Options> filled = with_memory(one);
+    if (!filled) return fail(std::move(filled).error());
+    VerbResult result = status_of_one(*filled);
     if (result) continue;
     if (options.hosts.size() == 1) return result;
     print(fmt::format("{}   {}\n", one.destination(), result.error().sentence()));
@@ -156,6 +159,32 @@ VerbResult verb_remove(const Options& options) {
   const auto removed = talk.client().ask(RemoveRequest{false});
   if (!removed) return fail(removed.error());
   print("Removed.\n");
+  return ExitCode::ok;
+}
+
+VerbResult verb_hosts(const Options& options) {
+  const Result<HostsFile> file = HostsFile::open();
+  if (!file) return fail(file.error());
+  if (options.forget) {
+    const Result<bool> forgotten = file->forget(options.host);
+    if (!forgotten) return fail(forgotten.error());
+    if (!*forgotten) return fail(ErrorCode::not_found, fmt::format("{} is not remembered", options.host), "`gpustrap hosts` lists those that are");
+    return ExitCode::ok;
+  }
+  const Result<std::vector<RememberedHost>> hosts = file->load();
+  if (!hosts) return fail(hosts.error());
+  for (const RememberedHost& host : *hosts) {
+    if (options.json) {
+      print(to_line(to_json(host)));
+      continue;
+    }
+    std::string line = host.user.empty() ? host.host : host.user + "@" + host.host;
+    if (host.port) line += fmt::format(" -p {}", *host.port);
+    for (const std::string& identity : host.identities) line += " -i " + shell_quote(identity);
+    if (!host.recipe.empty()) line += "   " + host.recipe;
+    if (host.local_port != 0) line += fmt::format("   http://localhost:{}/lab", host.local_port);
+    print(strip_control(line) + "\n");
+  }
   return ExitCode::ok;
 }
 

@@ -1,5 +1,6 @@
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -7,6 +8,7 @@
 
 #include "agent/base/text.h"
 #include "controller/conversation.h"
+#include "controller/notebook_tunnel.h"
 #include "controller/recipe_loader.h"
 #include "controller/user_recipes.h"
 #include "controller/verbs.h"
@@ -57,13 +59,16 @@ VerbResult run_recipe(const Options& options, RunMode mode) {
   const std::string verb = mode == RunMode::plan ? "plan" : "up";
   if (!result) return broken_off(talk, std::move(result).error(), command_of(options, "attach"));
 
-  const bool goes_on = result->exit == ExitCode::detached;
-  Ending ending = ending_of(talk, *result, command_of(options, goes_on ? "attach" : verb));
-  if (goes_on && options.detach) ending.exit = ExitCode::ok;  // as asked
+  Ending ending = ending_of(talk, *result, command_of(options, verb));
+  if (options.detach && result->exit == ExitCode::detached) ending.exit = ExitCode::ok;  // as asked
   const bool changes = result->finished && result->finished->would_change + result->finished->unknown > 0;
   if (mode == RunMode::plan && options.exit_code && ending.exit == ExitCode::ok && changes) ending.exit = ExitCode::plan_changes;
-  talk.status().ending(ending);
-  return ending.exit;
+  const std::optional<NotebookPlace> place = notebook_of(loaded->recipe);
+  if (mode == RunMode::plan || !result->finished || result->exit != ExitCode::ok || !place) {
+    talk.status().ending(ending);
+    return ending.exit;
+  }
+  return end_with_notebook(talk, options, *place, std::move(ending));
 }
 
 }  // namespace
@@ -77,7 +82,7 @@ VerbResult verb_attach(const Options& options) {
   Result<RunResult> result = talk.client().attach();
   const std::string again = command_of(options, "attach");
   if (!result) return broken_off(talk, std::move(result).error(), again);
-  talk.status().ending(ending_of(talk, *result, again));
+  talk.status().ending(ending_of(talk, *result, result->finished ? "" : again));
   return result->exit;
 }
 

@@ -65,6 +65,14 @@ TEST(Options, SshPassesTheRestOn) {
   EXPECT_THAT(o->command, ElementsAre("nvidia-smi", "-L"));
 }
 
+TEST(Options, SshTakesItsOptionsBehindTheHostToo) {
+  const auto o = read("ssh ubuntu@h -i k -p 22 ls -l /");
+  ASSERT_TRUE(o) << o.error().sentence();
+  EXPECT_EQ(o->host, "h");
+  EXPECT_THAT(o->identities, ElementsAre("k"));
+  EXPECT_THAT(o->command, ElementsAre("ls", "-l", "/"));
+}
+
 TEST(Options, ColonsOfAnIpv6AddressAreNoPort) {
   EXPECT_EQ(read("attach fe80::1")->host, "fe80::1");
   EXPECT_EQ(read("attach u@[::1]")->host, "::1");

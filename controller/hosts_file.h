@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/protocol/json_fwd.h"
+
+namespace gpustrap {
+
+/// What is remembered of a host after a successful login, so that it need not be said again.
+struct RememberedHost {
+  std::string host;  ///< as the user names it
+  std::string user;
+  std::optional<std::uint16_t> port;
+  std::vector<std::string> identities;  ///< absolute paths
+  std::string recipe;                   ///< of the last `up`, as it was named
+  std::uint16_t local_port = 0;         ///< of the last tunnel; 0: none yet
+};
+
+[[nodiscard]] Json to_json(const RememberedHost& host);
+
+/// hosts.json in the state folder. A file that cannot be read or understood is an error that names it; a missing one holds no hosts.
+class HostsFile {
+ public:
+  explicit HostsFile(std::string path) : path_(std::move(path)) {}
+  /// The user's own.
+  [[nodiscard]] static Result<HostsFile> open();
+
+  [[nodiscard]] Result<std::vector<RememberedHost>> load() const;
+  [[nodiscard]] Result<std::optional<RememberedHost>> find(const std::string& host) const;
+  /// Adds or replaces the entry of that host; two programs at once do not lose each other's.
+  [[nodiscard]] Result<void> remember(const RememberedHost& host) const;
+  /// False where it was not remembered.
+  [[nodiscard]] Result<bool> forget(const std::string& host) const;
+
+ private:
+  template <class Change>
+  Result<void> change(Change change) const;
+
+  std::string path_;
+};
+
+}  // namespace gpustrap

@@ -1,0 +1,101 @@
+#include "controller/notebook_tunnel.h"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/protocol/json.h"
+#include "controller/console.h"
+
+namespace gpustrap {
+namespace {
+
+using std::chrono::milliseconds;
+
+/// The service has just passed its own check on the host; through the tunnel it answers within a moment, or something is wrong.
+constexpr milliseconds kProofLimit{20'000};
+constexpr std::uint16_t kFirstPort = 8889;
+constexpr milliseconds kFirstPause{1'000}, kLongestPause{15'000};
+
+/// The port that was asked for, or else the remembered one while it is free, or else the next free one.
+Result<std::unique_ptr<Tunnel>> open_tunnel(SshSession& session, const Options& options, std::uint16_t remote) {
+  if (options.forward) return Tunnel::open(session, remote, options.forward->local);
+  if (options.last_local_port != 0) {
+    Result<std::unique_ptr<Tunnel>> same = Tunnel::open(session, remote, options.last_local_port);
+    if (same || same.error().code() == ErrorCode::unreachable) return same;
+  }
+  return Tunnel::open(session, remote, std::nullopt, kFirstPort);
+}
+
+}  // namespace
+
+Result<OpenNotebook> open_notebook(Conversation& talk, const Options& options, const std::optional<NotebookPlace>& place) {
+  talk.status().activity({"opening the notebook", 0, 0});
+  const auto reply = talk.client().ask(TokenRequest{place ? place->service : ""});
+  if (!reply) return fail(Error(reply.error()).in("asking for the notebook's token"));
+  const Result<NotebookToken> token = read_token(**reply);
+  if (!token) return fail(token.error());
+  std::uint16_t remote = place && place->port != 0 ? place->port : token->place.port;
+  if (options.forward && options.forward->remote != 0) remote = options.forward->remote;
+  Result<std::unique_ptr<Tunnel>> tunnel = open_tunnel(talk.access().session(), options, remote);
+  if (!tunnel) return fail(std::move(tunnel).error());
+  const std::uint16_t local = (*tunnel)->local_port();
+  remember_local_port(options.host, local, talk.status());
+  const Result<void> proven = prove_notebook(local, token->token, kProofLimit, [&](milliseconds wait) -> Result<void> {
+    talk.status().tick();
+    if (talk.interrupt()) return fail(ErrorCode::cancelled, "interrupted");
+    return (*tunnel)->pump(wait);
+  });
+  if (!proven) return fail(proven.error());
+  return OpenNotebook{notebook_at(local, token->token), *std::move(tunnel), remote};
+}
+
+VerbResult hold_tunnel(Conversation& talk, std::unique_ptr<Tunnel> tunnel, std::uint16_t remote) {
+  const std::uint16_t local = tunnel->local_port();
+  milliseconds pause = kFirstPause;
+  while (!talk.interrupt()) {
+    if (tunnel) {
+      const Result<void> carried = tunnel->pump(milliseconds(200));
+      if (carried) continue;
+      if (carried.error().code() != ErrorCode::unreachable) return fail(carried.error());
+      talk.status().connection_lost(carried.error());
+      tunnel.reset();
+      pause = kFirstPause;
+    }
+    for (milliseconds waited{0}; waited < pause; waited += milliseconds(100)) {
+      if (talk.interrupt()) return ExitCode::ok;
+      std::this_thread::sleep_for(milliseconds(100));
+    }
+    pause = std::min(pause * 2, kLongestPause);
+    const Result<void> connected = talk.access().connect();
+    if (!connected && connected.error().code() == ErrorCode::host_key) return fail(connected.error());
+    if (!connected) continue;
+    Result<std::unique_ptr<Tunnel>> again = Tunnel::open(talk.access().session(), remote, local);
+    if (!again) return fail(std::move(again).error());
+    tunnel = *std::move(again);
+    talk.status().connection_back();
+  }
+  return ExitCode::ok;
+}
+
+VerbResult end_with_notebook(Conversation& talk, const Options& options, const NotebookPlace& place, Ending ending) {
+  Result<OpenNotebook> open = open_notebook(talk, options, place);
+  if (!open) {
+    ending.exit = open.error().code() == ErrorCode::cancelled ? ExitCode::detached : ExitCode::not_proven;
+    ending.not_proven = open.error().sentence();
+    talk.status().ending(ending);
+    return ending.exit;
+  }
+  const bool hold = !options.no_tunnel && !options.json && person_is_here();
+  ending.notebook = open->notebook;
+  ending.notebook->held = hold;
+  talk.status().ending(ending);
+  if (!hold) return ending.exit;
+  const std::uint16_t remote = open->remote;
+  return hold_tunnel(talk, std::move(open->tunnel), remote);
+}
+
+}  // namespace gpustrap

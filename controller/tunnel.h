@@ -1,0 +1,55 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/base/unique_fd.h"
+#include "controller/ssh_session.h"
+
+namespace gpustrap {
+
+/// Carries connections from this machine's loopback to the host's own 127.0.0.1:port. One thread: bytes move while pump() runs.
+class Tunnel {
+ public:
+  /// Listens on 127.0.0.1 and, where there is one, ::1 (a browser that is sent to localhost may try either). On `local` where it is
+  /// given, an error (usage) where that is taken; else on the first free port from `first` on. `session` must outlive the tunnel.
+  [[nodiscard]] static Result<std::unique_ptr<Tunnel>> open(SshSession& session, std::uint16_t remote, std::optional<std::uint16_t> local,
+                                                            std::uint16_t first = 8889);
+  [[nodiscard]] std::uint16_t local_port() const { return local_port_; }
+  /// Carries what there is, and waits at most `wait` for more. Error unreachable where the connection to the host is gone.
+  [[nodiscard]] Result<void> pump(std::chrono::milliseconds wait);
+  /// How many connections are open now.
+  [[nodiscard]] std::size_t connections() const { return connections_.size(); }
+
+ private:
+  struct Listeners {
+    UniqueFd v4, v6;
+  };
+  struct Connection {
+    UniqueFd client;
+    SshChannel channel;
+    std::string to_client, to_host;
+    bool client_ended = false, host_ended = false, end_sent = false, end_passed_on = false;
+  };
+
+  Tunnel(SshSession& session, std::uint16_t remote, std::uint16_t local, Listeners listeners);
+  static Result<std::optional<Listeners>> listen_on(std::uint16_t port);
+
+  void accept_from(int listener);
+  /// False where the connection is over.
+  static bool carry(Connection& connection);
+
+  SshSession& session_;
+  std::uint16_t remote_;
+  std::uint16_t local_port_;
+  Listeners listeners_;
+  std::list<Connection> connections_;
+};
+
+}  // namespace gpustrap

@@ -1,0 +1,95 @@
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/file.h"
+#include "agent/protocol/json.h"
+#include "controller/notebook_tunnel.h"
+#include "controller/run_log.h"
+#include "controller/verbs.h"
+
+namespace gpustrap {
+namespace {
+
+constexpr std::uint16_t kUsualPort = 8889;
+
+void print(int descriptor, const std::string& text) { static_cast<void>(write_all(descriptor, text).has_value()); }
+
+/// Starts the desktop's opener on a file and forgets it: some stay as long as the browser does.
+Result<void> open_in_browser(const std::string& file) {
+  const pid_t child = ::fork();
+  if (child < 0) return fail(errno_error(errno, "starting the browser"));
+  if (child == 0) {
+    if (::fork() != 0) ::_exit(0);
+    ::setsid();
+    const int null = ::open("/dev/null", O_RDWR);
+    for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null, standard);
+    for (const char* opener : {"xdg-open", "open"}) ::execlp(opener, opener, file.c_str(), static_cast<char*>(nullptr));
+    ::_exit(127);
+  }
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  return {};
+}
+
+/// A page that only this user can read and that leads on: the token must not stand on a command line, where `ps` shows it to everyone.
+Result<std::string> write_forwarding_page(const Notebook& notebook) {
+  Result<std::string> state = state_directory();
+  if (!state) return state;
+  if (Result<void> made = make_directories(*state, 0700); !made) return fail(std::move(made).error());
+  const std::string path = *state + "/open.html";
+  const std::string page = fmt::format("<!DOCTYPE html><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"0; url={}\"><title>gpustrap</title>\n",
+                                       notebook.url);
+  if (Result<void> written = write_file_atomically(path, page, 0600); !written) return fail(std::move(written).error());
+  return path;
+}
+
+Result<OpenNotebook> open_for(Conversation& talk, const Options& options) {
+  Result<OpenNotebook> open = open_notebook(talk, options, std::nullopt);
+  if (!open) return open;
+  print(STDERR_FILENO, fmt::format("The notebook is at {}; Ctrl-C closes the tunnel, and the notebook keeps running.\n", open->notebook.url_without_token));
+  return open;
+}
+
+}  // namespace
+
+VerbResult verb_tunnel(const Options& options) {
+  Conversation talk(options, Rights::whatever, make_silent_status());
+  Result<OpenNotebook> open = open_for(talk, options);
+  if (!open) return fail(std::move(open).error());
+  if (::isatty(STDOUT_FILENO) == 1) print(STDOUT_FILENO, open->notebook.url + "\n");
+  const std::uint16_t remote = open->remote;
+  return hold_tunnel(talk, std::move(open->tunnel), remote);
+}
+
+VerbResult verb_url(const Options& options) {
+  Conversation talk(options, Rights::whatever, make_silent_status());
+  const auto reply = talk.client().ask(TokenRequest{});
+  if (!reply) return fail(reply.error());
+  const Result<NotebookToken> token = read_token(**reply);
+  if (!token) return fail(token.error());
+  const std::uint16_t port = options.forward ? options.forward->local : options.last_local_port != 0 ? options.last_local_port : kUsualPort;
+  print(STDOUT_FILENO, notebook_at(port, token->token).url + "\n");
+  return ExitCode::ok;
+}
+
+VerbResult verb_open(const Options& options) {
+  Conversation talk(options, Rights::whatever, make_silent_status());
+  Result<OpenNotebook> open = open_for(talk, options);
+  if (!open) return fail(std::move(open).error());
+  const Result<std::string> page = write_forwarding_page(open->notebook);
+  if (!page) return fail(page.error());
+  if (Result<void> started = open_in_browser(*page); !started) return fail(std::move(started).error());
+  const std::uint16_t remote = open->remote;
+  VerbResult held = hold_tunnel(talk, std::move(open->tunnel), remote);
+  ::unlink(page->c_str());
+  return held;
+}
+
+}  // namespace gpustrap
