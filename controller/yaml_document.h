@@ -50,7 +50,7 @@ struct YamlDocument {
 
 /// Longest recipe that is read, and how many values its aliases may unfold to.
 constexpr std::size_t kMaxRecipeBytes = 1U << 20U;
-constexpr std::size_t kMaxRecipeValues = 100'000;
+constexpr std::size_t kMaxRecipeValues = 50'000;
 
 /// One YAML document. Duplicate keys, tags, keys that are no texts, and aliases that unfold to too much are problems. Plain scalars
 /// are null, true, false, whole numbers without a leading zero, numbers with a fraction, or texts; `yes`, `0644` and `1:30` are texts.
