@@ -43,7 +43,7 @@ std::uint64_t free_bytes(const std::string& directory) {
 
 Error no_space(const std::string& path, const std::string& why) {
   const std::string directory = parent_of(path);
-  return {ErrorCode::no_space, fmt::format("{}: {} free in {}", why, human_bytes(free_bytes(directory)), directory),
+  return {ErrorCode::no_space, fmt::format("No space left: {}, {} free in {}", why, human_bytes(free_bytes(directory)), directory),
           "free some space there, or enlarge the disk, and run again"};
 }
 
@@ -120,7 +120,7 @@ class PartFile : public TransferSink {
     }
     total_ = start.total.value_or(0);
     if (total_ > size_ && total_ - size_ > free_bytes(parent_of(part_))) {
-      return fail(no_space(to_, fmt::format("{} more are needed", human_bytes(total_ - size_))));
+      return fail(no_space(to_, fmt::format("{} more needed", human_bytes(total_ - size_))));
     }
     // The notes come before the bytes they vouch for.
     if (Result<void> noted = write_notes(meta_, {sha256_hex(url_), start.validator, total_}); !noted) return fail(space_aware(std::move(noted).error()));
@@ -198,7 +198,7 @@ class PartFile : public TransferSink {
   }
   Error system_error(std::string doing) const { return space_aware(errno_error(errno, std::move(doing))); }
   Error space_aware(Error error) const {
-    return error.code() == ErrorCode::no_space ? no_space(to_, "the disk is full") : error;
+    return error.code() == ErrorCode::no_space ? no_space(to_, "the disk filled up") : error;
   }
   void tell_progress() { log_.progress(file_name(), size_, total_); }
   [[nodiscard]] std::string file_name() const { return to_.substr(to_.rfind('/') + 1); }

@@ -202,7 +202,7 @@ class Unpacking {
     if (archive_entry_size_is_set(entry) != 0) {
       const auto announced = static_cast<std::uint64_t>(std::max<la_int64_t>(archive_entry_size(entry), 0));
       if (Result<void> fits = account(written_ + announced); !fits) return fits;
-      if (announced > tree.free_bytes()) return fail(tree.system_error(ENOSPC, fmt::format("{} are needed", human_bytes(announced))));
+      if (announced > tree.free_bytes()) return fail(tree.system_error(ENOSPC, fmt::format("making {} of room", human_bytes(announced))));
     }
     Result<UniqueFd> file = tree.begin_file(path, archive_entry_perm(entry));
     if (!file) return fail(std::move(file).error());

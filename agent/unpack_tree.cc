@@ -100,8 +100,8 @@ Error UnpackTree::system_error(int error_number, const std::string& doing) const
   Error error = errno_error(error_number, doing);
   if (error.code() != ErrorCode::no_space) return error;
   struct statvfs room{};
-  std::string why = fmt::format("the disk is full: {} free in {}", human_bytes(free_bytes()), root_);
-  if (::fstatvfs(root_fd_.get(), &room) == 0 && room.f_files > 0 && room.f_favail == 0) why = "the file system of " + root_ + " has no inodes left";
+  std::string why = fmt::format("No space left: {} free in {}", human_bytes(free_bytes()), root_);
+  if (::fstatvfs(root_fd_.get(), &room) == 0 && room.f_files > 0 && room.f_favail == 0) why = "No space left: the file system of " + root_ + " has no inodes";
   return Error(ErrorCode::no_space, std::move(why), "free some space there, or enlarge the disk, and run again").in(doing);
 }
 

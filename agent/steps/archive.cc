@@ -333,7 +333,7 @@ class ArchiveStep : public Step {
     const Result<std::uint64_t> room = host.disk_free(place.folder);
     if (!info || !*info || !room) return {};
     if ((*info)->size <= *room) return {};
-    return fail(ErrorCode::no_space, fmt::format("{} free in {}, the packed archive alone has {}", human_bytes(*room), place.folder, human_bytes((*info)->size)),
+    return fail(ErrorCode::no_space, fmt::format("No space left: {} free in {}, the packed archive alone has {}", human_bytes(*room), place.folder, human_bytes((*info)->size)),
                 "free some space there, or enlarge the disk, and run again");
   }
 
