@@ -1,0 +1,318 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # host, status and the like are the frame's
+# A run does not need its connection: links that break, programs that are killed, people who leave.
+
+links_needs() { needs_gpustrap; }
+
+links_cases() {
+    recipes
+    boot_host box
+    start_relay
+
+    case_ "a link that breaks mid-run is taken up again, and every event is shown once"
+    begin "$suite_dir/gated.yaml" --json
+    await_that shown "line 40"
+    relay refuse
+    open_gate middle # the run goes on while nobody listens
+    await_that journal_says "second half"
+    relay go
+    await_that told "connected again"
+    open_gate end
+    end_of_run
+    expect_exit 0
+    expect_output "connection lost"
+    expect_whole_journal
+
+    case_ "a connection that only stands still loses nothing"
+    begin "$suite_dir/gated.yaml" --json
+    await_that shown "line 40"
+    relay stall
+    open_gate middle
+    await_that journal_says "second half"
+    relay go
+    open_gate end
+    end_of_run
+    expect_exit 0
+    expect_no_output "connection lost"
+    expect_whole_journal
+
+    case_ "kill -9 of the controller: the run goes on, and attach replays it from the start"
+    begin "$suite_dir/gated.yaml" --json
+    await_that shown "line 40"
+    kill -KILL "$follower"
+    end_of_run
+    open_gate middle
+    await_that journal_says "second half"
+    gpustrap status "$there"
+    expect_exit 0
+    expect_output "gated is running"
+    attach --json
+    await_that shown "second half"
+    open_gate end
+    end_of_run
+    expect_exit 0
+    expect_whole_journal
+
+    case_ "attach to a run that is over shows the same"
+    attach --json
+    end_of_run
+    expect_exit 0
+    expect_whole_journal
+
+    case_ "kill -9 of the agent's serve: the controller comes back, the run knows nothing of it"
+    begin "$suite_dir/gated.yaml" --json
+    await_that shown "line 40"
+    kill_serve
+    open_gate middle
+    await_that shown "second half"
+    open_gate end
+    end_of_run
+    expect_exit 0
+    expect_output "connected again"
+    expect_whole_journal
+    expect_equal "$(grep -c '"event":"runner_started"' "$following/shown")" 1
+
+    case_ "kill -9 of the runner: another takes the run up, and what was done stays done"
+    begin "$suite_dir/gated.yaml" --json
+    await_that shown "line 40"
+    local step_pid
+    step_pid=$(testbed exec box cat /run/gated.pid)
+    kill_runner
+    await_that shown '"incarnation":2'
+    on_host kill -0 "$step_pid"
+    expect_exit 1 # a step does not outlive its runner
+    open_gate middle
+    open_gate end
+    end_of_run
+    expect_exit 0
+    expect_whole_journal
+    expect_equal "$(grep '"event":"step_finished"' "$following/shown" | grep '"step":"first"' | grep -c '"outcome":"changed"')" 1
+
+    case_ "with controller, serve and runner all gone, attach takes the run up"
+    begin "$suite_dir/gated.yaml" --json
+    await_that shown "line 40"
+    kill -KILL "$follower"
+    end_of_run
+    kill_serve
+    kill_runner
+    gpustrap status "$there"
+    expect_output "was interrupted"
+    attach --json
+    await_that shown '"incarnation":2'
+    open_gate middle
+    open_gate end
+    end_of_run
+    expect_exit 0
+    expect_whole_journal
+
+    case_ "a host that loses its power mid-run is waited for, and the run goes on"
+    begin "$suite_dir/gated.yaml" --json
+    await_that shown "line 40"
+    testbed kill box
+    testbed start box
+    await_that shown '"incarnation":2'
+    open_gate middle
+    open_gate end
+    end_of_run
+    expect_exit 0
+    expect_whole_journal
+
+    case_ "Ctrl-C leaves: exit 9, how to come back, how to stop; the run goes on"
+    begin "$suite_dir/gated.yaml"
+    await_that shown "line 40"
+    kill -INT "$follower"
+    end_of_run
+    expect_exit 9
+    expect_output "The run goes on"
+    expect_output "gpustrap attach ubuntu@127.0.0.1"
+    expect_output "gpustrap cancel ubuntu@127.0.0.1"
+
+    case_ "status and logs tell about a run in progress"
+    gpustrap status "$there"
+    expect_exit 0
+    expect_output "gated is running"
+    expect_output "at gated"
+    follow logs "$there" gated
+    await_that shown "line 40"
+    open_gate middle
+    await_that shown "second half"
+    kill -INT "$follower"
+    end_of_run
+    expect_no_output "first step"
+    gpustrap status "$there"
+    expect_output "gated is running"
+
+    case_ "the same recipe again follows the run that is there, from its start"
+    begin "$suite_dir/gated.yaml" --json
+    await_that shown "second half"
+    expect_equal "$(grep -c "running there already" "$following/told")" 1
+
+    case_ "another recipe is told what runs, and how to follow or stop it"
+    gpustrap up "$suite_dir/other.yaml" "$there" -y --no-tunnel
+    expect_exit 10
+    expect_output "gated"
+    expect_output "gpustrap attach"
+    expect_output "gpustrap cancel"
+    on_host test -e /run/other
+    expect_exit 1
+
+    case_ "a plan may be made while a run is in progress"
+    gpustrap plan "$suite_dir/other.yaml" "$there"
+    expect_exit 0
+
+    case_ "SIGTERM leaves too, at once"
+    kill -TERM "$follower"
+    end_of_run
+    expect_exit 9
+
+    case_ "cancel ends the run after its step, for everyone who follows it"
+    attach
+    await_that shown "second half"
+    gpustrap cancel "$there"
+    expect_exit 0
+    expect_output "after its current step"
+    await_that shown "ancelled by"
+    open_gate end
+    end_of_run
+    expect_exit 130
+    on_host test -e /run/last
+    expect_exit 1
+    gpustrap status "$there"
+    expect_output "gated cancelled"
+    gpustrap cancel "$there"
+    expect_exit 1
+    expect_output "no run is in progress"
+
+    case_ "Ctrl-C twice cancels"
+    begin "$suite_dir/gated.yaml" --json
+    await_that shown "line 40"
+    kill -INT "$follower"
+    await_that told "Ctrl-C again within 3 s cancels"
+    kill -INT "$follower"
+    await_that journal_says '"event":"cancel_requested"'
+    open_gate middle
+    open_gate end
+    end_of_run
+    expect_exit 130
+    expect_whole_journal
+
+    case_ "logs of a run that is over: all steps with their names, or one"
+    gpustrap logs "$there"
+    expect_exit 0
+    expect_output "[first] first step"
+    expect_output "[gated] line 40"
+    gpustrap logs "$there" gated
+    expect_exit 0
+    expect_output "line 40"
+    expect_no_output "first step"
+    gpustrap logs "$there" gate
+    expect_exit 2
+    expect_output "no step \`gate\`"
+    expect_output "gated"
+
+    case_ "--detach starts the run and leaves it to itself"
+    close_gates
+    gpustrap up "$suite_dir/gated.yaml" "$there" -y --no-tunnel --detach
+    expect_exit 0
+    expect_output "gpustrap attach"
+    open_gate middle
+    open_gate end
+    await_that journal_says '"event":"run_finished"'
+
+    case_ "--json is what the host's journal holds, line by line"
+    begin "$suite_dir/gated.yaml" --json
+    open_gate middle
+    open_gate end
+    end_of_run
+    expect_exit 0
+    expect_whole_journal
+
+    case_ "nothing is left running"
+    on_host sh -c 'readlink /proc/[0-9]*/exe | grep gpustrap'
+    expect_equal "$(cat stdout)" ''
+}
+
+# A run with three steps, of which the second says 40 lines, waits, says 40 more, and waits.
+recipes() {
+    cat >"$suite_dir/gated.yaml" <<'RECIPE'
+name: gated
+steps:
+  - id: first
+    as: root
+    command: { run: "echo first step; touch /run/first", creates: /run/first }
+  - id: gated
+    as: root
+    command:
+      run: |
+        echo $$ >/run/gated.pid
+        for i in $(seq 1 40); do echo "line $i"; done
+        until test -e /run/middle; do sleep 0.05; done
+        echo "second half"
+        for i in $(seq 41 80); do echo "line $i"; done
+        until test -e /run/end; do sleep 0.05; done
+      unless: test -e /run/end
+  - id: last
+    as: root
+    command: { run: touch /run/last, creates: /run/last }
+RECIPE
+    printf 'name: other\nsteps:\n  - command: { run: touch /run/other, creates: /run/other }\n    as: root\n' >"$suite_dir/other.yaml"
+}
+
+close_gates() { testbed exec box rm -f /run/first /run/middle /run/end /run/last; }
+open_gate() { testbed exec box touch "/run/$1"; }
+
+# Starts gpustrap in the background: $follower is its process, `shown` and `told` look at what it has printed.
+follow() {
+    following=$suite_dir/follower
+    mkdir -p "$following"
+    rm -f "$following"/* # else the words of the last one could be taken for this one's
+    "$bin/gpustrap" "$@" >"$following/shown" 2>"$following/told" </dev/null &
+    follower=$!
+}
+
+# The same with `up RECIPE`, through the relay, to $there.
+begin() {
+    close_gates
+    there=ubuntu@$relay_address
+    follow up "$1" "$there" -p "$relay_port" -i "$key" --accept-new-host-key -y --no-tunnel "${@:2}"
+}
+
+attach() { follow attach "$there" "$@"; }
+
+# Waits for what `follow` started, and keeps its exit status and output for the expectations.
+end_of_run() {
+    status=0
+    wait "$follower" 2>/dev/null || status=$?
+    cat "$following/shown" "$following/told" >output
+}
+
+shown() { grep -q -s -F -- "$1" "$following/shown"; }
+told() { grep -q -s -F -- "$1" "$following/told"; }
+
+journal() {
+    # shellcheck disable=SC2016 # expanded on the host
+    testbed exec box sh -c 'cat /var/lib/gpustrap/runs/$(ls -t /var/lib/gpustrap/runs | head -n 1)/events.jsonl'
+}
+
+journal_says() { journal | grep -q -F -- "$1"; }
+
+# What --json has printed is the newest run's journal: nothing lost, nothing twice, nothing else.
+expect_whole_journal() {
+    local difference count
+    journal >journal.jsonl
+    count=$(wc -l <journal.jsonl)
+    [ "$count" -gt 8 ] || fail_case "the journal has only $count lines"
+    difference=$(diff "$following/shown" journal.jsonl | head -n 5 || true)
+    [ -z "$difference" ] || fail_case "shown (<) and journal (>) differ:"$'\n'"$difference"
+}
+
+# By the process's own id: the host is a container on this machine.
+kill_runner() {
+    testbed exec box kill -KILL "$(journal | grep '"event":"runner_started"' | tail -n 1 | grep -o '"pid":[0-9]*' | cut -d: -f2)"
+}
+
+kill_serve() {
+    # shellcheck disable=SC2016 # expanded on the host
+    testbed exec box sh -c 'for p in /proc/[0-9]*; do
+        case $(readlink $p/exe) in */agent-*) tr "\0" " " <$p/cmdline | grep -q "agent-[0-9a-f]* serve" && kill -KILL ${p#/proc/} ;; esac
+    done; true'
+}
