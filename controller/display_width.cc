@@ -93,4 +93,26 @@ std::string fit_to_width(std::string_view text, std::size_t columns, std::string
   return fitted;
 }
 
+std::vector<std::string> wrap_to_width(std::string_view text, std::size_t columns, std::string_view indent) {
+  std::vector<std::string> lines;
+  std::string line;
+  std::size_t start = 0;  // of the next word, spaces before it included
+  while (start < text.size()) {
+    const std::size_t word = text.find_first_not_of(' ', start);
+    if (word == std::string_view::npos) break;
+    const std::size_t end = std::min(text.find(' ', word), text.size());
+    const std::string_view gap = text.substr(start, word - start);
+    const std::string_view next = text.substr(word, end - word);
+    if (!line.empty() && display_width(line) + gap.size() + display_width(next) > columns) {
+      lines.push_back(std::move(line));
+      line = std::string(indent) + std::string(next);
+    } else {
+      line += std::string(gap) + std::string(next);
+    }
+    start = end;
+  }
+  if (!line.empty()) lines.push_back(std::move(line));
+  return lines;
+}
+
 }  // namespace gpustrap

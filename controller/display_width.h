@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace gpustrap {
 
@@ -12,5 +13,9 @@ namespace gpustrap {
 [[nodiscard]] std::string cut_to_width(std::string_view text, std::size_t columns, std::string_view ellipsis = "…");
 /// `text` cut or filled with spaces to exactly `columns`.
 [[nodiscard]] std::string fit_to_width(std::string_view text, std::size_t columns, std::string_view ellipsis = "…");
+
+/// `text` in lines of at most `columns`, broken between words; the second and later ones begin with `indent`. A word that is longer
+/// than a line stays whole, so that a path or an address can still be copied.
+[[nodiscard]] std::vector<std::string> wrap_to_width(std::string_view text, std::size_t columns, std::string_view indent);
 
 }  // namespace gpustrap

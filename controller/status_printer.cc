@@ -19,6 +19,10 @@ using std::chrono::milliseconds;
 constexpr milliseconds kFrame{100};
 /// Off a terminal something is said at least this often, so that a CI job is not taken for dead.
 constexpr milliseconds kPlainHeartbeat{30'000};
+/// Off a terminal nobody has said how wide a line may be; this is a long one that an editor still shows.
+constexpr std::size_t kPlainColumns = 160;
+/// The rate of a transfer that has said nothing for this long is no longer true.
+constexpr milliseconds kRateIsOld{3'000};
 constexpr std::size_t kLastLines = 20;
 /// A plan shows more of what a step says: diffs and package lists are its point.
 constexpr std::size_t kPlanLines = 200;
@@ -41,23 +45,6 @@ std::string byte_fraction(std::uint64_t done, std::uint64_t total) {
   return part + "/" + whole;
 }
 
-std::string plural(std::uint64_t count, std::string_view noun) { return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s"); }
-
-/// "9 changed, 2 unchanged": what is zero is left out.
-std::string counts_text(const RunFinished& finished) {
-  std::vector<std::string> parts;
-  const auto add = [&](std::uint64_t count, std::string_view what) {
-    if (count > 0) parts.push_back(fmt::format("{} {}", count, what));
-  };
-  add(finished.failed, "failed");
-  add(finished.changed, "changed");
-  add(finished.would_change, "would change");
-  add(finished.unknown, "unknown until it runs");
-  add(finished.unchanged, "unchanged");
-  add(finished.skipped, "skipped");
-  return parts.empty() ? "nothing to do" : join(parts, ", ");
-}
-
 }  // namespace
 
 StatusPrinter::StatusPrinter(Console console, Title title, Detail detail)
@@ -73,6 +60,7 @@ StatusPrinter::StatusPrinter(Console console, Title title, Detail detail)
 // ---- what happened
 
 void StatusPrinter::activity(const Activity& activity) {
+  resume();
   const bool is_new = !activity_ || activity_->text != activity.text;
   activity_ = activity;
   if (live_) return is_new ? redraw() : tick();
@@ -80,8 +68,10 @@ void StatusPrinter::activity(const Activity& activity) {
 }
 
 void StatusPrinter::event(const Event& event) {
+  resume();
   const std::int64_t offset = console_.now().count() - event.time_ms;
   clock_offset_ = clock_offset_ ? std::min(*clock_offset_, offset) : offset;
+  if (std::holds_alternative<RunStarted>(event.body)) run_started_ms_ = event.time_ms;
   if (const auto* start = std::get_if<StepStarted>(&event.body)) step(start->step).started_ms = event.time_ms;
   std::visit([this](const auto& body) { take(body); }, event.body);
   tick();
@@ -106,6 +96,7 @@ void StatusPrinter::take(const StepStarted& started) { step(started.step).phase 
 void StatusPrinter::take(const StepChecked& checked) {
   StepView& view = step(checked.step);
   view.reason = checked.reason;
+  if (plan_ && detail_ != Detail::verbose) return;  // the same is said at once, with what would be done about it
   if (!checked.satisfied || detail_ == Detail::verbose) plain(view, checked.satisfied ? "satisfied: " + checked.reason : checked.reason);
 }
 
@@ -117,7 +108,7 @@ void StatusPrinter::take(const StepOutput& output) {
     view.last_lines.push_back(clean(line));
     if (view.last_lines.size() > (plan_ ? kPlanLines : kLastLines)) view.last_lines.pop_front();
     if (!trim(line).empty()) view.now = clean(trim(line));
-    plain(view, line, " |");
+    plain_output(view, line);
   }
 }
 
@@ -156,6 +147,7 @@ void StatusPrinter::progress(const Progress& progress) {
   StepView& view = step(progress.step);
   if (view.phase == StepView::Phase::finished) return;
   view.progress = progress;
+  view.progress_at = console_.now();
   view.counts_bytes = view.counts_bytes || progress.bytes_per_s > 0;
   if (!progress.text.empty()) view.now = clean(first_line(progress.text));
   tick();
@@ -174,18 +166,25 @@ void StatusPrinter::connection_back() {
 }
 
 void StatusPrinter::notice(std::string_view sentence) {
-  if (live_) {
-    printer_.record({cut_to_width(clean(sentence), console_.size().columns - 1, console_.unicode ? "…" : "..")});
-  } else {
-    plain(clean(sentence));
-  }
+  resume();
+  if (live_) printer_.record(this->sentence(clean(sentence), "  "));
+  else plain(clean(sentence));
 }
 
 void StatusPrinter::pause() {
   if (live_) printer_.draw({});
+  if (!paused_) paused_ = console_.now();
+}
+
+void StatusPrinter::resume() {
+  if (!paused_) return;
+  started_ += console_.now() - *paused_;
+  last_line_ = console_.now();
+  paused_.reset();
 }
 
 void StatusPrinter::tick() {
+  resume();
   const milliseconds now = console_.now();
   if (live_) {
     if (now - last_frame_ >= kFrame) redraw();
@@ -204,6 +203,7 @@ void StatusPrinter::tick() {
 void StatusPrinter::ending(const Ending& ending) {
   if (ended_) return;
   ended_ = true;
+  resume();
   activity_.reset();
   footer_.clear();
   std::vector<std::string> lines;
@@ -231,7 +231,14 @@ StepView& StatusPrinter::step(const std::string& id) {
 void StatusPrinter::plain(std::string_view text) {
   if (live_ || detail_ == Detail::quiet) return;
   last_line_ = console_.now();
-  console_.write(fmt::format("{:>6}  {}\n", clock_text(since_start()), text));
+  console_.write(fmt::format("{:>6}  {}\n", clock_text(so_far()), text));
+}
+
+void StatusPrinter::plain_output(const StepView& step, std::string_view line) {
+  if (detail_ == Detail::verbose) return plain(step, line, " |");
+  const std::size_t columns = console_.person ? std::max<std::size_t>(console_.size().columns, 40) - 1 : kPlainColumns;
+  const std::size_t used = display_width(clean(step.id)) + std::string_view("h:mm:ss   | ").size();
+  plain(step, cut_to_width(clean(line), columns > used + 20 ? columns - used : 20, ellipsis()), " |");
 }
 
 void StatusPrinter::plain(const StepView& step, std::string_view text, std::string_view mark) {
@@ -291,6 +298,16 @@ std::string_view StatusPrinter::colour_of(const StepView& step) const {
   return "";
 }
 
+milliseconds StatusPrinter::so_far() const {
+  if (run_started_ms_ == 0 || !clock_offset_) return since_start();
+  return std::max(since_start(), milliseconds{console_.now().count() - *clock_offset_ - run_started_ms_});
+}
+
+std::vector<std::string> StatusPrinter::sentence(const std::string& text, std::string_view indent) const {
+  if (!live_) return {text};
+  return wrap_to_width(text, std::max<std::size_t>(console_.size().columns, 20) - 1, indent);
+}
+
 milliseconds StatusPrinter::elapsed_of(const StepView& step) const {
   if (step.phase == StepView::Phase::finished) return step.elapsed;
   if (step.started_ms == 0 || !clock_offset_) return milliseconds{0};
@@ -301,28 +318,28 @@ std::string StatusPrinter::amount_of(const StepView& step) const {
   if (!step.progress || !step.counts_bytes) return "";
   const Progress& p = *step.progress;
   std::string amount = p.total > 0 ? byte_fraction(p.done, p.total) : human_bytes(p.done);
-  if (p.bytes_per_s > 0) amount += fmt::format(" {} {}/s", console_.unicode ? "·" : "-", human_bytes(p.bytes_per_s));
+  const milliseconds silent = console_.now() - step.progress_at;
+  if (silent > kRateIsOld) amount += fmt::format(" {} nothing for {}s", console_.unicode ? "·" : "-", silent.count() / 1000);
+  else if (p.bytes_per_s > 0) amount += fmt::format(" {} {}/s", console_.unicode ? "·" : "-", human_bytes(p.bytes_per_s));
   return amount;
 }
 
 std::string StatusPrinter::header(std::size_t columns) const {
-  const std::string_view ellipsis = console_.unicode ? "…" : "..";
-  const std::string clock = clock_text(since_start());
+  const std::string clock = clock_text(so_far());
   std::string title = clean(title_.recipe.empty() ? title_.destination
                                                   : fmt::format("{} {} {}", title_.recipe, console_.unicode ? "→" : "->", title_.destination));
   if (!console_.unicode && !title_.recipe.empty()) title = fmt::format("{} -> {}", clean(title_.recipe), clean(title_.destination));
-  title = cut_to_width(title, columns > clock.size() + 2 ? columns - clock.size() - 2 : columns, ellipsis);
+  title = cut_to_width(title, columns > clock.size() + 2 ? columns - clock.size() - 2 : columns, ellipsis());
   const std::size_t used = display_width(title) + clock.size();
   std::string facts = run_ ? clean(join(describe_host(run_->facts), console_.unicode ? " · " : ", ")) : "";
   if (!console_.unicode && run_) facts = clean(join(describe_host(run_->facts), ", "));
   const std::size_t room = columns > used + 4 ? columns - used - 4 : 0;
-  facts = room >= 8 && !facts.empty() ? "   " + cut_to_width(facts, room - 1, ellipsis) : "";
+  facts = room >= 8 && !facts.empty() ? "   " + cut_to_width(facts, room - 1, ellipsis()) : "";
   const std::size_t gap = columns > used + display_width(facts) ? columns - used - display_width(facts) : 1;
   return paint(kBold, title) + facts + std::string(gap, ' ') + clock;
 }
 
 std::string StatusPrinter::line_of(const StepView& step, std::size_t columns) const {
-  const std::string_view ellipsis = console_.unicode ? "…" : "..";
   std::size_t longest = 0;
   for (const StepView& other : steps_) longest = std::max(longest, display_width(clean(other.id)));
   const std::size_t name_columns = std::min(longest, std::max<std::size_t>(columns / 4, 8));
@@ -345,13 +362,13 @@ std::string StatusPrinter::line_of(const StepView& step, std::size_t columns) co
   std::string text = clean(first_line(running && !step.now.empty() ? step.now : step.reason, 400));
   const std::string amount = running ? amount_of(step) : "";
   if (!amount.empty() && display_width(amount) + 12 <= room) {
-    text = cut_to_width(text, room - display_width(amount) - 1, ellipsis) + " " + amount;
+    text = cut_to_width(text, room - display_width(amount) - 1, ellipsis()) + " " + amount;
   } else if (!amount.empty() && display_width(amount) <= room) {
     text = amount;
   }
-  std::string name = fit_to_width(clean(step.id), name_columns, ellipsis);
+  std::string name = fit_to_width(clean(step.id), name_columns, ellipsis());
   if (step.phase == StepView::Phase::pending) name = paint(kDim, name);
-  return fmt::format("  {} {}  {} {}", paint(colour_of(step), std::string(mark_of(step))), name, fit_to_width(text, room, ellipsis), right);
+  return fmt::format("  {} {}  {} {}", paint(colour_of(step), std::string(mark_of(step))), name, fit_to_width(text, room, ellipsis()), right);
 }
 
 std::vector<bool> StatusPrinter::shown_steps(std::size_t room) const {
@@ -401,89 +418,9 @@ std::vector<std::string> StatusPrinter::block(Extent extent) const {
   if (activity_ && !activity_->text.empty()) {
     std::string text = clean(activity_->text);
     if (activity_->total > 0) text += fmt::format(" {}", byte_fraction(activity_->done, activity_->total));
-    lines.push_back(fmt::format("  {} {}", paint(kCyan, console_.unicode ? "▸" : ">"), cut_to_width(text, columns - 4, console_.unicode ? "…" : "..")));
+    lines.push_back(fmt::format("  {} {}", paint(kCyan, console_.unicode ? "▸" : ">"), cut_to_width(text, columns - 4, ellipsis())));
   }
-  if (!footer_.empty()) lines.push_back(paint(kYellow, cut_to_width("  ! " + footer_, columns, console_.unicode ? "…" : "..")));
-  return lines;
-}
-
-// ---- the end
-
-std::vector<std::string> StatusPrinter::plan_details() const {
-  std::vector<std::string> lines;
-  if (!plan_ || !live_) return lines;
-  for (const StepView& view : steps_) {
-    if (view.last_lines.empty()) continue;
-    lines.push_back("");
-    lines.push_back(fmt::format("  {}:", clean(view.id)));
-    for (const std::string& line : view.last_lines) lines.push_back("    " + line);
-  }
-  return lines;
-}
-
-std::vector<std::string> StatusPrinter::failure(const StepView& step) const {
-  std::vector<std::string> lines = {"", paint(kRed, fmt::format("{} failed after {}", clean(step.id), human_duration(step.elapsed)))};
-  const std::string why = step.error ? step.error->message : step.reason;
-  for (const std::string& line : split(trim(why), '\n')) lines.push_back("  " + clean(line));
-  if (step.error && !step.error->hint.empty()) lines.push_back(fmt::format("  {} {}", console_.unicode ? "→" : "->", clean(step.error->hint)));
-  if (!step.last_lines.empty()) {
-    lines.push_back(step.last_lines.size() == 1 ? "  Its last line:" : fmt::format("  Its last {} lines:", step.last_lines.size()));
-    for (const std::string& line : step.last_lines) lines.push_back("    " + line);
-  }
-  return lines;
-}
-
-std::vector<std::string> StatusPrinter::summary(const Ending& ending) const {
-  std::vector<std::string> lines;
-  for (const StepView& view : steps_) {
-    if (view.phase != StepView::Phase::finished || view.outcome != Outcome::failed) continue;
-    const std::vector<std::string> failed = failure(view);
-    lines.insert(lines.end(), failed.begin(), failed.end());
-  }
-  if (live_ || !lines.empty()) lines.emplace_back();
-
-  const RunFinished* finished = ending.finished ? &*ending.finished : nullptr;
-  const std::string took = human_duration(finished != nullptr ? std::max(finished->elapsed, since_start()) : since_start());
-  const std::string counts = finished == nullptr ? "" : counts_text(*finished);
-  bool tell_log = false;
-  if (finished != nullptr && finished->end == RunFinished::End::failed) {
-    lines.push_back(paint(kRed, fmt::format("Failed after {}.", took)) + " " + counts + ".");
-    tell_log = true;
-  } else if (finished != nullptr && finished->end == RunFinished::End::cancelled) {
-    lines.push_back(fmt::format("Cancelled after {}. {}.", took, counts));
-    tell_log = true;
-  } else if (finished != nullptr && plan_) {
-    lines.push_back(fmt::format("Plan: {}. Nothing was changed on the host.", counts));
-  } else if (finished != nullptr && finished->changed == 0 && finished->skipped == 0) {
-    lines.push_back(fmt::format("Unchanged, {}: {}.", took, plural(finished->unchanged, "step")));
-  } else if (finished != nullptr) {
-    lines.push_back(fmt::format("{} in {}. {}.", ending.notebook ? "Ready" : "Done", took, counts));
-  } else if (ending.exit == ExitCode::detached || ending.exit == ExitCode::ok) {
-    lines.emplace_back("The run goes on on the host.");
-    lines.push_back("  Follow it: gpustrap attach " + clean(title_.destination));
-    lines.push_back("  Stop it:   gpustrap cancel " + clean(title_.destination));
-    return lines;
-  } else {
-    tell_log = run_.has_value();
-  }
-  if (finished != nullptr) {
-    for (const std::string& note : finished->notes) lines.push_back("  " + clean(note));
-  }
-  if (!ending.not_proven.empty()) {
-    lines.push_back(paint(kRed, "All steps are done, but the notebook did not answer:") + " " + clean(ending.not_proven));
-    tell_log = true;
-  }
-  if (ending.notebook) {
-    // A token belongs on a person's terminal only, never in the log of a job.
-    if (console_.person) lines.push_back("  " + ending.notebook->url);
-    else lines.push_back(fmt::format("  {}  (`gpustrap url` prints it with its token)", ending.notebook->url_without_token));
-    if (ending.notebook->held) lines.emplace_back("  Ctrl-C closes the tunnel; the notebook keeps running.");
-  }
-  if (ending.exit == ExitCode::ok && ending.notebook && run_ && !run_->facts.cloud_type.empty()) {
-    lines.emplace_back("  This instance is billed until you stop it.");
-  }
-  if (tell_log && !ending.log.empty()) lines.push_back("  Full log:  " + ending.log);
-  if (tell_log && !ending.again.empty()) lines.push_back("  Go on:     " + ending.again);
+  if (!footer_.empty()) lines.push_back(paint(kYellow, cut_to_width("  ! " + footer_, columns, ellipsis())));
   return lines;
 }
 

@@ -28,6 +28,7 @@ struct StepView {
   std::string reason;      ///< why it is wanted, then how it ended
   std::string now;         ///< its last line of output or of progress
   std::optional<Progress> progress;
+  std::chrono::milliseconds progress_at{0};  ///< when it came, by our clock
   bool counts_bytes = false;
   std::int64_t started_ms = 0;  ///< the host's clock
   std::chrono::milliseconds elapsed{0};
@@ -70,6 +71,10 @@ class StatusPrinter : public Status {
   StepView& step(const std::string& id);
   void plain(std::string_view text);
   void plain(const StepView& step, std::string_view text, std::string_view mark = ":");
+  /// One line of a step's output; what is longer than a line is in the log.
+  void plain_output(const StepView& step, std::string_view line);
+  /// The time at a prompt is the person's, not the run's.
+  void resume();
   void redraw();
 
   /// Text of the host's, safe to print: no control characters, and ASCII where nothing else can be shown.
@@ -78,6 +83,11 @@ class StatusPrinter : public Status {
   [[nodiscard]] std::string_view mark_of(const StepView& step) const;
   [[nodiscard]] std::string_view colour_of(const StepView& step) const;
   [[nodiscard]] std::chrono::milliseconds since_start() const { return console_.now() - started_; }
+  /// How long the run has taken so far: longer than this program has looked, where it only joined in.
+  [[nodiscard]] std::chrono::milliseconds so_far() const;
+  [[nodiscard]] std::string_view ellipsis() const { return console_.unicode ? "…" : ".."; }
+  /// A sentence of ours for the screen, broken between words; off a terminal it stays one line.
+  [[nodiscard]] std::vector<std::string> sentence(const std::string& text, std::string_view indent) const;
   [[nodiscard]] std::chrono::milliseconds elapsed_of(const StepView& step) const;
   [[nodiscard]] std::string amount_of(const StepView& step) const;
   [[nodiscard]] std::string header(std::size_t columns) const;
@@ -97,6 +107,8 @@ class StatusPrinter : public Status {
   std::chrono::milliseconds started_;
   std::chrono::milliseconds last_frame_;
   std::chrono::milliseconds last_line_;
+  std::optional<std::chrono::milliseconds> paused_;
+  std::int64_t run_started_ms_ = 0;  ///< the host's clock
   /// Our clock minus the host's, as small as it was ever seen: replayed events arrive late, live ones do not.
   std::optional<std::int64_t> clock_offset_;
   std::vector<StepView> steps_;

@@ -234,6 +234,103 @@ TEST(StatusPrinter, AReplayCountsFromTheHostsClock) {
   EXPECT_THAT(screen.terminal.text(), HasSubstr("1m31s"));
 }
 
+TEST(StatusPrinter, WhoJoinsARunSeesItsOwnTime) {
+  for (const bool live : {true, false}) {
+    Screen screen({"", 80, 24, live, true});
+    screen.printer->event(at(1, 0, many_steps(1)));
+    screen.printer->event(at(2, 65'000, StepStarted{"step0"}));
+    screen.printer->event(at(3, 65'000, StepOutput{"step0", "out", "now\n"}));
+    screen.now += milliseconds(200);
+    screen.printer->tick();
+    EXPECT_THAT(live ? screen.terminal.text() : screen.bytes, HasSubstr("1:05")) << live;
+  }
+}
+
+TEST(StatusPrinter, ALongLineOfOutputTakesOneLineOffATerminal) {
+  const std::string words = "Installing collected packages: " + std::string(2000, 'x');
+  for (const Detail detail : {Detail::normal, Detail::verbose}) {
+    Screen screen({"", 80, 24, false, true}, detail);
+    screen.printer->event(at(1, 0, many_steps(1)));
+    screen.printer->event(at(2, 0, StepStarted{"step0"}));
+    screen.bytes.clear();
+    screen.printer->event(at(3, 0, StepOutput{"step0", "out", words + "\n"}));
+    EXPECT_THAT(screen.bytes, HasSubstr("step0 | Installing collected packages: xxx"));
+    if (detail == Detail::verbose) EXPECT_GT(display_width(screen.bytes), 2000U);
+    else EXPECT_LE(display_width(screen.bytes), 160U) << screen.bytes;
+  }
+}
+
+TEST(StatusPrinter, AFailedStepsLongLinesAreCutAtItsEnd) {
+  for (const bool live : {true, false}) {
+    Screen screen({"", 80, 40, live, true});
+    screen.printer->event(at(1, 0, many_steps(1)));
+    screen.printer->event(at(2, 0, StepStarted{"step0"}));
+    screen.printer->event(at(3, 0, StepOutput{"step0", "out", std::string(2000, 'x') + "\n"}));
+    screen.printer->event(at(4, 0, StepFinished{"step0", Outcome::failed, "", milliseconds(1), ErrorText{ErrorCode::command, "make failed", "look above"}}));
+    screen.bytes.clear();
+    RunFinished finished;
+    finished.end = RunFinished::End::failed;
+    finished.failed = 1;
+    screen.finished = finished;
+    screen.printer->ending(ending_of(screen));
+    EXPECT_THAT(screen.bytes, HasSubstr("Its last line:\n    xxx"));
+    EXPECT_THAT(screen.bytes, HasSubstr("Full log:"));
+    EXPECT_LT(screen.bytes.size(), 900U);
+  }
+}
+
+TEST(StatusPrinter, ASentenceIsBrokenBetweenWordsNotCut) {
+  Screen screen({"", 40, 24, true, true});
+  screen.printer->notice("Leaving; the run goes on on the host. Ctrl-C again within 3 s cancels it.");
+  EXPECT_THAT(screen.terminal.text(), HasSubstr("Leaving; the run goes on on the host.\n  Ctrl-C again within 3 s cancels it.\n"));
+}
+
+TEST(StatusPrinter, TheTimeAtAPromptIsNotTheRuns) {
+  Screen screen({"", 80, 24, true, true});
+  screen.printer->activity({"connecting", 0, 0});
+  screen.now += milliseconds(2'000);
+  screen.printer->pause();
+  screen.now += milliseconds(600'000);
+  screen.printer->event(at(1, 0, many_steps(1)));
+  screen.finished = RunFinished{};
+  screen.printer->ending(ending_of(screen));
+  EXPECT_THAT(screen.terminal.text(), HasSubstr("Unchanged, 2.0s"));
+}
+
+TEST(StatusPrinter, ATransferThatHangsHasNoRate) {
+  Screen screen({"", 80, 24, true, true});
+  screen.printer->event(at(1, 0, many_steps(1)));
+  screen.printer->event(at(2, 0, StepStarted{"step0"}));
+  screen.printer->progress({"step0", "data.zip", 40'000'000, 80'000'000, 5'000'000});
+  screen.now += milliseconds(1'000);
+  screen.printer->tick();
+  EXPECT_THAT(screen.terminal.text(), HasSubstr("data.zip 40.0/80.0 MB · 5.0 MB/s"));
+  screen.now += milliseconds(9'000);
+  screen.printer->tick();
+  EXPECT_THAT(screen.terminal.text(), HasSubstr("data.zip 40.0/80.0 MB · nothing for 10s"));
+}
+
+TEST(StatusPrinter, APlanSaysEachThingOnce) {
+  Screen screen({"", 80, 24, false, true});
+  RunStarted started = many_steps(1);
+  started.mode = RunMode::plan;
+  screen.printer->event(at(1, 0, started));
+  screen.printer->event(at(2, 0, StepStarted{"step0"}));
+  screen.printer->event(at(3, 0, StepChecked{"step0", false, "/etc/motd does not exist"}));
+  screen.printer->event(at(4, 0, StepFinished{"step0", Outcome::would_change, "/etc/motd does not exist", milliseconds(0), {}}));
+  EXPECT_EQ(screen.bytes.find("does not exist"), screen.bytes.rfind("does not exist"));
+}
+
+TEST(StatusPrinter, ACommandThatBrokeOffLeavesNoEmptyLine) {
+  Screen screen({"", 80, 24, true, true});
+  screen.printer->activity({"connecting", 0, 0});
+  screen.bytes.clear();
+  Ending ending;
+  ending.exit = ExitCode::busy;
+  screen.printer->ending(ending);
+  EXPECT_EQ(screen.bytes.find('\n'), std::string::npos) << screen.bytes;
+}
+
 TEST(StatusPrinter, APromptFindsAFreeLine) {
   Screen screen({"", 80, 24, true, true});
   screen.printer->activity({"connecting", 0, 0});
@@ -253,6 +350,15 @@ TEST(DisplayWidth, CountsColumns) {
   EXPECT_EQ(cut_to_width("abc", 3), "abc");
   EXPECT_EQ(cut_to_width("abcd", 3), "ab…");
   EXPECT_EQ(cut_to_width("abcd", 0), "");
+}
+
+TEST(DisplayWidth, BreaksBetweenWords) {
+  using Lines = std::vector<std::string>;
+  EXPECT_EQ(wrap_to_width("one two three", 20, "  "), Lines({"one two three"}));
+  EXPECT_EQ(wrap_to_width("  one two three", 9, "  "), Lines({"  one two", "  three"}));
+  EXPECT_EQ(wrap_to_width("see /a/very/long/path now", 8, "  "), Lines({"see", "  /a/very/long/path", "  now"}));
+  EXPECT_EQ(wrap_to_width("日本 語 です", 7, ""), Lines({"日本 語", "です"}));
+  EXPECT_EQ(wrap_to_width("", 8, "  "), Lines());
 }
 
 }  // namespace
