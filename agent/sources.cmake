@@ -59,8 +59,10 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/python_environment.cc
   agent/steps/python_version.cc
   agent/steps/require.cc
+  agent/steps/service.cc
   agent/steps/state_paths.cc
   agent/steps/symlink.cc
+  agent/steps/systemd_unit.cc
   agent/steps/table.cc
   agent/steps/text_diff.cc
   agent/steps/venv.cc

@@ -11,6 +11,7 @@
 #include "agent/base/text.h"
 #include "agent/steps/kinds.h"
 #include "agent/steps/port_owner.h"
+#include "agent/steps/systemd_unit.h"
 #include "agent/token.h"
 
 namespace gpustrap {
@@ -21,18 +22,6 @@ constexpr auto kStartLimit = std::chrono::seconds(120);
 constexpr auto kPause = std::chrono::milliseconds(300);
 constexpr int kOk = 200;
 constexpr int kForbidden = 403;
-
-/// A word of a unit file: systemd reads % and quotes in it.
-std::string unit_word(const std::string& text) {
-  std::string word = "\"";
-  for (const char c : text) {
-    if (c == '%') word += "%%";
-    else if (c == '"' || c == '\\') word += {'\\', c};
-    else if (c == '$') word += "$$";
-    else word += c;
-  }
-  return word + "\"";
-}
 
 bool is_token(std::string_view text) {
   return text.size() >= 32 && text.size() <= 128 && text.find_first_not_of("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-") == std::string_view::npos;
@@ -48,7 +37,7 @@ Result<std::string> make_token() {
 
 class JupyterStep : public Step {
  public:
-  explicit JupyterStep(JupyterSpec spec) : spec_(std::move(spec)) {}
+  explicit JupyterStep(JupyterSpec spec) : spec_(std::move(spec)), unit_(spec_.name) {}
 
   [[nodiscard]] Result<StepState> check(const Host& host) const override {
     if (!host.facts().systemd) {
@@ -58,7 +47,7 @@ class JupyterStep : public Step {
     const Result<std::string> program = server_program(host);
     if (!program) return fail(program.error());
     if (program->empty()) return StepState::unsatisfied(fmt::format("no Jupyter server is installed in {}", venv(host)));
-    const Result<std::string> unit = host.read(unit_path());
+    const Result<std::string> unit = host.read(unit_.path());
     if (!unit && unit.error().code() != ErrorCode::not_found) return fail(unit.error());
     if (!unit) return StepState::unsatisfied("the service does not exist");
     if (*unit != unit_text(host, *program)) return StepState::unsatisfied("the service's unit differs");
@@ -82,20 +71,15 @@ class JupyterStep : public Step {
     if (Result<void> free = check_port_is_free(host); !free) return free;
     if (Result<void> kept = ensure_token(host); !kept) return kept;
     if (Result<void> made = host.as_login().make_directory(directory(host), {}); !made) return made;
-    if (Result<void> wrote = host.write(unit_path(), unit_text(host, *program), {0644, 0, 0}); !wrote) return wrote;
-    for (const std::vector<std::string>& words : {std::vector<std::string>{"systemctl", "daemon-reload"}, {"systemctl", "enable", service()}, {"systemctl", "restart", service()}}) {
-      const Command command{words, {}, "", "", std::chrono::seconds(60), {}};
-      const Result<CommandResult> result = host.act(command, log);
-      if (!result) return fail(result.error());
-      if (result->exit_code != 0) return fail(command_error(command, *result));
+    if (Result<void> wrote = host.write(unit_.path(), unit_text(host, *program), {0644, 0, 0}); !wrote) return wrote;
+    for (const std::vector<std::string>& words : {std::vector<std::string>{"daemon-reload"}, {"enable", unit_.service()}, {"restart", unit_.service()}}) {
+      if (Result<void> done = SystemdUnit::control(host, log, words); !done) return done;
     }
     return wait_until_it_answers(host, log);
   }
 
  private:
-  [[nodiscard]] std::string service() const { return spec_.name + ".service"; }
-  [[nodiscard]] std::string unit_path() const { return "/etc/systemd/system/" + service(); }
-  [[nodiscard]] std::string wants_path() const { return "/etc/systemd/system/multi-user.target.wants/" + service(); }
+    [[nodiscard]] std::string wants_path() const { return "/etc/systemd/system/multi-user.target.wants/" + unit_.service(); }
   [[nodiscard]] std::string venv(const Host& host) const { return host.as_login().expand(spec_.venv.text); }
   [[nodiscard]] std::string directory(const Host& host) const { return host.as_login().expand(spec_.dir.text); }
 
@@ -158,8 +142,8 @@ class JupyterStep : public Step {
 
   [[nodiscard]] Result<void> check_port_is_free(const Host& host) const {
     if (!host.port_answers(spec_.port.number)) return {};
-    const Result<CommandResult> active = host.look({{"systemctl", "is-active", "--quiet", service()}, {}, "", "", std::chrono::seconds(30), {}});
-    if (active && active->exit_code == 0) return {};  // our own, about to be restarted
+    const Result<UnitState> own = unit_.state(host);
+    if (own && own->active == "active") return {};  // our own, about to be restarted
     return fail(ErrorCode::busy, fmt::format("port {} is taken by {}", spec_.port.number, owner_of_port(host, spec_.port.number)),
                 "stop that program, or choose another `port` in the recipe");
   }
@@ -170,28 +154,16 @@ class JupyterStep : public Step {
     log.say(fmt::format("waiting for it to answer on 127.0.0.1:{}", spec_.port.number));
     for (std::chrono::milliseconds waited{0}; waited < kStartLimit; waited += kPause) {
       if (answers(host, *token)) return {};
-      const Result<CommandResult> state = host.look({{"systemctl", "show", "-p", "ActiveState,SubState,NRestarts", service()}, {}, "", "", std::chrono::seconds(30), {}});
-      const bool died = state && (state->out.find("ActiveState=failed") != std::string::npos || (state->out.find("SubState=auto-restart") != std::string::npos));
-      if (died) return fail(start_error(host, "it ended right after its start"));
+      const Result<UnitState> state = unit_.state(host);
+      const bool died = state && (state->active == "failed" || state->sub == "auto-restart");
+      if (died) return fail(unit_.failure(host, "it ended right after its start"));
       host.pause(kPause);
     }
-    return fail(start_error(host, fmt::format("it did not answer within {}", human_duration(kStartLimit))));
-  }
-
-  [[nodiscard]] Error start_error(const Host& host, const std::string& what) const {
-    const Result<CommandResult> journal = host.look({{"journalctl", "-u", service(), "-n", "20", "-o", "cat", "--no-pager"}, {}, "", "", std::chrono::seconds(30), {}});
-    std::string last;
-    if (journal) {
-      for (const std::string& line : split(journal->out, '\n')) {
-        const bool telling = line.find("Error") != std::string::npos || line.find("error") != std::string::npos || line.find("Permission") != std::string::npos;
-        if (telling) last = first_line(strip_control(line));
-      }
-      if (last.empty()) last = first_line(last_lines(strip_control(journal->out), 1));
-    }
-    return {ErrorCode::command, last.empty() ? what : what + ": " + last, fmt::format("all it said: sudo journalctl -u {}", spec_.name)};
+    return fail(unit_.failure(host, fmt::format("it did not answer within {}", human_duration(kStartLimit))));
   }
 
   JupyterSpec spec_;
+  SystemdUnit unit_;
 };
 
 }  // namespace

@@ -43,6 +43,7 @@ constexpr auto kStepTypes = std::to_array<StepType>({
     {StepKind::symlink, make_symlink_step},
     {StepKind::environment, make_environment_step},
     {StepKind::command, make_command_step},
+    {StepKind::service, make_service_step},
     {StepKind::venv, make_venv_step},
     {StepKind::pip, make_pip_step},
     {StepKind::jupyter, make_jupyter_step},

@@ -29,8 +29,7 @@ FakeHost notebook_host() {
   FakeHost host;
   host.put("/home/ubuntu/env/bin/jupyter-lab", "", 0755);
   host.answer({"systemctl", "daemon-reload"}, {});
-  host.answer({"systemctl", "is-active"}, {3, "", ""});
-  host.answer({"systemctl", "show"}, {0, "ActiveState=active\n", ""});
+  host.answer({"systemctl", "show"}, {0, "ActiveState=inactive\n", ""});
   host.on({"systemctl", "enable"}, [](FakeHost& fake, const Command&) {
     fake.put_symlink("/etc/systemd/system/multi-user.target.wants/gpustrap-jupyter.service", kUnit);
     return CommandResult{};

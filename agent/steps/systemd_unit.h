@@ -1,0 +1,48 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/host.h"
+#include "agent/steps/step.h"
+
+namespace gpustrap {
+
+/// What systemd says of a unit now.
+struct UnitState {
+  bool exists = false;
+  bool masked = false;
+  bool reload_needed = false;    ///< its file was changed since systemd read it
+  std::string enabled;           ///< UnitFileState: enabled, disabled, static …
+  std::string active, sub;       ///< ActiveState, SubState
+  std::string type, result;      ///< Type (simple, oneshot …), Result (success, exit-code …)
+  std::int64_t active_since = 0; ///< seconds since 1970; 0: not since the boot
+  std::string main_pid;
+};
+
+/// A service of the host's systemd, as the steps that make one see it. `name` is without `.service`.
+class SystemdUnit {
+ public:
+  explicit SystemdUnit(std::string name) : name_(std::move(name)) {}
+
+  [[nodiscard]] std::string service() const { return name_ + ".service"; }
+  [[nodiscard]] std::string path() const { return "/etc/systemd/system/" + service(); }
+
+  /// Errors: command (systemctl fails), unsupported (it is not there).
+  [[nodiscard]] Result<UnitState> state(const Host& host) const;
+  /// Runs systemctl with these words; a failing exit is an error.
+  [[nodiscard]] static Result<void> control(Host& host, StepLog& log, const std::vector<std::string>& words);
+  /// `what: the most telling line that the service wrote of late`, and where all of it is.
+  [[nodiscard]] Error failure(const Host& host, const std::string& what) const;
+
+ private:
+  std::string name_;
+};
+
+/// A unit file's word in double quotes: systemd reads %, $ and quotes in it.
+[[nodiscard]] std::string unit_word(const std::string& text);
+
+}  // namespace gpustrap
