@@ -89,15 +89,23 @@ struct Start {
   std::string out{};
   std::string err{};
 
+  /// Takes what has arrived; the number of bytes.
+  Result<std::size_t> take() {
+    std::size_t taken = 0;
+    for (const auto stream : {SshChannel::Stream::out, SshChannel::Stream::err}) {
+      Result<std::size_t> got = channel.read(stream, stream == SshChannel::Stream::out ? out : err);
+      if (!got) return got;
+      taken += *got;
+    }
+    return taken;
+  }
+
   /// Waits for more; false at the end of the command.
   Result<bool> more(Clock::time_point deadline) {
     while (true) {
-      const std::size_t before = out.size() + err.size();
-      for (const auto stream : {SshChannel::Stream::out, SshChannel::Stream::err}) {
-        Result<std::size_t> got = channel.read(stream, stream == SshChannel::Stream::out ? out : err);
-        if (!got) return fail(std::move(got).error());
-      }
-      if (out.size() + err.size() > before) return true;
+      const Result<std::size_t> taken = take();
+      if (!taken) return fail(taken.error());
+      if (*taken > 0) return true;
       if (channel.at_end() || !session.connected()) return false;
       if (Clock::now() >= deadline) {
         return fail(ErrorCode::timeout, fmt::format("the agent did not say hello within {} s{}", kHelloLimit.count(), out.empty() ? "" : "; the host said: " + first_line(strip_control(out))));
@@ -108,11 +116,15 @@ struct Start {
   }
 };
 
-Result<void> send_all(SshSession& session, SshChannel& channel, std::string_view bytes, const std::function<void(std::size_t, std::size_t)>& progress) {
+/// Also returns where the command ended before it took everything: then its words say why.
+Result<void> send_all(Start& start, std::string_view bytes, const std::function<void(std::size_t, std::size_t)>& progress) {
+  SshSession& session = start.session;
+  SshChannel& channel = start.channel;
   const std::size_t total = bytes.size();
   Clock::time_point last = Clock::now();
   while (!bytes.empty()) {
     Result<std::size_t> put = channel.write(bytes);
+    if (!put && session.connected()) return {};  // this channel alone is closed
     if (!put) return fail(std::move(put).error());
     bytes.remove_prefix(*put);
     if (*put > 0) {
@@ -120,7 +132,9 @@ Result<void> send_all(SshSession& session, SshChannel& channel, std::string_view
       if (progress) progress(total - bytes.size(), total);
       continue;
     }
-    if (channel.at_end()) return {};  // it ended early; its words say why
+    // A channel counts as open for as long as it holds words that nobody took.
+    if (const Result<std::size_t> taken = start.take(); !taken) return fail(taken.error());
+    if (channel.at_end()) return {};
     if (!session.connected()) return fail(ErrorCode::unreachable, "the connection ended during the upload");
     if (Clock::now() - last > kUploadStall) return fail(ErrorCode::timeout, "the host took no byte of the agent for a minute");
     pollfd entry{session.descriptor(), session.poll_events(), 0};
@@ -139,7 +153,7 @@ Result<void> answer_sudo(Start& start, const std::string& nonce, const std::stri
     if (!*more || start.out.find("gpustrap-absent") != std::string::npos) return {};
   }
   start.err.erase(0, start.err.find(nonce) + nonce.size());
-  return send_all(start.session, start.channel, password + "\n", {});
+  return send_all(start, password + "\n", {});
 }
 
 Result<void> upload(SshSession& session, const PushOptions& options, const EmbeddedAgent& agent, const Absent& absent) {
@@ -162,7 +176,7 @@ Result<void> upload(SshSession& session, const PushOptions& options, const Embed
   if (plan.by_password) {
     if (Result<void> answered = answer_sudo(start, plan.nonce, *options.sudo_password); !answered) return answered;
   }
-  if (Result<void> sent = send_all(session, start.channel, plan.packed ? agent.gzipped : std::string_view(raw), options.uploading); !sent) return sent;
+  if (Result<void> sent = send_all(start, plan.packed ? agent.gzipped : std::string_view(raw), options.uploading); !sent) return sent;
   (void)start.channel.send_end();
   const Clock::time_point deadline = Clock::now() + kUploadStall;
   while (true) {
@@ -210,7 +224,7 @@ Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentR
           return fail(ErrorCode::protocol, fmt::format("the agent speaks protocol {}, this program {}", hello->protocol, kProtocolVersion));
         }
         if (!opened) {
-          if (Result<void> sent = send_all(session, start.channel, opening, {}); !sent) return fail(std::move(sent).error());
+          if (Result<void> sent = send_all(start, opening, {}); !sent) return fail(std::move(sent).error());
         }
         return Hello1{std::make_unique<SshLink>(session, std::move(start.channel), start.out.substr(newline + 1)), std::nullopt};
       }

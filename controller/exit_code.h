@@ -25,6 +25,7 @@ enum class ExitCode {
     case ErrorCode::usage:
     case ErrorCode::recipe: return ExitCode::usage;
     case ErrorCode::unreachable:
+    case ErrorCode::unknown_name:
     case ErrorCode::timeout: return ExitCode::unreachable;
     case ErrorCode::host_key: return ExitCode::host_key;
     case ErrorCode::authentication: return ExitCode::authentication;

@@ -87,7 +87,7 @@ Result<UniqueFd> connect_directly(const SshTarget& target) {
   addrinfo* found = nullptr;
   const int looked_up = ::getaddrinfo(target.host.c_str(), fmt::format("{}", target.port).c_str(), &hints, &found);
   if (looked_up != 0) {
-    return fail(ErrorCode::not_found, fmt::format("the name {} does not resolve ({})", strip_control(target.host), ::gai_strerror(looked_up)),
+    return fail(ErrorCode::unknown_name, fmt::format("the name {} does not resolve ({})", strip_control(target.host), ::gai_strerror(looked_up)),
                 "check its spelling; an EC2 instance has a new public name after each stop and start");
   }
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> addresses(found, ::freeaddrinfo);
@@ -191,7 +191,9 @@ int ask_passphrase(const char*, char* buffer, std::size_t size, int, int, void* 
 Result<KeyHandle> load_key(const std::string& path, const SshPrompts& prompts) {
   const std::string doing = "reading the key " + path;
   struct stat info{};
-  if (::stat(path.c_str(), &info) != 0) return fail(errno_error(errno, doing).with_hint("give the path of the .pem file after -i"));
+  if (::stat(path.c_str(), &info) != 0) {
+    return fail(Error(ErrorCode::usage, ::strerror(errno), "give the path of the .pem file after -i").in(doing));
+  }
   const Result<std::string> text = read_file(path, 1U << 20U);
   if (!text) return fail(text.error());
   if (text->starts_with("PuTTY-User-Key-File")) {

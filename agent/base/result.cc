@@ -8,9 +8,9 @@
 namespace gpustrap {
 namespace {
 
-constexpr std::array<std::string_view, 20> kCodeNames = {
+constexpr std::array<std::string_view, 21> kCodeNames = {
     "usage",    "recipe",    "protocol", "not_found",      "permission", "no_space", "io",
-    "unreachable", "host_key", "authentication", "network", "tls", "digest", "timeout",
+    "unreachable", "unknown_name", "host_key", "authentication", "network", "tls", "digest", "timeout",
     "busy", "unsupported", "cancelled", "command", "unsafe", "internal"};
 static_assert(static_cast<std::size_t>(ErrorCode::internal) + 1 == kCodeNames.size(), "one name per ErrorCode");
 

@@ -19,6 +19,7 @@ enum class ErrorCode {
   no_space,         ///< disk or inodes are used up
   io,               ///< any other failed system call
   unreachable,      ///< no connection could be made or kept
+  unknown_name,     ///< a host name that does not resolve
   host_key,         ///< the host's key is unknown or has changed
   authentication,   ///< the SSH login or sudo was refused
   network,          ///< a transfer failed on the way

@@ -31,7 +31,7 @@ refusals_cases() {
     chmod 0644 open.pem
     gpustrap up "$suite_dir/one.yaml" "$host" -i open.pem --accept-new-host-key -y --no-tunnel
     expect_exit 6
-    expect_output "chmod 600"
+    expect_output "run: chmod 400 open.pem"
 
     case_ "a key file that is not there"
     gpustrap up "$suite_dir/one.yaml" "$host" -i missing.pem --accept-new-host-key -y --no-tunnel
