@@ -49,7 +49,8 @@ struct Command {
   std::string cwd;
   std::string input;
   std::chrono::milliseconds timeout{0};  ///< 0: the step's own limit only
-  /// For act(): sees every whole line of standard output; a line for which it returns true is taken, and not shown.
+  /// For act(): sees every whole line of standard output; a line for which it returns true is taken, and not shown. The program then
+  /// has descriptor 3 as a second way into its standard output: apt closes the one that it reports on for the programs that it starts.
   std::function<bool(std::string_view line)> takes_line;
 };
 struct CommandResult {

@@ -318,9 +318,11 @@ Result<CommandResult> RealHost::run(const Command& command, bool shown) const {
   }
   if (command.cwd.empty() && !path_exists(self_.home)) subprocess.cwd = std::string("/");
   const Identity& identity = self_;
-  subprocess.in_child = [&identity] {
+  const bool reports = static_cast<bool>(command.takes_line);
+  subprocess.in_child = [&identity, reports] {
     const Result<void> became = become(identity);
-    if (became) return;
+    if (became && (!reports || ::dup2(STDOUT_FILENO, 3) == 3)) return;
+    if (became) ::_exit(126);
     (void)write_all(STDERR_FILENO, became.error().sentence() + "\n");
     ::_exit(126);
   };

@@ -172,7 +172,7 @@ class AptStep : public Step {
   [[nodiscard]] static Command apt_command(std::vector<std::string> words_after) {
     Command command;
     command.argv = {"apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=600", "-o", "Dpkg::Options::=--force-confdef", "-o",
-                    "Dpkg::Options::=--force-confold", "-o", "Dpkg::Use-Pty=0", "-o", "APT::Status-Fd=1"};
+                    "Dpkg::Options::=--force-confold", "-o", "Dpkg::Use-Pty=0", "-o", "APT::Status-Fd=3"};
     command.argv.insert(command.argv.end(), words_after.begin(), words_after.end());
     // Nothing may ask: debconf, changed configuration files (the user's stays), needrestart.
     command.env = {{"DEBIAN_FRONTEND", "noninteractive"}, {"NEEDRESTART_SUSPEND", "1"}, {"APT_LISTCHANGES_FRONTEND", "none"}, {"UCF_FORCE_CONFFOLD", "1"}};

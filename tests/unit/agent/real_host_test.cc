@@ -226,6 +226,16 @@ TEST_F(RealHostTest, ListsAndLooks) {
 
 // ---- root and the login user
 
+TEST_F(RealHostTest, AProgramReportsOnDescriptor3BesideItsOutput) {
+  std::vector<std::string> seen;
+  Command words = command({"sh", "-c", "echo words; echo report >&3; exec 3>&-; echo more words"});
+  words.takes_line = [&seen](std::string_view line) { return seen.emplace_back(line), true; };
+  const Result<CommandResult> done = host().act(words, log_);
+  ASSERT_TRUE(done.has_value()) << done.error().sentence();
+  EXPECT_EQ(done->exit_code, 0);
+  EXPECT_THAT(seen, ElementsAre("words", "report", "more words"));
+}
+
 TEST_F(RealHostAsRootTest, ARootStepActsInTheHomeAsItsUser) {
   RealHost real = host();
   ASSERT_TRUE(real.as_login().write(in_home("f"), "x", {}));
