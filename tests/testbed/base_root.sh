@@ -21,7 +21,7 @@ distribution_of() {
 }
 
 # Package sources for a release: this machine's own with the release's name put in, so that a mirror
-# is used there as here; the public archive for another distribution's.
+# is used there as here. For another distribution's, the mirror in GPUSTRAP_UBUNTU_MIRROR or GPUSTRAP_DEBIAN_MIRROR.
 sources_for() {
     local codename=$1 own components=main
     own=$(own_codename)
@@ -37,11 +37,11 @@ sources_for() {
             esac
         done
     elif [ "$(distribution_of "$codename")" = ubuntu ]; then
-        printf 'deb http://%s.ubuntu.com/ubuntu %s main universe\n' \
-            archive "$codename" archive "$codename-updates" security "$codename-security"
+        : "${GPUSTRAP_UBUNTU_MIRROR:?"this machine has no sources of Ubuntu: name a mirror's URL in it"}"
+        printf "deb $GPUSTRAP_UBUNTU_MIRROR %s $components\n" "$codename" "$codename-updates" "$codename-security"
     else
-        printf 'deb http://deb.debian.org/%s main\n' \
-            "debian $codename" "debian $codename-updates" "debian-security $codename-security"
+        : "${GPUSTRAP_DEBIAN_MIRROR:?"this machine has no sources of Debian: name a mirror's URL in it"}"
+        printf "deb $GPUSTRAP_DEBIAN_MIRROR%s $components\n" " $codename" " $codename-updates" "-security $codename-security"
     fi
 }
 
