@@ -27,7 +27,7 @@ fetch_userlands() {  # the C library and its plugins of each release, unpacked o
         echo "fetching the userland of $release"
         mmdebstrap --quiet --variant=extract --include=libc6,libc-bin,libnss-myhostname,libnss-resolve,base-files \
             --dpkgopt='path-exclude=/usr/share/*' "$release" "$tar.new.tar" ${mirror:+"$mirror"} > "$tar.log" 2>&1 && mv "$tar.new.tar" "$tar" \
-            || echo "the userland of $release cannot be fetched, so its cases are not run: $(tail -n 1 "$tar.log")"
+            || echo "the userland of $release cannot be fetched: $(tail -n 1 "$tar.log")"
     done
 }
 
@@ -47,7 +47,7 @@ if [ "${GPUSTRAP_STATIC_TESTS_INSIDE:-}" != yes ]; then
 fi
 
 chroot=$(command -v chroot)
-passed=0 failed=0 arch='' label=''
+passed=0 failed=0 skipped=0 skips='' arch='' label=''
 scratch=$(mktemp -d)
 mkfifo "$scratch/hold"
 exec 8<> "$scratch/hold"
@@ -65,6 +65,11 @@ miss() {
     failed=$((failed + 1))
     echo "FAIL  $label: $1"
     [ ! -s "$scratch/output" ] || sed 's/^/        /' "$scratch/output"
+}
+skip() {
+    skipped=$((skipped + 1))
+    skips+="  $label: $1"$'\n'
+    echo "skip  $label: $1"
 }
 
 # --- roots --------------------------------------------------------------------------------------------------------------
@@ -184,7 +189,8 @@ archive_cases() {
 userland_cases() {
     local release
     for release in "${releases[@]}"; do
-        [ -f "$userlands/$release.tar" ] || continue
+        case_ "on $release"
+        [ -f "$userlands/$release.tar" ] || { skip "its userland cannot be fetched: $(tail -n 1 "$userlands/$release.tar.log")"; continue; }
         new_root
         tar -C "$root" -xf "$userlands/$release.tar" --exclude=./dev || { miss "the userland cannot be unpacked"; continue; }
         echo "nameserver 127.0.0.1" > "$root/etc/resolv.conf"
@@ -249,5 +255,6 @@ for arch in "${archs[@]}"; do
     agent_cases
     userland_cases
 done
-echo "$passed passed, $failed failed"
+[ -z "$skips" ] || printf 'skipped:\n%s' "$skips"
+echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

@@ -1,0 +1,30 @@
+#!/usr/bin/env python3
+"""summary.py JUNIT-FILE: what ctest's report says, in the form of every part of `./dev test`.
+
+A "skipped:" list with the reason of each, where there are any, and "N passed, N failed, N skipped" as the last line. A test that
+was skipped without a reason counts as failed: nobody would notice that it has stopped checking anything.
+"""
+import re
+import sys
+import xml.etree.ElementTree as xml
+
+passed = 0
+failed = []
+skipped = []
+for case in xml.parse(sys.argv[1]).getroot().iter("testcase"):
+    name, status = case.get("name"), case.get("status")
+    if status == "run":
+        passed += 1
+    elif status == "fail":
+        failed.append(f"FAIL  {name}")
+    else:
+        # GoogleTest: "<file>:<line>: Skipped", then what the test said, then its own bookkeeping.
+        said = re.search(r": Skipped\n+((?!\[).+)", case.findtext("system-out") or "")
+        if said:
+            skipped.append(f"  {name}: {said.group(1).strip()}")
+        else:
+            failed.append(f"FAIL  {name}: skipped without a reason")
+
+print(*failed, *(["skipped:"] if skipped else []), *skipped, sep="\n")
+print(f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped")
+sys.exit(1 if failed or passed == 0 else 0)
