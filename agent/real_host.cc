@@ -112,22 +112,6 @@ std::string temporary_name(const std::string& name) {
   return fmt::format(".{}.gpustrap-{}", name.substr(0, 200), ::getpid());
 }
 
-Result<void> remove_tree_at(int directory, const std::string& name) {
-  if (::unlinkat(directory, name.c_str(), 0) == 0 || errno == ENOENT) return {};
-  if (errno != EISDIR && errno != EPERM) return fail(errno_error(errno, "removing " + name));
-  const UniqueFd folder(::openat(directory, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!folder.valid()) return fail(errno_error(errno, "removing " + name));
-  const std::unique_ptr<DIR, int (*)(DIR*)> entries(::fdopendir(::dup(folder.get())), ::closedir);
-  if (!entries) return fail(errno_error(errno, "removing " + name));
-  while (const dirent* entry = ::readdir(entries.get())) {
-    const std::string child = entry->d_name;
-    if (child == "." || child == "..") continue;
-    if (Result<void> removed = remove_tree_at(folder.get(), child); !removed) return removed;
-  }
-  if (::unlinkat(directory, name.c_str(), AT_REMOVEDIR) != 0) return fail(errno_error(errno, "removing " + name));
-  return {};
-}
-
 /// Value of field `index` in the line of /etc/passwd or /etc/group whose first field is `name`.
 template <class Id>
 Result<std::optional<Id>> id_in(const std::string& file, const std::string& name) {

@@ -1,10 +1,11 @@
 #include "agent/removal.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
-#include <filesystem>
+#include <climits>
 #include <string>
-#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "agent/base/file.h"
@@ -15,10 +16,11 @@ namespace {
 
 /// The folder of this very agent, where it is one of ours ("…/gpustrap/agent-<sha256>"); empty otherwise.
 std::string agent_folder() {
-  std::error_code error;
-  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
-  const bool ours = !error && self.filename().string().starts_with("agent-") && self.parent_path().filename() == "gpustrap";
-  return ours ? self.parent_path().string() : std::string();
+  std::string self(PATH_MAX, '\0');
+  const ssize_t length = ::readlink("/proc/self/exe", self.data(), self.size());
+  self.resize(length > 0 ? static_cast<std::size_t>(length) : 0);
+  const std::string folder = parent_of(self);
+  return folder.ends_with("/gpustrap") && self.substr(folder.size()).starts_with("/agent-") ? folder : std::string();
 }
 
 std::vector<std::string> owned_paths(const AgentPaths& paths) {
@@ -38,9 +40,7 @@ Json removal_list(const AgentPaths& paths) {
 Result<Json> remove_all(const AgentPaths& paths) {
   Json removed = removal_list(paths);
   for (const Json& path : removed["paths"]) {
-    std::error_code error;
-    std::filesystem::remove_all(path.get<std::string>(), error);
-    if (error) return fail(errno_error(error.value(), "removing " + path.get<std::string>()));
+    if (Result<void> gone = remove_tree_at(AT_FDCWD, path.get<std::string>()); !gone) return fail(std::move(gone).error());
   }
   return removed;
 }

@@ -8,9 +8,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
-#include <filesystem>
 #include <memory>
-#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -104,8 +102,7 @@ std::optional<std::string> newest_run(const AgentPaths& paths) {
 void prune_runs(const AgentPaths& paths, std::size_t keep) {
   const auto runs = runs_by_age(paths);
   for (std::size_t i = 0; i + keep < runs.size(); ++i) {
-    std::error_code ignored;  // an old run that cannot be removed costs room, no more
-    std::filesystem::remove_all(paths.run(runs[i].second), ignored);
+    (void)remove_tree_at(AT_FDCWD, paths.run(runs[i].second));  // an old run that cannot be removed costs room, no more
   }
 }
 

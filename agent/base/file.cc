@@ -1,5 +1,6 @@
 #include "agent/base/file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <vector>
 
 #include <fmt/format.h>
@@ -80,6 +82,22 @@ std::string parent_of(std::string_view path) {
   const std::size_t slash = path.rfind('/');
   if (slash == std::string_view::npos) return ".";
   return slash == 0 ? "/" : std::string(path.substr(0, slash));
+}
+
+Result<void> remove_tree_at(int directory, const std::string& name) {
+  if (::unlinkat(directory, name.c_str(), 0) == 0 || errno == ENOENT) return {};
+  if (errno != EISDIR && errno != EPERM) return fail(errno_error(errno, "removing " + name));
+  const UniqueFd folder(::openat(directory, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!folder.valid()) return fail(errno_error(errno, "removing " + name));
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(::fdopendir(::dup(folder.get())), ::closedir);
+  if (!entries) return fail(errno_error(errno, "removing " + name));
+  while (const dirent* entry = ::readdir(entries.get())) {
+    const std::string child = entry->d_name;
+    if (child == "." || child == "..") continue;
+    if (Result<void> removed = remove_tree_at(folder.get(), child); !removed) return removed;
+  }
+  if (::unlinkat(directory, name.c_str(), AT_REMOVEDIR) != 0) return fail(errno_error(errno, "removing " + name));
+  return {};
 }
 
 Result<Pipe> make_pipe() {

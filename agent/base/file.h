@@ -24,6 +24,8 @@ namespace gpustrap {
 [[nodiscard]] bool path_exists(const std::string& path);
 /// Everything before the last '/', "/" for a name at the root, "." for a bare name.
 [[nodiscard]] std::string parent_of(std::string_view path);
+/// Removes `name` in `directory` (AT_FDCWD for a whole path) and everything under it, following no link. Success where nothing is there.
+[[nodiscard]] Result<void> remove_tree_at(int directory, const std::string& name);
 
 /// A pipe with close-on-exec on both ends.
 struct Pipe {
