@@ -203,6 +203,7 @@ userland_cases() {
         inside probe get https://dns.test/; expect_output "hello from dns.test"
         case_ "on $release threads and exceptions work"; inside probe threads; expect_output "thrown in a thread"
         case_ "on $release the agent starts";            inside gpustrap-agent --version; expect_output gpustrap-agent
+        recipe_cases "on $release"
         rm -rf "$root"
     done
 }
@@ -212,6 +213,25 @@ agent_cases() {
     case_ "the agent starts in an empty root and says what it was built from"
     inside gpustrap-agent --version
     expect_output "$(grep -m 1 '^openssl ' "$build/agent.manifest")"
+    ordinary_root
+    recipe_cases "in the empty root"
+}
+
+recipe_cases() {  # WHERE: the whole agent, with a runner, a child for each step and a transfer
+    mkdir -p "$root/dev"
+    mknod -m 0666 "$root/dev/null" c 1 3  # a step's child reads it
+    cat > "$root/recipe.json" << 'JSON'
+{"name": "alone", "steps": [
+  {"id": "motd", "file": {"path": "/srv/motd", "content": "hello\n"}},
+  {"id": "names", "archive": {"url": "https://dns.test/names.tar.zst", "to": "/srv/names"}}
+]}
+JSON
+    case_ "$1 a recipe downloads, unpacks and writes"
+    inside gpustrap-agent run /recipe.json
+    if [ "$status" = 0 ] && [ -f "$root/srv/motd" ] && [ -f "$root/srv/names/Bücher/日本語-🙂.txt" ]; then pass; else miss "exit status $status"; fi
+    case_ "$1 the same recipe changes nothing more"
+    inside gpustrap-agent run /recipe.json
+    if [ "$status" = 0 ] && [ "$(grep -c '"outcome":"unchanged"' "$scratch/output")" = 2 ]; then pass; else miss "exit status $status"; fi
 }
 
 # --- the run ------------------------------------------------------------------------------------------------------------
@@ -236,7 +256,7 @@ make_certificates
 mkdir -p "$scratch/archives"
 python3 "$here/make_archives.py" "$scratch/archives" || exit 2
 mkfifo "$scratch/ready"
-python3 "$here/services.py" "$scratch/tls" < "$scratch/hold" 8>&- > "$scratch/ready" &
+python3 "$here/services.py" "$scratch/tls" "$scratch/archives" < "$scratch/hold" 8>&- > "$scratch/ready" &
 services_pid=$!
 read -r line < "$scratch/ready"
 [ "$line" = ready ] || { echo "the test services did not start"; exit 2; }

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """A tiny internet for tests/static/run.sh, to be run in a network namespace of its own.
 
-services.py DIR: a DNS server on 127.0.0.1:53 (UDP and TCP), a name server on 127.0.0.9:53 that never answers, and an HTTPS
-server on 127.0.0.1:443 with DIR/server.pem. Writes "ready" to stdout when all of them listen, and stops when stdin closes.
+services.py DIR FILES: a DNS server on 127.0.0.1:53 (UDP and TCP), a name server on 127.0.0.9:53 that never answers, and an HTTPS
+server on 127.0.0.1:443 with DIR/server.pem that serves what lies in FILES and greets otherwise. Writes "ready" to stdout when all
+of them listen, and stops when stdin closes.
 """
 import http.server
 import os
@@ -68,7 +69,11 @@ class DnsOverTcp(socketserver.StreamRequestHandler):
 
 class Web(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        file = os.path.join(sys.argv[2], os.path.basename(self.path))
         body = b"hello from " + self.headers["Host"].encode() + b"\n"
+        if os.path.isfile(file):
+            with open(file, "rb") as content:
+                body = content.read()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
