@@ -63,13 +63,13 @@ main_job_cases() {
 
     case_ "a local port that is taken is passed over; one that was asked for is an error"
     occupy 8889
-    gpustrap hosts "$address" --forget
+    gpustrap hosts --forget "$address"
     expect_exit 0
     up jupyter
     expect_exit 0
     expect_output "http://localhost:8890/lab"
     gpustrap tunnel "$host" -i "$key" -L 8889:8888
-    expect_exit 1
+    expect_exit 2
     expect_output "8889"
     vacate
 
@@ -87,6 +87,7 @@ main_job_cases() {
 
     case_ "the notebook is there again after a reboot, without gpustrap's help"
     testbed reboot bare
+    await_that testbed exec bare sh -c "ss -ltnH 'sport = :8888' | grep -q 8888"
     gpustrap up jupyter "$address" --json --no-tunnel
     expect_exit 0
     expect_unchanged

@@ -19,7 +19,7 @@ RECIPE
     on_host sh -c 'head -c 15M /dev/urandom >/var/ballast'
     up "$suite_dir/large.yaml"
     expect_exit 1
-    expect_output "are needed"
+    expect_output "No space left"
     expect_output "free in /opt"
     on_host test -e /opt/large
     expect_exit 1
