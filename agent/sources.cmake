@@ -53,6 +53,10 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/jupyter.cc
   agent/steps/library_paths.cc
   agent/steps/managed_block.cc
+  agent/steps/nvidia_diagnosis.cc
+  agent/steps/nvidia_probe.cc
+  agent/steps/nvidia_query.cc
+  agent/steps/nvidia_smi.cc
   agent/steps/ownership.cc
   agent/steps/pip.cc
   agent/steps/port_owner.cc

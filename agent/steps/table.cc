@@ -46,6 +46,7 @@ constexpr auto kStepTypes = std::to_array<StepType>({
     {StepKind::service, make_service_step},
     {StepKind::venv, make_venv_step},
     {StepKind::pip, make_pip_step},
+    {StepKind::nvidia_smi, make_nvidia_smi_step},
     {StepKind::jupyter, make_jupyter_step},
 });
 
