@@ -1,34 +1,12 @@
 #include "agent/steps/table.h"
 
-#include <algorithm>
 #include <array>
-#include <memory>
-#include <string>
-
-#include <fmt/format.h>
+#include <cstddef>
 
 #include "agent/steps/kinds.h"
 
 namespace gpustrap {
 namespace {
-
-/// A step of a kind that the recipe language knows and this agent does not.
-class MissingStep : public Step {
- public:
-  explicit MissingStep(std::string kind) : kind_(std::move(kind)) {}
-  [[nodiscard]] Result<StepState> check(const Host& /*host*/) const override { return fail(missing()); }
-  Result<void> apply(Host& /*host*/, StepLog& /*log*/) override { return fail(missing()); }
-
- private:
-  [[nodiscard]] Error missing() const {
-    return {ErrorCode::unsupported, fmt::format("this agent has no step kind `{}`", kind_), "use a newer gpustrap"};
-  }
-  std::string kind_;
-};
-
-std::unique_ptr<Step> make_missing_step(const StepSpec& spec) {
-  return std::make_unique<MissingStep>(std::string(step_kind_name(static_cast<StepKind>(spec.index()))));
-}
 
 /// In the order of StepKind, one line a kind.
 constexpr auto kStepTypes = std::to_array<StepType>({
@@ -50,13 +28,16 @@ constexpr auto kStepTypes = std::to_array<StepType>({
     {StepKind::jupyter, make_jupyter_step},
 });
 
-constexpr StepType kMissing = {StepKind::require, make_missing_step};
+constexpr bool rows_follow_enum() {
+  for (std::size_t index = 0; index < kStepTypes.size(); ++index) {
+    if (static_cast<std::size_t>(kStepTypes[index].kind) != index) return false;
+  }
+  return kStepTypes.size() == kStepKindCount;
+}
+static_assert(rows_follow_enum(), "one row per StepKind, in enum order");
 
 }  // namespace
 
-const StepType& step_type(StepKind kind) {
-  const auto* row = std::find_if(kStepTypes.begin(), kStepTypes.end(), [kind](const StepType& type) { return type.kind == kind; });
-  return row == kStepTypes.end() ? kMissing : *row;
-}
+const StepType& step_type(StepKind kind) { return kStepTypes.at(static_cast<std::size_t>(kind)); }
 
 }  // namespace gpustrap
