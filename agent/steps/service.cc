@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/steps/edited_file.h"
 #include "agent/steps/kinds.h"
 #include "agent/steps/port_owner.h"
 #include "agent/steps/systemd_unit.h"
@@ -26,12 +27,20 @@ class ServiceStep : public Step {
       return fail(ErrorCode::unsupported, fmt::format("systemd is not PID 1 here, so there is no service {}", spec_.name),
                   "start the program yourself in a `command` step, or use a host with systemd");
     }
+    if (host.self().uid != 0) {
+      return fail(ErrorCode::permission, fmt::format("the services of a system are root's, and the step runs as {}", host.self().name),
+                  "remove `as` from the step; User= in the unit says whom the service runs as");
+    }
     const Result<UnitState> state = unit_.state(host);
     if (!state) return fail(state.error());
     const Result<std::string> wrong = what_is_wrong(host, *state);
     if (!wrong) return fail(wrong.error());
-    if (!wrong->empty()) return StepState::unsatisfied(*wrong);
-    std::vector<std::string> is = {spec_.running ? "running" : "stopped", spec_.enabled ? "starts at boot" : "does not start at boot"};
+    if (!wrong->empty()) {
+      const Result<std::string> changes = changes_of_text(host);
+      if (!changes) return fail(changes.error());
+      return StepState::unsatisfied(*wrong, *changes);
+    }
+    std::vector<std::string> is = {spec_.running ? "running" : "stopped", others_start_it(*state) ? "started by other units" : spec_.enabled ? "starts at boot" : "does not start at boot"};
     if (spec_.port) is.push_back(fmt::format("answers on 127.0.0.1:{}", spec_.port->number));
     return StepState::satisfied(join(is, ", "));
   }
@@ -49,6 +58,7 @@ class ServiceStep : public Step {
     const Result<bool> same = unit_is_as_wanted(host);
     if (!same) return fail(same.error());
     if (spec_.unit && !*same) {
+      if (Result<void> kept = keep_what_stands_there(host, log); !kept) return kept;
       if (Result<void> wrote = host.write(unit_.path(), unit_text(), {0644, 0, 0}); !wrote) return wrote;
     }
     if (!*same || before->reload_needed) {
@@ -59,6 +69,10 @@ class ServiceStep : public Step {
     if (!known->exists) {
       return fail(ErrorCode::not_found, fmt::format("there is no service {}", spec_.name),
                   "give its unit file's text in `unit`, or add a step before this one that installs the package it comes with");
+    }
+    if (known->unreadable) {
+      return fail(ErrorCode::recipe, fmt::format("systemd does not understand the unit of {}", spec_.name),
+                  fmt::format("on the host: systemd-analyze verify {}", unit_.service()));
     }
     if (Result<void> done = set_enabled(host, log, *known); !done) return done;
     if (!spec_.running) return SystemdUnit::control(host, log, {"stop", unit_.service()});
@@ -83,6 +97,23 @@ class ServiceStep : public Step {
     return *there == unit_text();
   }
 
+  /// The difference between the unit's text and the one that stands there, for a plan; empty where there is none.
+  [[nodiscard]] Result<std::string> changes_of_text(const Host& host) const {
+    const Result<bool> same = unit_is_as_wanted(host);
+    if (!same) return fail(same.error());
+    if (*same) return std::string();
+    const Result<EditedFile> file = look_at_file(unit_.path(), host);
+    if (!file) return fail(file.error());
+    return content_differs(*file, unit_text(), 0644U).changes;
+  }
+
+  /// A unit that somebody has written by hand is not lost.
+  Result<void> keep_what_stands_there(Host& host, StepLog& log) const {
+    const Result<EditedFile> file = look_at_file(unit_.path(), host);
+    if (!file) return fail(file.error());
+    return file->info ? keep_backup(*file, host, log) : Result<void>();
+  }
+
   /// The unit was written and what runs was started before that: a run that ended in between.
   [[nodiscard]] bool runs_an_older_unit(const Host& host, const UnitState& state) const {
     if (!spec_.unit || state.active != "active" || state.active_since == 0) return false;
@@ -97,8 +128,9 @@ class ServiceStep : public Step {
     if (spec_.unit && !*same) return std::string(state.exists ? "the unit's text differs" : "the service does not exist");
     if (!state.exists && !state.masked) return spec_.unit ? std::string("systemd has not read the unit yet") : fmt::format("there is no service {}", spec_.name);
     if (state.masked && (spec_.running || spec_.enabled)) return std::string("it is masked");
+    if (state.unreadable) return std::string("systemd does not understand its unit");
     if (state.reload_needed) return std::string("systemd has not read the changed unit yet");
-    if (spec_.enabled != starts_at_boot(state)) return std::string(spec_.enabled ? "it does not start at boot" : "it starts at boot");
+    if (!others_start_it(state) && spec_.enabled != starts_at_boot(state)) return std::string(spec_.enabled ? "it does not start at boot" : "it starts at boot");
     if (!spec_.running) return std::string(state.active == "inactive" || state.active == "failed" ? "" : "it is running");
     if (state.active != "active") return fmt::format("it is not running ({})", state.active);
     if (runs_an_older_unit(host, state)) return std::string("it still runs as its unit was before");
@@ -107,12 +139,16 @@ class ServiceStep : public Step {
   }
 
   static bool starts_at_boot(const UnitState& state) { return state.enabled == "enabled" || state.enabled == "alias"; }
+  /// A unit of the system's that has no [Install] section, such as dbus: others start it, and it can be neither enabled nor disabled.
+  [[nodiscard]] bool others_start_it(const UnitState& state) const {
+    return !spec_.unit && (state.enabled == "static" || state.enabled == "indirect" || state.enabled == "generated");
+  }
 
   Result<void> set_enabled(Host& host, StepLog& log, const UnitState& state) const {
-    if (spec_.enabled == starts_at_boot(state)) return {};
+    if (others_start_it(state) || spec_.enabled == starts_at_boot(state)) return {};
     if (spec_.enabled && state.enabled == "static") {
       return fail(ErrorCode::unsupported, fmt::format("the unit of {} has no [Install] section, so it cannot be started at boot", spec_.name),
-                  spec_.unit ? "add `[Install]` and `WantedBy=multi-user.target` to its text, or set `enabled: false`" : "set `enabled: false`; something else starts it");
+                  "add `[Install]` and `WantedBy=multi-user.target` to its text, or set `enabled: false`");
     }
     return SystemdUnit::control(host, log, {spec_.enabled ? "enable" : "disable", unit_.service()});
   }

@@ -41,7 +41,7 @@ Result<UnitState> SystemdUnit::state(const Host& host) const {
     if (equals == std::string::npos) continue;
     const std::string name = line.substr(0, equals);
     const std::string value = line.substr(equals + 1);
-    if (name == "LoadState") state.exists = value != "not-found", state.masked = value == "masked";
+    if (name == "LoadState") state.exists = value != "not-found", state.masked = value == "masked", state.unreadable = value == "bad-setting" || value == "error";
     else if (name == "NeedDaemonReload") state.reload_needed = value == "yes";
     else if (name == "UnitFileState") state.enabled = value;
     else if (name == "ActiveState") state.active = value;
@@ -70,6 +70,10 @@ Error SystemdUnit::failure(const Host& host, const std::string& what) const {
     for (const std::string& line : split(journal->out, '\n')) {
       // systemd's own lines name the unit; they only repeat that it failed.
       if (line.find(service()) == std::string::npos && tells_of_failure(line)) telling = first_line(strip_control(line));
+    }
+    // A program that could not be started at all has said nothing: "web.service: Failed to locate executable /usr/bin/web: No such file …".
+    for (const std::string& line : split(journal->out, '\n')) {
+      if (telling.empty() && line.find(service() + ": Failed to ") != std::string::npos) telling = first_line(strip_control(line));
     }
     if (telling.empty()) telling = first_line(last_lines(strip_control(journal->out), 1));
   }

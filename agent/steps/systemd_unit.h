@@ -15,6 +15,7 @@ namespace gpustrap {
 struct UnitState {
   bool exists = false;
   bool masked = false;
+  bool unreadable = false;       ///< systemd does not understand its file
   bool reload_needed = false;    ///< its file was changed since systemd read it
   std::string enabled;           ///< UnitFileState: enabled, disabled, static …
   std::string active, sub;       ///< ActiveState, SubState

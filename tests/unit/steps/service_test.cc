@@ -215,6 +215,50 @@ TEST_F(ServiceStep, AServiceThatFailedTooOftenIsStartedAllTheSame) {
   EXPECT_THAT(host_.changes(), Contains("act systemctl reset-failed hello.service"));
 }
 
+TEST_F(ServiceStep, AUnitThatSomebodyWroteIsKeptAndThePlanShowsTheDifference) {
+  const std::string mine = "[Service]\nExecStart=/bin/mine\n";
+  host_.put(kPath, mine);
+  EXPECT_THAT(state_of(hello(), host_).changes, HasSubstr("-ExecStart=/bin/mine"));
+  ASSERT_TRUE(run_step(hello(), host_).has_value());
+  EXPECT_EQ(host_.content(kPath), kText);
+  EXPECT_EQ(host_.content(std::string(kPath) + ".gpustrap-backup"), mine);
+}
+
+TEST_F(ServiceStep, AUnitThatSystemdDoesNotUnderstandIsNotStarted) {
+  systemd_->load = "bad-setting";
+  const auto done = run_step(hello(), host_);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_THAT(done.error().hint(), HasSubstr("systemd-analyze verify hello.service"));
+  EXPECT_EQ(systemd_->starts, 0);
+}
+
+TEST_F(ServiceStep, AServiceThatOthersStartNeedsNoEnabling) {
+  systemd_->read = true;
+  systemd_->text = "[Service]\nExecStart=/bin/sleep inf\n";
+  host_.put(kPath, systemd_->text);
+  ServiceSpec spec = hello();
+  spec.unit.reset();
+  const auto done = run_step(spec, host_);
+  ASSERT_TRUE(done.has_value()) << done.error().sentence();
+  EXPECT_EQ(done->reason, "running, started by other units");
+}
+
+TEST_F(ServiceStep, AProgramThatDoesNotExistIsNamed) {
+  systemd_->on_start = [](FakeHost&, Systemd& systemd) { systemd.end("failed"); };
+  host_.answer({"journalctl"}, {0, "Starting hello.service...\nhello.service: Failed to locate executable /bin/no: No such file or directory\nhello.service: Failed with result 'exit-code'.\n", ""});
+  const auto done = run_step(hello(), host_);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_THAT(done.error().why(), HasSubstr("Failed to locate executable /bin/no"));
+}
+
+TEST_F(ServiceStep, NeedsRootAndSaysSo) {
+  host_.as_user();
+  const auto state = make_step(hello())->check(host_);
+  ASSERT_FALSE(state.has_value());
+  EXPECT_EQ(state.error().code(), ErrorCode::permission);
+  EXPECT_THAT(state.error().hint(), HasSubstr("User="));
+}
+
 TEST_F(ServiceStep, NeedsSystemdAndSaysSo) {
   host_.edit_facts().systemd = false;
   const auto state = make_step(hello())->check(host_);
