@@ -184,9 +184,15 @@ class Server {
                         "follow it with `gpustrap attach HOST`, or stop it with `gpustrap cancel HOST`"));
   }
 
+  /// Without root this agent cannot look at root's runs; whoever misses one is told how.
+  [[nodiscard]] std::string hint_unless_hidden(const std::string& otherwise) const {
+    const bool hidden = ::geteuid() != 0 && path_exists(system_paths().state);
+    return hidden ? "runs that needed root are seen with --ask-sudo-password" : otherwise;
+  }
+
   void handle(std::uint64_t number, AttachRequest& request) {
     if (request.run.empty()) request.run = newest_run(paths_).value_or("");
-    if (request.run.empty()) return answer(number, fail(ErrorCode::not_found, "there was no run on this host yet", "start one with `gpustrap up RECIPE HOST`"));
+    if (request.run.empty()) return answer(number, fail(ErrorCode::not_found, "there was no run on this host yet", hint_unless_hidden("start one with `gpustrap up RECIPE HOST`")));
     for (const AgentPaths& paths : {paths_, paths_for(RunMode::plan)}) {
       if (!is_run_id(request.run) || !path_exists(journal_path(paths, request.run))) continue;
       const Result<RunSummary> summary = summarize_run(paths, request.run);
@@ -212,7 +218,7 @@ class Server {
 
   void handle(std::uint64_t number, const CancelRequest& request) {
     const std::optional<RunLock::Holder> holder = RunLock::holder(paths_);
-    if (!holder) return answer(number, fail(ErrorCode::not_found, "no run is in progress on this host"));
+    if (!holder) return answer(number, fail(ErrorCode::not_found, "no run is in progress on this host", hint_unless_hidden("")));
     Result<UniqueFd> socket = connect_control_socket(paths_.socket());
     if (!socket) return answer(number, fail(std::move(socket).error()));
     if (Result<void> sent = write_all(socket->get(), to_line(Json{{"cancel", request.by.empty() ? origin() : request.by}})); !sent) {

@@ -208,7 +208,6 @@ void add_run_options(CLI::App& app, Options& options, Raw& raw) {
   const std::string group = "Run";
   app.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group(group)->allow_extra_args(false);
   app.add_option("--tag", options.tags, "only steps with this tag, and what they need")->type_name("TAG")->group(group)->allow_extra_args(false);
-  app.add_flag("--ask-sudo-password", options.ask_sudo_password, "ask for the password of sudo")->group(group);
 }
 
 /// The words that are no option. CLI11 leaves them, and options that it does not know, to the checks of newcomer.h.
@@ -265,6 +264,8 @@ Result<Options> read_options(const std::vector<std::string>& words) {
     CLI::App& sub = verb(which, name, what, app);
     add_places(sub, places);
     add_connection_options(sub, options, raw);
+    // Root's runs are root's alone to read, so every verb that asks the agent may need it.
+    if (which != Verb::ssh) sub.add_flag("--ask-sudo-password", options.ask_sudo_password, "ask for the password of sudo")->group("Connection");
     add_output_options(sub, options, raw);
     return sub;
   };

@@ -46,18 +46,29 @@ accounts_cases() {
     up "$suite_dir/root.yaml"
     expect_exit 6
     expect_output --ask-sudo-password
-    at_terminal password "$password" up "$suite_dir/root.yaml" --ask-sudo-password
+    at_terminal "Password of sudo" "$password" up "$suite_dir/root.yaml" --ask-sudo-password
     expect_exit 0
     on_host cat /etc/gpustrap-test
     expect_output "from root"
 
+    case_ "what root ran is seen with the password too, and its lack is named"
+    gpustrap attach "$host"
+    expect_exit 1
+    expect_output --ask-sudo-password
+    at_terminal "Password of sudo" "$password" gpustrap attach "$host" --ask-sudo-password
+    expect_exit 0
+    expect_output as-root
+    at_terminal "Password of sudo" "$password" gpustrap status "$host" --ask-sudo-password
+    expect_exit 0
+    expect_output "as-root done"
+
     case_ "a wrong sudo password is one clear error"
-    at_terminal password "not-$password" up "$suite_dir/root.yaml" --ask-sudo-password
+    at_terminal "Password of sudo" "not-$password" up "$suite_dir/root.yaml" --ask-sudo-password
     expect_exit 6
     expect_output password
 
     case_ "a password is nowhere on the host, and in no output"
-    at_terminal password "$password" up "$suite_dir/root.yaml" --ask-sudo-password --json
+    at_terminal "Password of sudo" "$password" up "$suite_dir/root.yaml" --ask-sudo-password --json
     expect_no_output "$password"
     on_host grep -r -l -F "$password" /var/lib/gpustrap /var/log /home /root /etc
     expect_equal "$(cat stdout)" ''

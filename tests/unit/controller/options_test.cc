@@ -58,6 +58,17 @@ TEST(Options, EveryVerbIsRead) {
   EXPECT_EQ(read("hosts --forget u@h")->host, "h");
 }
 
+// Root's runs are root's to read: whoever needs the password for `up` needs it for the rest.
+TEST(Options, EveryVerbThatAsksTheAgentMayAskForTheSudoPassword) {
+  for (const char* verb : {"attach", "status", "logs", "cancel", "tunnel", "url", "open", "remove"}) {
+    const Result<Options> options = read_options({verb, "gpu1", "--ask-sudo-password"});
+    ASSERT_TRUE(options.has_value()) << verb << ": " << options.error().sentence();
+    EXPECT_TRUE(options->ask_sudo_password) << verb;
+  }
+  EXPECT_TRUE(read_options({"up", "jupyter", "gpu1", "--ask-sudo-password"}).value().ask_sudo_password);
+  EXPECT_TRUE(read_options({"plan", "jupyter", "gpu1", "--ask-sudo-password"}).value().ask_sudo_password);
+}
+
 TEST(Options, SshPassesTheRestOn) {
   const auto o = read("ssh -i k ubuntu@h nvidia-smi -L");
   ASSERT_TRUE(o) << o.error().sentence();
