@@ -163,6 +163,7 @@ links_cases() {
     kill -TERM "$follower"
     end_of_run
     expect_exit 9
+    expect_output "to follow it: gpustrap up"
 
     case_ "cancel ends the run after its step, for everyone who follows it"
     attach
