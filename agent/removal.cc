@@ -1,14 +1,17 @@
 #include "agent/removal.h"
 
 #include <fcntl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <climits>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "agent/base/file.h"
+#include "agent/identity.h"
 #include "agent/protocol/json.h"
 
 namespace gpustrap {
@@ -23,26 +26,70 @@ std::string agent_folder() {
   return folder.ends_with("/gpustrap") && self.substr(folder.size()).starts_with("/agent-") ? folder : std::string();
 }
 
-std::vector<std::string> owned_paths(const AgentPaths& paths) {
-  std::vector<std::string> owned;
-  for (const std::string& path : {paths.runtime, paths.state, agent_folder()}) {
-    if (!path.empty() && path_exists(path)) owned.push_back(path);
+std::vector<std::string> existing(const std::vector<std::string>& paths) {
+  std::vector<std::string> found;
+  for (const std::string& path : paths) {
+    if (!path.empty() && path_exists(path)) found.push_back(path);
   }
-  return owned;
+  return found;
+}
+
+/// In the home of the login user: what their steps fetched and remember, and what an agent without root keeps. The folder itself may hold
+/// tokens of notebooks, which are not ours to take.
+std::vector<std::string> owned_by_login(const Identity& login) {
+  if (!login.home.starts_with('/')) return {};
+  const std::string state = user_paths(login.home).state;
+  return existing({login.home + "/.cache/gpustrap", state + "/archives", state + "/downloads", state + "/cache", state + "/runs", state + "/run", state + "/run.lock",
+                   state + "/agent.log", login.home + "/.local/lib/gpustrap"});
+}
+
+/// Outside the home, the running agent's file last; nothing where the agent works without root.
+std::vector<std::string> owned_by_system(const AgentPaths& paths, const Identity& login) {
+  if (paths.state == user_paths(login.home).state) return {};
+  return existing({paths.runtime, paths.state, agent_folder()});
+}
+
+Result<void> remove_paths(const std::vector<std::string>& paths) {
+  for (const std::string& path : paths) {
+    if (Result<void> gone = remove_tree_at(AT_FDCWD, path); !gone) return gone;
+  }
+  return {};
+}
+
+/// With the user's own rights, so that a link planted in a home leads root nowhere.
+Result<void> remove_as_login(const Identity& login, const std::vector<std::string>& paths) {
+  if (paths.empty()) return {};
+  const pid_t child = ::fork();
+  if (child < 0) return fail(errno_error(errno, "starting the removal"));
+  if (child == 0) {
+    if (::geteuid() == 0 && !become(login)) ::_exit(1);
+    if (!remove_paths(paths)) ::_exit(1);
+    ::rmdir(user_paths(login.home).state.c_str());  // where nothing else is in it
+    ::_exit(0);
+  }
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  const std::vector<std::string> left = existing(paths);
+  if (left.empty()) return {};
+  return fail(ErrorCode::permission, login.name + " could not remove " + left.front(), "look at who owns it, remove it by hand, and run the same command again");
+}
+
+Json description(std::vector<std::string> system, const std::vector<std::string>& login) {
+  system.insert(system.begin(), login.begin(), login.end());
+  return Json{{"paths", std::move(system)}, {"units", Json::array()}};
 }
 
 }  // namespace
 
-Json removal_list(const AgentPaths& paths) {
-  return Json{{"paths", owned_paths(paths)}, {"units", Json::array()}};
-}
+Json removal_list(const AgentPaths& paths, const Identity& login) { return description(owned_by_system(paths, login), owned_by_login(login)); }
 
-Result<Json> remove_all(const AgentPaths& paths) {
-  Json removed = removal_list(paths);
-  for (const Json& path : removed["paths"]) {
-    if (Result<void> gone = remove_tree_at(AT_FDCWD, path.get<std::string>()); !gone) return fail(std::move(gone).error());
-  }
-  return removed;
+Result<Json> remove_all(const AgentPaths& paths, const Identity& login) {
+  const std::vector<std::string> system = owned_by_system(paths, login);
+  const std::vector<std::string> home = owned_by_login(login);
+  if (Result<void> gone = remove_as_login(login, home); !gone) return fail(std::move(gone).error());
+  if (Result<void> gone = remove_paths(system); !gone) return fail(std::move(gone).error());
+  return description(system, home);
 }
 
 }  // namespace gpustrap

@@ -233,7 +233,7 @@ class Server {
     if (const std::optional<RunLock::Holder> holder = RunLock::holder(paths_); holder && !request.preview) {
       return answer(number, fail(ErrorCode::busy, fmt::format("run {} is in progress", holder->run), "wait for it, or stop it with `gpustrap cancel HOST`"));
     }
-    answer(number, request.preview ? Result<Json>(removal_list(paths_)) : remove_all(paths_));
+    answer(number, request.preview ? Result<Json>(removal_list(paths_, login_)) : remove_all(paths_, login_));
   }
 
   // ---- events
