@@ -5,10 +5,9 @@
 #include <utility>
 #include <vector>
 
-#include <fmt/format.h>
-
 #include "agent/base/file.h"
-#include "agent/base/text.h"
+#include "controller/complaint.h"
+#include "controller/console.h"
 #include "controller/host_access.h"
 #include "controller/options.h"
 #include "controller/verbs.h"
@@ -41,10 +40,9 @@ VerbResult run_verb(const Options& options) {
   return ExitCode::usage;
 }
 
-/// What failed and why, then what to do. Parts of it may be a host's words.
-int complain(const Error& error) {
-  print(STDERR_FILENO, fmt::format("gpustrap: {}\n", strip_control(error.sentence())));
-  if (!error.hint().empty()) print(STDERR_FILENO, fmt::format("  {}\n", strip_control(error.hint())));
+int complain(const Error& error, const std::string& host) {
+  const Console console = console_of(STDERR_FILENO, ColourChoice::never);
+  print(STDERR_FILENO, complaint(error, host, console.person ? console.size().columns - 1 : 0));
   return static_cast<int>(exit_code_of(error.code()));
 }
 
@@ -53,8 +51,8 @@ int complain(const Error& error) {
 int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);  // a reader that went away is an error of write(), not the end of the run's supervision
   const Result<Options> options = read_options(std::vector<std::string>(argv + 1, argv + argc));
-  if (!options) return complain(options.error());
+  if (!options) return complain(options.error(), "");
   const VerbResult result = with_memory(*options).and_then(run_verb);
-  if (!result) return complain(result.error());
+  if (!result) return complain(result.error(), options->destination());
   return static_cast<int>(*result);
 }

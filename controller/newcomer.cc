@@ -21,9 +21,9 @@ bool looks_like_key(std::string_view word) {
   return word.find("/.ssh/") != std::string_view::npos;
 }
 
-bool looks_like_recipe_file(std::string_view word) {
-  return word.find('/') != std::string_view::npos || word.ends_with(".yaml") || word.ends_with(".yml");
-}
+bool looks_like_recipe_file_name(std::string_view word) { return word.ends_with(".yaml") || word.ends_with(".yml"); }
+
+bool looks_like_recipe_file(std::string_view word) { return word.find('/') != std::string_view::npos || looks_like_recipe_file_name(word); }
 
 bool looks_like_host(std::string_view word) {
   if (looks_like_recipe_file(word) || looks_like_key(word)) return false;
@@ -59,12 +59,17 @@ constexpr Shape kShapes[] = {
 };
 
 Result<void> check_recipe_and_host(const std::string& verb, const std::vector<std::string>& places) {
-  if (places.empty()) return fail(usage_error(fmt::format("{} needs a recipe and a host", verb), fmt::format("gpustrap {} jupyter ubuntu@HOST -i key.pem; {}", verb, kSeeRecipes)));
+  if (places.empty()) return fail(usage_error(fmt::format("{} needs a recipe and a host", verb), fmt::format("gpustrap {} jupyter ubuntu@HOST -i key.pem\n{}", verb, kSeeRecipes)));
   if (places.size() == 1) {
     if (looks_like_host(places[0])) {
-      return fail(usage_error(fmt::format("{} needs a recipe before the host", verb), fmt::format("gpustrap {} jupyter {}; {}", verb, places[0], kSeeRecipes)));
+      return fail(usage_error(fmt::format("{} needs a recipe before the host", verb), fmt::format("gpustrap {} jupyter {}\n{}", verb, places[0], kSeeRecipes)));
     }
     return fail(usage_error(fmt::format("{} needs a host after the recipe", verb), fmt::format("gpustrap {} {} ubuntu@HOST", verb, places[0])));
+  }
+  // `up jupyter /path/of/key HOST`: whatever the file is called, a path behind the recipe can only be meant as a key.
+  for (std::size_t i = 1; i < places.size(); ++i) {
+    if (places[i].find('/') == std::string::npos || places[i].find("://") != std::string::npos || looks_like_recipe_file_name(places[i])) continue;
+    return fail(usage_error(fmt::format("`{}` is a path, not a host", places[i]), fmt::format("a key goes behind -i: -i {}", places[i])));
   }
   if (places.size() > 2) {
     return fail(usage_error(fmt::format("{} takes one recipe and one host; `{}` is one word too many", verb, places[2]),
@@ -131,7 +136,7 @@ Result<void> check_verb(const std::vector<std::string>& words) {
     if (words.size() > 1 && !words[1].starts_with('-') && !is_verb(words[1]) && !looks_like_key(words[1])) {
       return fail(usage_error("what is to be done with that host?", fmt::format("gpustrap up {} {}", words[1], first)));
     }
-    return fail(usage_error("what is to be done with that host?", fmt::format("gpustrap up jupyter {}; {}", first, kSeeRecipes)));
+    return fail(usage_error("what is to be done with that host?", fmt::format("gpustrap up jupyter {}\n{}", first, kSeeRecipes)));
   }
   const std::string near = nearest_name(first, verbs);
   if (!near.empty()) return fail(usage_error(fmt::format("there is no verb `{}`; did you mean `{}`?", first, near), "`gpustrap --help` lists the verbs"));

@@ -95,7 +95,9 @@ VerbResult end_with_notebook(Conversation& talk, const Options& options, const N
   talk.status().ending(ending);
   if (!hold) return ending.exit;
   const std::uint16_t remote = open->remote;
-  return hold_tunnel(talk, std::move(open->tunnel), remote);
+  VerbResult held = hold_tunnel(talk, std::move(open->tunnel), remote);
+  if (held) talk.status().notice(fmt::format("The tunnel is closed; open it again with: gpustrap tunnel {}", options.destination()));
+  return held;
 }
 
 }  // namespace gpustrap

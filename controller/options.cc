@@ -73,7 +73,8 @@ Result<std::uint16_t> read_port(std::string_view text, std::string_view option) 
   unsigned value = 0;
   const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (problem != std::errc() || end != text.data() + text.size() || value == 0 || value > 65535) {
-    return fail(ErrorCode::usage, fmt::format("{} {}: a port is a number from 1 to 65535", option, text));
+    return fail(ErrorCode::usage, fmt::format("{} {}: a port is a number from 1 to 65535", option, text),
+                option == "-L" ? "for instance -L 8889:8888, or -L 8889 alone" : "for instance -p 2222");
   }
   return static_cast<std::uint16_t>(value);
 }
@@ -97,7 +98,7 @@ Result<std::chrono::seconds> read_wait(std::string_view text) {
   const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
   const std::string_view unit = text.substr(static_cast<std::size_t>(end - text.data()));
   if (problem != std::errc() || (!unit.empty() && unit != "s" && unit != "m" && unit != "h") || value > 100'000) {
-    return fail(ErrorCode::usage, fmt::format("--wait {}: expected a time such as 90s or 10m", text));
+    return fail(ErrorCode::usage, fmt::format("--wait {}: expected a time", text), "for instance --wait 90s or --wait 10m");
   }
   return std::chrono::seconds(value) * (unit == "m" ? 60 : unit == "h" ? 3600 : 1);
 }
@@ -161,6 +162,8 @@ Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
   if (options.verb == Verb::recipe_list || options.verb == Verb::recipe_show || options.verb == Verb::version) return {};
   if (options.verb == Verb::logs && raw.places.size() > 1) options.step = raw.places[1];
   if (options.verb == Verb::status) options.hosts = raw.places;
+  // Each of many hosts has its own user and key; what is remembered of one is no default of another.
+  if (options.verb == Verb::status) return {};
   return take_host(options, raw.places[0]);
 }
 
@@ -234,19 +237,28 @@ Result<std::vector<std::string>> places_of(const CLI::App& app, const std::strin
   return places;
 }
 
+/// CLI11 says "-i: 1 required FILE missing".
+std::string missing_value(const std::string& words_of_cli11) {
+  const std::vector<std::string> said = words(words_of_cli11);
+  if (said.size() == 5 && said[1] == "1" && said[2] == "required" && said[4] == "missing") {
+    return fmt::format("{} needs its {} behind it", said[0].substr(0, said[0].size() - 1), said[3]);
+  }
+  return words_of_cli11;
+}
+
 }  // namespace
 
 Result<Options> read_options(const std::vector<std::string>& words) {
   Options options;
-  if (words.empty() || words[0] == "-h" || words[0] == "--help" || (words[0] == "help" && words.size() == 1)) {
+  if (words.empty() || words[0] == "-h" || words[0] == "--help" || words[0] == "help") {
+    if (words.size() > 1) return read_options({words[1], "--help"});
     options.help = overview_help();
     return options;
   }
-  if (words[0] == "--version") {
+  if (words[0] == "--version" || words[0] == "-V") {
     options.verb = Verb::version;
     return options;
   }
-  if (words[0] == "help") return read_options({words[1], "--help"});
   if (Result<void> verb = check_verb(words); !verb) return fail(std::move(verb).error());
 
   Raw raw;
@@ -314,7 +326,7 @@ Result<Options> read_options(const std::vector<std::string>& words) {
     options.help = app.help();
     return options;
   } catch (const CLI::ParseError& error) {
-    return fail(ErrorCode::usage, error.what(), fmt::format("`gpustrap {} --help` lists its options", words[0]));
+    return fail(ErrorCode::usage, missing_value(error.what()), fmt::format("`gpustrap {} --help` lists its options", words[0]));
   }
   const CLI::App* parsed = &app;
   while (!parsed->get_subcommands().empty()) parsed = parsed->get_subcommands().front();

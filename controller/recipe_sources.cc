@@ -16,12 +16,30 @@
 namespace gpustrap {
 namespace {
 
+Error no_such_file(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+  std::vector<std::string> files;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.ends_with(".yaml") || name.ends_with(".yml")) files.push_back(name);
+  }
+  std::sort(files.begin(), files.end());
+  const std::string nearest = nearest_name(path.substr(slash == std::string::npos ? 0 : slash + 1), files);
+  const std::string why = fmt::format("there is no recipe file {}{}", quote_value(path),
+                                      nearest.empty() ? "" : fmt::format("; did you mean `{}/{}`?", folder == "/" ? "" : folder, nearest));
+  if (!std::filesystem::is_directory(folder, ignored)) return {ErrorCode::recipe, why, fmt::format("there is no folder {} either", folder)};
+  return {ErrorCode::recipe, why, files.empty() ? "a recipe is a .yaml file; `gpustrap recipe show jupyter > lab.yaml` is a start" : "check its name and folder"};
+}
+
 Result<RecipeText> read_recipe_file(const std::string& path) {
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) {
     return fail(ErrorCode::recipe, path + " is a directory", "name a recipe file in it");
   }
   auto text = read_file(path, kMaxRecipeBytes + 1);
+  if (!text && text.error().code() == ErrorCode::not_found) return fail(no_such_file(path));
   if (!text) return fail(Error(ErrorCode::recipe, std::move(text).error().sentence()).in("opening the recipe"));
   return RecipeText{path, *std::move(text), parent_of(path)};
 }

@@ -100,6 +100,7 @@ RunResult RunClient::result() const {
   result.run = run_;
   result.started = started_;
   result.finished = finished_;
+  result.leaving = mode_ != Mode::following;
   if (!finished_) result.exit = ExitCode::detached;
   else if (finished_->end == RunFinished::End::failed) result.exit = ExitCode::step_failed;
   else if (finished_->end == RunFinished::End::cancelled) result.exit = ExitCode::cancelled;

@@ -43,6 +43,7 @@ struct RunResult {
   std::string run;
   std::optional<RunStarted> started;
   std::optional<RunFinished> finished;  ///< none where the run goes on without us
+  bool leaving = false;                 ///< Ctrl-C was pressed, and the run ended before it was meant for good
 };
 
 enum class Stay { until_finished, until_started };

@@ -154,12 +154,14 @@ void StatusPrinter::progress(const Progress& progress) {
 }
 
 void StatusPrinter::connection_lost(const Error& why) {
+  if (ended_) return notice(fmt::format("Connection lost ({}); trying to come back.", first_line(why.why())));
   footer_ = fmt::format("connection lost ({}); the run goes on, trying to come back", clean(first_line(why.why())));
   plain(footer_);
   tick();
 }
 
 void StatusPrinter::connection_back() {
+  if (ended_) return notice("Connected again.");
   footer_.clear();
   plain("connected again");
   tick();
@@ -186,6 +188,7 @@ void StatusPrinter::resume() {
 void StatusPrinter::tick() {
   resume();
   const milliseconds now = console_.now();
+  if (ended_) return;
   if (live_) {
     if (now - last_frame_ >= kFrame) redraw();
     return;

@@ -15,6 +15,7 @@
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "controller/conversation.h"
+#include "controller/display_width.h"
 #include "controller/host_text.h"
 #include "controller/hosts_file.h"
 #include "controller/newcomer.h"
@@ -31,6 +32,11 @@ void print(const std::string& text) { static_cast<void>(write_all(STDOUT_FILENO,
 std::string text_of(const Json& object, const char* name) {
   const auto member = object.find(name);
   return member != object.end() && member->is_string() ? strip_control(first_line(member->get<std::string>(), 300)) : "";
+}
+
+Json list_of(const Json& reply, const char* name) {
+  const auto member = reply.find(name);
+  return member != reply.end() && member->is_array() ? *member : Json::array();
 }
 
 std::string ago(std::int64_t since_ms) {
@@ -83,13 +89,40 @@ VerbResult status_of_one(const Options& options) {
   const auto run = (*reply)->find("run");
   const bool has_run = run != (*reply)->end() && run->is_object();
   text += fmt::format("  run       {}\n", has_run ? run_text(*run) : "none yet");
+  for (const Json& notebook : list_of(**reply, "notebooks")) {
+    const auto port = notebook.is_object() ? notebook.find("port") : notebook.end();
+    if (port == notebook.end() || !port->is_number_unsigned()) continue;
+    text += fmt::format("  notebook  {} on the host's port {}; open it with: gpustrap open {}\n", text_of(notebook, "service"), port->get<std::uint64_t>(),
+                        options.destination());
+  }
   print(text);
   return ExitCode::ok;
 }
 
-Json list_of(const Json& reply, const char* name) {
-  const auto member = reply.find(name);
-  return member != reply.end() && member->is_array() ? *member : Json::array();
+/// Who, last recipe, address of the last tunnel, key: one line a host, in columns.
+std::string hosts_table(const std::vector<RememberedHost>& hosts) {
+  std::vector<std::vector<std::string>> rows;
+  std::vector<std::size_t> widths(3, 0);
+  for (const RememberedHost& host : hosts) {
+    std::string who = host.user.empty() ? host.host : host.user + "@" + host.host;
+    if (host.port) who += fmt::format(" -p {}", *host.port);
+    std::string keys;
+    for (const std::string& identity : host.identities) keys += (keys.empty() ? "-i " : " -i ") + shell_quote(identity);
+    rows.push_back({who, host.recipe, host.local_port == 0 ? "" : fmt::format("http://localhost:{}/lab", host.local_port), keys});
+    for (std::string& cell : rows.back()) cell = strip_control(cell);
+    for (std::size_t i = 0; i < widths.size(); ++i) widths[i] = std::max(widths[i], display_width(rows.back()[i]));
+  }
+  std::string text;
+  for (const std::vector<std::string>& row : rows) {
+    std::string line;
+    for (std::size_t i = 0; i < widths.size(); ++i) {
+      if (widths[i] > 0) line += fit_to_width(row[i], widths[i]) + "  ";
+    }
+    line += row.back();
+    while (line.ends_with(' ')) line.pop_back();
+    text += line + "\n";
+  }
+  return text;
 }
 
 std::string removal_text(const Json& reply) {
@@ -117,7 +150,7 @@ VerbResult verb_status(const Options& options) {
     VerbResult result = status_of_one(*filled);
     if (result) continue;
     if (options.hosts.size() == 1) return result;
-    print(fmt::format("{}   {}\n", one.destination(), result.error().sentence()));
+    print(fmt::format("{}   {}\n", filled->destination(), strip_control(result.error().sentence())));
     worst = std::max(worst, exit_code_of(result.error().code()));
   }
   return worst;
@@ -173,18 +206,12 @@ VerbResult verb_hosts(const Options& options) {
   }
   const Result<std::vector<RememberedHost>> hosts = file->load();
   if (!hosts) return fail(hosts.error());
-  for (const RememberedHost& host : *hosts) {
-    if (options.json) {
-      print(to_line(to_json(host)));
-      continue;
-    }
-    std::string line = host.user.empty() ? host.host : host.user + "@" + host.host;
-    if (host.port) line += fmt::format(" -p {}", *host.port);
-    for (const std::string& identity : host.identities) line += " -i " + shell_quote(identity);
-    if (!host.recipe.empty()) line += "   " + host.recipe;
-    if (host.local_port != 0) line += fmt::format("   http://localhost:{}/lab", host.local_port);
-    print(strip_control(line) + "\n");
+  if (options.json) {
+    for (const RememberedHost& host : *hosts) print(to_line(to_json(host)));
+    return ExitCode::ok;
   }
+  if (hosts->empty()) static_cast<void>(write_all(STDERR_FILENO, "No host is remembered yet; `gpustrap up` remembers those that it logged in to.\n").has_value());
+  print(hosts_table(*hosts));
   return ExitCode::ok;
 }
 

@@ -20,6 +20,11 @@ constexpr std::uint16_t kUsualPort = 8889;
 
 void print(int descriptor, const std::string& text) { static_cast<void>(write_all(descriptor, text).has_value()); }
 
+/// The terminal has echoed ^C; the shell's prompt belongs on a line of its own.
+void leave_ctrl_c_line() {
+  if (::isatty(STDERR_FILENO) == 1) print(STDERR_FILENO, "\n");
+}
+
 /// Starts the desktop's opener on a file and forgets it: some stay as long as the browser does.
 Result<void> open_in_browser(const std::string& file) {
   const pid_t child = ::fork();
@@ -65,7 +70,9 @@ VerbResult verb_tunnel(const Options& options) {
   if (!open) return fail(std::move(open).error());
   if (::isatty(STDOUT_FILENO) == 1) print(STDOUT_FILENO, open->notebook.url + "\n");
   const std::uint16_t remote = open->remote;
-  return hold_tunnel(talk, std::move(open->tunnel), remote);
+  VerbResult held = hold_tunnel(talk, std::move(open->tunnel), remote);
+  leave_ctrl_c_line();
+  return held;
 }
 
 VerbResult verb_url(const Options& options) {
@@ -88,6 +95,7 @@ VerbResult verb_open(const Options& options) {
   if (Result<void> started = open_in_browser(*page); !started) return fail(std::move(started).error());
   const std::uint16_t remote = open->remote;
   VerbResult held = hold_tunnel(talk, std::move(open->tunnel), remote);
+  leave_ctrl_c_line();
   ::unlink(page->c_str());
   return held;
 }

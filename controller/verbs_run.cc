@@ -19,8 +19,14 @@ namespace {
 /// The command that goes on from here, as the user would type it.
 std::string command_of(const Options& options, const std::string& verb) {
   std::string command = "gpustrap " + verb;
-  if (!options.recipe.empty() && verb != "attach") command += " " + shell_quote(options.recipe);
-  return command + " " + shell_quote(options.destination());
+  if (verb == "attach") return command + " " + shell_quote(options.destination());
+  if (!options.recipe.empty()) command += " " + shell_quote(options.recipe);
+  command += " " + shell_quote(options.destination());
+  // User, port and key are remembered; without these the same words would mean another run.
+  for (const auto& [name, value] : options.vars) command += " --var " + shell_quote(name + "=" + value);
+  for (const std::string& tag : options.tags) command += " --tag " + shell_quote(tag);
+  if (options.ask_sudo_password) command += " --ask-sudo-password";
+  return command;
 }
 
 Ending ending_of(const Conversation& talk, const RunResult& result, const std::string& again) {
@@ -68,7 +74,9 @@ VerbResult run_recipe(const Options& options, RunMode mode) {
     talk.status().ending(ending);
     return ending.exit;
   }
-  return end_with_notebook(talk, options, *place, std::move(ending));
+  Options as_meant = options;
+  if (result->leaving) as_meant.no_tunnel = true;  // whoever pressed Ctrl-C wants the terminal back, not a tunnel
+  return end_with_notebook(talk, as_meant, *place, std::move(ending));
 }
 
 }  // namespace

@@ -55,6 +55,9 @@ TEST(Options, EveryVerbIsRead) {
   }
   EXPECT_EQ(read("logs h pip")->step, "pip");
   EXPECT_THAT(read("status a u@b")->hosts, ElementsAre("a", "u@b"));
+  EXPECT_EQ(read("status a u@b")->host, "") << "what is remembered of the first host would count for all";
+  EXPECT_EQ(read("-V")->verb, Verb::version);
+  EXPECT_EQ(read("--help up")->help, read("up --help")->help);
   EXPECT_EQ(read("hosts --forget u@h")->host, "h");
 }
 
@@ -121,6 +124,8 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"plan ubuntu@host ./lab.yaml", "the recipe comes before the host", "gpustrap plan ./lab.yaml ubuntu@host"},
         Mistake{"up jupyter ubuntu@host key.pem", "`key.pem` looks like a key file", "-i key.pem"},
         Mistake{"up jupyter key.pem ubuntu@host", "looks like a key file", "-i key.pem"},
+        Mistake{"up jupyter /home/me/aws-key ubuntu@host", "`/home/me/aws-key` is a path, not a host", "-i /home/me/aws-key"},
+        Mistake{"up jupyter ubuntu@host ./mykey", "`./mykey` is a path, not a host", "-i ./mykey"},
         Mistake{"attach h ~/.ssh/id_ed25519", "looks like a key file", "-i"},
         Mistake{"up jupyter ubuntu@host -i key.pub", "public half", "-i key"},
         Mistake{"up jupyter a.example b.example", "one word too many", "once for each"},
@@ -133,14 +138,14 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"up jupyter $(id)", "cannot be a host", "USER@HOST"},
         Mistake{"up jupyter h -l a --detatch", "did you mean --detach", "gpustrap up --help"},
         Mistake{"up jupyter u@h -l other", "two users", "one of them"},
-        Mistake{"up jupyter h -p ssh", "-p ssh: a port is a number", ""},
+        Mistake{"up jupyter h -p ssh", "-p ssh: a port is a number", "-p 2222"},
         Mistake{"up jupyter h -p 70000", "from 1 to 65535", ""},
-        Mistake{"up jupyter h -L x", "-L x: a port is a number", ""},
+        Mistake{"up jupyter h -L x", "-L x: a port is a number", "-L 8889:8888"},
         Mistake{"up jupyter h -L 1:other:2", "only the host's own loopback", "-L 1:2"},
         Mistake{"up jupyter h --var port", "expected NAME=VALUE", "--var port=9000"},
-        Mistake{"up jupyter h --wait soon", "expected a time", ""},
+        Mistake{"up jupyter h --wait soon", "expected a time", "--wait 90s"},
         Mistake{"up jupyter h -q -v", "exclude each other", ""},
-        Mistake{"up jupyter h -i", "-i", "--help"},
+        Mistake{"up jupyter h -i", "-i needs its FILE behind it", "--help"},
         Mistake{"plan jupyter h --detach", "plan has no option --detach", "gpustrap plan --help"},
         Mistake{"attach", "attach needs a host", "gpustrap attach HOST"},
         Mistake{"cancel a b", "`b` is one word too many", "gpustrap cancel HOST"},
