@@ -103,7 +103,7 @@ Facts gather_facts(const std::string& root) {
   }
   struct statvfs disk{};
   if (::statvfs((root + "/").c_str(), &disk) == 0) {
-    facts.disk_free = static_cast<std::uint64_t>(::geteuid() == 0 ? disk.f_bfree : disk.f_bavail) * disk.f_frsize;
+    facts.disk_free = static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize;
   }
   facts.systemd = path_exists(root + "/run/systemd/system");
   facts.container = path_exists(root + "/run/systemd/container") || path_exists(root + "/.dockerenv") || path_exists(root + "/run/.containerenv");

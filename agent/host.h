@@ -64,8 +64,10 @@ class StepLog {
   virtual ~StepLog() = default;
   /// One line of the step's own words ("waiting for process 812 (unattended-upgr) to release the dpkg lock").
   virtual void say(std::string_view line) = 0;
-  /// total 0 where unknown.
+  /// Bytes; total 0 where unknown.
   virtual void progress(std::string_view text, std::uint64_t done, std::uint64_t total) = 0;
+  /// What is not counted in bytes: the part that is done, 0 to 1.
+  virtual void share(std::string_view text, double part) = 0;
 };
 
 struct FetchRequest {

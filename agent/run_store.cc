@@ -99,6 +99,13 @@ std::optional<std::string> newest_run(const AgentPaths& paths) {
   return runs.back().second;
 }
 
+std::vector<std::string> runs_newest_first(const AgentPaths& paths) {
+  std::vector<std::string> ids;
+  for (const auto& [when, id] : runs_by_age(paths)) ids.push_back(id);
+  std::reverse(ids.begin(), ids.end());
+  return ids;
+}
+
 void prune_runs(const AgentPaths& paths, std::size_t keep) {
   const auto runs = runs_by_age(paths);
   for (std::size_t i = 0; i + keep < runs.size(); ++i) {

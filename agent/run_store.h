@@ -23,6 +23,7 @@ namespace gpustrap {
 [[nodiscard]] std::string journal_path(const AgentPaths& paths, const std::string& id);
 /// The newest run's id, by the time its folder was made; nullopt where there is none.
 [[nodiscard]] std::optional<std::string> newest_run(const AgentPaths& paths);
+[[nodiscard]] std::vector<std::string> runs_newest_first(const AgentPaths& paths);
 /// Keeps the newest `keep` runs.
 void prune_runs(const AgentPaths& paths, std::size_t keep);
 

@@ -175,12 +175,14 @@ class Server {
       return;
     }
     const std::string recipe = running ? running->recipe : "another recipe";
-    const auto minutes = running ? (std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count() -
-                                    running->since_ms) / 60000
-                                 : 0;
+    std::string since;
+    if (running) {
+      const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch());
+      since = fmt::format(", for {}", human_duration(std::chrono::milliseconds(std::max<std::int64_t>(now.count() - running->since_ms, 0))));
+    }
     answer(number, fail(ErrorCode::busy,
-                        fmt::format("a run of {} is in progress on this host ({}, for {} min{})", recipe, holder.run, minutes,
-                                    holder.from.empty() ? "" : ", started from " + holder.from),
+                        fmt::format("a run of {} is in progress on this host{}{} (run {})", recipe, since,
+                                    holder.from.empty() ? "" : ", started from " + holder.from, holder.run),
                         "follow it with `gpustrap attach HOST`, or stop it with `gpustrap cancel HOST`"));
   }
 
@@ -212,6 +214,10 @@ class Server {
       const Result<RunSummary> summary = summarize_run(paths_, *run);
       if (!summary) return answer(number, fail(summary.error()));
       value["run"] = to_json(*summary);
+    }
+    value["notebooks"] = Json::array();
+    for (const NotebookService& notebook : notebook_services(paths_)) {
+      value["notebooks"].push_back({{"service", notebook.name}, {"port", notebook.port}});
     }
     answer(number, std::move(value));
   }

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -21,6 +22,7 @@
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "agent/real_host.h"
+#include "agent/transfer_rate.h"
 
 namespace gpustrap {
 namespace {
@@ -35,11 +37,10 @@ class RecordLog : public StepLog {
     send(record);
   }
   void progress(std::string_view text, std::uint64_t done, std::uint64_t total) override {
-    Json record;
-    record["progress"] = std::string(text);
-    record["done"] = done;
-    record["total"] = total;
-    send(record);
+    send_progress(text, done, total, rate_.of(text, done, TransferRate::Clock::now()));
+  }
+  void share(std::string_view text, double part) override {
+    send_progress(text, static_cast<std::uint64_t>(std::clamp(part, 0.0, 1.0) * 1000), 1000, 0);
   }
   void checked(const StepChecked& checked) {
     Json record;
@@ -58,12 +59,21 @@ class RecordLog : public StepLog {
   }
 
  private:
+  void send_progress(std::string_view text, std::uint64_t done, std::uint64_t total, std::uint64_t bytes_per_s) {
+    Json record;
+    record["progress"] = std::string(text);
+    record["done"] = done;
+    record["total"] = total;
+    record["bytes_per_s"] = bytes_per_s;
+    send(record);
+  }
   void send(const Json& record) {
     // A runner that is gone takes this process with it; there is nobody to tell.
     const Result<void> sent = write_all(fd_, to_line(record));
     (void)sent;
   }
   int fd_;
+  TransferRate rate_;
 };
 
 void close_from(int first) {
@@ -151,7 +161,7 @@ Result<StepRecord> step_record_from_line(std::string_view line, const std::strin
     if (document->contains("said")) return StepRecord{StepSaid{document->at("said").get<std::string>()}};
     if (document->contains("progress")) {
       return StepRecord{Progress{step, document->at("progress").get<std::string>(), document->at("done").get<std::uint64_t>(),
-                                 document->at("total").get<std::uint64_t>(), 0}};
+                                 document->at("total").get<std::uint64_t>(), document->at("bytes_per_s").get<std::uint64_t>()}};
     }
     if (document->contains("checked")) {
       return StepRecord{StepChecked{step, document->at("satisfied").get<bool>(), document->at("checked").get<std::string>()}};

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <optional>
 #include <utility>
@@ -35,25 +36,40 @@ std::string token_path(const std::string& home, std::string_view service) {
   return fmt::format("{}/.local/state/gpustrap/jupyter-{}.token", home, service);
 }
 
+std::vector<NotebookService> notebook_services(const AgentPaths& paths) {
+  std::vector<NotebookService> services;
+  for (const std::string& id : runs_newest_first(paths)) {
+    const Result<RunDescription> run = load_run(paths, id);
+    if (!run) continue;  // one that cannot be read hides none of the others
+    for (const StepEntry& step : run->recipe.steps) {
+      if (step.kind != StepKind::jupyter) continue;
+      std::vector<FieldProblem> problems;
+      const StepSpec spec = read_step_spec(step.kind, *step.spec, "", Placeholders::allowed, problems);
+      const auto& jupyter = std::get<JupyterSpec>(spec);
+      const bool known = std::any_of(services.begin(), services.end(), [&](const NotebookService& other) { return other.name == jupyter.name; });
+      if (!known) services.push_back({jupyter.name, static_cast<std::uint16_t>(jupyter.port.number)});
+    }
+  }
+  return services;
+}
+
 Result<Json> jupyter_token(const AgentPaths& paths, const Identity& login, const std::string& service) {
-  const std::optional<std::string> newest = newest_run(paths);
-  if (!newest) return fail(ErrorCode::not_found, "there was no run on this host yet");
-  const Result<RunDescription> run = load_run(paths, *newest);
-  if (!run) return fail(run.error());
-  for (const StepEntry& step : run->recipe.steps) {
-    if (step.kind != StepKind::jupyter) continue;
-    std::vector<FieldProblem> problems;
-    const StepSpec spec = read_step_spec(step.kind, *step.spec, "", Placeholders::allowed, problems);
-    const auto& jupyter = std::get<JupyterSpec>(spec);
-    if (!service.empty() && jupyter.name != service) continue;
-    const std::string path = token_path(login.home, jupyter.name);
+  std::optional<Error> unreadable;
+  for (const NotebookService& notebook : notebook_services(paths)) {
+    if (!service.empty() && notebook.name != service) continue;
+    const std::string path = token_path(login.home, notebook.name);
     const UniqueFd file = open_as(login, path);
-    if (!file.valid()) return fail(errno_error(errno, "reading " + path));
+    if (!file.valid()) {
+      if (!unreadable) unreadable = errno_error(errno, "reading " + path);
+      continue;
+    }
     Result<std::string> token = read_all(file.get(), 4096);
     if (!token) return fail(std::move(token).error().in("reading " + path));
-    return Json{{"token", std::string(trim(*token))}, {"port", jupyter.port.number}, {"service", jupyter.name}};
+    return Json{{"token", std::string(trim(*token))}, {"port", notebook.port}, {"service", notebook.name}};
   }
-  return fail(ErrorCode::not_found, fmt::format("the last run ({}) has no jupyter step", run->recipe.name), "run a recipe with one, for instance `gpustrap up jupyter HOST`");
+  if (unreadable) return fail(*std::move(unreadable));
+  return fail(ErrorCode::not_found, service.empty() ? "no run set up a notebook on this host" : fmt::format("no run set up the notebook {} on this host", service),
+              "run a recipe with one, for instance: gpustrap up jupyter HOST");
 }
 
 }  // namespace gpustrap

@@ -38,7 +38,7 @@ bool take_progress(std::string_view line, StepLog& log) {
   const std::vector<std::string> fields = split(line, ':');
   double percent = 0;
   if (fields.size() < 4 || std::from_chars(fields[2].data(), fields[2].data() + fields[2].size(), percent).ec != std::errc()) return true;
-  log.progress(downloads ? "downloading packages" : fields[3], static_cast<std::uint64_t>(std::clamp(percent, 0.0, 100.0) * 10), 1000);
+  log.share(downloads ? "downloading packages" : fields[3], percent / 100);
   return true;
 }
 

@@ -28,7 +28,7 @@ bool is_token(std::string_view text) {
 }
 
 Result<std::string> make_token() {
-  std::array<unsigned char, 24> bytes{};
+  std::array<unsigned char, 16> bytes{};  // 128 bits; the address that carries it still fits into a line of a terminal
   if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) return fail(ErrorCode::io, "the kernel gave no random bytes");
   std::string token;
   for (const unsigned char byte : bytes) token += fmt::format("{:02x}", byte);

@@ -20,6 +20,7 @@ class SilentLog : public StepLog {
  public:
   void say(std::string_view /*line*/) override {}
   void progress(std::string_view /*text*/, std::uint64_t /*done*/, std::uint64_t /*total*/) override {}
+  void share(std::string_view /*text*/, double /*part*/) override {}
 };
 
 [[noreturn]] void violated(const char* what) {

@@ -29,8 +29,10 @@ class RecordingLog : public StepLog {
   void progress(std::string_view text, std::uint64_t done, std::uint64_t total) override {
     last_progress = {std::string(text), {done, total}};
   }
+  void share(std::string_view text, double part) override { last_share = {std::string(text), part}; }
   std::vector<std::string> lines;
   std::pair<std::string, std::pair<std::uint64_t, std::uint64_t>> last_progress;
+  std::pair<std::string, double> last_share;
 };
 
 /// A machine in memory that records what is done to it: Ubuntu 24.04 on x86_64 with systemd, users root and ubuntu (uid 1000), the

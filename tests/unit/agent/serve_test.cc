@@ -114,6 +114,23 @@ TEST_F(ServeTest, ARunnerThatIsKilledIsReplacedAndTheRunEnds) {
   for (std::size_t i = 0; i < numbers.size(); ++i) EXPECT_EQ(numbers[i], i + 1);
 }
 
+TEST_F(ServeTest, ALaterRunOfAnotherRecipeDoesNotHideANotebook) {
+  LocalAgent agent(directory_);
+  agent.send(hello());
+  // It fails at its first look: there is no such environment. What it would set up is known all the same.
+  agent.send(run_request(1, "r1", R"([{"jupyter": {"venv": "@/none", "port": 9999, "name": "lab"}}])"));
+  agent.receive_until("event", "run_finished");
+
+  LocalAgent later(directory_);
+  later.send(hello());
+  later.send(run_request(1, "r2", R"([{"id": "a", "command": {"run": "true"}}])"));
+  later.receive_until("event", "run_finished");
+  later.send(Json{{"request", 2}, {"verb", "status"}});
+  const Json status = later.receive_until("reply").back();
+  EXPECT_EQ(status.at("value").at("run").at("run"), "r2");
+  EXPECT_EQ(status.at("value").at("notebooks"), (Json{{{"service", "lab"}, {"port", 9999}}}));
+}
+
 TEST_F(ServeTest, TheSameRecipeAttachesAndAnotherIsToldWhatRuns) {
   const std::string steps = R"([{"id": "wait", "command": {"run": "until test -e @/go; do sleep 0.01; done"}}])";
   LocalAgent first(directory_);

@@ -158,8 +158,8 @@ TEST(AptStep, ShowsAptsOwnProgressAndKeepsItOutOfTheOutput) {
   RecordingLog log;
   ASSERT_TRUE(run_step(packages({"git"}), host, log).has_value());
   EXPECT_EQ(taken, (std::vector<bool>{true, true, false}));
-  EXPECT_EQ(log.last_progress.first, "Unpacking git");
-  EXPECT_EQ(log.last_progress.second.first, 615U);
+  EXPECT_EQ(log.last_share.first, "Unpacking git");
+  EXPECT_DOUBLE_EQ(log.last_share.second, 0.615);
 }
 
 TEST(AptStep, SaysThatAHostWithoutDpkgIsTheWrongHost) {
