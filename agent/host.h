@@ -72,7 +72,7 @@ class StepLog {
 
 struct FetchRequest {
   std::vector<std::string> urls;      ///< the first, then its mirrors
-  std::string to;                     ///< file; `to.part` while it grows, and resumed from there
+  std::string to;                     ///< file; `to.gpustrap-part` while it grows, and resumed from there
   std::optional<std::string> sha256;  ///< checked before the rename
   FileAttributes attributes;
 };
@@ -82,7 +82,11 @@ struct UnpackRequest {
   std::string archive;    ///< local file; zip or tar with gz, bz2, xz, zst, told by content
   std::string to;         ///< existing directory that nothing leaves
   unsigned strip = 0;
-  std::uint64_t max_size = 0;
+  std::uint64_t max_size = 0;  ///< 0: no limit
+  /// The largest public data sets have 1.3 million files; more than this is an attack on the inodes.
+  std::size_t max_entries = 2'000'000;
+  /// Of all names together. What is unpacked is kept in memory by name, and packed names cost a thousand times less.
+  std::size_t max_name_bytes = std::size_t{256} << 20U;
 };
 struct UnpackedEntry { std::string path; FileType type = FileType::regular; std::string sha256; unsigned mode = 0; std::uint64_t size = 0; std::string target; };
 

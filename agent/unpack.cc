@@ -34,8 +34,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kProgressEvery = std::chrono::milliseconds(200);
 constexpr std::size_t kBlock = 256U << 10U;
-/// The largest public data sets have 1.3 million files; more than this is an attack on the inodes.
-constexpr std::size_t kMaxEntries = 2'000'000;
 /// deflate cannot pack more than 1032 to 1, and what people pack does not come near it. Small archives may (a file of zeros), so
 /// the ratio counts only beyond a size that hurts.
 constexpr std::uint64_t kMaxRatio = 1000;
@@ -74,15 +72,21 @@ class Unpacking {
     if (is_empty_zip()) return std::vector<UnpackedEntry>();
     Result<UnpackTree> tree = UnpackTree::open(request_.to);
     if (!tree) return fail(std::move(tree).error());
-    while (true) {
+    for (std::size_t entries = 0;;) {
       archive_entry* entry = nullptr;
       const int code = archive_read_next_header(reader_.get(), &entry);
       if (code == ARCHIVE_EOF) break;
       if (code == ARCHIVE_RETRY) continue;
       if (code < ARCHIVE_WARN) return fail(damaged());
       if (code == ARCHIVE_WARN) log_.say(fmt::format("{}: {}", name_of_archive(), shown_name(error_text())));
+      // Entries that leave nothing (a name again, a folder that `strip` drops) take time all the same.
+      if (++entries > request_.max_entries) return fail(too_many());
       if (Result<void> added = add(entry, *tree); !added) return fail(std::move(added).error());
-      if (tree->size() > kMaxEntries) return fail(bomb(fmt::format("it holds more than {} files", kMaxEntries)));
+      if (tree->size() > request_.max_entries) return fail(too_many());
+      if (tree->name_bytes() > request_.max_name_bytes) {
+        return fail(bomb(fmt::format("its names alone take more than {}", human_size(request_.max_name_bytes))));
+      }
+      if (Result<void> fits = account_stream(); !fits) return fail(std::move(fits).error());
     }
     if (Result<void> ended = check_end(); !ended) return fail(std::move(ended).error());
     if (archive_read_close(reader_.get()) < ARCHIVE_WARN) return fail(damaged());
@@ -92,9 +96,11 @@ class Unpacking {
 
  private:
   Result<void> open() {
-    file_.reset(::open(request_.archive.c_str(), O_RDONLY | O_CLOEXEC));
+    file_.reset(::open(request_.archive.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // not to wait at a pipe
     struct stat info{};
-    if (!file_.valid() || ::fstat(file_.get(), &info) != 0) return fail(errno_error(errno, "opening " + request_.archive));
+    if (!file_.valid() || ::fstat(file_.get(), &info) != 0) {
+      return fail(errno_error(errno, "opening it").with_hint("check that it is there and may be read"));
+    }
     if (!S_ISREG(info.st_mode)) return fail(ErrorCode::unsupported, request_.archive + " is not a file", "name the archive itself");
     archive_size_ = static_cast<std::uint64_t>(info.st_size);
     std::array<char, 64> first{};
@@ -110,6 +116,10 @@ class Unpacking {
       if (support(reader_.get()) != ARCHIVE_OK) return fail(ErrorCode::internal, "libarchive was built without a format: " + error_text());
     }
     const int code = archive_read_open_fd(reader_.get(), file_.get(), kBlock);
+    // One for the compression, one for the file itself. Layers on layers multiply what a bomb can hold.
+    if (code == ARCHIVE_OK && archive_filter_count(reader_.get()) > 2) {
+      return fail(ErrorCode::unsupported, "it is compressed more than once", "unpack the outer layer, or have it packed again with one");
+    }
     if (code == ARCHIVE_OK) return {};
     if (is_empty_zip()) return {};
     return fail(unrecognised());
@@ -152,6 +162,29 @@ class Unpacking {
     return {ErrorCode::unsafe, why, "if the archive is to be trusted, raise `max_size`, or unpack it by hand"};
   }
 
+  Error too_many() const { return bomb(fmt::format("it holds more than {} names", request_.max_entries)); }
+
+  /// What has come out of the decompression so far, whether it went into files or not: headers and skipped data cost time.
+  Result<void> account_stream() const {
+    const auto total = static_cast<std::uint64_t>(std::max<la_int64_t>(archive_filter_bytes(reader_.get(), 0), 0));
+    if (total <= kRatioFrom || total / kMaxRatio <= archive_size_) return {};
+    return fail(bomb(fmt::format("{} unpack to more than {}: more than {} times its size", human_bytes(archive_size_), human_bytes(total), kMaxRatio)));
+  }
+
+  /// Reads past the data of an entry that is not unpacked; libarchive would do that too, but to whatever end.
+  Result<void> skip_data() const {
+    while (true) {
+      const void* bytes = nullptr;
+      std::size_t length = 0;
+      la_int64_t offset = 0;
+      const int code = archive_read_data_block(reader_.get(), &bytes, &length, &offset);
+      if (code == ARCHIVE_EOF) return {};
+      if (code == ARCHIVE_RETRY) continue;
+      if (code != ARCHIVE_OK) return fail(damaged());
+      if (Result<void> fits = account_stream(); !fits) return fits;
+    }
+  }
+
   /// Looked at before bytes are written, so that a bomb fills nothing.
   Result<void> account(std::uint64_t total) const {
     if (request_.max_size > 0 && total > request_.max_size) {
@@ -171,7 +204,7 @@ class Unpacking {
     }
     Result<std::optional<std::string>> name = safe_entry_name(raw, request_.strip);
     if (!name) return fail(std::move(name).error());
-    if (!*name) return {};
+    if (!*name) return skip_data();
     const std::string& path = **name;
     tell_progress(path);
     if (archive_entry_is_data_encrypted(entry) == 1) {

@@ -16,7 +16,8 @@ namespace gpustrap {
 /// - hard links to anything but a file unpacked before; devices, fifos, sockets;
 /// - one name twice with different content. Identical repetitions are one entry: with differing ones, whether the first or the
 ///   last counts differs from tool to tool, and that difference is how a checked archive hides another.
-/// - more than `max_size` bytes (0: no limit), or far more than its size can honestly hold.
+/// - more than `max_size` bytes (0: no limit), `max_entries` or `max_name_bytes`, or far more than its size can honestly hold;
+/// - names of parts longer than a file system takes, or more folders deep than anything honest is.
 /// Set-user-id, set-group-id and sticky bits are dropped and the umask applies; owners are the caller's; times are kept.
 /// A name that is not UTF-8 is kept byte for byte; one that cannot be read at all is an error.
 /// Also errors: io (a truncated end, a bad checksum), unsupported (no such archive, an encrypted one), no_space.

@@ -12,12 +12,17 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/safe_directory.h"
 
 namespace gpustrap {
 namespace {
 
 /// PATH_MAX; nothing longer can be opened by its name afterwards.
 constexpr std::size_t kMaxName = 4096;
+/// NAME_MAX of every usual file system.
+constexpr std::size_t kMaxPart = 255;
+/// What is honest has a tenth of it. Removing a tree takes two descriptors for each folder on the way down, of 1024.
+constexpr std::size_t kMaxDepth = 256;
 const char* const kUnsafeHint = "do not use this archive, or have it packed again without such names";
 
 std::vector<std::string> parts_of(std::string_view path) {
@@ -51,6 +56,14 @@ Result<std::optional<std::string>> safe_entry_name(std::string_view raw, unsigne
   if (std::find(parts.begin(), parts.end(), "..") != parts.end()) {
     return fail(ErrorCode::unsafe, fmt::format("it has a name with `..`: {}", shown_name(raw)), kUnsafeHint);
   }
+  if (parts.size() > kMaxDepth) {
+    return fail(ErrorCode::unsafe, fmt::format("it has a name {} folders deep: {}", parts.size() - 1, shown_name(raw)), kUnsafeHint);
+  }
+  const auto longest = std::find_if(parts.begin(), parts.end(), [](const std::string& part) { return part.size() > kMaxPart; });
+  if (longest != parts.end()) {
+    return fail(ErrorCode::unsafe, fmt::format("it has a name with a part of {} bytes, {} are possible: {}", longest->size(), kMaxPart, shown_name(raw)),
+                kUnsafeHint);
+  }
   if (parts.size() <= strip) return std::optional<std::string>();
   return std::optional<std::string>(join({parts.begin() + strip, parts.end()}, "/"));
 }
@@ -70,8 +83,15 @@ Result<void> check_link_target(const std::string& path, std::string_view target)
 }
 
 Result<UnpackTree> UnpackTree::open(const std::string& root) {
-  UniqueFd fd(::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.valid()) return fail(errno_error(errno, "opening " + root));
+  const Result<UniqueFd> found = gpustrap::open_directory(root);
+  if (!found) return fail(found.error());
+  UniqueFd fd(::openat(found->get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  struct stat info{};
+  if (!fd.valid() || ::fstat(fd.get(), &info) != 0) return fail(errno_error(errno, "opening " + root));
+  if (info.st_uid != ::geteuid()) {
+    return fail(ErrorCode::unsafe, fmt::format("{} belongs to uid {}, not to who unpacks (uid {})", root, info.st_uid, ::geteuid()),
+                "run the step again; if this comes back, see who changes that folder");
+  }
   return UnpackTree(root, std::move(fd));
 }
 
@@ -81,6 +101,7 @@ const UnpackedEntry* UnpackTree::find(const std::string& path) const {
 }
 
 void UnpackTree::remember(UnpackedEntry entry) {
+  name_bytes_ += entry.path.size() + entry.target.size();
   index_.emplace(entry.path, entries_.size());
   entries_.push_back(std::move(entry));
 }
@@ -98,7 +119,7 @@ std::uint64_t UnpackTree::free_bytes() const {
 
 Error UnpackTree::system_error(int error_number, const std::string& doing) const {
   Error error = errno_error(error_number, doing);
-  if (error.code() != ErrorCode::no_space) return error;
+  if (error.code() != ErrorCode::no_space) return std::move(error).with_hint("check that " + root_ + " can be written to (`dmesg` tells of a failing disk), and run again");
   struct statvfs room{};
   std::string why = fmt::format("No space left: {} free in {}", human_bytes(free_bytes()), root_);
   if (::fstatvfs(root_fd_.get(), &room) == 0 && room.f_files > 0 && room.f_favail == 0) why = "No space left: the file system of " + root_ + " has no inodes";

@@ -15,7 +15,8 @@
 namespace gpustrap {
 
 /// A name as an archive gives it, made relative and plain ("./a//b/" is "a/b"), without its first `strip` folders. nullopt where
-/// nothing is left. Error unsafe for absolute names, "..", and names longer than a path can be.
+/// nothing is left. Error unsafe for absolute names, "..", names longer than a path can be and parts longer than a name, and for
+/// more than 256 folders.
 [[nodiscard]] Result<std::optional<std::string>> safe_entry_name(std::string_view raw, unsigned strip);
 
 /// Whether a symbolic link at `path` (relative to the root) may have `target`: relative, climbing only at its beginning and no
@@ -29,6 +30,7 @@ namespace gpustrap {
 /// stands is replaced.
 class UnpackTree {
  public:
+  /// Error unsafe where `root` belongs to another user, who could change what is unpacked there under our hands.
   [[nodiscard]] static Result<UnpackTree> open(const std::string& root);
 
   /// Makes it and its parents; again with another mode is fine.
@@ -44,9 +46,10 @@ class UnpackTree {
   Result<void> sync();
   [[nodiscard]] std::uint64_t free_bytes() const;
   [[nodiscard]] std::size_t size() const { return entries_.size(); }
+  [[nodiscard]] std::size_t name_bytes() const { return name_bytes_; }  ///< of all names and link targets together
   /// What was made, in order.
   [[nodiscard]] std::vector<UnpackedEntry> take_entries() { return std::move(entries_); }
-  /// errno_error, with the free bytes where the disk is full.
+  /// errno_error with what to do, and with the free bytes where the disk is full.
   [[nodiscard]] Error system_error(int error_number, const std::string& doing) const;
 
  private:
@@ -63,6 +66,7 @@ class UnpackTree {
   std::string open_path_;  ///< the directory that open_fd_ is of; archives list files of one directory together
   UniqueFd open_fd_;
   std::vector<UnpackedEntry> entries_;
+  std::size_t name_bytes_ = 0;
   std::unordered_map<std::string, std::size_t> index_;
 };
 

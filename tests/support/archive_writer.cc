@@ -36,6 +36,10 @@ void choose(archive* writer, Packing packing) {
     case Packing::gnu_tar: must(archive_write_set_format_gnutar(writer), writer); return;
     case Packing::tar: break;
     case Packing::tar_gz: must(archive_write_add_filter_gzip(writer), writer); break;
+    case Packing::tar_gz_gz:
+      must(archive_write_add_filter_gzip(writer), writer);
+      must(archive_write_add_filter_gzip(writer), writer);
+      break;
     case Packing::tar_bz2: must(archive_write_add_filter_bzip2(writer), writer); break;
     case Packing::tar_xz: must(archive_write_add_filter_xz(writer), writer); break;
     case Packing::tar_zst: must(archive_write_add_filter_zstd(writer), writer); break;

@@ -92,6 +92,12 @@ TEST_F(RealHostTest, WritesAndReadsBack) {
   EXPECT_THAT(names(), ElementsAre("f", "home")) << "no temporary file is left";
 }
 
+TEST_F(RealHostTest, HashesFilesOnlyAndWaitsForNoPipe) {
+  RealHost real = host();
+  ASSERT_EQ(::mkfifo(at("pipe").c_str(), 0600), 0);
+  for (const std::string& path : {at("pipe"), std::string("/dev/zero"), directory_.path()}) EXPECT_FALSE(real.digest(path)) << path;
+}
+
 TEST_F(RealHostTest, KeepsTheModeOfWhatItReplaces) {
   RealHost real = host();
   for (const unsigned mode : {0600U, 0755U, 0440U, 0000U, 04755U}) {

@@ -1,6 +1,7 @@
 #include "agent/unpack.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -273,6 +274,53 @@ TEST_F(UnpackTest, TheLimitCountsAllFilesTogether) {
   expect_refused({{Kind::file, "c", std::string(500, 'a'), 0644}, {Kind::file, "d", std::string(501, 'b'), 0644}}, "more than");
 }
 
+TEST_F(UnpackTest, CountsNamesThatLeaveNothingToo) {
+  request_.max_entries = 3;
+  const PackedEntry folder{Kind::directory, "d", "", 0755};
+  EXPECT_TRUE(unpack({folder, folder, folder}));
+  expect_refused({folder, folder, folder, folder}, "more than 3 names");
+  request_.strip = 1;
+  expect_refused({folder, folder, folder, folder}, "more than 3 names");
+  request_.strip = 0;
+  expect_refused({{Kind::file, "a/b/c/d", "x", 0644}}, "more than 3 names");  // folders that are made on the way
+}
+
+TEST_F(UnpackTest, NamesAreNotKeptWithoutLimit) {
+  request_.max_name_bytes = 200;
+  EXPECT_TRUE(unpack({{Kind::file, std::string(90, 'a'), "", 0644}, {Kind::symlink, "l", std::string(90, 'a'), 0777}}));
+  fs::remove_all(root_);
+  fs::create_directory(root_);
+  expect_refused({{Kind::file, std::string(90, 'a'), "", 0644}, {Kind::symlink, "l", std::string(120, 'a'), 0777}}, "names alone take");
+}
+
+TEST_F(UnpackTest, DataThatIsSkippedCountsForABombToo) {
+  request_.strip = 1;
+  expect_refused({{Kind::file, "zeros", std::string(300U << 20U, '\0'), 0644}}, "times its size", Packing::tar_zst);
+}
+
+TEST_F(UnpackTest, RefusesLayersOfCompression) {
+  const auto got = unpack({{Kind::file, "a", "x", 0644}}, Packing::tar_gz_gz);
+  ASSERT_FALSE(got);
+  EXPECT_THAT(got.error().sentence(), HasSubstr("compressed more than once"));
+  EXPECT_THAT(got.error().hint(), Not(IsEmpty()));
+}
+
+TEST_F(UnpackTest, APipeIsNotWaitedFor) {
+  request_.archive = directory_ / "pipe";
+  request_.to = root_;
+  ASSERT_EQ(::mkfifo(request_.archive.c_str(), 0600), 0);
+  const auto got = unpack_archive(request_, log_);
+  ASSERT_FALSE(got);
+  EXPECT_THAT(got.error().sentence(), HasSubstr("is not a file"));
+}
+
+TEST_F(UnpackTest, NeverFillsAFolderOfSomeoneElse) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give a folder away";
+  ASSERT_EQ(::chown(root_.c_str(), 65534, 65534), 0);
+  expect_refused({{Kind::file, "a", "x", 0644}}, "belongs to uid 65534");
+  EXPECT_FALSE(path_exists(root_ + "/a"));
+}
+
 TEST_F(UnpackTest, AWrongChecksumIsAnError) {
   std::string bytes = pack(Packing::zip, {{Kind::file, "a", "the quick brown fox", 0644}});
   const std::size_t at = bytes.find("\x50\x4b\x01\x02");
@@ -317,6 +365,12 @@ TEST(EntryName, IsPlain) {
   EXPECT_EQ(safe_entry_name(".", 0)->has_value(), false);
   EXPECT_EQ(safe_entry_name("...", 0)->value_or(""), "...");
   EXPECT_FALSE(safe_entry_name(std::string(5000, 'a'), 0));
+  EXPECT_TRUE(safe_entry_name(std::string(255, 'a'), 0));
+  EXPECT_FALSE(safe_entry_name("x/" + std::string(256, 'a'), 0));
+  std::string deep = "f";
+  for (int i = 0; i < 255; ++i) deep = "d/" + deep;
+  EXPECT_TRUE(safe_entry_name(deep, 0));
+  EXPECT_FALSE(safe_entry_name("d/" + deep, 0));
 }
 
 }  // namespace
