@@ -22,6 +22,7 @@
 #include "agent/base/unique_fd.h"
 #include "agent/http_transfer.h"
 #include "agent/protocol/json.h"
+#include "agent/safe_directory.h"
 #include "agent/shown_url.h"
 #include "agent/transfer_child.h"
 
@@ -47,15 +48,18 @@ Error no_space(const std::string& path, const std::string& why) {
           "free some space there, or enlarge the disk, and run again"};
 }
 
-/// What has to be known to go on with a `.part` that an earlier call left: `to.part.meta`.
+/// Of what is still on its way. Not just ".part", which browsers and others use for files of the user's.
+constexpr std::string_view kPartSuffix = ".gpustrap-part";
+
+/// What has to be known to go on with a part that an earlier call left; kept beside it.
 /// The URL is kept as a digest, since it may hold a password or a signature.
 struct PartNotes {
   std::string url_digest, validator;
   std::uint64_t total = 0;  ///< 0 where the server did not say
 };
 
-std::optional<PartNotes> read_notes(const std::string& path) {
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+std::optional<PartNotes> read_notes(int directory, const std::string& name) {
+  const UniqueFd file(::openat(directory, name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
   if (!file.valid()) return std::nullopt;
   const Result<std::string> text = read_all(file.get(), 64U << 10U);
   if (!text) return std::nullopt;
@@ -67,26 +71,44 @@ std::optional<PartNotes> read_notes(const std::string& path) {
   return notes;
 }
 
-Result<void> write_notes(const std::string& path, const PartNotes& notes) {
+/// Notes that were cut by a crash cannot be read, and are then none.
+Result<void> write_notes(int directory, const std::string& name, const PartNotes& notes) {
   const Json document = {{"url_sha256", notes.url_digest}, {"validator", notes.validator}, {"total", notes.total}};
-  return write_file_atomically(path, document.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n", 0600);
+  ::unlinkat(directory, name.c_str(), 0);
+  const UniqueFd file(::openat(directory, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!file.valid()) return fail(errno_error(errno, "making " + name));
+  if (Result<void> wrote = write_all(file.get(), document.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"); !wrote) return wrote;
+  if (::fsync(file.get()) != 0) return fail(errno_error(errno, "writing " + name));
+  return {};
 }
 
-/// `to.part` while it grows: written, hashed and accounted for here, whatever the transfer process says.
+std::string last_part(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+/// The file while it grows: written, hashed and accounted for here, whatever the transfer process says. Everything goes through one
+/// descriptor of its directory, so that nobody who may change the way there can lead root elsewhere between two calls.
 class PartFile : public TransferSink {
  public:
   PartFile(const FetchRequest& request, StepLog& log)
-      : to_(request.to), part_(request.to + ".part"), meta_(request.to + ".part.meta"), sha256_(request.sha256), log_(log) {}
+      : to_(request.to),
+        part_(request.to + std::string(kPartSuffix)),
+        name_(last_part(to_)),
+        part_name_(last_part(part_)),
+        meta_name_(part_name_ + ".meta"),
+        sha256_(request.sha256),
+        log_(log) {}
 
   /// Opens what an earlier call left, or a new file. Nobody else's file, link or second name is ever written through.
   Result<void> open() {
+    Result<UniqueFd> directory = open_directory(parent_of(to_));
+    if (!directory) return fail(std::move(directory).error());
+    directory_ = *std::move(directory);
     for (int attempt = 0; attempt < 3; ++attempt) {
-      file_.reset(::open(part_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600));
+      file_.reset(::openat(directory_.get(), part_name_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600));
       struct stat info{};
       const bool ours = file_.valid() && ::fstat(file_.get(), &info) == 0 && S_ISREG(info.st_mode) && info.st_nlink == 1 && info.st_uid == ::geteuid();
       if (!ours) {
         if (!file_.valid() && errno != ELOOP && errno != ENXIO && errno != EACCES) return fail(system_error("making " + part_));
-        if (::unlink(part_.c_str()) != 0 && errno != ENOENT) return fail(system_error("replacing " + part_));
+        if (::unlinkat(directory_.get(), part_name_.c_str(), 0) != 0 && errno != ENOENT) return fail(system_error("replacing " + part_));
         continue;
       }
       if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0) {
@@ -94,7 +116,7 @@ class PartFile : public TransferSink {
       }
       // The other process may have finished and renamed it between our open and our lock.
       struct stat named{};
-      if (::lstat(part_.c_str(), &named) == 0 && named.st_ino == info.st_ino && named.st_dev == info.st_dev) return hash_what_is_there();
+      if (look_at(part_name_, named) && named.st_ino == info.st_ino && named.st_dev == info.st_dev) return hash_what_is_there();
     }
     return fail(ErrorCode::io, part_ + " changes hands while it is opened", "see who else writes there");
   }
@@ -105,7 +127,7 @@ class PartFile : public TransferSink {
     TransferRequest request;
     request.url = url;
     if (sha256_) request.resume = TransferRequest::Resume::checked_later;
-    const std::optional<PartNotes> notes = read_notes(meta_);
+    const std::optional<PartNotes> notes = read_notes(directory_.get(), meta_name_);
     if (notes && notes->url_digest == sha256_hex(url)) request.validator = notes->validator;
     if (size_ > 0 && (sha256_ || !request.validator.empty())) request.have = size_;
     return request;
@@ -123,7 +145,9 @@ class PartFile : public TransferSink {
       return fail(no_space(to_, fmt::format("{} more needed", human_bytes(total_ - size_))));
     }
     // The notes come before the bytes they vouch for.
-    if (Result<void> noted = write_notes(meta_, {sha256_hex(url_), start.validator, total_}); !noted) return fail(space_aware(std::move(noted).error()));
+    if (Result<void> noted = write_notes(directory_.get(), meta_name_, {sha256_hex(url_), start.validator, total_}); !noted) {
+      return fail(space_aware(std::move(noted).error()));
+    }
     return {};
   }
 
@@ -150,15 +174,15 @@ class PartFile : public TransferSink {
   }
 
   void remove() {
-    ::unlink(meta_.c_str());
-    ::unlink(part_.c_str());
+    ::unlinkat(directory_.get(), meta_name_.c_str(), 0);
+    ::unlinkat(directory_.get(), part_name_.c_str(), 0);
   }
 
   /// Digest of all bytes so far; valid until the next clear().
   [[nodiscard]] std::string digest() { return digest_.hex(); }
   /// An earlier call ended between the last byte and the rename. Asking a server for what lies behind the end only gets a refusal.
   [[nodiscard]] bool is_complete() const {
-    const std::optional<PartNotes> notes = read_notes(meta_);
+    const std::optional<PartNotes> notes = read_notes(directory_.get(), meta_name_);
     return size_ > 0 && notes && notes->total == size_;
   }
   void mark_resumed() { resumed_ = true; }
@@ -170,7 +194,7 @@ class PartFile : public TransferSink {
     tell_progress();
     struct stat old{};
     mode_t mode = 0666 & ~current_umask();
-    if (::lstat(to_.c_str(), &old) == 0) {
+    if (look_at(name_, old)) {
       if (S_ISDIR(old.st_mode)) return fail(ErrorCode::io, to_ + " is a directory", "give a file name, or remove the directory");
       if (S_ISREG(old.st_mode)) mode = old.st_mode & 0777U;
     }
@@ -183,9 +207,9 @@ class PartFile : public TransferSink {
       if (::fchown(file_.get(), uid, gid) != 0) return fail(system_error("setting the owner of " + part_));
     }
     if (::fchmod(file_.get(), mode) != 0 || ::fsync(file_.get()) != 0) return fail(system_error("finishing " + part_));
-    if (::rename(part_.c_str(), to_.c_str()) != 0) return fail(system_error("renaming " + part_));
-    ::unlink(meta_.c_str());
-    const UniqueFd directory(::open(parent_of(to_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (::renameat(directory_.get(), part_name_.c_str(), directory_.get(), name_.c_str()) != 0) return fail(system_error("renaming " + part_));
+    ::unlinkat(directory_.get(), meta_name_.c_str(), 0);
+    const UniqueFd directory(::openat(directory_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (directory.valid()) (void)::fsync(directory.get());  // not every file system can; the file itself is safe
     return {};
   }
@@ -200,8 +224,11 @@ class PartFile : public TransferSink {
   Error space_aware(Error error) const {
     return error.code() == ErrorCode::no_space ? no_space(to_, "the disk filled up") : error;
   }
-  void tell_progress() { log_.progress(file_name(), size_, total_); }
-  [[nodiscard]] std::string file_name() const { return to_.substr(to_.rfind('/') + 1); }
+  void tell_progress() { log_.progress(name_, size_, total_); }
+  /// lstat of an entry of the directory.
+  [[nodiscard]] bool look_at(const std::string& name, struct stat& info) const {
+    return ::fstatat(directory_.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0;
+  }
 
   /// Brings digest and position to the end of what an earlier call left.
   Result<void> hash_what_is_there() {
@@ -217,7 +244,9 @@ class PartFile : public TransferSink {
     return {};
   }
 
-  const std::string to_, part_, meta_;
+  const std::string to_, part_;  ///< whole paths, for messages
+  const std::string name_, part_name_, meta_name_;
+  UniqueFd directory_;
   const std::optional<std::string> sha256_;
   StepLog& log_;
   UniqueFd file_;

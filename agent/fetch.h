@@ -25,7 +25,7 @@ struct FetchOptions {
 /// Fetches the first URL that works into `request.to` and returns what arrived.
 ///
 /// The network side runs in a child of its own (as uid 65534 where the caller is root), which holds nothing but a pipe; this
-/// process writes `to.part`, hashes the very bytes it writes, compares, syncs and renames. A cut transfer goes on where it
+/// process writes `to.gpustrap-part`, hashes the very bytes it writes, compares, syncs and renames. A cut transfer goes on where it
 /// stopped, in this call or the next, as long as the server says the file is still the same or a digest will tell.
 ///
 /// Errors: digest (the part is removed), no_space (the part is removed, the free bytes are named), tls, not_found, unreachable,

@@ -143,6 +143,8 @@ struct Exchange {
   BodyStart start;
 
   [[nodiscard]] bool has_body() const { return status == 200 || status == 206; }
+  /// Whether the body ended where the server said that the file does. A range may end before it, and be whole as such.
+  [[nodiscard]] bool reached_the_end() const { return !begun || !start.total || start.offset + received == *start.total; }
 
   /// Tells the sink where the body begins; false where it cannot be used.
   bool begin() {
@@ -408,6 +410,10 @@ class HttpTransfer {
       attempt = judge_status(exchange.status, easy_.get());
     } else if (long proxy_status = 0; curl_easy_getinfo(easy_.get(), CURLINFO_HTTP_CONNECTCODE, &proxy_status) == CURLE_OK && proxy_status == 407) {
       attempt = judge_status(proxy_status, easy_.get());
+    } else if (code == CURLE_OK && !exchange.reached_the_end()) {
+      attempt.outcome = Attempt::Outcome::retry;
+      attempt.error = Error(ErrorCode::network, fmt::format("the server's answer ended at byte {} of a file of {}", have_, *exchange.start.total),
+                            "try again: what has arrived is kept; a mirror may be nearer");
     } else if (code == CURLE_OK) {
       attempt.outcome = Attempt::Outcome::done;
     } else {

@@ -52,21 +52,22 @@ class FetchTest : public testing::Test {
   }
   [[nodiscard]] std::string arrived() const { return read_file(to_).value_or("(nothing)"); }
   [[nodiscard]] std::string said() const { return join(log_.lines, "\n"); }
-  [[nodiscard]] bool left_over() const { return path_exists(to_ + ".part") || path_exists(to_ + ".part.meta"); }
+  [[nodiscard]] bool left_over() const { return path_exists(part_) || path_exists(part_ + ".meta"); }
   void trust_server() {
     options_.ca_file = directory_ / "ca.pem";
     ASSERT_TRUE(write_file_atomically(options_.ca_file, server_.certificate(), 0600));
   }
+  /// The stall stays long: a busy machine is not a stalled server.
   static FetchOptions quick() {
     FetchOptions options;
     options.first_pause = milliseconds(1);
-    options.stall = milliseconds(150);
     return options;
   }
 
   TestServer server_;
   TemporaryDirectory directory_;
   std::string to_ = directory_ / "file.bin";
+  const std::string part_ = to_ + ".gpustrap-part";
   FetchOptions options_ = quick();
   FileAttributes attributes_;
   RecordingLog log_;
@@ -122,7 +123,7 @@ TEST_F(FetchTest, GoesOnInALaterCall) {
   ASSERT_FALSE(first);
   EXPECT_EQ(first.error().code(), ErrorCode::network);
   EXPECT_FALSE(path_exists(to_));
-  EXPECT_TRUE(path_exists(to_ + ".part"));
+  EXPECT_TRUE(path_exists(part_));
   const Result<FetchResult> second = fetch({server_.http("/f")});
   ASSERT_TRUE(second) << second.error().sentence();
   EXPECT_TRUE(second->resumed);
@@ -178,10 +179,21 @@ TEST_F(FetchTest, RestartsOnAWrongContentRange) {
   EXPECT_THAT(server_.requests(), ElementsAre("GET /f", "GET /f bytes=100000- \"v1\"", "GET /f"));
 }
 
+TEST_F(FetchTest, APieceIsNotTakenForTheWholeFile) {
+  // An answer that is complete as such, of a range shorter than what was asked for.
+  const Answer piece{.body = body_.substr(0, 150'000), .etag = "\"v1\"", .content_range = "bytes 100000-149999/300000"};
+  server_.route("/f", {{.body = body_, .etag = "\"v1\"", .cut_after = 100'000}, piece, {.body = body_, .etag = "\"v1\""}});
+  server_.start();
+  const Result<FetchResult> got = fetch({server_.http("/f")});
+  ASSERT_TRUE(got) << got.error().sentence();
+  EXPECT_EQ(arrived(), body_);
+  EXPECT_THAT(server_.requests(), ElementsAre("GET /f", "GET /f bytes=100000- \"v1\"", "GET /f bytes=150000- \"v1\""));
+}
+
 TEST_F(FetchTest, RestartsWhereThePartIsLongerThanTheFile) {
   server_.route("/f", {{.body = body_}});
   server_.start();
-  ASSERT_TRUE(write_file_atomically(to_ + ".part", content_of(400'000, 3)));
+  ASSERT_TRUE(write_file_atomically(part_, content_of(400'000, 3)));
   ASSERT_TRUE(fetch({server_.http("/f")}, sha256_hex(body_)));
   EXPECT_EQ(arrived(), body_);
   EXPECT_THAT(server_.requests(), ElementsAre("GET /f bytes=400000-", "GET /f"));
@@ -190,7 +202,7 @@ TEST_F(FetchTest, RestartsWhereThePartIsLongerThanTheFile) {
 TEST_F(FetchTest, FetchesAllOfItOnceMoreWhenThePiecesDoNotFit) {
   server_.route("/f", {{.body = body_}});
   server_.start();
-  ASSERT_TRUE(write_file_atomically(to_ + ".part", content_of(100'000, 3)));  // of another version
+  ASSERT_TRUE(write_file_atomically(part_, content_of(100'000, 3)));  // of another version
   const Result<FetchResult> got = fetch({server_.http("/f")}, sha256_hex(body_));
   ASSERT_TRUE(got) << got.error().sentence();
   EXPECT_EQ(arrived(), body_);
@@ -201,8 +213,8 @@ TEST_F(FetchTest, FetchesAllOfItOnceMoreWhenThePiecesDoNotFit) {
 
 TEST_F(FetchTest, ACompletePartNeedsNoServer) {
   server_.start();
-  ASSERT_TRUE(write_file_atomically(to_ + ".part", body_));
-  ASSERT_TRUE(write_file_atomically(to_ + ".part.meta", R"({"url_sha256":"","validator":"","total":300000})"));
+  ASSERT_TRUE(write_file_atomically(part_, body_));
+  ASSERT_TRUE(write_file_atomically(part_ + ".meta", R"({"url_sha256":"","validator":"","total":300000})"));
   const Result<FetchResult> got = fetch({server_.http("/f")}, sha256_hex(body_));
   ASSERT_TRUE(got) << got.error().sentence();
   EXPECT_EQ(arrived(), body_);
@@ -212,6 +224,7 @@ TEST_F(FetchTest, ACompletePartNeedsNoServer) {
 TEST_F(FetchTest, GivesUpAStalledTransferAndGoesOn) {
   server_.route("/f", {{.body = body_, .etag = "\"v1\"", .stall_after = 50'000}, {.body = body_, .etag = "\"v1\""}});
   server_.start();
+  options_.stall = milliseconds(400);
   const Result<FetchResult> got = fetch({server_.http("/f")});
   ASSERT_TRUE(got) << got.error().sentence();
   EXPECT_EQ(arrived(), body_);
@@ -222,6 +235,7 @@ TEST_F(FetchTest, AStallThatStaysIsATimeout) {
   server_.route("/f", {{.body = body_, .stall_after = 50'000}});
   server_.start();
   options_.attempts = 2;
+  options_.stall = milliseconds(150);
   const Result<FetchResult> got = fetch({server_.http("/f")});
   ASSERT_FALSE(got);
   EXPECT_EQ(got.error().code(), ErrorCode::timeout);
@@ -365,7 +379,7 @@ TEST_F(FetchTest, NoMessageAndNoFileHoldsAPassword) {
   const Result<FetchResult> got = fetch({"http://me:hush@" + server_.http("/f?token=hush").substr(7)});
   ASSERT_FALSE(got);
   EXPECT_THAT(got.error().sentence() + said(), Not(HasSubstr("hush")));
-  EXPECT_THAT(read_file(to_ + ".part.meta").value_or(""), Not(HasSubstr("hush")));
+  EXPECT_THAT(read_file(part_ + ".meta").value_or(""), Not(HasSubstr("hush")));
 }
 
 TEST_F(FetchTest, NamesTheFreeBytesWhereTheFileCannotFit) {
@@ -383,14 +397,38 @@ TEST_F(FetchTest, NeverWritesThroughALinkThatStandsInTheWay) {
   server_.start();
   const std::string precious = directory_ / "precious";
   ASSERT_TRUE(write_file_atomically(precious, "keep me"));
-  ASSERT_EQ(::symlink(precious.c_str(), (to_ + ".part").c_str()), 0);
+  ASSERT_EQ(::symlink(precious.c_str(), part_.c_str()), 0);
   ASSERT_TRUE(fetch({server_.http("/f")}));
   EXPECT_EQ(read_file(precious).value_or(""), "keep me");
   ASSERT_EQ(::unlink(to_.c_str()), 0);
-  ASSERT_EQ(::link(precious.c_str(), (to_ + ".part").c_str()), 0);
+  ASSERT_EQ(::link(precious.c_str(), part_.c_str()), 0);
   ASSERT_TRUE(fetch({server_.http("/f")}));
   EXPECT_EQ(read_file(precious).value_or(""), "keep me");
   EXPECT_EQ(arrived(), body_);
+}
+
+TEST_F(FetchTest, APartOfSomebodyElsesProgramStays) {
+  server_.route("/f", {{.body = body_}});
+  server_.start();
+  ASSERT_TRUE(write_file_atomically(to_ + ".part", "half of my own download"));
+  ASSERT_TRUE(fetch({server_.http("/f")}, sha256_hex(body_)));
+  EXPECT_EQ(read_file(to_ + ".part").value_or(""), "half of my own download");
+}
+
+TEST_F(FetchTest, RootIsNotLedElsewhereByAUsersLink) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can be led";
+  server_.route("/f", {{.body = body_}});
+  server_.start();
+  const std::string home = directory_ / "home", elsewhere = directory_ / "elsewhere";
+  for (const std::string& folder : {home, elsewhere}) ASSERT_EQ(::mkdir(folder.c_str(), 0755), 0);
+  ASSERT_EQ(::symlink(elsewhere.c_str(), (home + "/downloads").c_str()), 0);
+  ASSERT_EQ(::lchown((home + "/downloads").c_str(), 65534, 65534), 0);
+  ASSERT_EQ(::chown(home.c_str(), 65534, 65534), 0);
+  to_ = home + "/downloads/file.bin";
+  const Result<FetchResult> got = fetch({server_.http("/f")});
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code(), ErrorCode::unsafe);
+  EXPECT_FALSE(path_exists(elsewhere + "/file.bin"));
 }
 
 TEST_F(FetchTest, GoesThroughTheLoginsProxy) {
