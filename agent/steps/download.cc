@@ -58,15 +58,25 @@ class DownloadStep : public Step {
     for (const Url& mirror : spec_.mirrors) request.urls.push_back(mirror.text);
     if (spec_.sha256) request.sha256 = spec_.sha256->hex;
     request.attributes = attributes;
-    // What the user put there leaves its place only once the new file has arrived.
-    request.to = seen->users_own ? seen->path + ".gpustrap-new" : seen->path;
+    if (seen->info && !attributes.mode) request.attributes.mode = seen->info->mode;
+    if (seen->info && host.self().uid == 0) {
+      request.attributes.uid = seen->info->uid;
+      request.attributes.gid = seen->info->gid;
+    }
+    request.to = seen->path + ".gpustrap-new";
     const Result<FetchResult> fetched = host.fetch(request, log);
     if (!fetched) return fail(fetched.error());
-    if (seen->users_own) {
-      if (Result<void> kept = keep_aside(seen->path, host, log); !kept) return kept;
-      if (Result<void> moved = host.rename(request.to, seen->path); !moved) return moved;
+    // A transfer takes its time: what the user put or changed there meanwhile counts too, and leaves its place only now.
+    const Result<Seen> now = look(host);
+    if (!now) {
+      (void)host.remove(request.to);
+      return fail(now.error());
     }
-    return remember(host, seen->path, *fetched);
+    if (now->users_own) {
+      if (Result<void> kept = keep_aside(now->path, host, log); !kept) return kept;
+    }
+    if (Result<void> moved = host.rename(request.to, now->path); !moved) return moved;
+    return remember(host, now->path, *fetched);
   }
 
  private:
@@ -106,6 +116,7 @@ class DownloadStep : public Step {
     }
     const std::optional<DownloadRecord> record = recall(host, seen.path);
     if (!record && !spec_.sha256) {
+      seen.users_own = true;
       seen.is = Seen::Is::as_wanted;
       seen.reason = fmt::format("{} was not fetched by gpustrap and is kept as it is", seen.path);
       return seen;

@@ -24,7 +24,7 @@ struct FakeHost::Machine {
   std::map<std::string, std::vector<std::pair<std::string, FakeFile>>> archives;
   std::map<std::string, int> failing_changes, failing_looks;
   std::uint64_t disk_free = std::uint64_t{100} << 30U;
-  std::function<void(FakeHost&)> pause_hook;
+  std::function<void(FakeHost&)> pause_hook, fetch_hook;
   std::chrono::milliseconds paused{0};
   std::int64_t clock = 1'000'000;
   std::vector<std::string> changes, looks;
@@ -186,6 +186,10 @@ FakeHost& FakeHost::fail_looks(const std::string& path, int error_number) {
 }
 FakeHost& FakeHost::as_user() {
   machine_->steps_run_as_login = true;
+  return *this;
+}
+FakeHost& FakeHost::on_fetch(std::function<void(FakeHost&)> hook) {
+  machine_->fetch_hook = std::move(hook);
   return *this;
 }
 FakeHost& FakeHost::on_pause(std::function<void(FakeHost&)> hook) {
@@ -529,6 +533,7 @@ Result<FetchResult> FakeHost::fetch(const FetchRequest& request, StepLog& log) {
     if (!where) return fail(where.error());
     if (Result<void> may = may_give(request.attributes, "writing " + request.to); !may) return fail(std::move(may).error());
     log.progress(url, result.size, result.size);
+    if (machine_->fetch_hook) machine_->fetch_hook(*this);
     place(*where, FakeFile{FileType::regular, found->second, request.attributes.mode.value_or(0644U), request.attributes.uid.value_or(self().uid),
                            request.attributes.gid.value_or(self().gid)});
     return result;

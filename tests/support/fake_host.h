@@ -81,6 +81,8 @@ class FakeHost : public Host {
   [[nodiscard]] Identity& edit_login();
   /// Called for every pause instead of sleeping: lets a wait come to its end. The default advances nothing.
   FakeHost& on_pause(std::function<void(FakeHost& host)> hook);
+  /// Called while a fetch is under way: what else happens on the machine meanwhile.
+  FakeHost& on_fetch(std::function<void(FakeHost& host)> hook);
 
   // ---- what happened
   /// "write /etc/motd", "act systemctl start x", "fetch https://…": in order. Done through as_login() by a root step: "ubuntu: write …".

@@ -110,6 +110,41 @@ TEST(DownloadStep, AFailedFetchLeavesTheForeignFileInItsPlace) {
   EXPECT_EQ(host.content(kPath), "mine");
 }
 
+// A transfer may take an hour.
+TEST(DownloadStep, WhatTheUserWritesDuringTheTransferIsKeptAside) {
+  for (const bool pinned_by_digest : {false, true}) {
+    FakeHost host = serving();
+    ASSERT_TRUE(run_step(spec_of(), host));
+    const DownloadSpec next = pinned_by_digest ? pinned("other tool") : spec_of(kPath, kOther);
+    host.serve(kUrl, "other tool").on_fetch([](FakeHost& fake) { fake.put(kPath, "edited meanwhile"); });
+    const auto state = run_step(next, host);
+    ASSERT_TRUE(state) << state.error().sentence();
+    EXPECT_EQ(host.content(kPath), "other tool");
+    EXPECT_EQ(host.content(kPath + ".gpustrap-backup"), "edited meanwhile");
+  }
+}
+
+TEST(DownloadStep, AFileThatAppearsDuringTheTransferIsKeptAside) {
+  FakeHost host = serving();
+  host.on_fetch([](FakeHost& fake) { fake.put(kPath, "made meanwhile"); });
+  ASSERT_TRUE(run_step(spec_of(), host));
+  EXPECT_EQ(host.content(kPath), "tool");
+  EXPECT_EQ(host.content(kPath + ".gpustrap-backup"), "made meanwhile");
+}
+
+TEST(DownloadStep, ANewVersionKeepsTheModeAndOwnerOfTheOld) {
+  FakeHost host = serving();
+  ASSERT_TRUE(run_step(spec_of(), host));
+  FakeFile mine = *host.at(kPath);
+  mine.mode = 0750;
+  mine.uid = 1000;
+  host.put(kPath, mine);
+  ASSERT_TRUE(run_step(spec_of(kPath, kOther), host));
+  EXPECT_EQ(host.content(kPath), "other tool");
+  EXPECT_EQ(host.at(kPath)->mode, 0750U);
+  EXPECT_EQ(host.at(kPath)->uid, 1000U);
+}
+
 TEST(DownloadStep, ANewDigestReplacesWhatWasFetchedWithoutABackup) {
   FakeHost host = serving();
   ASSERT_TRUE(run_step(pinned("tool"), host));
