@@ -87,6 +87,10 @@ class Placement {
       attributes.mode = entry.mode & 0755U;  // as a umask of 022 leaves it
       return host_.make_directory(path, attributes);
     }
+    if (info->type != FileType::directory && info->type != FileType::symlink) {
+      return fail(ErrorCode::unsafe, fmt::format("{} is {}, where the archive has a folder", path, describe_type(info->type)),
+                  "rename what is there, which is kept as it is, and run again");
+    }
     // A link to a folder is how users move large data to another disk, and their own affair. Root does not follow other users' links.
     if (info->type == FileType::symlink && host_.self().uid == 0 && info->uid != 0) {
       return fail(ErrorCode::unsafe, fmt::format("{} is a link that belongs to uid {}; root does not write through it", path, info->uid),

@@ -230,6 +230,26 @@ TEST(ArchiveStep, ADiskThatFillsUpLeavesNoHalfWork) {
   EXPECT_NE(state_of(spec_of(), host).is, StepState::Is::satisfied);
 }
 
+TEST(ArchiveStep, AFileInPlaceOfAFolderIsTheUsersAndSaid) {
+  FakeHost host = unpacked();
+  host.take_away(kTo + "/ch").put(kTo + "/ch", "my notes");
+  const auto state = run_step(spec_of(), host);
+  ASSERT_FALSE(state);
+  EXPECT_THAT(state.error().sentence(), HasSubstr(kTo + "/ch is a file, where the archive has a folder"));
+  EXPECT_THAT(state.error().hint(), HasSubstr("rename"));
+  EXPECT_EQ(host.content(kTo + "/ch"), "my notes");
+  EXPECT_THAT(host.snapshot(), Not(HasSubstr(".gpustrap-unpack")));
+}
+
+TEST(ArchiveStep, AFolderInPlaceOfAFileIsKept) {
+  FakeHost host = unpacked();
+  host.take_away(kTo + "/README").put(kTo + "/README/mine", "mine").take_away(kTo + "/ch/1.ipynb");
+  const auto state = run_step(spec_of(), host);
+  ASSERT_TRUE(state) << state.error().sentence();
+  EXPECT_EQ(host.content(kTo + "/README/mine"), "mine");
+  EXPECT_EQ(host.content(kTo + "/ch/1.ipynb"), "one");
+}
+
 TEST(ArchiveStep, ALocalArchiveStaysWhereItIs) {
   FakeHost host = serving();
   host.put("/home/ubuntu/book.zip", "zip one");
