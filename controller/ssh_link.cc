@@ -1,7 +1,5 @@
 #include "controller/ssh_link.h"
 
-#include <poll.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -17,13 +15,14 @@ constexpr std::size_t kKeptErrors = 8U << 10U;
 
 }  // namespace
 
-SshLink::SshLink(SshSession& session, SshChannel channel, std::string begun) : session_(session), channel_(std::move(channel)) {
+SshLink::SshLink(SshSession session, SshChannel channel, std::string begun) : session_(std::move(session)), channel_(std::move(channel)) {
   lines_.add(begun);
 }
 
 Result<void> SshLink::flush() {
   while (!unsent_.empty()) {
     Result<std::size_t> put = channel_.write(unsent_);
+    if (!put && put.error().code() == ErrorCode::cancelled) break;  // the agent has ended; receive() finds its last words
     if (!put) return fail(std::move(put).error());
     if (*put == 0) break;  // the window is full; receive() tries again
     unsent_.erase(0, *put);
@@ -59,6 +58,7 @@ Result<std::optional<AgentLine>> SshLink::receive(std::chrono::milliseconds wait
     if (Result<void> sent = flush(); !sent) return fail(std::move(sent).error());
     if (Result<std::optional<AgentLine>> line = next_line(); !line || line->has_value()) return line;
 
+    const std::uint64_t seen = session_.arrivals();
     std::string bytes;
     const Result<std::size_t> got = channel_.read(SshChannel::Stream::out, bytes);
     if (!got) return fail(got.error());
@@ -79,8 +79,7 @@ Result<std::optional<AgentLine>> SshLink::receive(std::chrono::milliseconds wait
     }
     if (now >= deadline) return std::optional<AgentLine>();
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - now);
-    pollfd entry{session_.descriptor(), session_.poll_events(), 0};
-    ::poll(&entry, 1, static_cast<int>(std::clamp<std::int64_t>(left.count(), 1, 1000)));
+    session_.wait(seen, std::clamp(left, std::chrono::milliseconds(1), std::chrono::milliseconds(1000)));
   }
 }
 

@@ -12,8 +12,8 @@ namespace gpustrap {
 /// The conversation with an agent over a channel. Sends a heartbeat when nothing else was said for kHeartbeat.
 class SshLink : public AgentLink {
  public:
-  /// `session` must outlive the link. `begun`: bytes of the agent's lines that were read already.
-  SshLink(SshSession& session, SshChannel channel, std::string begun);
+  /// `begun`: bytes of the agent's lines that were read already.
+  SshLink(SshSession session, SshChannel channel, std::string begun);
 
   Result<void> send(const Request& request) override;
   Result<std::optional<AgentLine>> receive(std::chrono::milliseconds wait) override;
@@ -24,7 +24,7 @@ class SshLink : public AgentLink {
   Result<void> flush();
   Result<std::optional<AgentLine>> next_line();
 
-  SshSession& session_;
+  SshSession session_;
   SshChannel channel_;
   LineReader lines_;
   std::string unsent_;

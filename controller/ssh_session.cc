@@ -1,21 +1,13 @@
 #include "controller/ssh_session.h"
 
-#include <fcntl.h>
 #include <libssh/callbacks.h>
 #include <libssh/libssh.h>
 #include <libssh/server.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -27,21 +19,32 @@
 #include "agent/base/file.h"
 #include "agent/base/text.h"
 #include "agent/base/unique_fd.h"
+#include "controller/ssh_transport.h"
 
 namespace gpustrap {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// Read in pieces this large, libssh opens its window far enough for a fast link (speed.md: 170 window turns otherwise).
-constexpr std::size_t kReadPiece = 4U << 20U;
+/// How far ahead the host may send on a command's output: 8 MiB is 1.3 Gbit/s at a round trip of 50 ms, where libssh's own window
+/// would wait 170 times for 100 MB. Forwarded connections get less: there may be many of them, and a slow browser holds its share.
+constexpr std::size_t kCommandWindow = 8U << 20U;
+constexpr std::size_t kForwardWindow = 1U << 20U;
+/// Most that one read() takes while the window is still wide enough.
+constexpr std::size_t kReadPiece = 256U << 10U;
+/// Most that is handed to libssh at once: what the socket does not take, libssh would keep in memory.
+constexpr std::size_t kWritePiece = 128U << 10U;
+/// Reads of the socket in one pump(), 4 KiB each: others get their turn.
+constexpr int kPumpRounds = 256;
 /// Between attempts to reach a host whose sshd is not up yet.
 constexpr auto kRetryPause = std::chrono::milliseconds(1000);
 constexpr auto kLoginLimit = std::chrono::seconds(30);
+constexpr std::uint16_t kSshPort = 22;
 
 struct SessionFree {
   void operator()(ssh_session session) const {
-    ssh_disconnect(session);
+    // ssh_disconnect() forgets a socket that it was given, without closing it; this closes it.
+    ssh_silent_disconnect(session);
     ssh_free(session);
   }
 };
@@ -53,77 +56,6 @@ struct StringFree {
 };
 using SessionHandle = std::unique_ptr<ssh_session_struct, SessionFree>;
 using KeyHandle = std::unique_ptr<ssh_key_struct, KeyFree>;
-
-std::string endpoint(const SshTarget& target) {
-  return target.port == 22 ? target.host : fmt::format("{} port {}", target.host, target.port);
-}
-
-// ---- the connection underneath
-
-Result<UniqueFd> connect_to_address(const addrinfo& address, std::chrono::milliseconds limit) {
-  UniqueFd fd(::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd.valid()) return fail(errno_error(errno, ""));
-  if (::connect(fd.get(), address.ai_addr, address.ai_addrlen) != 0) {
-    if (errno != EINPROGRESS) return fail(errno_error(errno, ""));
-    pollfd entry{fd.get(), POLLOUT, 0};
-    int ready = 0;
-    do ready = ::poll(&entry, 1, static_cast<int>(limit.count()));
-    while (ready < 0 && errno == EINTR);
-    if (ready == 0) return fail(ErrorCode::timeout, fmt::format("no answer within {}", human_duration(limit)));
-    int reason = 0;
-    socklen_t size = sizeof reason;
-    ::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &reason, &size);
-    if (reason != 0) return fail(errno_error(reason, ""));
-  }
-  const int on = 1;
-  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // 45 ms otherwise, from delayed acknowledgements
-  ::setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-  return fd;
-}
-
-Result<UniqueFd> connect_directly(const SshTarget& target) {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  const int looked_up = ::getaddrinfo(target.host.c_str(), fmt::format("{}", target.port).c_str(), &hints, &found);
-  if (looked_up != 0) {
-    return fail(ErrorCode::unknown_name, fmt::format("the name {} does not resolve ({})", strip_control(target.host), ::gai_strerror(looked_up)),
-                "check its spelling; an EC2 instance has a new public name after each stop and start");
-  }
-  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> addresses(found, ::freeaddrinfo);
-  Error last(ErrorCode::unreachable, "it has no address");
-  for (const addrinfo* address = addresses.get(); address != nullptr; address = address->ai_next) {
-    Result<UniqueFd> fd = connect_to_address(*address, target.connect_timeout);
-    if (fd) return fd;
-    last = std::move(fd).error();
-  }
-  const bool silent = last.code() == ErrorCode::timeout;
-  return fail(Error(silent ? ErrorCode::timeout : ErrorCode::unreachable, last.why(),
-                    silent ? "is the instance running, and does its security group let SSH (TCP 22) in from your address?"
-                           : "is the instance running, and is this its SSH port?")
-                  .in("connecting to " + endpoint(target)));
-}
-
-/// The user's ProxyCommand, speaking on one end of a socket pair.
-Result<UniqueFd> connect_by_command(const SshTarget& target) {
-  std::array<int, 2> ends{};
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) return fail(errno_error(errno, "making a socket pair"));
-  UniqueFd ours(ends[0]);
-  const UniqueFd theirs(ends[1]);
-  const std::string command = "exec " + target.proxy_command;
-  const pid_t child = ::fork();
-  if (child < 0) return fail(errno_error(errno, "starting the ProxyCommand"));
-  if (child == 0) {
-    // The second fork leaves it to init: it ends when the connection does.
-    if (::fork() != 0) ::_exit(0);
-    ::dup2(theirs.get(), STDIN_FILENO);
-    ::dup2(theirs.get(), STDOUT_FILENO);
-    ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
-    ::_exit(127);
-  }
-  ::waitpid(child, nullptr, 0);
-  return ours;
-}
 
 // ---- host key
 
@@ -145,7 +77,7 @@ Result<void> check_host_key(ssh_session session, const SshTarget& target, const 
   const std::string name = target.host_key_alias.empty() ? target.host : target.host_key_alias;
   const std::string remove_hint = fmt::format(
       "if the host was made anew, remove the old key and connect again: ssh-keygen -f {} -R {}", shell_quote(target.known_hosts),
-      shell_quote(target.port == 22 ? name : fmt::format("[{}]:{}", name, target.port)));
+      shell_quote(target.port == kSshPort || !target.host_key_alias.empty() ? name : fmt::format("[{}]:{}", name, target.port)));
   switch (ssh_session_is_known_server(session)) {
     case SSH_KNOWN_HOSTS_OK: return {};
     case SSH_KNOWN_HOSTS_CHANGED:
@@ -255,7 +187,7 @@ Error login_error(ssh_session session, const SshTarget& target, const Attempts& 
   for (const char* user : {"ubuntu", "ec2-user", "admin", "root"}) {
     if (target.user != user) others.emplace_back(user);
   }
-  std::string why = fmt::format("{} does not let {} in ({})", endpoint(target), target.user, tried);
+  std::string why = fmt::format("{} does not let {} in ({})", endpoint_of(target), target.user, tried);
   if (attempts.key_error) why += "; " + attempts.key_error->sentence();
   if (ssh_is_connected(session) == 0) why += "; the host ended the connection";
   return {ErrorCode::authentication, why,
@@ -301,37 +233,69 @@ int refuse_message(ssh_session, ssh_message, void*) { return 1; }
 
 }  // namespace
 
+struct EventFree {
+  void operator()(ssh_event event) const { ssh_event_free(event); }
+};
+
 struct SshSession::State {
   SessionHandle handle;
+  /// Reads and dispatches what is there for any channel, and flushes. Goes first: it gives the socket back to the session.
+  std::unique_ptr<ssh_event_struct, EventFree> event;
+  ssh_counter_struct traffic{};  ///< of the socket, kept by libssh
+  bool flooded = false;          ///< the host sent more than it was allowed to, and is not listened to any longer
+  /// Where a read() puts its bytes first: libssh widens a channel's window to the size that is asked for, and only what has come is
+  /// ever touched.
+  std::unique_ptr<char[]> scratch{new char[kCommandWindow]};
 };
 
 struct SshChannel::State {
-  std::shared_ptr<void> keep;  // the connection lives for as long as a channel does
-  ssh_session session = nullptr;
+  std::shared_ptr<SshSession::State> session;  // the connection lives for as long as a channel does
   ssh_channel channel = nullptr;
+  ssh_channel_callbacks_struct callbacks{};
+  std::size_t window = kForwardWindow;
+  std::size_t taken = kForwardWindow;  ///< bytes read since the window was widened; all of it: widen at the first read
+  bool opening = false;
+  std::uint16_t port = 0;  ///< forwarded to
+
+  ssh_session handle() const { return session->handle.get(); }
+  bool alive() const { return ssh_is_connected(handle()) != 0 && !session->flooded; }
+  Error gone() const {
+    if (session->flooded) return {ErrorCode::protocol, "the host sends more than it may, without waiting until it is read", "this is no SSH server that can be trusted"};
+    return {ErrorCode::unreachable, fmt::format("the connection ended: {}", first_line(strip_control(ssh_get_error(handle()))))};
+  }
+
+  /// Something came for a channel: `unread` bytes are there now. They stay with libssh until read() takes them. libssh keeps what
+  /// goes beyond the window, too, without limit; a host that respects the window never comes to twice its size.
+  static int note_data(ssh_session, ssh_channel, void*, std::uint32_t unread, int, void* of) {
+    const auto* state = static_cast<const State*>(of);
+    if (unread > 2 * state->window) state->session->flooded = true;
+    return 0;
+  }
+
   ~State() {
-    if (channel != nullptr) ssh_channel_free(channel);
+    if (channel == nullptr) return;
+    // libssh may keep the channel until the host has closed it, too; it must not call into what is gone.
+    ssh_remove_channel_callbacks(channel, &callbacks);
+    ssh_channel_free(channel);
   }
 };
 
 // ---- SshSession
 
 SshSession::SshSession(std::shared_ptr<State> state) : state_(std::move(state)) {}
-SshSession::~SshSession() = default;
-SshSession::SshSession(SshSession&&) noexcept = default;
-SshSession& SshSession::operator=(SshSession&&) noexcept = default;
 
 Result<SshSession> SshSession::connect(const SshTarget& target, const SshPrompts& prompts) {
   ::signal(SIGPIPE, SIG_IGN);
-  Result<UniqueFd> socket = target.proxy_command.empty() ? connect_directly(target) : connect_by_command(target);
+  Result<UniqueFd> socket = connect_transport(target);
   if (!socket) return fail(std::move(socket).error());
   auto state = std::make_shared<State>();
   state->handle.reset(ssh_new());
   ssh_session session = state->handle.get();
   if (session == nullptr) return fail(ErrorCode::internal, "libssh has no memory for a session");
   const std::string& name = target.host_key_alias.empty() ? target.host : target.host_key_alias;
-  const unsigned port = target.port;
+  const unsigned port = target.host_key_alias.empty() ? target.port : kSshPort;  // an alias stands in known_hosts without a port
   const long limit = kLoginLimit.count();
+  const long greeting_limit = std::min(kLoginLimit, target.connect_timeout).count();
   const int off = 0;
   ssh_options_set(session, SSH_OPTIONS_PROCESS_CONFIG, &off);
   ssh_options_set(session, SSH_OPTIONS_HOST, name.c_str());  // what known_hosts is asked for; the socket is ours already
@@ -339,25 +303,21 @@ Result<SshSession> SshSession::connect(const SshTarget& target, const SshPrompts
   ssh_options_set(session, SSH_OPTIONS_USER, target.user.c_str());
   ssh_options_set(session, SSH_OPTIONS_KNOWNHOSTS, target.known_hosts.c_str());
   ssh_options_set(session, SSH_OPTIONS_GLOBAL_KNOWNHOSTS, target.global_known_hosts.c_str());
-  ssh_options_set(session, SSH_OPTIONS_TIMEOUT, &limit);
-  if (Result<void> blocking = [&]() -> Result<void> {
-        const int flags = ::fcntl(socket->get(), F_GETFL);
-        if (flags < 0 || ::fcntl(socket->get(), F_SETFL, flags & ~O_NONBLOCK) != 0) return fail(errno_error(errno, "fcntl"));
-        return {};
-      }();
-      !blocking) {
-    return fail(std::move(blocking).error());
-  }
+  ssh_options_set(session, SSH_OPTIONS_TIMEOUT, &greeting_limit);
   const socket_t fd = socket->release();
   ssh_options_set(session, SSH_OPTIONS_FD, &fd);
   ssh_set_message_callback(session, refuse_message, nullptr);
   if (ssh_connect(session) != SSH_OK) {
-    return fail(Error(ErrorCode::unreachable, strip_control(ssh_get_error(session)), "does an SSH server answer there? try: ssh -v " + shell_quote(target.given))
-                    .in("greeting " + endpoint(target)));
+    return fail(Error(ErrorCode::unreachable, first_line(strip_control(ssh_get_error(session))), "does an SSH server answer there? try: ssh -v " + shell_quote(target.given))
+                    .in("greeting " + endpoint_of(target)));
   }
+  ssh_options_set(session, SSH_OPTIONS_TIMEOUT, &limit);
   if (Result<void> checked = check_host_key(session, target, prompts); !checked) return fail(std::move(checked).error());
   if (Result<void> logged_in = log_in(session, target, prompts); !logged_in) return fail(std::move(logged_in).error());
   ssh_set_blocking(session, 0);
+  ssh_set_counters(session, &state->traffic, nullptr);
+  state->event.reset(ssh_event_new());
+  if (!state->event || ssh_event_add_session(state->event.get(), session) != SSH_OK) return fail(ErrorCode::internal, "libssh gives no poll context");
   return SshSession(std::move(state));
 }
 
@@ -375,56 +335,59 @@ Result<SshSession> SshSession::connect_patiently(const SshTarget& target, const 
   }
 }
 
-Result<SshChannel> SshSession::exec(const std::string& command, std::string_view input) {
+Result<SshChannel> SshSession::new_channel() {
   auto state = std::make_unique<SshChannel::State>();
-  ssh_session session = state_->handle.get();
-  state->keep = state_;
-  state->session = session;
-  state->channel = ssh_channel_new(session);
+  state->session = state_;
+  state->channel = ssh_channel_new(state_->handle.get());
   if (state->channel == nullptr) return fail(ErrorCode::unreachable, "the connection is gone");
+  state->callbacks.userdata = state.get();
+  state->callbacks.channel_data_function = SshChannel::State::note_data;
+  ssh_callbacks_init(&state->callbacks);
+  ssh_set_channel_callbacks(state->channel, &state->callbacks);
+  return SshChannel(std::move(state));
+}
+
+Result<SshChannel> SshSession::exec(const std::string& command, std::string_view input) {
+  Result<SshChannel> channel = new_channel();
+  if (!channel) return channel;
+  ssh_session session = state_->handle.get();
+  ssh_channel raw = channel->state_->channel;
+  channel->state_->window = channel->state_->taken = kCommandWindow;
   ssh_set_blocking(session, 1);
-  const int opened = ssh_channel_open_session(state->channel);
+  const int opened = ssh_channel_open_session(raw);
   ssh_set_blocking(session, 0);
-  if (opened != SSH_OK) return fail(ErrorCode::unreachable, fmt::format("the host opened no channel: {}", strip_control(ssh_get_error(session))));
-  int asked = ssh_channel_request_exec(state->channel, command.c_str());
-  SshChannel channel(std::move(state));
+  if (opened != SSH_OK) return fail(ErrorCode::unreachable, fmt::format("the host opened no channel: {}", first_line(strip_control(ssh_get_error(session)))));
+  const Clock::time_point deadline = Clock::now() + kLoginLimit;
+  int asked = ssh_channel_request_exec(raw, command.c_str());
   // Not awaited: the first bytes are on their way while the request is.
   while (!input.empty()) {
-    Result<std::size_t> sent = channel.write(input);
+    const std::uint64_t before = arrivals();
+    Result<std::size_t> sent = channel->write(input);
     if (!sent) return fail(std::move(sent).error());
     input.remove_prefix(*sent);
-    if (*sent == 0) {
-      pollfd entry{descriptor(), poll_events(), 0};
-      ::poll(&entry, 1, 1000);
-      pump();
-      if (!connected()) return fail(ErrorCode::unreachable, "the connection ended");
-    }
+    if (*sent > 0) continue;
+    if (channel->at_end()) break;  // it ended early; its words say why
+    if (Clock::now() > deadline) return fail(ErrorCode::timeout, "the command takes no input");
+    wait(before, std::chrono::milliseconds(1000));
   }
-  const Clock::time_point deadline = Clock::now() + kLoginLimit;
-  while (asked == SSH_AGAIN && Clock::now() < deadline) {
-    pollfd entry{descriptor(), poll_events(), 0};
-    ::poll(&entry, 1, 1000);
-    asked = ssh_channel_request_exec(channel.state_->channel, command.c_str());
+  while (asked == SSH_AGAIN) {
+    const std::uint64_t before = arrivals();
+    if (!connected()) return fail(ErrorCode::unreachable, "the connection ended");
+    if (Clock::now() > deadline) return fail(ErrorCode::timeout, "the host did not say whether it starts the command");
+    asked = ssh_channel_request_exec(raw, command.c_str());
+    if (asked == SSH_AGAIN) wait(before, std::chrono::milliseconds(1000));
   }
-  if (asked != SSH_OK) return fail(ErrorCode::unreachable, fmt::format("the host starts no command: {}", strip_control(ssh_get_error(session))));
+  if (asked != SSH_OK) return fail(ErrorCode::unreachable, fmt::format("the host starts no command: {}", first_line(strip_control(ssh_get_error(session)))));
   return channel;
 }
 
 Result<SshChannel> SshSession::forward(std::uint16_t port) {
-  auto state = std::make_unique<SshChannel::State>();
-  ssh_session session = state_->handle.get();
-  state->keep = state_;
-  state->session = session;
-  state->channel = ssh_channel_new(session);
-  if (state->channel == nullptr) return fail(ErrorCode::unreachable, "the connection is gone");
-  ssh_set_blocking(session, 1);
-  const int opened = ssh_channel_open_forward(state->channel, "127.0.0.1", port, "127.0.0.1", 0);
-  ssh_set_blocking(session, 0);
-  if (opened != SSH_OK) {
-    if (ssh_is_connected(session) == 0) return fail(ErrorCode::unreachable, "the connection ended");
-    return fail(ErrorCode::not_found, fmt::format("nothing answers on port {} of the host", port));
-  }
-  return SshChannel(std::move(state));
+  Result<SshChannel> channel = new_channel();
+  if (!channel) return channel;
+  channel->state_->opening = true;
+  channel->state_->port = port;
+  if (Result<bool> opened = channel->is_open(); !opened) return fail(std::move(opened).error());
+  return channel;
 }
 
 int SshSession::descriptor() const { return ssh_get_fd(state_->handle.get()); }
@@ -435,15 +398,21 @@ short SshSession::poll_events() const {
 }
 
 void SshSession::pump() {
-  // An event context without other members reads and dispatches everything that is there, and flushes.
-  const std::unique_ptr<ssh_event_struct, void (*)(ssh_event)> event(ssh_event_new(), ssh_event_free);
-  if (!event) return;
-  if (ssh_event_add_session(event.get(), state_->handle.get()) != SSH_OK) return;
-  ssh_event_dopoll(event.get(), 0);
-  ssh_event_remove_session(event.get(), state_->handle.get());
+  for (int round = 0; round < kPumpRounds; ++round) {
+    if (!connected() || ssh_event_dopoll(state_->event.get(), 0) != SSH_OK) return;
+  }
 }
 
-bool SshSession::connected() const { return ssh_is_connected(state_->handle.get()) != 0; }
+std::uint64_t SshSession::arrivals() const { return state_->traffic.in_bytes; }
+
+void SshSession::wait(std::uint64_t seen, std::chrono::milliseconds limit) {
+  pump();
+  if (arrivals() != seen || !connected()) return;
+  pollfd entry{descriptor(), poll_events(), 0};
+  if (::poll(&entry, 1, static_cast<int>(limit.count())) > 0) pump();
+}
+
+bool SshSession::connected() const { return ssh_is_connected(state_->handle.get()) != 0 && !state_->flooded; }
 
 std::string SshSession::banner() const {
   const std::unique_ptr<char, StringFree> text(ssh_get_issue_banner(state_->handle.get()));
@@ -457,34 +426,61 @@ SshChannel::~SshChannel() = default;
 SshChannel::SshChannel(SshChannel&&) noexcept = default;
 SshChannel& SshChannel::operator=(SshChannel&&) noexcept = default;
 
+Result<bool> SshChannel::is_open() {
+  if (!state_->opening) return true;
+  // Sends the request the first time, and looks for the answer each time.
+  const int opened = ssh_channel_open_forward(state_->channel, "127.0.0.1", state_->port, "127.0.0.1", 0);
+  if (opened == SSH_AGAIN) return false;
+  state_->opening = false;
+  if (opened == SSH_OK) return true;
+  if (!state_->alive()) return fail(state_->gone());
+  return fail(ErrorCode::not_found, fmt::format("nothing answers on port {} of the host", state_->port));
+}
+
 Result<std::size_t> SshChannel::read(Stream stream, std::string& into) {
-  const std::size_t before = into.size();
-  into.resize(before + kReadPiece);
-  const int got = ssh_channel_read_nonblocking(state_->channel, into.data() + before, kReadPiece, stream == Stream::err ? 1 : 0);
-  into.resize(before + static_cast<std::size_t>(std::max(got, 0)));
-  if (got == SSH_ERROR) {
-    return fail(ErrorCode::unreachable, fmt::format("the connection ended: {}", strip_control(ssh_get_error(state_->session))));
+  if (state_->opening) return std::size_t{0};
+  const bool widen = state_->taken >= state_->window / 4;
+  const std::size_t limit = widen ? state_->window : kReadPiece;
+  char* scratch = state_->session->scratch.get();
+  const int got = ssh_channel_read_timeout(state_->channel, scratch, static_cast<std::uint32_t>(limit), stream == Stream::err ? 1 : 0, 0);
+  if (got < 0) {
+    // A channel that the host has closed without saying that its output ends is simply over.
+    if (state_->alive() && ssh_channel_is_closed(state_->channel) != 0) return std::size_t{0};
+    return fail(state_->gone());
   }
-  return static_cast<std::size_t>(std::max(got, 0));  // SSH_EOF is negative, and at_end() says so
+  if (widen) state_->taken = 0;
+  state_->taken += static_cast<std::size_t>(got);
+  into.append(scratch, static_cast<std::size_t>(got));
+  return static_cast<std::size_t>(got);
 }
 
 Result<std::size_t> SshChannel::write(std::string_view bytes) {
+  if (state_->opening) return std::size_t{0};
+  // What the socket has not taken yet waits inside libssh, without limit; so nothing is added to it.
+  if ((ssh_get_poll_flags(state_->handle()) & SSH_WRITE_PENDING) != 0) {
+    ssh_event_dopoll(state_->session->event.get(), 0);
+    if ((ssh_get_poll_flags(state_->handle()) & SSH_WRITE_PENDING) != 0) return std::size_t{0};
+  }
+  if (!state_->alive()) return fail(state_->gone());
+  if (ssh_channel_is_closed(state_->channel) != 0) return fail(ErrorCode::cancelled, "the host has closed the channel");
   const std::size_t window = ssh_channel_window_size(state_->channel);
-  const std::size_t size = std::min(bytes.size(), window);
+  const std::size_t size = std::min({bytes.size(), window, kWritePiece});
   if (size == 0) return std::size_t{0};
   const int put = ssh_channel_write(state_->channel, bytes.data(), static_cast<std::uint32_t>(size));
-  if (put == SSH_ERROR) {
-    return fail(ErrorCode::unreachable, fmt::format("the connection ended: {}", strip_control(ssh_get_error(state_->session))));
-  }
+  if (put == SSH_ERROR) return fail(state_->gone());
   return static_cast<std::size_t>(std::max(put, 0));
 }
 
 Result<void> SshChannel::send_end() {
-  if (ssh_channel_send_eof(state_->channel) == SSH_ERROR) return fail(ErrorCode::unreachable, "the connection ended");
+  if (ssh_channel_send_eof(state_->channel) == SSH_ERROR) return fail(state_->gone());
   return {};
 }
 
-bool SshChannel::at_end() const { return ssh_channel_is_eof(state_->channel) != 0 || ssh_channel_is_closed(state_->channel) != 0; }
+bool SshChannel::at_end() const {
+  return !state_->opening && (ssh_channel_is_eof(state_->channel) != 0 || ssh_channel_is_closed(state_->channel) != 0);
+}
+
+bool SshChannel::is_closed() const { return !state_->opening && ssh_channel_is_closed(state_->channel) != 0; }
 
 std::optional<int> SshChannel::exit_status() const {
   const int status = ssh_channel_get_exit_status(state_->channel);

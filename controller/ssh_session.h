@@ -34,13 +34,20 @@ class SshChannel {
   SshChannel& operator=(SshChannel&&) noexcept;
 
   enum class Stream { out, err };
+  /// Of a forwarded connection: whether the host has made it. Until then nothing is read or written.
+  /// Errors: not_found where nothing listens there, unreachable where the connection is gone.
+  [[nodiscard]] Result<bool> is_open();
   /// Appends what has arrived; the number of bytes. Error unreachable where the connection is gone.
   [[nodiscard]] Result<std::size_t> read(Stream stream, std::string& into);
-  /// Sends as much as the peer's window takes now.
+  /// Sends as much as the host and the network take now; the number of bytes.
+  /// Errors: cancelled where the host has closed the channel, unreachable where the connection is gone.
   [[nodiscard]] Result<std::size_t> write(std::string_view bytes);
+  /// No more bytes will be written.
   Result<void> send_end();
-  /// Whether everything was read and the peer will send no more.
+  /// Whether everything was read and the host will send no more.
   [[nodiscard]] bool at_end() const;
+  /// Whether the host takes no more bytes, either.
+  [[nodiscard]] bool is_closed() const;
   /// Of a command that has ended.
   [[nodiscard]] std::optional<int> exit_status() const;
 
@@ -51,7 +58,8 @@ class SshChannel {
   std::unique_ptr<State> state_;
 };
 
-/// A logged-in connection. Channels that the host opens by itself are refused.
+/// A logged-in connection, of which copies are handles: it ends with the last of them and its last channel. Channels that the host opens
+/// by itself are refused. For one thread.
 class SshSession {
  public:
   /// Errors: unreachable, timeout, host_key, authentication, each with what to do.
@@ -60,14 +68,16 @@ class SshSession {
   /// A name that does not resolve fails at once. `waiting` hears of each failed attempt.
   [[nodiscard]] static Result<SshSession> connect_patiently(const SshTarget& target, const SshPrompts& prompts, std::chrono::seconds wait,
                                                             const std::function<void(const Error&)>& waiting);
-  ~SshSession();
-  SshSession(SshSession&&) noexcept;
-  SshSession& operator=(SshSession&&) noexcept;
 
   /// Starts a command; `input` follows at once, without waiting for the answer to the request.
   [[nodiscard]] Result<SshChannel> exec(const std::string& command, std::string_view input);
-  /// A connection from the host to its own 127.0.0.1:port.
+  /// Asks for a connection from the host to its own 127.0.0.1:port; is_open() tells whether it was made.
   [[nodiscard]] Result<SshChannel> forward(std::uint16_t port);
+  /// Counts the bytes that have arrived. Reading one channel may take in bytes of another, after which the descriptor is silent about
+  /// them: look at this before a round of reads, and do not poll when it has changed by their end.
+  [[nodiscard]] std::uint64_t arrivals() const;
+  /// Waits until something has arrived since `seen`, or can be sent, or `limit` is over.
+  void wait(std::uint64_t seen, std::chrono::milliseconds limit);
   /// For poll(): readable when something may have arrived.
   [[nodiscard]] int descriptor() const;
   /// POLLIN, and POLLOUT while something is unsent.
@@ -79,8 +89,10 @@ class SshSession {
   [[nodiscard]] std::string banner() const;
 
  private:
+  friend class SshChannel;
   struct State;
   explicit SshSession(std::shared_ptr<State> state);
+  Result<SshChannel> new_channel();
   std::shared_ptr<State> state_;
 };
 

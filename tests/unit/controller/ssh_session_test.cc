@@ -1,0 +1,300 @@
+#include "controller/ssh_session.h"
+
+#include <sys/stat.h>
+
+#include <chrono>
+#include <filesystem>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "agent/base/file.h"
+#include "tests/support/ssh_fixture.h"
+
+namespace gpustrap {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+/// Nobody can be asked.
+SshPrompts nobody() { return {}; }
+
+/// Everything that a command prints until it ends.
+std::string output_of(SshSession& session, const std::string& command, std::string_view input = {}) {
+  Result<SshChannel> channel = session.exec(command, input);
+  if (!channel) return "no channel: " + channel.error().sentence();
+  (void)channel->send_end();
+  std::string out;
+  const Clock::time_point deadline = Clock::now() + seconds(30);
+  while (Clock::now() < deadline) {
+    const std::uint64_t seen = session.arrivals();
+    const Result<std::size_t> got = channel->read(SshChannel::Stream::out, out);
+    if (!got) return "lost: " + got.error().sentence();
+    if (*got == 0 && channel->at_end()) return out;
+    session.wait(seen, milliseconds(200));
+  }
+  return "no end: " + out;
+}
+
+class SshSessionTest : public testing::Test {
+ protected:
+  Error failure_of(const SshTarget& target, const SshPrompts& prompts = nobody()) {
+    const Result<SshSession> session = SshSession::connect(target, prompts);
+    EXPECT_FALSE(session.has_value()) << "it connected";
+    return session ? Error(ErrorCode::internal, "it connected") : session.error();
+  }
+  void expect_login(const SshTarget& target, const SshPrompts& prompts = nobody()) {
+    const Result<SshSession> session = SshSession::connect(target, prompts);
+    EXPECT_TRUE(session.has_value()) << session.error().sentence() << "\n" << server_.log();
+  }
+
+  SshFixture server_;
+};
+
+// ---- the host's key
+
+TEST_F(SshSessionTest, AnUnknownHostKeyIsRefusedWhereNobodyCanBeAsked) {
+  const Error error = failure_of(server_.target());
+  EXPECT_EQ(error.code(), ErrorCode::host_key);
+  EXPECT_THAT(error.sentence(), AllOf(HasSubstr("127.0.0.1 is not known yet"), HasSubstr(server_.fingerprint())));
+  EXPECT_THAT(error.hint(), HasSubstr("--accept-new-host-key"));
+  EXPECT_FALSE(path_exists(server_.known_hosts()));
+}
+
+TEST_F(SshSessionTest, AcceptingANewHostKeyShowsItAndRemembersIt) {
+  SshPrompts prompts;
+  prompts.accept_new_host_key = true;
+  std::string noticed;
+  prompts.notice = [&](const std::string& sentence) { noticed = sentence; };
+  expect_login(server_.target(), prompts);
+  EXPECT_THAT(noticed, HasSubstr(server_.fingerprint()));
+  expect_login(server_.target());
+}
+
+TEST_F(SshSessionTest, APersonIsShownTheFingerprintAndMayRefuse) {
+  SshPrompts prompts;
+  std::string shown;
+  bool answer = false;
+  prompts.trust_host_key = [&](const std::string&, const std::string&, const std::string& fingerprint) {
+    shown = fingerprint;
+    return answer;
+  };
+  EXPECT_EQ(failure_of(server_.target(), prompts).code(), ErrorCode::host_key);
+  EXPECT_EQ(shown, server_.fingerprint());
+  answer = true;
+  expect_login(server_.target(), prompts);
+}
+
+TEST_F(SshSessionTest, AChangedHostKeyStopsEvenWhereNewOnesAreAccepted) {
+  server_.trust();
+  server_.change_host_key();
+  SshPrompts prompts;
+  prompts.accept_new_host_key = true;
+  prompts.trust_host_key = [](const auto&, const auto&, const auto&) { return true; };
+  const Error error = failure_of(server_.target(), prompts);
+  EXPECT_EQ(error.code(), ErrorCode::host_key);
+  EXPECT_THAT(error.sentence(), AllOf(HasSubstr("has changed"), HasSubstr(server_.fingerprint())));
+  EXPECT_THAT(error.hint(), HasSubstr(fmt::format("-R '[127.0.0.1]:{}'", server_.port())));
+}
+
+TEST_F(SshSessionTest, AnAliasStandsInKnownHostsWithoutThePort) {
+  SshTarget target = server_.target();
+  target.host_key_alias = "the-box";
+  SshPrompts prompts;
+  prompts.accept_new_host_key = true;
+  expect_login(target, prompts);
+  EXPECT_THAT(read_file(server_.known_hosts(), 10'000).value_or(""), HasSubstr("the-box ssh-ed25519"));
+}
+
+// ---- keys
+
+TEST_F(SshSessionTest, RunsACommandWithItsInput) {
+  server_.trust();
+  Result<SshSession> session = SshSession::connect(server_.target(), nobody());
+  ASSERT_TRUE(session.has_value()) << session.error().sentence() << "\n" << server_.log();
+  EXPECT_EQ(output_of(*session, "cat; echo done", "some input\n"), "some input\ndone\n");
+  const std::string large(3'000'000, 'x');
+  EXPECT_EQ(output_of(*session, "wc -c", large), "3000000\n");
+  EXPECT_EQ(output_of(*session, "head -c 20000000 /dev/zero").size(), 20'000'000U);
+}
+
+TEST_F(SshSessionTest, AKeyThatOthersCanReadIsNotUsed) {
+  server_.trust();
+  ASSERT_EQ(::chmod(server_.key().c_str(), 0644), 0);
+  const Error error = failure_of(server_.target());
+  EXPECT_EQ(error.code(), ErrorCode::authentication);
+  EXPECT_THAT(error.sentence(), HasSubstr("others can read it (mode 0644)"));
+  EXPECT_EQ(error.hint(), "run: chmod 400 " + server_.key());
+}
+
+TEST_F(SshSessionTest, AnEncryptedKeyAsksForItsPassphrase) {
+  server_.trust();
+  SshTarget target = server_.target();
+  target.identities = {server_.make_key("secret_key", "open sesame")};
+  server_.authorize(target.identities[0]);
+  EXPECT_THAT(failure_of(target).sentence(), HasSubstr("encrypted and nobody can be asked"));
+
+  SshPrompts prompts;
+  std::string asked_for;
+  std::string passphrase = "wrong";
+  prompts.passphrase = [&](const std::string& path) {
+    asked_for = path;
+    return std::optional<std::string>(passphrase);
+  };
+  const Error error = failure_of(target, prompts);
+  EXPECT_EQ(error.code(), ErrorCode::authentication);
+  EXPECT_THAT(error.sentence(), HasSubstr("the passphrase is wrong"));
+  EXPECT_EQ(asked_for, target.identities[0]);
+  passphrase = "open sesame";
+  expect_login(target, prompts);
+}
+
+TEST_F(SshSessionTest, APassphraseIsNotAskedForAKeyThatTheHostRefuses) {
+  server_.trust();
+  SshTarget target = server_.target();
+  target.identities = {server_.make_key("secret_key", "open sesame")};
+  SshPrompts prompts;
+  prompts.passphrase = [](const std::string&) -> std::optional<std::string> {
+    ADD_FAILURE() << "asked in vain";
+    return std::nullopt;
+  };
+  EXPECT_EQ(failure_of(target, prompts).code(), ErrorCode::authentication);
+}
+
+TEST_F(SshSessionTest, AWrongKeyNamesWhatWasTriedAndTheUsualUsers) {
+  server_.trust();
+  SshTarget target = server_.target();
+  target.identities = {server_.make_key("other_key")};
+  const Error error = failure_of(target);
+  EXPECT_EQ(error.code(), ErrorCode::authentication);
+  EXPECT_THAT(error.sentence(), AllOf(HasSubstr(target.identities[0]), HasSubstr("does not let " + server_.user() + " in")));
+  EXPECT_THAT(error.hint(), HasSubstr("ubuntu, ec2-user, admin"));
+}
+
+TEST_F(SshSessionTest, NoKeyAtAllIsSaid) {
+  server_.trust();
+  SshTarget target = server_.target();
+  target.identities.clear();
+  EXPECT_THAT(failure_of(target).sentence(), HasSubstr("no key was found to try"));
+}
+
+TEST_F(SshSessionTest, AKeyOfAnotherKindIsExplained) {
+  server_.trust();
+  SshTarget target = server_.target();
+  target.identities = {server_.path("absent.pem")};
+  EXPECT_THAT(failure_of(target).sentence(), AllOf(HasSubstr("absent.pem"), HasSubstr("No such file")));
+  target.identities = {server_.key() + ".pub"};
+  ASSERT_EQ(::chmod(target.identities[0].c_str(), 0600), 0);
+  EXPECT_THAT(failure_of(target).sentence(), HasSubstr("public half"));
+}
+
+TEST_F(SshSessionTest, TheKeysOfAnAgentAreTried) {
+  server_.trust();
+  const SshAgentFixture agent(server_.path("."));
+  agent.add(server_.key());
+  SshTarget target = server_.target();
+  target.identities.clear();
+  target.agent_socket = agent.socket();
+  expect_login(target);
+}
+
+TEST_F(SshSessionTest, AKeyOfSshsOwnNamesIsTriedWithoutBeingNamed) {
+  server_.trust();
+  SshTarget target = server_.target();
+  target.identities.clear();
+  target.default_identities = {server_.make_key("id_of_elsewhere"), server_.key()};
+  expect_login(target);
+}
+
+// ---- the way there
+
+TEST_F(SshSessionTest, GoesThroughAProxyCommand) {
+  server_.trust();
+  SshTarget target = server_.target();
+  // What a ProxyJump becomes, with a configuration of the test's own: over the same sshd to itself.
+  target.proxy_command = fmt::format("ssh -F /dev/null -o UserKnownHostsFile={} -o IdentitiesOnly=yes -i {} -p {} -W [127.0.0.1]:{} -- {}@127.0.0.1",
+                                     server_.known_hosts(), server_.key(), server_.port(), server_.port(), server_.user());
+  target.port = server_.port();
+  expect_login(target);
+}
+
+TEST_F(SshSessionTest, AProxyCommandThatEndsIsAnErrorAtOnce) {
+  SshTarget target = server_.target();
+  target.proxy_command = "false";
+  const Clock::time_point begun = Clock::now();
+  const Error error = failure_of(target);
+  EXPECT_EQ(error.code(), ErrorCode::unreachable);
+  EXPECT_LT(Clock::now() - begun, seconds(5));
+}
+
+TEST_F(SshSessionTest, WaitsForAHostThatDoesNotListenYet) {
+  server_.trust();
+  server_.stop_listening();
+  std::vector<Error> heard;
+  const auto waiting = [&](const Error& why) {
+    heard.push_back(why);
+    server_.listen_again();
+  };
+  const Result<SshSession> session = SshSession::connect_patiently(server_.target(), nobody(), seconds(60), waiting);
+  ASSERT_TRUE(session.has_value()) << session.error().sentence();
+  ASSERT_EQ(heard.size(), 1U);
+  EXPECT_EQ(heard[0].code(), ErrorCode::unreachable);
+  EXPECT_THAT(heard[0].sentence(), HasSubstr("Connection refused"));
+}
+
+TEST_F(SshSessionTest, DoesNotWaitWhereWaitingCannotHelp) {
+  SshTarget unknown = server_.target();
+  unknown.host = "no-such-host.invalid";
+  const auto waiting = [](const Error& why) { ADD_FAILURE() << "waits for " << why.sentence(); };
+  const Result<SshSession> session = SshSession::connect_patiently(unknown, nobody(), seconds(60), waiting);
+  ASSERT_FALSE(session.has_value());
+  EXPECT_THAT(session.error().sentence(), HasSubstr("does not resolve"));
+  // An unknown key does not become known, and a refused one is not let in, by asking again.
+  EXPECT_EQ(SshSession::connect_patiently(server_.target(), nobody(), seconds(60), waiting).error().code(), ErrorCode::host_key);
+}
+
+TEST_F(SshSessionTest, AnEndedConnectionLeavesNoDescriptorBehind) {
+  const auto open_descriptors = [] {
+    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), std::filesystem::directory_iterator());
+  };
+  (void)failure_of(server_.target());
+  const auto before = open_descriptors();
+  for (int i = 0; i < 3; ++i) (void)failure_of(server_.target());
+  server_.stop_listening();
+  for (int i = 0; i < 3; ++i) (void)failure_of(server_.target());
+  server_.listen_again();
+  server_.trust();
+  for (int i = 0; i < 3; ++i) expect_login(server_.target());
+  EXPECT_EQ(open_descriptors(), before);
+}
+
+TEST_F(SshSessionTest, ADroppedLinkIsNoticedAtOnce) {
+  server_.trust();
+  Result<SshSession> session = SshSession::connect(server_.target(), nobody());
+  ASSERT_TRUE(session.has_value());
+  Result<SshChannel> channel = session->exec("cat", "");
+  ASSERT_TRUE(channel.has_value());
+  server_.drop_links();
+  const Clock::time_point begun = Clock::now();
+  std::string out;
+  while (session->connected() && Clock::now() - begun < seconds(10)) {
+    const std::uint64_t seen = session->arrivals();
+    if (!channel->read(SshChannel::Stream::out, out)) break;
+    session->wait(seen, milliseconds(200));
+  }
+  EXPECT_LT(Clock::now() - begun, seconds(5));
+  EXPECT_FALSE(session->connected());
+}
+
+}  // namespace
+}  // namespace gpustrap
