@@ -15,11 +15,12 @@
 namespace gpustrap {
 
 /// Carries connections from this machine's loopback to the host's own 127.0.0.1:port. One thread: bytes move while pump() runs.
+/// What a slow side does not take holds back its own connection and no other.
 class Tunnel {
  public:
   /// Listens on 127.0.0.1 and, where there is one, ::1 (a browser that is sent to localhost may try either). On `local` where it is
-  /// given, an error (usage) where that is taken; else on the first free port from `first` on. `session` must outlive the tunnel.
-  [[nodiscard]] static Result<std::unique_ptr<Tunnel>> open(SshSession& session, std::uint16_t remote, std::optional<std::uint16_t> local,
+  /// given, an error (usage) where that is taken; else on the first free port from `first` on.
+  [[nodiscard]] static Result<std::unique_ptr<Tunnel>> open(SshSession session, std::uint16_t remote, std::optional<std::uint16_t> local,
                                                             std::uint16_t first = 8889);
   [[nodiscard]] std::uint16_t local_port() const { return local_port_; }
   /// Carries what there is, and waits at most `wait` for more. Error unreachable where the connection to the host is gone.
@@ -32,20 +33,26 @@ class Tunnel {
     UniqueFd v4, v6;
   };
   struct Connection {
-    UniqueFd client;
+    UniqueFd client;  ///< the program on this machine; none where it has gone and the host's answer is still awaited
     SshChannel channel;
     std::string to_client, to_host;
-    bool client_ended = false, host_ended = false, end_sent = false, end_passed_on = false;
+    bool client_ended = false;   ///< sends no more
+    bool end_sent = false;       ///< and the host was told
+    bool end_passed_on = false;  ///< the client was told that the host sends no more
   };
+  enum class Carried { nothing, something, over };
 
-  Tunnel(SshSession& session, std::uint16_t remote, std::uint16_t local, Listeners listeners);
+  Tunnel(SshSession session, std::uint16_t remote, std::uint16_t local, Listeners listeners);
   static Result<std::optional<Listeners>> listen_on(std::uint16_t port);
 
-  void accept_from(int listener);
-  /// False where the connection is over.
-  static bool carry(Connection& connection);
+  bool accept_from(int listener);
+  static bool take_from_client(Connection& connection);
+  static bool give_to_client(Connection& connection);
+  static Carried carry(Connection& connection);
+  /// Waits for anything to do, where nothing has arrived since `seen`.
+  void wait_for_more(std::uint64_t seen, std::chrono::milliseconds limit);
 
-  SshSession& session_;
+  SshSession session_;
   std::uint16_t remote_;
   std::uint16_t local_port_;
   Listeners listeners_;
