@@ -162,13 +162,18 @@ Result<void> RunClient::take(const Reply& reply) {
     return {};
   }
   if (reply.error) return fail(as_error(*reply.error));
-  confirmed_ = true;
-  if (reply.value && reply.value->contains("run") && reply.value->at("run").is_string()) {
-    const std::string run = reply.value->at("run").get<std::string>();
-    if (!is_run_id(run)) return fail(ErrorCode::protocol, fmt::format("the agent calls its run `{}`", strip_control(first_line(run, 60))));
-    run_ = run;
+  confirmed_ = true;  // a reply without an error has a value, of whatever type the host chose
+  const auto run = reply.value->find("run");
+  if (run != reply.value->end() && run->is_string()) {
+    if (!is_run_id(run->get<std::string>())) {
+      return fail(ErrorCode::protocol, fmt::format("the agent calls its run `{}`", strip_control(first_line(run->get<std::string>(), 60))));
+    }
+    run_ = run->get<std::string>();
   }
-  if (reply.value && reply.value->value("attached", false)) around_.status.notice("This recipe is running there already; following that run.");
+  const auto attached = reply.value->find("attached");
+  if (attached != reply.value->end() && attached->is_boolean() && attached->get<bool>()) {
+    around_.status.notice("This recipe is running there already; following that run.");
+  }
   return {};
 }
 

@@ -82,6 +82,7 @@ Result<Reply> reply_from_json(const Json& document) {
   reply.error = read_error_text(members, Members::Wanted::optional);
   if (const Json* value = members.find("value", Members::Wanted::optional)) reply.value = std::make_shared<const Json>(*value);
   if (members.error()) return fail(*members.error());
+  if (reply.value && !reply.value->is_object()) return fail(ErrorCode::protocol, "a reply's `value` is an object");
   if ((reply.value != nullptr) == reply.error.has_value()) {
     return fail(ErrorCode::protocol, "a reply has either `value` or `error`");
   }

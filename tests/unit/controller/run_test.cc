@@ -223,6 +223,13 @@ TEST_F(Run, ARunIdThatIsAPathIsRefused) {
   EXPECT_EQ(result.error().code(), ErrorCode::protocol);
 }
 
+TEST_F(Run, AReplyWithWrongTypesHarmsNobody) {
+  const auto result = client({reply(1, {{"run", 7}, {"attached", "certainly"}}), started(1), finished(2)}).run(request());
+  ASSERT_TRUE(result.has_value()) << result.error().sentence();
+  EXPECT_EQ(result->run, kRun);
+  EXPECT_TRUE(told_.words.empty());
+}
+
 TEST_F(Run, JoiningARunIsSaid) {
   const auto result = client({reply(1, {{"run", "20260801-141000-0001"}, {"attached", true}}), started(1), finished(2)}).run(request());
   ASSERT_TRUE(result);

@@ -159,8 +159,11 @@ TEST(Requests, ARecipeThatIsWrongIsAnErrorOfTheRecipe) {
 
 TEST(Replies, HaveEitherValueOrError) {
   EXPECT_FALSE(agent_line_from_json({{"reply", 1}}).has_value());
-  EXPECT_FALSE(agent_line_from_json({{"reply", 1}, {"value", 1}, {"error", {{"code", "io"}, {"message", "m"}}}}).has_value());
-  EXPECT_FALSE(agent_line_from_json({{"reply", -1}, {"value", 1}}).has_value());
+  EXPECT_FALSE(agent_line_from_json({{"reply", 1}, {"value", "all is well"}}).has_value());
+  EXPECT_FALSE(agent_line_from_json({{"reply", 1}, {"value", Json::array()}}).has_value());
+  EXPECT_TRUE(agent_line_from_json({{"reply", 1}, {"value", Json::object()}}).has_value());
+  EXPECT_FALSE(agent_line_from_json({{"reply", 1}, {"value", Json::object()}, {"error", {{"code", "io"}, {"message", "m"}}}}).has_value());
+  EXPECT_FALSE(agent_line_from_json({{"reply", -1}, {"value", Json::object()}}).has_value());
   const auto line = agent_line_from_json({{"reply", 1}, {"error", {{"code", "from_the_future"}, {"message", "m"}}}});
   ASSERT_TRUE(line.has_value());
   EXPECT_EQ(std::get<Reply>(*line).error->code, ErrorCode::internal);
