@@ -1,6 +1,5 @@
 #include "controller/agent_push.h"
 
-#include <poll.h>
 #include <sys/random.h>
 
 #include <algorithm>
@@ -89,7 +88,7 @@ struct Start {
   std::string out{};
   std::string err{};
 
-  /// Takes what has arrived; the number of bytes.
+  /// Takes what has arrived; the number of bytes. Error protocol for endless messages: a host's words are no reason to keep for ever.
   Result<std::size_t> take() {
     std::size_t taken = 0;
     for (const auto stream : {SshChannel::Stream::out, SshChannel::Stream::err}) {
@@ -97,21 +96,27 @@ struct Start {
       if (!got) return got;
       taken += *got;
     }
+    if (err.size() > kChatterLimit) {
+      return fail(ErrorCode::protocol, "more than 64 KiB of messages came instead of an agent's hello: " + first_line(strip_control(err)),
+                  "a login script or sudo prints without end; try: ssh HOST true");
+    }
     return taken;
   }
 
-  /// Waits for more; false at the end of the command.
+  /// Waits for more; false at the end of the command. Error timeout where `deadline` has passed, however much is being said.
   Result<bool> more(Clock::time_point deadline) {
     while (true) {
+      const std::uint64_t seen = session.arrivals();
       const Result<std::size_t> taken = take();
       if (!taken) return fail(taken.error());
+      if (Clock::now() >= deadline) {
+        const std::string& said = err.empty() ? out : err;
+        return fail(ErrorCode::timeout, fmt::format("the host did not start the agent in time{}", said.empty() ? "" : "; it said: " + first_line(strip_control(said))),
+                    "does the login shell run commands? try: ssh HOST sh -c true");
+      }
       if (*taken > 0) return true;
       if (channel.at_end() || !session.connected()) return false;
-      if (Clock::now() >= deadline) {
-        return fail(ErrorCode::timeout, fmt::format("the agent did not say hello within {} s{}", kHelloLimit.count(), out.empty() ? "" : "; the host said: " + first_line(strip_control(out))));
-      }
-      pollfd entry{session.descriptor(), session.poll_events(), 0};
-      ::poll(&entry, 1, 200);
+      session.wait(seen, std::chrono::milliseconds(200));
     }
   }
 };
@@ -123,6 +128,7 @@ Result<void> send_all(Start& start, std::string_view bytes, const std::function<
   const std::size_t total = bytes.size();
   Clock::time_point last = Clock::now();
   while (!bytes.empty()) {
+    const std::uint64_t seen = session.arrivals();
     Result<std::size_t> put = channel.write(bytes);
     if (!put && session.connected()) return {};  // this channel alone is closed
     if (!put) return fail(std::move(put).error());
@@ -134,12 +140,10 @@ Result<void> send_all(Start& start, std::string_view bytes, const std::function<
     }
     // A channel counts as open for as long as it holds words that nobody took.
     if (const Result<std::size_t> taken = start.take(); !taken) return fail(taken.error());
-    if (channel.at_end()) return {};
+    if (channel.at_end() || start.out.size() > kChatterLimit) return {};
     if (!session.connected()) return fail(ErrorCode::unreachable, "the connection ended during the upload");
     if (Clock::now() - last > kUploadStall) return fail(ErrorCode::timeout, "the host took no byte of the agent for a minute");
-    pollfd entry{session.descriptor(), session.poll_events(), 0};
-    ::poll(&entry, 1, 200);
-    session.pump();
+    session.wait(seen, std::chrono::milliseconds(200));
   }
   return {};
 }
@@ -150,7 +154,7 @@ Result<void> answer_sudo(Start& start, const std::string& nonce, const std::stri
   while (start.err.find(nonce) == std::string::npos) {
     Result<bool> more = start.more(deadline);
     if (!more) return fail(std::move(more).error());
-    if (!*more || start.out.find("gpustrap-absent") != std::string::npos) return {};
+    if (!*more || start.out.find("gpustrap-absent") != std::string::npos || start.out.size() > kChatterLimit) return {};
   }
   start.err.erase(0, start.err.find(nonce) + nonce.size());
   return send_all(start, password + "\n", {});
@@ -183,7 +187,7 @@ Result<void> upload(SshSession& session, const PushOptions& options, const Embed
     Result<bool> more = start.more(deadline);
     if (!more) return fail(std::move(more).error().in("uploading the agent"));
     if (start.out.find("gpustrap-ready") != std::string::npos) return {};
-    if (!*more) break;
+    if (!*more || start.out.size() > kChatterLimit) break;
   }
   if (start.err.find("sudo:") != std::string::npos) return fail(sudo_error(start.err));
   const bool full = start.err.find("No space left") != std::string::npos;
