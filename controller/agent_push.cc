@@ -230,7 +230,7 @@ Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentR
         if (!opened) {
           if (Result<void> sent = send_all(start, opening, {}); !sent) return fail(std::move(sent).error());
         }
-        return Hello1{std::make_unique<SshLink>(session, std::move(start.channel), start.out.substr(newline + 1)), std::nullopt};
+        return Hello1{std::make_unique<SshLink>(session, std::move(start.channel), start.out.substr(newline + 1), std::move(start.err)), std::nullopt};
       }
       begin = newline + 1;
     }

@@ -15,7 +15,8 @@ constexpr std::size_t kKeptErrors = 8U << 10U;
 
 }  // namespace
 
-SshLink::SshLink(SshSession session, SshChannel channel, std::string begun) : session_(std::move(session)), channel_(std::move(channel)) {
+SshLink::SshLink(SshSession session, SshChannel channel, std::string begun, std::string errors)
+    : session_(std::move(session)), channel_(std::move(channel)), errors_(std::move(errors)) {
   lines_.add(begun);
 }
 

@@ -12,8 +12,8 @@ namespace gpustrap {
 /// The conversation with an agent over a channel. Sends a heartbeat when nothing else was said for kHeartbeat.
 class SshLink : public AgentLink {
  public:
-  /// `begun`: bytes of the agent's lines that were read already.
-  SshLink(SshSession session, SshChannel channel, std::string begun);
+  /// `begun`: bytes of the agent's lines that were read already; `errors`: what it wrote to stderr so far.
+  SshLink(SshSession session, SshChannel channel, std::string begun, std::string errors);
 
   Result<void> send(const Request& request) override;
   Result<std::optional<AgentLine>> receive(std::chrono::milliseconds wait) override;
