@@ -36,7 +36,7 @@ constexpr auto kProgressEvery = std::chrono::milliseconds(200);
 constexpr std::size_t kMaxAuthorities = 16U << 20U;
 
 std::uint64_t free_bytes(const std::string& directory) {
-  struct statvfs room{};
+  struct statvfs room {};
   if (::statvfs(directory.c_str(), &room) != 0) return 0;
   const auto blocks = ::geteuid() == 0 ? room.f_bfree : room.f_bavail;
   return static_cast<std::uint64_t>(blocks) * room.f_frsize;
@@ -77,7 +77,8 @@ Result<void> write_notes(int directory, const std::string& name, const PartNotes
   ::unlinkat(directory, name.c_str(), 0);
   const UniqueFd file(::openat(directory, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file.valid()) return fail(errno_error(errno, "making " + name));
-  if (Result<void> wrote = write_all(file.get(), document.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"); !wrote) return wrote;
+  if (Result<void> wrote = write_all(file.get(), document.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"); !wrote)
+    return wrote;
   if (::fsync(file.get()) != 0) return fail(errno_error(errno, "writing " + name));
   return {};
 }
@@ -104,8 +105,9 @@ class PartFile : public TransferSink {
     directory_ = *std::move(directory);
     for (int attempt = 0; attempt < 3; ++attempt) {
       file_.reset(::openat(directory_.get(), part_name_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600));
-      struct stat info{};
-      const bool ours = file_.valid() && ::fstat(file_.get(), &info) == 0 && S_ISREG(info.st_mode) && info.st_nlink == 1 && info.st_uid == ::geteuid();
+      struct stat info {};
+      const bool ours =
+          file_.valid() && ::fstat(file_.get(), &info) == 0 && S_ISREG(info.st_mode) && info.st_nlink == 1 && info.st_uid == ::geteuid();
       if (!ours) {
         if (!file_.valid() && errno != ELOOP && errno != ENXIO && errno != EACCES) return fail(system_error("making " + part_));
         if (::unlinkat(directory_.get(), part_name_.c_str(), 0) != 0 && errno != ENOENT) return fail(system_error("replacing " + part_));
@@ -115,7 +117,7 @@ class PartFile : public TransferSink {
         return fail(ErrorCode::busy, part_ + " is being written by another process", "wait for the other run to end");
       }
       // The other process may have finished and renamed it between our open and our lock.
-      struct stat named{};
+      struct stat named {};
       if (look_at(part_name_, named) && named.st_ino == info.st_ino && named.st_dev == info.st_dev) return hash_what_is_there();
     }
     return fail(ErrorCode::io, part_ + " changes hands while it is opened", "see who else writes there");
@@ -152,7 +154,8 @@ class PartFile : public TransferSink {
   }
 
   Result<void> add(std::string_view bytes) override {
-    if (Result<void> wrote = write_all(file_.get(), bytes); !wrote) return fail(space_aware(std::move(wrote).error().in("writing " + part_)));
+    if (Result<void> wrote = write_all(file_.get(), bytes); !wrote)
+      return fail(space_aware(std::move(wrote).error().in("writing " + part_)));
     digest_.add(bytes);
     size_ += bytes.size();
     if (const Clock::time_point now = Clock::now(); now - last_progress_ >= kProgressEvery) {
@@ -192,7 +195,7 @@ class PartFile : public TransferSink {
 
   Result<void> publish(const FileAttributes& attributes) {
     tell_progress();
-    struct stat old{};
+    struct stat old {};
     mode_t mode = 0666 & ~current_umask();
     if (look_at(name_, old)) {
       if (S_ISDIR(old.st_mode)) return fail(ErrorCode::io, to_ + " is a directory", "give a file name, or remove the directory");
@@ -207,7 +210,8 @@ class PartFile : public TransferSink {
       if (::fchown(file_.get(), uid, gid) != 0) return fail(system_error("setting the owner of " + part_));
     }
     if (::fchmod(file_.get(), mode) != 0 || ::fsync(file_.get()) != 0) return fail(system_error("finishing " + part_));
-    if (::renameat(directory_.get(), part_name_.c_str(), directory_.get(), name_.c_str()) != 0) return fail(system_error("renaming " + part_));
+    if (::renameat(directory_.get(), part_name_.c_str(), directory_.get(), name_.c_str()) != 0)
+      return fail(system_error("renaming " + part_));
     ::unlinkat(directory_.get(), meta_name_.c_str(), 0);
     const UniqueFd directory(::openat(directory_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (directory.valid()) (void)::fsync(directory.get());  // not every file system can; the file itself is safe
@@ -221,9 +225,7 @@ class PartFile : public TransferSink {
     return mask;
   }
   Error system_error(std::string doing) const { return space_aware(errno_error(errno, std::move(doing))); }
-  Error space_aware(Error error) const {
-    return error.code() == ErrorCode::no_space ? no_space(to_, "the disk filled up") : error;
-  }
+  Error space_aware(Error error) const { return error.code() == ErrorCode::no_space ? no_space(to_, "the disk filled up") : error; }
   void tell_progress() { log_.progress(name_, size_, total_); }
   /// lstat of an entry of the directory.
   [[nodiscard]] bool look_at(const std::string& name, struct stat& info) const {
@@ -275,8 +277,8 @@ Authorities read_authorities(const FetchOptions& options) {
 
 /// One URL to its end, digest included. A file that came in pieces may have been put together from two versions of it, or from two
 /// mirrors: then all of it is fetched once more before it is called wrong.
-Result<std::string> fetch_from(const std::string& url, const FetchRequest& request, const FetchOptions& options, const Authorities& authorities,
-                               PartFile& part) {
+Result<std::string> fetch_from(const std::string& url, const FetchRequest& request, const FetchOptions& options,
+                               const Authorities& authorities, PartFile& part) {
   if (request.sha256 && part.is_complete()) {
     std::string digest = part.digest();
     part.mark_resumed();
@@ -300,11 +302,11 @@ Result<std::string> find_ca_bundle() {
   for (const char* name : {"SSL_CERT_FILE", "CURL_CA_BUNDLE"}) {
     if (const char* path = std::getenv(name); path != nullptr && *path != '\0') return std::string(path);
   }
-  for (const char* path : {"/etc/ssl/certs/ca-certificates.crt",                  // Debian, Ubuntu, Alpine, Arch
-                           "/etc/pki/tls/certs/ca-bundle.crt",                    // Fedora, RHEL, Amazon Linux
-                           "/etc/ssl/ca-bundle.pem",                              // SUSE
+  for (const char* path : {"/etc/ssl/certs/ca-certificates.crt",  // Debian, Ubuntu, Alpine, Arch
+                           "/etc/pki/tls/certs/ca-bundle.crt",    // Fedora, RHEL, Amazon Linux
+                           "/etc/ssl/ca-bundle.pem",              // SUSE
                            "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem"}) {
-    struct stat info{};
+    struct stat info {};
     if (::stat(path, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0) return std::string(path);
   }
   return fail(ErrorCode::tls, "this host has no CA bundle, so no https server can be trusted",
@@ -341,7 +343,8 @@ Result<FetchResult> fetch_file(const FetchRequest& request, const FetchOptions& 
     }
   }
   if (part.size() == 0) part.remove();
-  return fail(Error(first_error->code(), first_error->sentence() + others, first_error->hint()).in("fetching " + shown_url(request.urls.front())));
+  return fail(
+      Error(first_error->code(), first_error->sentence() + others, first_error->hint()).in("fetching " + shown_url(request.urls.front())));
 }
 
 }  // namespace gpustrap

@@ -64,7 +64,8 @@ std::vector<PciGpu> gpus_on_pci(const std::string& root) {
     gpu.subsystem = hex_of(device + "/subsystem_device");
     std::string link(256, '\0');
     const ssize_t length = ::readlink((device + "/driver").c_str(), link.data(), link.size());
-    if (length > 0) gpu.driver = link.substr(0, static_cast<std::size_t>(length)).substr(link.rfind('/', static_cast<std::size_t>(length)) + 1);
+    if (length > 0)
+      gpu.driver = link.substr(0, static_cast<std::size_t>(length)).substr(link.rfind('/', static_cast<std::size_t>(length)) + 1);
     gpus.push_back(std::move(gpu));
   }
   return gpus;
@@ -101,12 +102,11 @@ Facts gather_facts(const std::string& root) {
   for (const std::string& line : split(text_of(root + "/proc/meminfo"), '\n')) {
     if (line.starts_with("MemTotal:")) facts.memory = std::strtoull(line.c_str() + 9, nullptr, 10) * 1024;
   }
-  struct statvfs disk{};
-  if (::statvfs((root + "/").c_str(), &disk) == 0) {
-    facts.disk_free = static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize;
-  }
+  struct statvfs disk {};
+  if (::statvfs((root + "/").c_str(), &disk) == 0) { facts.disk_free = static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize; }
   facts.systemd = path_exists(root + "/run/systemd/system");
-  facts.container = path_exists(root + "/run/systemd/container") || path_exists(root + "/.dockerenv") || path_exists(root + "/run/.containerenv");
+  facts.container =
+      path_exists(root + "/run/systemd/container") || path_exists(root + "/.dockerenv") || path_exists(root + "/run/.containerenv");
   if (text_of(root + "/sys/devices/virtual/dmi/id/sys_vendor") == "Amazon EC2") {
     facts.cloud_type = text_of(root + "/sys/devices/virtual/dmi/id/product_name");
   }

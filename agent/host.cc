@@ -17,7 +17,8 @@ Error command_error(const Command& command, const CommandResult& result) {
   std::string evidence = first_line(last_lines(strip_control(result.err), 1));
   if (evidence.empty()) evidence = first_line(last_lines(strip_control(result.out), 1));
   if (result.exit_code == 127) {
-    return {ErrorCode::not_found, fmt::format("`{}` is not on this host", command.argv.empty() ? name : command.argv.front()), "install it, or correct its name"};
+    return {ErrorCode::not_found, fmt::format("`{}` is not on this host", command.argv.empty() ? name : command.argv.front()),
+            "install it, or correct its name"};
   }
   return {ErrorCode::command, fmt::format("`{}` failed (exit {}){}{}", name, result.exit_code, evidence.empty() ? "" : ": ", evidence)};
 }

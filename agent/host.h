@@ -76,11 +76,16 @@ struct FetchRequest {
   std::optional<std::string> sha256;  ///< checked before the rename
   FileAttributes attributes;
 };
-struct FetchResult { std::string sha256; std::uint64_t size = 0; std::string url; bool resumed = false; };
+struct FetchResult {
+  std::string sha256;
+  std::uint64_t size = 0;
+  std::string url;
+  bool resumed = false;
+};
 
 struct UnpackRequest {
-  std::string archive;    ///< local file; zip or tar with gz, bz2, xz, zst, told by content
-  std::string to;         ///< existing directory that nothing leaves
+  std::string archive;  ///< local file; zip or tar with gz, bz2, xz, zst, told by content
+  std::string to;       ///< existing directory that nothing leaves
   unsigned strip = 0;
   std::uint64_t max_size = 0;  ///< 0: no limit
   /// The largest public data sets have 1.3 million files; more than this is an attack on the inodes.
@@ -88,7 +93,14 @@ struct UnpackRequest {
   /// Of all names together. What is unpacked is kept in memory by name, and packed names cost a thousand times less.
   std::size_t max_name_bytes = std::size_t{256} << 20U;
 };
-struct UnpackedEntry { std::string path; FileType type = FileType::regular; std::string sha256; unsigned mode = 0; std::uint64_t size = 0; std::string target; };
+struct UnpackedEntry {
+  std::string path;
+  FileType type = FileType::regular;
+  std::string sha256;
+  unsigned mode = 0;
+  std::uint64_t size = 0;
+  std::string target;
+};
 
 /// The seam through which steps touch the machine. Const members only look; check() has a const Host, so it cannot write.
 /// Paths are absolute; expand() makes them so.
@@ -97,7 +109,7 @@ class Host {
   virtual ~Host() = default;
 
   [[nodiscard]] virtual const Facts& facts() const = 0;
-  [[nodiscard]] virtual const Identity& self() const = 0;   ///< whom the step runs as
+  [[nodiscard]] virtual const Identity& self() const = 0;  ///< whom the step runs as
   [[nodiscard]] virtual const Identity& login() const = 0;
   /// "~" and "~/x" become the home of the step's identity.
   [[nodiscard]] std::string expand(std::string_view path) const;
@@ -126,10 +138,10 @@ class Host {
   /// Atomic: temporary file, fsync, rename. Keeps owner and mode of what stood there where `attributes` does not say.
   virtual Result<void> write(const std::string& path, std::string_view content, const FileAttributes& attributes) = 0;
   virtual Result<void> make_directory(const std::string& path, const FileAttributes& attributes) = 0;  ///< and parents
-  virtual Result<void> make_symlink(const std::string& path, const std::string& target) = 0;  ///< replaces a symlink only
+  virtual Result<void> make_symlink(const std::string& path, const std::string& target) = 0;           ///< replaces a symlink only
   virtual Result<void> set_attributes(const std::string& path, const FileAttributes& attributes) = 0;
   virtual Result<void> rename(const std::string& from, const std::string& to) = 0;
-  virtual Result<void> remove(const std::string& path) = 0;  ///< one file, link or empty directory
+  virtual Result<void> remove(const std::string& path) = 0;       ///< one file, link or empty directory
   virtual Result<void> remove_tree(const std::string& path) = 0;  ///< never follows a link
   /// A command that changes things; its output is streamed as the step's output. A failing exit is a result, not an error.
   virtual Result<CommandResult> act(const Command& command, StepLog& log) = 0;

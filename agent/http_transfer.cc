@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cctype>
+#include <charconv>
 #include <chrono>
 #include <cstddef>
 #include <cstdlib>
@@ -33,10 +33,18 @@ constexpr std::size_t kMaxIgnoredBody = 64U << 10U;
 /// through a line that drops every few minutes, while one that breaks at once still ends.
 constexpr std::uint64_t kWorthwhile = 1U << 20U;
 
-struct EasyFree { void operator()(CURL* handle) const { curl_easy_cleanup(handle); } };
-struct MultiFree { void operator()(CURLM* handle) const { curl_multi_cleanup(handle); } };
-struct ListFree { void operator()(curl_slist* list) const { curl_slist_free_all(list); } };
-struct UrlFree { void operator()(CURLU* url) const { curl_url_cleanup(url); } };
+struct EasyFree {
+  void operator()(CURL* handle) const { curl_easy_cleanup(handle); }
+};
+struct MultiFree {
+  void operator()(CURLM* handle) const { curl_multi_cleanup(handle); }
+};
+struct ListFree {
+  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+};
+struct UrlFree {
+  void operator()(CURLU* url) const { curl_url_cleanup(url); }
+};
 using EasyHandle = std::unique_ptr<CURL, EasyFree>;
 using MultiHandle = std::unique_ptr<CURLM, MultiFree>;
 using HeaderList = std::unique_ptr<curl_slist, ListFree>;
@@ -54,8 +62,7 @@ class Options {
     curl_blob value{const_cast<char*>(bytes.data()), bytes.size(), CURL_BLOB_NOCOPY};
     note(curl_easy_setopt(handle_, option, &value));
   }
-  template <class Function>
-  void function(CURLoption option, Function* value) { note(curl_easy_setopt(handle_, option, value)); }
+  template <class Function> void function(CURLoption option, Function* value) { note(curl_easy_setopt(handle_, option, value)); }
   [[nodiscard]] CURLcode first_failure() const { return failure_; }
 
  private:
@@ -87,12 +94,14 @@ Result<Address> parse_address(const std::string& url) {
   const UrlHandle parsed(curl_url());
   const CURLUcode code = curl_url_set(parsed.get(), CURLUPART_URL, url.c_str(), CURLU_NON_SUPPORT_SCHEME);
   if (code != CURLUE_OK) {
-    return fail(ErrorCode::recipe, fmt::format("{} is not a URL: {}", shown_url(url), curl_url_strerror(code)), "write it as https://host/path");
+    return fail(ErrorCode::recipe, fmt::format("{} is not a URL: {}", shown_url(url), curl_url_strerror(code)),
+                "write it as https://host/path");
   }
   Address address;
   address.scheme = url_part(parsed.get(), CURLUPART_SCHEME, 0);
   if (address.scheme != "http" && address.scheme != "https") {
-    return fail(ErrorCode::unsafe, fmt::format("{} is neither http nor https", shown_url(url)), "give an http or https address of the file");
+    return fail(ErrorCode::unsafe, fmt::format("{} is neither http nor https", shown_url(url)),
+                "give an http or https address of the file");
   }
   address.user = url_part(parsed.get(), CURLUPART_USER, CURLU_URLDECODE);
   address.password = url_part(parsed.get(), CURLUPART_PASSWORD, CURLU_URLDECODE);
@@ -230,19 +239,16 @@ Error transport_error(CURLcode code, const char* detail) {
   switch (code) {
     case CURLE_PEER_FAILED_VERIFICATION:
       return {ErrorCode::tls, "the server's certificate was not accepted: " + why,
-              "check the host's clock (`date`); behind a proxy that re-signs TLS, add its authority to the host's CA bundle or name one in SSL_CERT_FILE"};
-    case CURLE_SSL_CACERT_BADFILE:
-      return {ErrorCode::tls, "the CA bundle cannot be used: " + why, "reinstall the package ca-certificates"};
-    case CURLE_COULDNT_RESOLVE_HOST:
-      return {ErrorCode::unreachable, why, "check the name, and the name servers in /etc/resolv.conf"};
-    case CURLE_COULDNT_RESOLVE_PROXY:
-      return {ErrorCode::unreachable, why, "check http_proxy and https_proxy of the login user"};
+              "check the host's clock (`date`); behind a proxy that re-signs TLS, add its authority to the host's CA bundle or name one in "
+              "SSL_CERT_FILE"};
+    case CURLE_SSL_CACERT_BADFILE: return {ErrorCode::tls, "the CA bundle cannot be used: " + why, "reinstall the package ca-certificates"};
+    case CURLE_COULDNT_RESOLVE_HOST: return {ErrorCode::unreachable, why, "check the name, and the name servers in /etc/resolv.conf"};
+    case CURLE_COULDNT_RESOLVE_PROXY: return {ErrorCode::unreachable, why, "check http_proxy and https_proxy of the login user"};
     case CURLE_COULDNT_CONNECT:
       return {ErrorCode::unreachable, why, "check that the host may connect there; a proxy or a mirror can be set"};
     case CURLE_OPERATION_TIMEDOUT:
       return {ErrorCode::timeout, why, "check that the host may connect there; a proxy or a mirror can be set"};
-    default:
-      return {ErrorCode::network, why, "try again: what has arrived is kept; a mirror may be nearer"};
+    default: return {ErrorCode::network, why, "try again: what has arrived is kept; a mirror may be nearer"};
   }
 }
 
@@ -259,10 +265,8 @@ bool is_transient(CURLcode code) {
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_HTTP2:
     case CURLE_HTTP2_STREAM:
-    case CURLE_WEIRD_SERVER_REPLY:
-      return true;
-    default:
-      return false;
+    case CURLE_WEIRD_SERVER_REPLY: return true;
+    default: return false;
   }
 }
 
@@ -276,11 +280,14 @@ Attempt judge_status(long status, CURL* handle) {
     curl_easy_getinfo(handle, CURLINFO_RETRY_AFTER, &seconds);
     attempt.asked = std::min(milliseconds(std::clamp<curl_off_t>(seconds, 0, 3600) * 1000), kLongestAsked);
   } else if (status == 404 || status == 410) {
-    attempt.error = Error(ErrorCode::not_found, why + ": there is no such file", "check the address; the file may have moved or been withdrawn");
+    attempt.error =
+        Error(ErrorCode::not_found, why + ": there is no such file", "check the address; the file may have moved or been withdrawn");
   } else if (status == 401 || status == 403) {
-    attempt.error = Error(ErrorCode::permission, why + ": it does not give out the file", "check whether the address needs a login, or has expired");
+    attempt.error =
+        Error(ErrorCode::permission, why + ": it does not give out the file", "check whether the address needs a login, or has expired");
   } else if (status == 407) {
-    attempt.error = Error(ErrorCode::permission, why + ": the proxy wants a login", "put it into the proxy variable: http://user:password@proxy:port");
+    attempt.error =
+        Error(ErrorCode::permission, why + ": the proxy wants a login", "put it into the proxy variable: http://user:password@proxy:port");
   } else {
     attempt.error = Error(ErrorCode::network, why, "check the address in a browser");
   }
@@ -290,8 +297,14 @@ Attempt judge_status(long status, CURL* handle) {
 class HttpTransfer {
  public:
   HttpTransfer(const TransferRequest& request, const FetchOptions& options, const Authorities& authorities, TransferSink& sink)
-      : request_(request), options_(options), authorities_(authorities), sink_(sink), have_(request.have), validator_(request.validator),
-        multi_(curl_multi_init()), easy_(curl_easy_init()) {}
+      : request_(request),
+        options_(options),
+        authorities_(authorities),
+        sink_(sink),
+        have_(request.have),
+        validator_(request.validator),
+        multi_(curl_multi_init()),
+        easy_(curl_easy_init()) {}
 
   Result<void> run() {
     if (!multi_ || !easy_) return fail(ErrorCode::internal, "libcurl could not be initialised");
@@ -337,8 +350,9 @@ class HttpTransfer {
       if (attempt.outcome != Attempt::Outcome::redirect) return attempt;
       Attempt refused;
       if (hops == kMaxRedirects) {
-        refused.error = Error(ErrorCode::network, fmt::format("more than {} redirects, the last to {}", kMaxRedirects, shown_url(attempt.location)),
-                              "check the address in a browser");
+        refused.error =
+            Error(ErrorCode::network, fmt::format("more than {} redirects, the last to {}", kMaxRedirects, shown_url(attempt.location)),
+                  "check the address in a browser");
         return refused;
       }
       Result<Address> next = parse_address(attempt.location);
@@ -408,12 +422,14 @@ class HttpTransfer {
       attempt.location = location;
     } else if (exchange.status != 0 && !exchange.has_body() && (code == CURLE_OK || code == CURLE_WRITE_ERROR)) {
       attempt = judge_status(exchange.status, easy_.get());
-    } else if (long proxy_status = 0; curl_easy_getinfo(easy_.get(), CURLINFO_HTTP_CONNECTCODE, &proxy_status) == CURLE_OK && proxy_status == 407) {
+    } else if (long proxy_status = 0;
+               curl_easy_getinfo(easy_.get(), CURLINFO_HTTP_CONNECTCODE, &proxy_status) == CURLE_OK && proxy_status == 407) {
       attempt = judge_status(proxy_status, easy_.get());
     } else if (code == CURLE_OK && !exchange.reached_the_end()) {
       attempt.outcome = Attempt::Outcome::retry;
-      attempt.error = Error(ErrorCode::network, fmt::format("the server's answer ended at byte {} of a file of {}", have_, *exchange.start.total),
-                            "try again: what has arrived is kept; a mirror may be nearer");
+      attempt.error =
+          Error(ErrorCode::network, fmt::format("the server's answer ended at byte {} of a file of {}", have_, *exchange.start.total),
+                "try again: what has arrived is kept; a mirror may be nearer");
     } else if (code == CURLE_OK) {
       attempt.outcome = Attempt::Outcome::done;
     } else {
@@ -499,7 +515,8 @@ class HttpTransfer {
 
 }  // namespace
 
-Result<void> http_transfer(const TransferRequest& request, const FetchOptions& options, const Authorities& authorities, TransferSink& sink) {
+Result<void> http_transfer(const TransferRequest& request, const FetchOptions& options, const Authorities& authorities,
+                           TransferSink& sink) {
   // c-ares before 1.20 waits 5 s for a dead first name server whatever resolv.conf says; this makes it 1 s. Others ignore the names.
   ::setenv("RES_OPTIONS", "retrans:1000 retry:2", 0);
   static const CURLcode initialised = curl_global_init(CURL_GLOBAL_DEFAULT);

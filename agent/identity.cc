@@ -22,8 +22,7 @@ namespace {
 
 constexpr std::array<std::string_view, 4> kProxyNames = {"http_proxy", "https_proxy", "no_proxy", "all_proxy"};
 
-template <class Number>
-std::optional<Number> number_in(std::string_view text) {
+template <class Number> std::optional<Number> number_in(std::string_view text) {
   Number value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
@@ -70,8 +69,7 @@ std::vector<gid_t> groups_of(const Identity& identity) {
   return groups;
 }
 
-template <class Wanted>
-Result<Identity> find_user(Wanted wanted, const std::string& described) {
+template <class Wanted> Result<Identity> find_user(Wanted wanted, const std::string& described) {
   Result<std::vector<Identity>> users = all_users();
   if (!users) return fail(std::move(users).error().in("looking up " + described));
   for (Identity& user : *users) {
@@ -136,8 +134,10 @@ Result<Identity> login_for_standalone(const std::optional<std::string>& name) {
     if (person) names.push_back(user.name);
   }
   if (names.size() == 1) return identity_of_name(names.front());
-  if (names.empty()) return fail(ErrorCode::usage, "no user with a uid of 1000 or more exists", "name the user of the login steps: --login-user NAME");
-  return fail(ErrorCode::usage, "several users could be meant: " + join(names, ", "), "name the user of the login steps: --login-user NAME");
+  if (names.empty())
+    return fail(ErrorCode::usage, "no user with a uid of 1000 or more exists", "name the user of the login steps: --login-user NAME");
+  return fail(ErrorCode::usage, "several users could be meant: " + join(names, ", "),
+              "name the user of the login steps: --login-user NAME");
 }
 
 Json to_json(const Identity& identity) {
@@ -162,11 +162,10 @@ Result<Identity> identity_from_json(const Json& document) {
     identity.name = document.at("name").get<std::string>();
     identity.home = document.at("home").get<std::string>();
     identity.shell = document.at("shell").get<std::string>();
-    for (const Json& proxy : document.at("proxy")) identity.proxy.emplace_back(proxy.at(0).get<std::string>(), proxy.at(1).get<std::string>());
+    for (const Json& proxy : document.at("proxy"))
+      identity.proxy.emplace_back(proxy.at(0).get<std::string>(), proxy.at(1).get<std::string>());
     return identity;
-  } catch (const Json::exception& error) {
-    return fail(ErrorCode::protocol, fmt::format("not an identity: {}", error.what()));
-  }
+  } catch (const Json::exception& error) { return fail(ErrorCode::protocol, fmt::format("not an identity: {}", error.what())); }
 }
 
 Result<void> become(const Identity& identity) {

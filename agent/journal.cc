@@ -46,7 +46,7 @@ Result<std::string> Journal::append(decltype(Event::body) body, Durability durab
   event.time_ms = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   event.body = std::move(body);
   std::string line = to_line(to_json(event));
-  struct stat before{};
+  struct stat before {};
   if (::fstat(file_.get(), &before) != 0) return fail(errno_error(errno, "writing the journal"));
   if (Result<void> wrote = write_all(file_.get(), line); !wrote) {
     // A part of a line must not stay: the next event would be glued to it.
@@ -72,8 +72,7 @@ Result<JournalTail> JournalTail::open(const std::string& path, std::uint64_t aft
 
 void JournalTail::drained() {
   std::array<char, 4096> buffer{};
-  while (::read(notify_.get(), buffer.data(), buffer.size()) > 0) {
-  }
+  while (::read(notify_.get(), buffer.data(), buffer.size()) > 0) {}
 }
 
 Result<std::string> JournalTail::next(std::size_t limit) {

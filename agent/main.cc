@@ -31,8 +31,7 @@
 namespace gpustrap {
 namespace {
 
-constexpr std::string_view kUsage =
-    "gpustrap-agent " GPUSTRAP_VERSION R"( runs a gpustrap recipe on this host.
+constexpr std::string_view kUsage = "gpustrap-agent " GPUSTRAP_VERSION R"( runs a gpustrap recipe on this host.
 
   gpustrap-agent run RECIPE.json [--login-user NAME]   runs a resolved recipe (see `gpustrap recipe show --json`), events on stdout
   gpustrap-agent resume                                takes up a run whose runner died
@@ -60,10 +59,14 @@ Arguments parse(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string text = argv[i];
     const std::size_t equals = text.find('=');
-    if (!text.starts_with("--")) arguments.words.push_back(text);
-    else if (equals != std::string::npos) arguments.options[text.substr(2, equals - 2)] = text.substr(equals + 1);
-    else if (text == "--login-user" && i + 1 < argc) arguments.options["login-user"] = argv[++i];
-    else arguments.options[text.substr(2)] = "";
+    if (!text.starts_with("--"))
+      arguments.words.push_back(text);
+    else if (equals != std::string::npos)
+      arguments.options[text.substr(2, equals - 2)] = text.substr(equals + 1);
+    else if (text == "--login-user" && i + 1 < argc)
+      arguments.options["login-user"] = argv[++i];
+    else
+      arguments.options[text.substr(2)] = "";
   }
   return arguments;
 }
@@ -72,7 +75,10 @@ int complain(const Error& error) {
   fmt::print(stderr, "gpustrap-agent: {}\n", strip_control(error.sentence()));
   if (!error.hint().empty()) fmt::print(stderr, "  {}\n", strip_control(error.hint()));
   switch (error.code()) {
-    case ErrorCode::usage: case ErrorCode::recipe: case ErrorCode::protocol: case ErrorCode::not_found: return 2;
+    case ErrorCode::usage:
+    case ErrorCode::recipe:
+    case ErrorCode::protocol:
+    case ErrorCode::not_found: return 2;
     case ErrorCode::busy: return 10;
     default: return 1;
   }
@@ -85,8 +91,7 @@ AgentPaths paths_for(const Arguments& arguments, const Identity& self) {
   return paths;
 }
 
-template <class Number>
-std::optional<Number> number_in(const std::string& text) {
+template <class Number> std::optional<Number> number_in(const std::string& text) {
   Number value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
@@ -131,7 +136,9 @@ Identity login_identity(const Arguments& arguments, const Identity& self) {
 }
 
 /// Stdout belongs to the protocol: children and stray prints find stderr there, and the null device as their input.
-struct ProtocolEnds { int in = -1, out = -1; };
+struct ProtocolEnds {
+  int in = -1, out = -1;
+};
 ProtocolEnds take_standard_streams() {
   ProtocolEnds ends{::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 10), ::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 10)};
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -141,20 +148,25 @@ ProtocolEnds take_standard_streams() {
 }
 
 int run_file(const Arguments& arguments, const Identity& self, const AgentPaths& paths) {
-  if (arguments.words.size() != 2) return complain({ErrorCode::usage, "run takes one file: the resolved recipe", "gpustrap-agent run recipe.json"});
+  if (arguments.words.size() != 2)
+    return complain({ErrorCode::usage, "run takes one file: the resolved recipe", "gpustrap-agent run recipe.json"});
   Result<std::string> text = read_file(arguments.words[1]);
   if (!text) return complain(text.error());
   Result<Json> document = parse_line(*text);
-  if (!document) return complain(Error(document.error()).in("reading " + arguments.words[1]).with_hint("`gpustrap recipe show NAME --json` writes one"));
+  if (!document)
+    return complain(Error(document.error()).in("reading " + arguments.words[1]).with_hint("`gpustrap recipe show NAME --json` writes one"));
   std::vector<FieldProblem> problems;
   RunDescription run;
   run.recipe = read_recipe(*document, Placeholders::allowed, problems);
   for (const FieldProblem& problem : problems) fmt::print(stderr, "{}: {}: {}\n", arguments.words[1], problem.pointer, problem.message);
   if (!problems.empty()) return 2;
-  if (self.uid == 0 && !needs_root(run.recipe) && !arguments.has("login-user")) run.login = self;
-  else if (self.uid != 0) run.login = self;
+  if (self.uid == 0 && !needs_root(run.recipe) && !arguments.has("login-user"))
+    run.login = self;
+  else if (self.uid != 0)
+    run.login = self;
   else {
-    Result<Identity> login = login_for_standalone(arguments.has("login-user") ? std::optional(arguments.option("login-user")) : std::nullopt);
+    Result<Identity> login =
+        login_for_standalone(arguments.has("login-user") ? std::optional(arguments.option("login-user")) : std::nullopt);
     if (!login && arguments.has("login-user")) return complain(login.error());
     if (!login && login.error().code() == ErrorCode::usage) return complain(login.error());
     run.login = login ? std::move(*login) : self;

@@ -22,7 +22,8 @@ Result<std::optional<Json>> look_up(const std::string& name, const Facts& facts)
   const std::string wanted = name.substr(6);
   if (std::optional<Json> value = fact(facts, wanted)) return value;
   const std::string near = nearest_name(wanted, fact_names());
-  return fail(ErrorCode::recipe, fmt::format("there is no fact `{}`{}", wanted, near.empty() ? "" : fmt::format("; did you mean `{}`?", near)));
+  return fail(ErrorCode::recipe,
+              fmt::format("there is no fact `{}`{}", wanted, near.empty() ? "" : fmt::format("; did you mean `{}`?", near)));
 }
 
 Result<Identity> identity_for(const StepEntry& entry, const Identity& login, const Identity& self) {
@@ -64,10 +65,12 @@ Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& fa
     }
     Json value = *entry.spec;
     std::vector<FieldProblem> problems;
-    fill_step_placeholders(entry.kind, value, "", [&](const std::string& name) { return look_up(name, facts); }, problems);
+    fill_step_placeholders(
+        entry.kind, value, "", [&](const std::string& name) { return look_up(name, facts); }, problems);
     for (auto& [name, text] : step.entry.env.items) {
       Json filled = text;
-      fill_placeholders(filled, "", [&](const std::string& fact_name) { return look_up(fact_name, facts); }, problems);
+      fill_placeholders(
+          filled, "", [&](const std::string& fact_name) { return look_up(fact_name, facts); }, problems);
       text = filled.is_string() ? filled.get<std::string>() : filled.dump();
     }
     if (problems.empty()) step.spec = read_step_spec(entry.kind, value, "", Placeholders::refused, problems);

@@ -18,9 +18,9 @@ struct PlannedStep {
   StepEntry entry;
   StepSpec spec;
   const StepType* type = nullptr;
-  Identity identity;                ///< whom it runs as
-  std::vector<std::size_t> after;   ///< indices of the steps that must end before it starts
-  std::string skip_reason;          ///< not empty: its `when` or the chosen tags leave it out
+  Identity identity;               ///< whom it runs as
+  std::vector<std::size_t> after;  ///< indices of the steps that must end before it starts
+  std::string skip_reason;         ///< not empty: its `when` or the chosen tags leave it out
 };
 
 struct PlanOptions {
@@ -28,7 +28,7 @@ struct PlanOptions {
 };
 
 /// Decides everything that can be decided before a step starts. All mistakes at once, as one error (recipe): nothing has been changed yet.
-[[nodiscard]] Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& facts, const Identity& login, const Identity& self,
-                                                         const PlanOptions& options);
+[[nodiscard]] Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& facts, const Identity& login,
+                                                         const Identity& self, const PlanOptions& options);
 
 }  // namespace gpustrap

@@ -56,7 +56,8 @@ FileInfo info_from(const struct stat& info) {
 }
 
 Result<void> apply_attributes(int fd, const FileAttributes& attributes) {
-  if ((attributes.uid || attributes.gid) && ::fchown(fd, attributes.uid.value_or(static_cast<uid_t>(-1)), attributes.gid.value_or(static_cast<gid_t>(-1))) != 0) {
+  if ((attributes.uid || attributes.gid) &&
+      ::fchown(fd, attributes.uid.value_or(static_cast<uid_t>(-1)), attributes.gid.value_or(static_cast<gid_t>(-1))) != 0) {
     return fail(errno_error(errno, ""));
   }
   // After the owner: chown drops set-id bits.
@@ -113,8 +114,7 @@ std::string temporary_name(const std::string& name) {
 }
 
 /// Value of field `index` in the line of /etc/passwd or /etc/group whose first field is `name`.
-template <class Id>
-Result<std::optional<Id>> id_in(const std::string& file, const std::string& name) {
+template <class Id> Result<std::optional<Id>> id_in(const std::string& file, const std::string& name) {
   const Result<std::string> text = read_file(file);
   if (!text) return fail(text.error());
   for (const std::string& line : split(*text, '\n')) {
@@ -158,7 +158,8 @@ class RealHost::ActingAs {
     groups_.assign(before.begin(), before.begin() + count);
     // A change of the effective user clears it, and the step would outlive its runner.
     if (::prctl(PR_GET_PDEATHSIG, &death_signal_) != 0) ::_exit(1);
-    switched_ = ::setgroups(identity.groups.size(), identity.groups.data()) == 0 && ::setegid(identity.gid) == 0 && ::seteuid(identity.uid) == 0;
+    switched_ =
+        ::setgroups(identity.groups.size(), identity.groups.data()) == 0 && ::setegid(identity.gid) == 0 && ::seteuid(identity.uid) == 0;
     if (!switched_) ::_exit(1);
     ::prctl(PR_SET_PDEATHSIG, death_signal_);
   }
@@ -193,7 +194,7 @@ const Host& RealHost::as_login() const { return const_cast<RealHost*>(this)->as_
 
 Result<std::optional<FileInfo>> RealHost::info(const std::string& path) const {
   const ActingAs as(self_);
-  struct stat info{};
+  struct stat info {};
   if (::lstat(path.c_str(), &info) == 0) return std::optional<FileInfo>(info_from(info));
   if (errno == ENOENT || errno == ENOTDIR) return std::optional<FileInfo>();
   return fail(errno_error(errno, "looking at " + path));
@@ -232,7 +233,7 @@ Result<std::string> RealHost::digest(const std::string& path) const {
 }
 
 Result<std::uint64_t> RealHost::disk_free(const std::string& path) const {
-  struct statvfs disk{};
+  struct statvfs disk {};
   std::string existing = path;
   while (::statvfs(existing.c_str(), &disk) != 0) {
     if (errno != ENOENT || existing == "/") return fail(errno_error(errno, "asking for the free space of " + existing));
@@ -273,8 +274,8 @@ Result<int> RealHost::http_status(std::uint16_t port, const std::string& path_an
 // ---- commands
 
 RealHost::Environment RealHost::command_environment() const {
-  Environment environment = {{"PATH", std::string(kPath)}, {"LANG", "C.UTF-8"},    {"LC_ALL", "C.UTF-8"}, {"HOME", self_.home},
-                             {"USER", self_.name},         {"LOGNAME", self_.name}};
+  Environment environment = {{"PATH", std::string(kPath)}, {"LANG", "C.UTF-8"},  {"LC_ALL", "C.UTF-8"},
+                             {"HOME", self_.home},         {"USER", self_.name}, {"LOGNAME", self_.name}};
   if (!self_.shell.empty()) environment.emplace_back("SHELL", self_.shell);
   for (const auto& [name, value] : login_.proxy) {
     environment.emplace_back(name, value);
@@ -331,7 +332,8 @@ Result<CommandResult> RealHost::run(const Command& command, bool shown) const {
   if (!result) return fail(std::move(result).error());
   if (!unfinished.empty()) (void)write_all(STDOUT_FILENO, unfinished + "\n");
   if (result->timed_out) {
-    return fail(ErrorCode::timeout, fmt::format("`{}` was not done after {}", first_line(join(command.argv, " "), 80), human_duration(command.timeout)));
+    return fail(ErrorCode::timeout,
+                fmt::format("`{}` was not done after {}", first_line(join(command.argv, " "), 80), human_duration(command.timeout)));
   }
   return CommandResult{result->exit_code, std::move(result->out), std::move(result->err)};
 }
@@ -348,7 +350,7 @@ Result<void> RealHost::write(const std::string& path, std::string_view content, 
   if (!entry) return fail(std::move(entry).error().in(doing));
   const int parent = entry->parent.get();
   FileAttributes wanted = attributes;
-  struct stat before{};
+  struct stat before {};
   if (::fstatat(parent, entry->name.c_str(), &before, AT_SYMLINK_NOFOLLOW) == 0) {
     if (!S_ISREG(before.st_mode)) {
       return fail(Error(ErrorCode::unsafe, "what stands there is not a regular file", "move it away, or choose another path").in(doing));
@@ -403,7 +405,7 @@ Result<void> RealHost::make_symlink(const std::string& path, const std::string& 
   if (!entry) return fail(std::move(entry).error().in(doing));
   const int parent = entry->parent.get();
   if (::symlinkat(target.c_str(), parent, entry->name.c_str()) == 0) return {};
-  struct stat before{};
+  struct stat before {};
   if (errno != EEXIST || ::fstatat(parent, entry->name.c_str(), &before, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno_error(errno, doing));
   if (!S_ISLNK(before.st_mode)) {
     return fail(Error(ErrorCode::unsafe, "what stands there is not a link", "move it away, or choose another path").in(doing));
@@ -425,7 +427,7 @@ Result<void> RealHost::set_attributes(const std::string& path, const FileAttribu
   Result<Entry> entry = find_entry(path);
   if (!entry) return fail(std::move(entry).error().in(doing));
   const auto refuse = [&](const char* why, const char* hint) { return fail(Error(ErrorCode::unsafe, why, hint).in(doing)); };
-  struct stat info{};
+  struct stat info {};
   if (::fstatat(entry->parent.get(), entry->name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return fail(errno_error(errno, doing));
   if (S_ISLNK(info.st_mode)) return refuse("it is a symbolic link", "name what it points to");
   if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) return refuse("it is neither a file nor a directory", "choose another path");
@@ -434,8 +436,9 @@ Result<void> RealHost::set_attributes(const std::string& path, const FileAttribu
     applied = apply_attributes_by_name(path, attributes);
   } else {
     const UniqueFd file(::openat(entry->parent.get(), entry->name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-    struct stat folder{};
-    if (!file.valid() || ::fstat(file.get(), &info) != 0 || ::fstat(entry->parent.get(), &folder) != 0) return fail(errno_error(errno, doing));
+    struct stat folder {};
+    if (!file.valid() || ::fstat(file.get(), &info) != 0 || ::fstat(entry->parent.get(), &folder) != 0)
+      return fail(errno_error(errno, doing));
     // Another name of, say, /etc/shadow in a user's directory would give it to that user.
     if (S_ISREG(info.st_mode) && info.st_nlink > 1 && folder.st_uid != 0) {
       return refuse("the file has another name elsewhere (a hard link), and its directory is not root's", "run the step with `as: login`");
@@ -453,7 +456,8 @@ Result<void> RealHost::rename(const std::string& from, const std::string& to) {
   if (!source) return fail(std::move(source).error().in(doing));
   Result<Entry> target = find_entry(to);
   if (!target) return fail(std::move(target).error().in(doing));
-  if (::renameat(source->parent.get(), source->name.c_str(), target->parent.get(), target->name.c_str()) != 0) return fail(errno_error(errno, doing));
+  if (::renameat(source->parent.get(), source->name.c_str(), target->parent.get(), target->name.c_str()) != 0)
+    return fail(errno_error(errno, doing));
   return {};
 }
 

@@ -39,8 +39,8 @@ std::vector<std::string> existing(const std::vector<std::string>& paths) {
 std::vector<std::string> owned_by_login(const Identity& login) {
   if (!login.home.starts_with('/')) return {};
   const std::string state = user_paths(login.home).state;
-  return existing({login.home + "/.cache/gpustrap", state + "/archives", state + "/downloads", state + "/cache", state + "/runs", state + "/run", state + "/run.lock",
-                   state + "/agent.log", login.home + "/.local/lib/gpustrap"});
+  return existing({login.home + "/.cache/gpustrap", state + "/archives", state + "/downloads", state + "/cache", state + "/runs",
+                   state + "/run", state + "/run.lock", state + "/agent.log", login.home + "/.local/lib/gpustrap"});
 }
 
 /// Outside the home, the running agent's file last; nothing where the agent works without root.
@@ -68,11 +68,11 @@ Result<void> remove_as_login(const Identity& login, const std::vector<std::strin
     ::_exit(0);
   }
   int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
   const std::vector<std::string> left = existing(paths);
   if (left.empty()) return {};
-  return fail(ErrorCode::permission, login.name + " could not remove " + left.front(), "look at who owns it, remove it by hand, and run the same command again");
+  return fail(ErrorCode::permission, login.name + " could not remove " + left.front(),
+              "look at who owns it, remove it by hand, and run the same command again");
 }
 
 Json description(std::vector<std::string> system, const std::vector<std::string>& login) {
@@ -82,7 +82,9 @@ Json description(std::vector<std::string> system, const std::vector<std::string>
 
 }  // namespace
 
-Json removal_list(const AgentPaths& paths, const Identity& login) { return description(owned_by_system(paths, login), owned_by_login(login)); }
+Json removal_list(const AgentPaths& paths, const Identity& login) {
+  return description(owned_by_system(paths, login), owned_by_login(login));
+}
 
 Result<Json> remove_all(const AgentPaths& paths, const Identity& login) {
   const std::vector<std::string> system = owned_by_system(paths, login);

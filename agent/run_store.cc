@@ -28,7 +28,7 @@ std::vector<std::pair<std::int64_t, std::string>> runs_by_age(const AgentPaths& 
   const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(paths.runs().c_str()), ::closedir);
   if (!directory) return runs;
   while (const dirent* entry = ::readdir(directory.get())) {
-    struct stat info{};
+    struct stat info {};
     // run.json is written once, when the run is made.
     if (!is_run_id(entry->d_name) || ::stat((paths.run(entry->d_name) + "/run.json").c_str(), &info) != 0) continue;
     runs.emplace_back(std::int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec, entry->d_name);
@@ -38,7 +38,7 @@ std::vector<std::pair<std::int64_t, std::string>> runs_by_age(const AgentPaths& 
 }
 
 struct flock whole_file(short type) {
-  struct flock lock{};
+  struct flock lock {};
   lock.l_type = type;
   lock.l_whence = SEEK_SET;
   return lock;
@@ -48,7 +48,8 @@ struct flock whole_file(short type) {
 
 bool is_run_id(const std::string& id) {
   const auto allowed = [](unsigned char c) { return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-'; };
-  return !id.empty() && id.size() <= 64 && std::isalnum(static_cast<unsigned char>(id[0])) != 0 && std::all_of(id.begin(), id.end(), allowed);
+  return !id.empty() && id.size() <= 64 && std::isalnum(static_cast<unsigned char>(id[0])) != 0 &&
+         std::all_of(id.begin(), id.end(), allowed);
 }
 
 std::string journal_path(const AgentPaths& paths, const std::string& id) { return paths.run(id) + "/events.jsonl"; }
@@ -88,9 +89,7 @@ Result<RunDescription> load_run(const AgentPaths& paths, const std::string& id) 
     if (!problems.empty()) return fail(ErrorCode::recipe, problems.front().message);
     if (const Result<RunSummary> summary = summarize_run(paths, id)) run.incarnation = summary->incarnations + 1;
     return run;
-  } catch (const Json::exception& error) {
-    return fail(ErrorCode::protocol, fmt::format("run {} is not readable: {}", id, error.what()));
-  }
+  } catch (const Json::exception& error) { return fail(ErrorCode::protocol, fmt::format("run {} is not readable: {}", id, error.what())); }
 }
 
 std::optional<std::string> newest_run(const AgentPaths& paths) {

@@ -43,7 +43,10 @@ struct RunSummary {
 /// One run per host: a POSIX record lock (a forked step does not inherit it) on a file that names its holder.
 class RunLock {
  public:
-  struct Holder { pid_t pid = 0; std::string run, from; };
+  struct Holder {
+    pid_t pid = 0;
+    std::string run, from;
+  };
   /// nullopt where someone else holds it.
   [[nodiscard]] static Result<std::optional<RunLock>> take(const AgentPaths& paths, const std::string& run, const std::string& from);
   /// Who holds it now.

@@ -47,11 +47,11 @@ struct Live {
   Phase phase = Phase::waiting;
   Outcome outcome = Outcome::skipped;
   std::int64_t attempt = 1;
-  Clock::time_point started{};       ///< first attempt
+  Clock::time_point started{};  ///< first attempt
   Clock::time_point attempt_started{};
-  Clock::time_point last_sign{};     ///< output, record or progress: for `stall`
-  Clock::time_point resume_at{};     ///< while pausing between attempts
-  Clock::time_point kill_at{};       ///< SIGKILL after SIGTERM; zero: not being killed
+  Clock::time_point last_sign{};  ///< output, record or progress: for `stall`
+  Clock::time_point resume_at{};  ///< while pausing between attempts
+  Clock::time_point kill_at{};    ///< SIGKILL after SIGTERM; zero: not being killed
   std::optional<Error> killed_for;
   StepProcess process;
   std::string out_rest, err_rest, record_rest;
@@ -152,8 +152,7 @@ class Runner::Loop {
     step.out_rest.clear();
     step.err_rest.clear();
     step.record_rest.clear();
-    Result<StepProcess> process =
-        start_step_process(step.plan, looks_only() ? StepWork::look : StepWork::work, facts_, owner_.run_.login);
+    Result<StepProcess> process = start_step_process(step.plan, looks_only() ? StepWork::look : StepWork::work, facts_, owner_.run_.login);
     if (!process) {
       StepFinished finished;
       finished.step = step.plan.entry.id;
@@ -501,8 +500,10 @@ class Runner::Loop {
         case Outcome::skipped: ++finished.skipped; break;
       }
     }
-    if (finished.failed > 0) finished.end = RunFinished::End::failed;
-    else if (!owner_.cancelled_by_.empty()) finished.end = RunFinished::End::cancelled;
+    if (finished.failed > 0)
+      finished.end = RunFinished::End::failed;
+    else if (!owner_.cancelled_by_.empty())
+      finished.end = RunFinished::End::cancelled;
     finished.elapsed = since(started_);
     if (Result<void> said = say(finished, Journal::Durability::synced); !said) return fail(std::move(said).error());
     return finished;

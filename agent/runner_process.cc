@@ -40,17 +40,37 @@ void leave_login_session(const std::string& run) {
   if (::geteuid() != 0 || !path_exists("/run/systemd/system")) return;
   const std::string pid = fmt::format("{}", ::getpid());
   Subprocess call;
-  call.argv = {"busctl", "call", "--quiet", "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager",
-               "StartTransientUnit", "ssa(sv)a(sa(sv))", "gpustrap-run.scope", "replace", "4",
-               "PIDs", "au", "1", pid,
-               "Description", "s", "gpustrap run " + run,
-               "KillMode", "s", "mixed",
-               "TimeoutStopUSec", "t", "600000000",
+  call.argv = {"busctl",
+               "call",
+               "--quiet",
+               "org.freedesktop.systemd1",
+               "/org/freedesktop/systemd1",
+               "org.freedesktop.systemd1.Manager",
+               "StartTransientUnit",
+               "ssa(sv)a(sa(sv))",
+               "gpustrap-run.scope",
+               "replace",
+               "4",
+               "PIDs",
+               "au",
+               "1",
+               pid,
+               "Description",
+               "s",
+               "gpustrap run " + run,
+               "KillMode",
+               "s",
+               "mixed",
+               "TimeoutStopUSec",
+               "t",
+               "600000000",
                "0"};
   call.timeout = std::chrono::seconds(5);
   const Result<SubprocessResult> called = run_subprocess(call);
-  if (!called) log_note("no scope: " + called.error().sentence());
-  else if (called->exit_code != 0) log_note("no scope: " + first_line(called->err));
+  if (!called)
+    log_note("no scope: " + called.error().sentence());
+  else if (called->exit_code != 0)
+    log_note("no scope: " + first_line(called->err));
 }
 
 /// The runner is the last that should go when memory runs out; its steps put this back.
@@ -116,8 +136,8 @@ Result<void> start_runner_process(const AgentPaths& paths, const std::string& ru
   Result<Pipe> ready = make_pipe();
   if (!ready) return fail(std::move(ready).error());
   // Prepared before the fork: the name that ps shows, and the arguments.
-  const std::vector<std::string> arguments = {"gpustrap-agent", "runner", "--run=" + run, "--state=" + paths.state, "--runtime=" + paths.runtime,
-                                              "--from=" + from, "--ready-fd=3"};
+  const std::vector<std::string> arguments = {
+      "gpustrap-agent", "runner", "--run=" + run, "--state=" + paths.state, "--runtime=" + paths.runtime, "--from=" + from, "--ready-fd=3"};
   const pid_t child = ::fork();
   if (child < 0) return fail(errno_error(errno, "starting the runner"));
   if (child == 0) {
@@ -141,7 +161,8 @@ Result<void> start_runner_process(const AgentPaths& paths, const std::string& ru
   int polled = 0;
   do polled = ::poll(&entry, 1, static_cast<int>(limit));
   while (polled < 0 && errno == EINTR);
-  if (polled == 0) return fail(ErrorCode::timeout, "the runner did not begin within 10 s", "look at " + paths.state + "/agent.log on the host");
+  if (polled == 0)
+    return fail(ErrorCode::timeout, "the runner did not begin within 10 s", "look at " + paths.state + "/agent.log on the host");
   std::array<char, 4096> buffer{};
   const ssize_t got = ::read(ready->read_end.get(), buffer.data(), buffer.size());
   const std::string answer(buffer.data(), got > 0 ? static_cast<std::size_t>(got) : 0);

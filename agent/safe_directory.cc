@@ -51,17 +51,18 @@ Result<UniqueFd> open_directory(const std::string& path, MissingParents missing)
       next.reset(::openat(at.get(), part.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
     }
     if (!next.valid()) return fail(errno_error(errno, doing));
-    struct stat info{};
+    struct stat info {};
     if (::fstat(next.get(), &info) != 0) return fail(errno_error(errno, doing));
     if (S_ISDIR(info.st_mode)) {
       at = std::move(next);
       continue;
     }
     if (!S_ISLNK(info.st_mode)) return fail(Error(ErrorCode::not_found, fmt::format("`{}` on the way is not a directory", part)).in(doing));
-    struct stat directory{};
+    struct stat directory {};
     if (::fstat(at.get(), &directory) != 0) return fail(errno_error(errno, doing));
     if (::geteuid() == 0 && !only_root_can_place(info, directory)) {
-      return fail(Error(ErrorCode::unsafe, fmt::format("`{}` on the way is a symbolic link that a user could have put there to lead root elsewhere", part),
+      return fail(Error(ErrorCode::unsafe,
+                        fmt::format("`{}` on the way is a symbolic link that a user could have put there to lead root elsewhere", part),
                         "run the step with `as: login`, or name the real path")
                       .in(doing));
     }

@@ -54,8 +54,7 @@ class Server {
     while (true) {
       if (!flush()) return 0;
       if (ended_ && unsent_.empty()) return 0;
-      std::array<pollfd, 4> polled = {pollfd{ended_ ? -1 : in_fd_, POLLIN, 0},
-                                      pollfd{unsent_.empty() ? -1 : out_fd_, POLLOUT, 0},
+      std::array<pollfd, 4> polled = {pollfd{ended_ ? -1 : in_fd_, POLLIN, 0}, pollfd{unsent_.empty() ? -1 : out_fd_, POLLOUT, 0},
                                       pollfd{tail_ && unsent_.size() < kUnsentLimit ? tail_->descriptor() : -1, POLLIN, 0},
                                       pollfd{signals_.get(), POLLIN, 0}};
       const int ready = ::poll(polled.data(), polled.size(), 1000);
@@ -78,8 +77,10 @@ class Server {
   void answer(std::uint64_t number, Result<Json> value) {
     Reply reply;
     reply.number = number;
-    if (value) reply.value = std::make_shared<const Json>(std::move(*value));
-    else reply.error = error_text(value.error());
+    if (value)
+      reply.value = std::make_shared<const Json>(std::move(*value));
+    else
+      reply.error = error_text(value.error());
     send(to_json(reply));
   }
 
@@ -127,7 +128,8 @@ class Server {
     }
     if (const auto* hello = std::get_if<Hello>(&*line)) {
       if (hello->protocol == kProtocolVersion) return true;
-      answer(0, fail(ErrorCode::protocol, fmt::format("this agent speaks protocol {}, {} speaks {}", kProtocolVersion, hello->program, hello->protocol),
+      answer(0, fail(ErrorCode::protocol,
+                     fmt::format("this agent speaks protocol {}, {} speaks {}", kProtocolVersion, hello->program, hello->protocol),
                      "use the same release on both sides"));
       return false;
     }
@@ -162,7 +164,8 @@ class Server {
     run.login = login_;
     run.tags = std::move(request.tags);
     if (Result<void> stored = store_run(paths, run); !stored) return answer(number, fail(std::move(stored).error()));
-    if (Result<void> started = start_runner_process(paths, run.id, origin()); !started) return answer(number, fail(std::move(started).error()));
+    if (Result<void> started = start_runner_process(paths, run.id, origin()); !started)
+      return answer(number, fail(std::move(started).error()));
     answer(number, Json{{"run", run.id}, {"attached", false}});
     follow(paths, run.id, 0);
   }
@@ -178,7 +181,8 @@ class Server {
     std::string since;
     if (running) {
       const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch());
-      since = fmt::format(", for {}", human_duration(std::chrono::milliseconds(std::max<std::int64_t>(now.count() - running->since_ms, 0))));
+      since =
+          fmt::format(", for {}", human_duration(std::chrono::milliseconds(std::max<std::int64_t>(now.count() - running->since_ms, 0))));
     }
     answer(number, fail(ErrorCode::busy,
                         fmt::format("a run of {} is in progress on this host{}{} (run {})", recipe, since,
@@ -194,7 +198,9 @@ class Server {
 
   void handle(std::uint64_t number, AttachRequest& request) {
     if (request.run.empty()) request.run = newest_run(paths_).value_or("");
-    if (request.run.empty()) return answer(number, fail(ErrorCode::not_found, "there was no run on this host yet", hint_unless_hidden("start one with `gpustrap up RECIPE HOST`")));
+    if (request.run.empty())
+      return answer(number, fail(ErrorCode::not_found, "there was no run on this host yet",
+                                 hint_unless_hidden("start one with `gpustrap up RECIPE HOST`")));
     for (const AgentPaths& paths : {paths_, paths_for(RunMode::plan)}) {
       if (!is_run_id(request.run) || !path_exists(journal_path(paths, request.run))) continue;
       const Result<RunSummary> summary = summarize_run(paths, request.run);
@@ -203,7 +209,8 @@ class Server {
       follow(paths, request.run, request.after);
       return;
     }
-    answer(number, fail(ErrorCode::not_found, fmt::format("there is no run {} on this host", strip_control(request.run)), "`gpustrap status HOST` names the last one"));
+    answer(number, fail(ErrorCode::not_found, fmt::format("there is no run {} on this host", strip_control(request.run)),
+                        "`gpustrap status HOST` names the last one"));
   }
 
   void handle(std::uint64_t number, const StatusRequest&) {
@@ -237,7 +244,8 @@ class Server {
 
   void handle(std::uint64_t number, const RemoveRequest& request) {
     if (const std::optional<RunLock::Holder> holder = RunLock::holder(paths_); holder && !request.preview) {
-      return answer(number, fail(ErrorCode::busy, fmt::format("run {} is in progress", holder->run), "wait for it, or stop it with `gpustrap cancel HOST`"));
+      return answer(number, fail(ErrorCode::busy, fmt::format("run {} is in progress", holder->run),
+                                 "wait for it, or stop it with `gpustrap cancel HOST`"));
     }
     answer(number, request.preview ? Result<Json>(removal_list(paths_, login_)) : remove_all(paths_, login_));
   }
@@ -266,7 +274,8 @@ class Server {
       if (lines->empty()) break;
       last_said_ = Clock::now();
       // The last line of a run; the member stands first in its line.
-      run_ended_ = run_ended_ || lines->starts_with("{\"event\":\"run_finished\"") || lines->find("\n{\"event\":\"run_finished\"") != std::string::npos;
+      run_ended_ = run_ended_ || lines->starts_with("{\"event\":\"run_finished\"") ||
+                   lines->find("\n{\"event\":\"run_finished\"") != std::string::npos;
       unsent_ += *lines;
       if (!flush()) return false;
     }

@@ -53,7 +53,8 @@ class RecordLog : public StepLog {
     record["finished"] = outcome_name(finished.outcome);
     record["reason"] = finished.reason;
     if (finished.error) {
-      record["error"] = {{"code", error_code_name(finished.error->code)}, {"message", finished.error->message}, {"hint", finished.error->hint}};
+      record["error"] = {
+          {"code", error_code_name(finished.error->code)}, {"message", finished.error->message}, {"hint", finished.error->hint}};
     }
     send(record);
   }
@@ -108,7 +109,8 @@ void reset_oom_score() {
       finished = perform_step(*made, step.entry.id, work, host, log, [&](const StepChecked& checked) { log.checked(checked); });
     }
   } catch (const std::exception& error) {
-    finished.error = ErrorText{ErrorCode::internal, fmt::format("a defect in gpustrap: {}", error.what()), "please report it with the run's log"};
+    finished.error =
+        ErrorText{ErrorCode::internal, fmt::format("a defect in gpustrap: {}", error.what()), "please report it with the run's log"};
   }
   log.finished(finished);
   ::_exit(finished.outcome == Outcome::failed ? 1 : 0);

@@ -15,7 +15,9 @@
 namespace gpustrap {
 
 /// What a step's process tells the runner, one JSON line each, over its own pipe. Never leaves the host.
-struct StepSaid { std::string line; };
+struct StepSaid {
+  std::string line;
+};
 struct StepRecord {
   std::variant<StepChecked, Progress, StepSaid, StepFinished> body;
 };
@@ -25,9 +27,9 @@ struct StepRecord {
 enum class StepWork { look, work };
 
 struct StepProcess {
-  pid_t pid = -1;         ///< leader of its own process group
-  UniqueFd output;        ///< its standard output, non-blocking
-  UniqueFd errors;        ///< its standard error
+  pid_t pid = -1;   ///< leader of its own process group
+  UniqueFd output;  ///< its standard output, non-blocking
+  UniqueFd errors;  ///< its standard error
   UniqueFd records;
 };
 

@@ -46,7 +46,8 @@ std::vector<NotebookService> notebook_services(const AgentPaths& paths) {
       std::vector<FieldProblem> problems;
       const StepSpec spec = read_step_spec(step.kind, *step.spec, "", Placeholders::allowed, problems);
       const auto& jupyter = std::get<JupyterSpec>(spec);
-      const bool known = std::any_of(services.begin(), services.end(), [&](const NotebookService& other) { return other.name == jupyter.name; });
+      const bool known =
+          std::any_of(services.begin(), services.end(), [&](const NotebookService& other) { return other.name == jupyter.name; });
       if (!known) services.push_back({jupyter.name, static_cast<std::uint16_t>(jupyter.port.number)});
     }
   }
@@ -68,8 +69,10 @@ Result<Json> jupyter_token(const AgentPaths& paths, const Identity& login, const
     return Json{{"token", std::string(trim(*token))}, {"port", notebook.port}, {"service", notebook.name}};
   }
   if (unreadable) return fail(*std::move(unreadable));
-  return fail(ErrorCode::not_found, service.empty() ? "no run set up a notebook on this host" : fmt::format("no run set up the notebook {} on this host", service),
-              "run a recipe with one, for instance: gpustrap up jupyter HOST");
+  return fail(
+      ErrorCode::not_found,
+      service.empty() ? "no run set up a notebook on this host" : fmt::format("no run set up the notebook {} on this host", service),
+      "run a recipe with one, for instance: gpustrap up jupyter HOST");
 }
 
 }  // namespace gpustrap

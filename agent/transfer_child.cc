@@ -192,7 +192,8 @@ std::optional<Result<void>> relay(int fd, TransferSink& sink) {
     const auto offset = body.find("offset");
     if (offset == body.end() || !offset->is_number_unsigned()) return fail(broken_frame());
     start.offset = offset->get<std::uint64_t>();
-    if (const auto total = body.find("total"); total != body.end() && total->is_number_unsigned()) start.total = total->get<std::uint64_t>();
+    if (const auto total = body.find("total"); total != body.end() && total->is_number_unsigned())
+      start.total = total->get<std::uint64_t>();
     if (Result<void> begun = sink.begin(start); !begun) return begun;
   }
 }
@@ -213,10 +214,10 @@ Result<void> transfer_in_child(const TransferRequest& request, const FetchOption
   if (outcome) ::kill(child, SIGKILL);  // it has said all it had to say, or is not to go on
   pipe->read_end.reset();
   int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
   if (outcome) return std::move(*outcome);
-  const std::string how = WIFSIGNALED(status) ? fmt::format("by signal {}", WTERMSIG(status)) : fmt::format("with exit {}", WEXITSTATUS(status));
+  const std::string how =
+      WIFSIGNALED(status) ? fmt::format("by signal {}", WTERMSIG(status)) : fmt::format("with exit {}", WEXITSTATUS(status));
   return fail(ErrorCode::network, "the transfer process ended " + how + " before the file was complete",
               "try again; if it happens again, name a mirror and report the address");
 }

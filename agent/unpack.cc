@@ -39,7 +39,9 @@ constexpr std::size_t kBlock = 256U << 10U;
 constexpr std::uint64_t kMaxRatio = 1000;
 constexpr std::uint64_t kRatioFrom = std::uint64_t{256} << 20U;
 
-struct ReadFree { void operator()(archive* reader) const { archive_read_free(reader); } };
+struct ReadFree {
+  void operator()(archive* reader) const { archive_read_free(reader); }
+};
 using Reader = std::unique_ptr<archive, ReadFree>;
 
 /// libarchive turns names into the locale's encoding, and an agent runs in the C locale, where UTF-8 names come out as nothing.
@@ -97,7 +99,7 @@ class Unpacking {
  private:
   Result<void> open() {
     file_.reset(::open(request_.archive.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // not to wait at a pipe
-    struct stat info{};
+    struct stat info {};
     if (!file_.valid() || ::fstat(file_.get(), &info) != 0) {
       return fail(errno_error(errno, "opening it").with_hint("check that it is there and may be read"));
     }
@@ -111,8 +113,9 @@ class Unpacking {
     if (!reader_) return fail(ErrorCode::internal, "libarchive could not be initialised");
     // Not "_all": every format more is more code for a hostile archive to reach. And only the zip reader that goes by the
     // directory at the end, which a zip that was cut short does not have.
-    for (const auto support : {archive_read_support_filter_gzip, archive_read_support_filter_bzip2, archive_read_support_filter_xz,
-                               archive_read_support_filter_zstd, archive_read_support_format_tar, archive_read_support_format_zip_seekable}) {
+    for (const auto support :
+         {archive_read_support_filter_gzip, archive_read_support_filter_bzip2, archive_read_support_filter_xz,
+          archive_read_support_filter_zstd, archive_read_support_format_tar, archive_read_support_format_zip_seekable}) {
       if (support(reader_.get()) != ARCHIVE_OK) return fail(ErrorCode::internal, "libarchive was built without a format: " + error_text());
     }
     const int code = archive_read_open_fd(reader_.get(), file_.get(), kBlock);
@@ -134,7 +137,12 @@ class Unpacking {
       return {ErrorCode::io, "the zip has no directory at its end: it was cut short, or is one volume of several", "fetch it again"};
     }
     using namespace std::string_view_literals;
-    for (const auto& [magic, kind] : {std::pair{"\x1f\x8b"sv, "gzip"}, {"BZh"sv, "bzip2"}, {"\xfd" "7zXZ\0"sv, "xz"}, {"\x28\xb5\x2f\xfd"sv, "zstd"}}) {
+    for (const auto& [magic, kind] : {std::pair{"\x1f\x8b"sv, "gzip"},
+                                      {"BZh"sv, "bzip2"},
+                                      {"\xfd"
+                                       "7zXZ\0"sv,
+                                       "xz"},
+                                      {"\x28\xb5\x2f\xfd"sv, "zstd"}}) {
       if (!beginning_.starts_with(magic)) continue;
       return {ErrorCode::io, fmt::format("it is {} data, but no tar comes out of it: it was cut short, or is one compressed file", kind),
               "fetch it again; for a single file, use a `download` step"};
@@ -142,7 +150,8 @@ class Unpacking {
     const std::string shown = shown_name(beginning_.substr(0, 24));
     const bool page = beginning_.find('<') < 4;
     return {ErrorCode::unsupported, fmt::format("it is neither zip nor tar (it begins with \"{}\")", shown),
-            page ? "the address answers with a page instead of the file: check it in a browser" : "check that the address is that of an archive"};
+            page ? "the address answers with a page instead of the file: check it in a browser"
+                 : "check that the address is that of an archive"};
   }
 
   [[nodiscard]] std::string error_text() const {
@@ -153,7 +162,8 @@ class Unpacking {
 
   Error damaged() const {
     if (const std::string text = error_text(); text.find("Unrecognized archive format") == std::string::npos) {
-      return {ErrorCode::io, "the archive is damaged or cut short: " + shown_name(text), "fetch it again; a sha256 in the recipe tells at once"};
+      return {ErrorCode::io, "the archive is damaged or cut short: " + shown_name(text),
+              "fetch it again; a sha256 in the recipe tells at once"};
     }
     return unrecognised();
   }
@@ -168,7 +178,8 @@ class Unpacking {
   Result<void> account_stream() const {
     const auto total = static_cast<std::uint64_t>(std::max<la_int64_t>(archive_filter_bytes(reader_.get(), 0), 0));
     if (total <= kRatioFrom || total / kMaxRatio <= archive_size_) return {};
-    return fail(bomb(fmt::format("{} unpack to more than {}: more than {} times its size", human_bytes(archive_size_), human_bytes(total), kMaxRatio)));
+    return fail(bomb(
+        fmt::format("{} unpack to more than {}: more than {} times its size", human_bytes(archive_size_), human_bytes(total), kMaxRatio)));
   }
 
   /// Reads past the data of an entry that is not unpacked; libarchive would do that too, but to whatever end.
@@ -191,7 +202,8 @@ class Unpacking {
       return fail(bomb(fmt::format("it unpacks to more than {}", human_size(request_.max_size))));
     }
     if (total > kRatioFrom && total / kMaxRatio > archive_size_) {
-      return fail(bomb(fmt::format("{} unpack to more than {}: more than {} times its size", human_bytes(archive_size_), human_bytes(total), kMaxRatio)));
+      return fail(bomb(fmt::format("{} unpack to more than {}: more than {} times its size", human_bytes(archive_size_), human_bytes(total),
+                                   kMaxRatio)));
     }
     return {};
   }
@@ -217,8 +229,7 @@ class Unpacking {
       return tree.add_hard_link(path, linked->value_or(std::string()));
     }
     switch (archive_entry_filetype(entry)) {
-      case AE_IFDIR:
-        return tree.add_directory(path, archive_entry_perm(entry));
+      case AE_IFDIR: return tree.add_directory(path, archive_entry_perm(entry));
       case AE_IFLNK: {
         const char* target = archive_entry_symlink(entry);
         return tree.add_symlink(path, target == nullptr ? "" : target);

@@ -61,7 +61,8 @@ Result<std::optional<std::string>> safe_entry_name(std::string_view raw, unsigne
   }
   const auto longest = std::find_if(parts.begin(), parts.end(), [](const std::string& part) { return part.size() > kMaxPart; });
   if (longest != parts.end()) {
-    return fail(ErrorCode::unsafe, fmt::format("it has a name with a part of {} bytes, {} are possible: {}", longest->size(), kMaxPart, shown_name(raw)),
+    return fail(ErrorCode::unsafe,
+                fmt::format("it has a name with a part of {} bytes, {} are possible: {}", longest->size(), kMaxPart, shown_name(raw)),
                 kUnsafeHint);
   }
   if (parts.size() <= strip) return std::optional<std::string>();
@@ -86,7 +87,7 @@ Result<UnpackTree> UnpackTree::open(const std::string& root) {
   const Result<UniqueFd> found = gpustrap::open_directory(root);
   if (!found) return fail(found.error());
   UniqueFd fd(::openat(found->get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  struct stat info{};
+  struct stat info {};
   if (!fd.valid() || ::fstat(fd.get(), &info) != 0) return fail(errno_error(errno, "opening " + root));
   if (info.st_uid != ::geteuid()) {
     return fail(ErrorCode::unsafe, fmt::format("{} belongs to uid {}, not to who unpacks (uid {})", root, info.st_uid, ::geteuid()),
@@ -112,17 +113,19 @@ Error UnpackTree::twice(const std::string& path) const {
 }
 
 std::uint64_t UnpackTree::free_bytes() const {
-  struct statvfs room{};
+  struct statvfs room {};
   if (::fstatvfs(root_fd_.get(), &room) != 0) return 0;
   return static_cast<std::uint64_t>(::geteuid() == 0 ? room.f_bfree : room.f_bavail) * room.f_frsize;
 }
 
 Error UnpackTree::system_error(int error_number, const std::string& doing) const {
   Error error = errno_error(error_number, doing);
-  if (error.code() != ErrorCode::no_space) return std::move(error).with_hint("check that " + root_ + " can be written to (`dmesg` tells of a failing disk), and run again");
-  struct statvfs room{};
+  if (error.code() != ErrorCode::no_space)
+    return std::move(error).with_hint("check that " + root_ + " can be written to (`dmesg` tells of a failing disk), and run again");
+  struct statvfs room {};
   std::string why = fmt::format("No space left: {} free in {}", human_bytes(free_bytes()), root_);
-  if (::fstatvfs(root_fd_.get(), &room) == 0 && room.f_files > 0 && room.f_favail == 0) why = "No space left: the file system of " + root_ + " has no inodes";
+  if (::fstatvfs(root_fd_.get(), &room) == 0 && room.f_files > 0 && room.f_favail == 0)
+    why = "No space left: the file system of " + root_ + " has no inodes";
   return Error(ErrorCode::no_space, std::move(why), "free some space there, or enlarge the disk, and run again").in(doing);
 }
 
@@ -142,7 +145,8 @@ Result<int> UnpackTree::open_directory(const std::string& path) {
       next.reset(::openat(above, part.c_str(), kFlags));
     }
     if (!next.valid() && (errno == ELOOP || errno == ENOTDIR)) {
-      return fail(ErrorCode::unsafe, fmt::format("it has names that lead through {}, which is not a folder", shown_name(so_far)), kUnsafeHint);
+      return fail(ErrorCode::unsafe, fmt::format("it has names that lead through {}, which is not a folder", shown_name(so_far)),
+                  kUnsafeHint);
     }
     if (!next.valid()) return fail(system_error(errno, "opening " + shown_name(so_far)));
     current = std::move(next);
@@ -214,7 +218,8 @@ Result<void> UnpackTree::add_symlink(const std::string& path, const std::string&
 Result<void> UnpackTree::add_hard_link(const std::string& path, const std::string& target) {
   const UnpackedEntry* linked = find(target);
   if (linked == nullptr || linked->type != FileType::regular) {
-    return fail(ErrorCode::unsafe, fmt::format("its hard link {} is to {}, which is no file of the archive before it", shown_name(path), shown_name(target)),
+    return fail(ErrorCode::unsafe,
+                fmt::format("its hard link {} is to {}, which is no file of the archive before it", shown_name(path), shown_name(target)),
                 kUnsafeHint);
   }
   if (const UnpackedEntry* known = find(path)) {

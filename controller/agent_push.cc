@@ -58,12 +58,14 @@ std::string user_asked_for(std::string_view text) {
   if (at == std::string_view::npos) return {};
   const std::string_view rest = text.substr(at + kPhrase.size());
   const std::string name(rest.substr(0, rest.find('"')));
-  const bool plain = !name.empty() && name.size() <= 32 && name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string::npos;
+  const bool plain =
+      !name.empty() && name.size() <= 32 && name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string::npos;
   return plain ? name : std::string();
 }
 
 Error sudo_error(const std::string& words) {
-  const bool wants_password = words.find("password is required") != std::string::npos || words.find("terminal is required") != std::string::npos;
+  const bool wants_password =
+      words.find("password is required") != std::string::npos || words.find("terminal is required") != std::string::npos;
   return {ErrorCode::authentication, "the recipe needs root, and sudo refuses: " + first_line(strip_control(last_lines(words, 1))),
           wants_password ? "add --ask-sudo-password, or log in as a user who needs none"
                          : "log in as root or as a user in the sudoers file; a recipe whose steps are all `as: login` needs no sudo"};
@@ -72,12 +74,16 @@ Error sudo_error(const std::string& words) {
 Error no_hello(const std::string& out, const std::string& err, std::optional<int> status) {
   const std::string all = out + err;
   if (const std::string user = user_asked_for(all); !user.empty()) {
-    return {ErrorCode::authentication, fmt::format("the host wants another user: {}", first_line(strip_control(all))), fmt::format("connect as {}@…", user)};
+    return {ErrorCode::authentication, fmt::format("the host wants another user: {}", first_line(strip_control(all))),
+            fmt::format("connect as {}@…", user)};
   }
   if (err.find("sudo:") != std::string::npos || err.find("sudoers") != std::string::npos) return sudo_error(err);
   const std::string said = first_line(strip_control(trim(err.empty() ? out : err)));
-  if (err.find("No space left") != std::string::npos) return {ErrorCode::no_space, said, "make room on the host (df -h), then run the same command again"};
-  return {ErrorCode::protocol, fmt::format("the agent did not say hello{}{}", status ? fmt::format(" (exit {})", *status) : "", said.empty() ? "" : "; the host said: " + said),
+  if (err.find("No space left") != std::string::npos)
+    return {ErrorCode::no_space, said, "make room on the host (df -h), then run the same command again"};
+  return {ErrorCode::protocol,
+          fmt::format("the agent did not say hello{}{}", status ? fmt::format(" (exit {})", *status) : "",
+                      said.empty() ? "" : "; the host said: " + said),
           "does the login shell run commands? try: ssh HOST sh -c true"};
 }
 
@@ -111,8 +117,10 @@ struct Start {
       if (!taken) return fail(taken.error());
       if (Clock::now() >= deadline) {
         const std::string& said = err.empty() ? out : err;
-        return fail(ErrorCode::timeout, fmt::format("the host did not start the agent in time{}", said.empty() ? "" : "; it said: " + first_line(strip_control(said))),
-                    "does the login shell run commands? try: ssh HOST sh -c true");
+        return fail(
+            ErrorCode::timeout,
+            fmt::format("the host did not start the agent in time{}", said.empty() ? "" : "; it said: " + first_line(strip_control(said))),
+            "does the login shell run commands? try: ssh HOST sh -c true");
       }
       if (*taken > 0) return true;
       if (channel.at_end() || !session.connected()) return false;
@@ -191,8 +199,10 @@ Result<void> upload(SshSession& session, const PushOptions& options, const Embed
   }
   if (start.err.find("sudo:") != std::string::npos) return fail(sudo_error(start.err));
   const bool full = start.err.find("No space left") != std::string::npos;
-  return fail(Error(full ? ErrorCode::no_space : ErrorCode::io, first_line(strip_control(start.err.empty() ? "the host did not confirm it" : last_lines(start.err, 1))),
-                    full ? "make room on the host (df -h), then run the same command again" : "is /usr/local writable? a mount with noexec or ro would do this")
+  return fail(Error(full ? ErrorCode::no_space : ErrorCode::io,
+                    first_line(strip_control(start.err.empty() ? "the host did not confirm it" : last_lines(start.err, 1))),
+                    full ? "make room on the host (df -h), then run the same command again"
+                         : "is /usr/local writable? a mount with noexec or ro would do this")
                   .in("uploading the agent"));
 }
 
@@ -205,7 +215,8 @@ struct Hello1 {
 Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentRights rights, const std::string& opening) {
   const std::string nonce = make_nonce();
   const bool by_password = rights == AgentRights::password;
-  Result<SshChannel> channel = session.exec(start_text(options.agents, rights, nonce), by_password ? std::string_view() : std::string_view(opening));
+  Result<SshChannel> channel =
+      session.exec(start_text(options.agents, rights, nonce), by_password ? std::string_view() : std::string_view(opening));
   if (!channel) return fail(std::move(channel).error());
   Start start{session, std::move(*channel)};
   if (by_password) {
@@ -230,15 +241,18 @@ Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentR
         if (!opened) {
           if (Result<void> sent = send_all(start, opening, {}); !sent) return fail(std::move(sent).error());
         }
-        return Hello1{std::make_unique<SshLink>(session, std::move(start.channel), start.out.substr(newline + 1), std::move(start.err)), std::nullopt};
+        return Hello1{std::make_unique<SshLink>(session, std::move(start.channel), start.out.substr(newline + 1), std::move(start.err)),
+                      std::nullopt};
       }
       begin = newline + 1;
     }
     if (by_password && start.err.find(nonce) != std::string::npos) {
-      return fail(ErrorCode::authentication, "sudo did not accept the password", "try again; the password is that of the login user on the host");
+      return fail(ErrorCode::authentication, "sudo did not accept the password",
+                  "try again; the password is that of the login user on the host");
     }
     if (start.out.size() > kChatterLimit) {
-      return fail(ErrorCode::protocol, "more than 64 KiB of other text came before the agent's hello: " + first_line(strip_control(start.out)),
+      return fail(ErrorCode::protocol,
+                  "more than 64 KiB of other text came before the agent's hello: " + first_line(strip_control(start.out)),
                   "a login script prints without end; it should be silent where there is no terminal");
     }
     Result<bool> more = start.more(deadline);
@@ -276,7 +290,8 @@ std::string upload_text(const UploadPlan& plan) {
   // sha256sum where there is one; else the agent looks at itself, which finds a cut upload just as well.
   const std::string body = fmt::format(
       "umask 022; mkdir -p {0} && {1} > {2} && chmod 755 {2} && "
-      "{{ echo {3} *{2} | sha256sum -c >/dev/null 2>&1 || {2} --self-digest={3}; }} && mv -f {2} {0}/agent-{3} && echo gpustrap-ready || {{ rm -f {2}; exit 1; }}",
+      "{{ echo {3} *{2} | sha256sum -c >/dev/null 2>&1 || {2} --self-digest={3}; }} && mv -f {2} {0}/agent-{3} && echo gpustrap-ready || "
+      "{{ rm -f {2}; exit 1; }}",
       folder, plan.packed ? "gzip -dc" : "cat", temporary, plan.digest);
   if (!plan.by_sudo) return fmt::format("sh -c '{}'", body);
   // Root's shell gets the same words. They hold nothing that the outer shell would expand.
@@ -285,17 +300,17 @@ std::string upload_text(const UploadPlan& plan) {
 }
 
 Result<std::unique_ptr<AgentLink>> start_agent(SshSession& session, const PushOptions& options, const Request& first) {
-  if (options.agents.empty()) {
-    return fail(ErrorCode::internal, "this gpustrap was built without agents", "build it with ./dev build");
-  }
-  const std::string opening =
-      to_line(to_json(Hello{kProtocolVersion, "gpustrap " GPUSTRAP_VERSION, {}})) + to_line(to_json(first));
-  const AgentRights rights = options.sudo_password ? AgentRights::password : options.needs_root ? AgentRights::system : AgentRights::system_or_user;
+  if (options.agents.empty()) { return fail(ErrorCode::internal, "this gpustrap was built without agents", "build it with ./dev build"); }
+  const std::string opening = to_line(to_json(Hello{kProtocolVersion, "gpustrap " GPUSTRAP_VERSION, {}})) + to_line(to_json(first));
+  const AgentRights rights = options.sudo_password ? AgentRights::password
+                             : options.needs_root  ? AgentRights::system
+                                                   : AgentRights::system_or_user;
   Result<Hello1> started = try_start(session, options, rights, opening);
   if (!started) return fail(std::move(started).error());
   if (started->link) return std::move(started->link);
 
-  const auto agent = std::find_if(options.agents.begin(), options.agents.end(), [&](const EmbeddedAgent& one) { return one.arch == started->absent->arch; });
+  const auto agent = std::find_if(options.agents.begin(), options.agents.end(),
+                                  [&](const EmbeddedAgent& one) { return one.arch == started->absent->arch; });
   if (agent == options.agents.end()) {
     return fail(ErrorCode::unsupported, fmt::format("the host is {}, and there is no agent for it", strip_control(started->absent->arch)),
                 "gpustrap runs on x86_64 and aarch64 hosts");
@@ -303,7 +318,9 @@ Result<std::unique_ptr<AgentLink>> start_agent(SshSession& session, const PushOp
   if (Result<void> uploaded = upload(session, options, *agent, *started->absent); !uploaded) return fail(std::move(uploaded).error());
   started = try_start(session, options, rights, opening);
   if (!started) return fail(std::move(started).error());
-  if (!started->link) return fail(ErrorCode::internal, "the agent was uploaded, and the host does not find it", "is /usr/local/lib/gpustrap on a file system that keeps files?");
+  if (!started->link)
+    return fail(ErrorCode::internal, "the agent was uploaded, and the host does not find it",
+                "is /usr/local/lib/gpustrap on a file system that keeps files?");
   return std::move(started->link);
 }
 

@@ -33,9 +33,9 @@ struct PushOptions {
 
 /// Which rights the agent gets on the host.
 enum class AgentRights {
-  system,         ///< root, by sudo where the login is not root
-  system_or_user, ///< root where sudo allows it without a password; otherwise the login user's own
-  password,       ///< root by sudo, which reads the password from stdin
+  system,          ///< root, by sudo where the login is not root
+  system_or_user,  ///< root where sudo allows it without a password; otherwise the login user's own
+  password,        ///< root by sudo, which reads the password from stdin
 };
 /// Starts the agent for the host's architecture, or prints `gpustrap-absent ARCH UID gzip|raw system|user` without reading stdin.
 [[nodiscard]] std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rights, const std::string& nonce);
@@ -44,7 +44,7 @@ struct UploadPlan {
   std::string digest;
   std::string nonce;
   bool packed = true;
-  bool user = false;      ///< below the login user's home
+  bool user = false;  ///< below the login user's home
   bool by_sudo = true;
   bool by_password = false;
 };

@@ -10,8 +10,8 @@ namespace gpustrap {
 
 /// What the place that is written to can do, and the clock. Tests give their own.
 struct Console {
-  bool person = false;   ///< a terminal of any kind: a token may be shown
-  bool live = false;     ///< a terminal that moves its cursor
+  bool person = false;  ///< a terminal of any kind: a token may be shown
+  bool live = false;    ///< a terminal that moves its cursor
   bool colour = false;
   bool unicode = true;
   std::function<TerminalSize()> size;

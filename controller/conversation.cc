@@ -30,7 +30,8 @@ JsonPrinter::Write writer(int descriptor) {
 
 std::unique_ptr<Status> make_status(const Options& options, const std::string& recipe) {
   if (options.json) return std::make_unique<JsonPrinter>(writer(STDOUT_FILENO), writer(STDERR_FILENO));
-  return std::make_unique<StatusPrinter>(console_of(STDOUT_FILENO, options.colour), StatusPrinter::Title{recipe, options.destination()}, options.detail);
+  return std::make_unique<StatusPrinter>(console_of(STDOUT_FILENO, options.colour), StatusPrinter::Title{recipe, options.destination()},
+                                         options.detail);
 }
 
 std::unique_ptr<Status> make_silent_status() {
@@ -52,8 +53,10 @@ void Conversation::log(const Event& event) {
   if (const auto* started = std::get_if<RunStarted>(&event.body); started != nullptr && !log_tried_) {
     log_tried_ = true;
     Result<RunLog> log = state_directory().and_then([&](const std::string& state) { return RunLog::create(state, started->run); });
-    if (log) log_.emplace(*std::move(log));
-    else status_->notice("This run is not logged on this machine: " + log.error().sentence());
+    if (log)
+      log_.emplace(*std::move(log));
+    else
+      status_->notice("This run is not logged on this machine: " + log.error().sentence());
   }
   if (log_) log_->event(event);
 }

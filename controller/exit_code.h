@@ -7,9 +7,9 @@ namespace gpustrap {
 /// What a command's end means to a shell. Documented in the help; never renumbered.
 enum class ExitCode {
   ok = 0,
-  step_failed = 1,     ///< a step failed, or anything that has no code of its own
-  usage = 2,           ///< the command line or the recipe
-  plan_changes = 3,    ///< `plan --exit-code`: a run would change something
+  step_failed = 1,   ///< a step failed, or anything that has no code of its own
+  usage = 2,         ///< the command line or the recipe
+  plan_changes = 3,  ///< `plan --exit-code`: a run would change something
   unreachable = 4,
   host_key = 5,
   authentication = 6,  ///< the login or sudo

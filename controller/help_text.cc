@@ -80,8 +80,8 @@ std::string_view examples_of(std::string_view verb) {
 }
 
 const std::vector<std::string>& verb_names() {
-  static const std::vector<std::string> names = {"up",   "plan", "attach", "status", "logs",   "cancel", "tunnel",
-                                                 "url",  "open", "ssh",    "hosts",  "remove", "recipe", "version"};
+  static const std::vector<std::string> names = {"up",  "plan", "attach", "status", "logs",   "cancel", "tunnel",
+                                                 "url", "open", "ssh",    "hosts",  "remove", "recipe", "version"};
   return names;
 }
 

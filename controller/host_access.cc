@@ -25,8 +25,7 @@ std::string absolute(const std::string& path) {
 }
 
 /// Changes the remembered entry of a host, or makes one.
-template <class Change>
-void update_memory(const std::string& host, Status& status, Change change) {
+template <class Change> void update_memory(const std::string& host, Status& status, Change change) {
   const Result<void> done = HostsFile::open().and_then([&](const HostsFile& file) -> Result<void> {
     Result<std::optional<RememberedHost>> known = file.find(host);
     if (!known) return fail(std::move(known).error());
@@ -77,8 +76,8 @@ SshPrompts HostAccess::prompts() {
   if (!can_ask()) return prompts;
   prompts.trust_host_key = [this](const std::string& host, const std::string& type, const std::string& fingerprint) {
     status_.pause();
-    return ask_yes_no(fmt::format("The host key of {} is not known yet: {} {}\nIs that its key, and go on?", strip_control(host), strip_control(type),
-                                  strip_control(fingerprint)));
+    return ask_yes_no(fmt::format("The host key of {} is not known yet: {} {}\nIs that its key, and go on?", strip_control(host),
+                                  strip_control(type), strip_control(fingerprint)));
   };
   prompts.passphrase = [this](const std::string& path) -> std::optional<std::string> {
     const auto known = passphrases_.find(path);
@@ -130,7 +129,8 @@ Result<std::unique_ptr<AgentLink>> HostAccess::start_agent(const Request& first)
   if (options_.ask_sudo_password && !sudo_password_) {
     status_.pause();
     sudo_password_ = ask_secret(fmt::format("Password of sudo for {}: ", options_.destination()));
-    if (!sudo_password_) return fail(ErrorCode::authentication, "no sudo password was given", "--ask-sudo-password needs a terminal to ask at");
+    if (!sudo_password_)
+      return fail(ErrorCode::authentication, "no sudo password was given", "--ask-sudo-password needs a terminal to ask at");
   }
   PushOptions push;
   push.needs_root = rights_ == Rights::root;

@@ -17,11 +17,13 @@ struct GpuModel {
 
 // Display names by PCI device id, for the screen only: before a driver is there nothing else knows them.
 constexpr std::array kGpuModels = {
-    GpuModel{"118a", "GRID K520 4 GB"},  GpuModel{"102d", "Tesla K80 12 GB"}, GpuModel{"13f2", "Tesla M60 8 GB"},   GpuModel{"1db1", "Tesla V100 16 GB"},
-    GpuModel{"1db5", "Tesla V100 32 GB"}, GpuModel{"1eb8", "Tesla T4 16 GB"}, GpuModel{"2237", "NVIDIA A10G 24 GB"}, GpuModel{"1eb4", "NVIDIA T4G 16 GB"},
-    GpuModel{"27b8", "NVIDIA L4 24 GB"}, GpuModel{"26b9", "NVIDIA L40S 48 GB"}, GpuModel{"2c3a", "RTX PRO 4500 32 GB"}, GpuModel{"2bb5", "RTX PRO 6000 96 GB"},
-    GpuModel{"20b0", "NVIDIA A100 40 GB"}, GpuModel{"20b2", "NVIDIA A100 80 GB"}, GpuModel{"2330", "NVIDIA H100 80 GB"}, GpuModel{"2335", "NVIDIA H200 141 GB"},
-    GpuModel{"2901", "NVIDIA B200"},     GpuModel{"3182", "NVIDIA B300"},     GpuModel{"2941", "NVIDIA GB200"},     GpuModel{"31c2", "NVIDIA GB300"},
+    GpuModel{"118a", "GRID K520 4 GB"},     GpuModel{"102d", "Tesla K80 12 GB"},    GpuModel{"13f2", "Tesla M60 8 GB"},
+    GpuModel{"1db1", "Tesla V100 16 GB"},   GpuModel{"1db5", "Tesla V100 32 GB"},   GpuModel{"1eb8", "Tesla T4 16 GB"},
+    GpuModel{"2237", "NVIDIA A10G 24 GB"},  GpuModel{"1eb4", "NVIDIA T4G 16 GB"},   GpuModel{"27b8", "NVIDIA L4 24 GB"},
+    GpuModel{"26b9", "NVIDIA L40S 48 GB"},  GpuModel{"2c3a", "RTX PRO 4500 32 GB"}, GpuModel{"2bb5", "RTX PRO 6000 96 GB"},
+    GpuModel{"20b0", "NVIDIA A100 40 GB"},  GpuModel{"20b2", "NVIDIA A100 80 GB"},  GpuModel{"2330", "NVIDIA H100 80 GB"},
+    GpuModel{"2335", "NVIDIA H200 141 GB"}, GpuModel{"2901", "NVIDIA B200"},        GpuModel{"3182", "NVIDIA B300"},
+    GpuModel{"2941", "NVIDIA GB200"},       GpuModel{"31c2", "NVIDIA GB300"},
 };
 
 std::string gpu_name(const PciGpu& gpu) {
@@ -30,7 +32,8 @@ std::string gpu_name(const PciGpu& gpu) {
 }
 
 std::string os_text(const Facts& facts) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kNames = {{{"ubuntu", "Ubuntu"}, {"debian", "Debian"}, {"amzn", "Amazon Linux"}}};
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kNames = {
+      {{"ubuntu", "Ubuntu"}, {"debian", "Debian"}, {"amzn", "Amazon Linux"}}};
   for (const auto& [id, name] : kNames) {
     if (facts.os == id && !facts.os_version.empty()) return fmt::format("{} {}", name, facts.os_version);
   }

@@ -19,8 +19,7 @@ namespace gpustrap {
 namespace {
 
 /// A member of the right type, or its default: an entry that a newer version wrote stays usable.
-template <class T>
-T member(const Json& entry, const char* name, bool (Json::*is)() const noexcept) {
+template <class T> T member(const Json& entry, const char* name, bool (Json::*is)() const noexcept) {
   const auto found = entry.find(name);
   return found != entry.end() && ((*found).*is)() ? found->get<T>() : T{};
 }
@@ -80,8 +79,7 @@ Result<std::optional<RememberedHost>> HostsFile::find(const std::string& host) c
   return found == hosts->end() ? std::optional<RememberedHost>() : *found;
 }
 
-template <class Change>
-Result<void> HostsFile::change(Change change) const {
+template <class Change> Result<void> HostsFile::change(Change change) const {
   if (Result<void> made = make_directories(parent_of(path_), 0700); !made) return made;
   // The lock lies beside the file: the file itself is replaced.
   const UniqueFd lock(::open((path_ + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));

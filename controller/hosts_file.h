@@ -38,8 +38,7 @@ class HostsFile {
   [[nodiscard]] Result<bool> forget(const std::string& host) const;
 
  private:
-  template <class Change>
-  Result<void> change(Change change) const;
+  template <class Change> Result<void> change(Change change) const;
 
   std::string path_;
 };

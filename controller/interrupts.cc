@@ -13,11 +13,14 @@ constexpr std::array kCaught = {SIGINT, SIGTERM, SIGHUP};
 std::atomic<int> ctrl_c_count{0};
 std::atomic<bool> told_to_leave{false};
 std::array<struct sigaction, kCaught.size()> before{};
-static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free, "signal handlers may only touch lock-free atomics");
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free,
+              "signal handlers may only touch lock-free atomics");
 
 void note(int number) {
-  if (number == SIGINT) ctrl_c_count.fetch_add(1);
-  else told_to_leave.store(true);
+  if (number == SIGINT)
+    ctrl_c_count.fetch_add(1);
+  else
+    told_to_leave.store(true);
 }
 
 }  // namespace

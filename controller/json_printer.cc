@@ -21,9 +21,12 @@ void JsonPrinter::connection_back() { messages_("gpustrap: connected again\n"); 
 void JsonPrinter::notice(std::string_view sentence) { messages_(fmt::format("gpustrap: {}\n", strip_control(sentence))); }
 
 void JsonPrinter::ending(const Ending& ending) {
-  if (ending.exit == ExitCode::detached) messages_(fmt::format("gpustrap: the run goes on on the host; to follow it: {}\n", strip_control(ending.again)));
-  if (ending.notebook) messages_(fmt::format("gpustrap: {} (`gpustrap url` prints it with its token)\n", ending.notebook->url_without_token));
-  if (!ending.not_proven.empty()) messages_(fmt::format("gpustrap: all steps are done, but the notebook did not answer: {}\n", strip_control(ending.not_proven)));
+  if (ending.exit == ExitCode::detached)
+    messages_(fmt::format("gpustrap: the run goes on on the host; to follow it: {}\n", strip_control(ending.again)));
+  if (ending.notebook)
+    messages_(fmt::format("gpustrap: {} (`gpustrap url` prints it with its token)\n", ending.notebook->url_without_token));
+  if (!ending.not_proven.empty())
+    messages_(fmt::format("gpustrap: all steps are done, but the notebook did not answer: {}\n", strip_control(ending.not_proven)));
 }
 
 }  // namespace gpustrap

@@ -19,7 +19,8 @@ struct TerminalSize {
 /// Lines must be free of control characters other than colours, and narrower than the terminal.
 class LinePrinter {
  public:
-  LinePrinter(std::function<void(std::string_view)> write, std::function<TerminalSize()> size) : write_(std::move(write)), size_(std::move(size)) {}
+  LinePrinter(std::function<void(std::string_view)> write, std::function<TerminalSize()> size)
+      : write_(std::move(write)), size_(std::move(size)) {}
 
   /// The block looks like this now.
   void draw(const std::vector<std::string>& block);

@@ -59,16 +59,21 @@ constexpr Shape kShapes[] = {
 };
 
 Result<void> check_recipe_and_host(const std::string& verb, const std::vector<std::string>& places) {
-  if (places.empty()) return fail(usage_error(fmt::format("{} needs a recipe and a host", verb), fmt::format("gpustrap {} jupyter ubuntu@HOST -i key.pem\n{}", verb, kSeeRecipes)));
+  if (places.empty())
+    return fail(usage_error(fmt::format("{} needs a recipe and a host", verb),
+                            fmt::format("gpustrap {} jupyter ubuntu@HOST -i key.pem\n{}", verb, kSeeRecipes)));
   if (places.size() == 1) {
     if (looks_like_host(places[0])) {
-      return fail(usage_error(fmt::format("{} needs a recipe before the host", verb), fmt::format("gpustrap {} jupyter {}\n{}", verb, places[0], kSeeRecipes)));
+      return fail(usage_error(fmt::format("{} needs a recipe before the host", verb),
+                              fmt::format("gpustrap {} jupyter {}\n{}", verb, places[0], kSeeRecipes)));
     }
-    return fail(usage_error(fmt::format("{} needs a host after the recipe", verb), fmt::format("gpustrap {} {} ubuntu@HOST", verb, places[0])));
+    return fail(
+        usage_error(fmt::format("{} needs a host after the recipe", verb), fmt::format("gpustrap {} {} ubuntu@HOST", verb, places[0])));
   }
   // `up jupyter /path/of/key HOST`: whatever the file is called, a path behind the recipe can only be meant as a key.
   for (std::size_t i = 1; i < places.size(); ++i) {
-    if (places[i].find('/') == std::string::npos || places[i].find("://") != std::string::npos || looks_like_recipe_file_name(places[i])) continue;
+    if (places[i].find('/') == std::string::npos || places[i].find("://") != std::string::npos || looks_like_recipe_file_name(places[i]))
+      continue;
     return fail(usage_error(fmt::format("`{}` is a path, not a host", places[i]), fmt::format("a key goes behind -i: -i {}", places[i])));
   }
   if (places.size() > 2) {
@@ -88,7 +93,9 @@ Result<void> check_recipe_and_host(const std::string& verb, const std::vector<st
 }  // namespace
 
 Result<Destination> read_destination(const std::string& word) {
-  const auto refuse = [&](const std::string& why, const std::string& hint) { return fail(usage_error(fmt::format("`{}`: {}", word, why), hint)); };
+  const auto refuse = [&](const std::string& why, const std::string& hint) {
+    return fail(usage_error(fmt::format("`{}`: {}", word, why), hint));
+  };
   if (word.starts_with("ssh://")) return refuse("a host is written without ssh://", "USER@HOST, and -p for the port");
   const std::size_t at = word.rfind('@');
   Destination destination;
@@ -98,8 +105,12 @@ Result<Destination> read_destination(const std::string& word) {
   if (at == 0) return refuse("there is no user before the @", host);
   if (host.empty()) return refuse("there is no host in it", "USER@HOST, for instance ubuntu@203.0.113.7");
   const bool dash = host.front() == '-' || destination.user.starts_with('-');
-  const auto is_odd = [](unsigned char c) { return std::isspace(c) != 0 || std::iscntrl(c) != 0 || std::string_view("'\"`$&|;<>()\\").find(static_cast<char>(c)) != std::string_view::npos; };
-  if (dash || std::any_of(word.begin(), word.end(), is_odd)) return refuse("this cannot be a host", "USER@HOST, for instance ubuntu@203.0.113.7");
+  const auto is_odd = [](unsigned char c) {
+    return std::isspace(c) != 0 || std::iscntrl(c) != 0 ||
+           std::string_view("'\"`$&|;<>()\\").find(static_cast<char>(c)) != std::string_view::npos;
+  };
+  if (dash || std::any_of(word.begin(), word.end(), is_odd))
+    return refuse("this cannot be a host", "USER@HOST, for instance ubuntu@203.0.113.7");
   if (host.front() == '[' && host.find(']') != std::string::npos) {
     if (host.back() != ']') return refuse("the port goes behind -p", fmt::format("-p {}", host.substr(host.find(']') + 2)));
     host = host.substr(1, host.size() - 2);
@@ -121,9 +132,10 @@ Result<void> check_verb(const std::vector<std::string>& words) {
     if (words.size() > 1 && (words[1] == "-h" || words[1] == "--help")) return {};
     if (words.size() > 1 && std::find(known.begin(), known.end(), words[1]) != known.end()) return {};
     const std::string near = words.size() > 1 ? nearest_name(words[1], known) : "";
-    return fail(usage_error(words.size() > 1 ? fmt::format("recipe has no `{}`{}", words[1], near.empty() ? "" : fmt::format("; did you mean `{}`?", near))
-                                             : "recipe needs to know what to do",
-                            "gpustrap recipe list, or gpustrap recipe show NAME"));
+    return fail(usage_error(
+        words.size() > 1 ? fmt::format("recipe has no `{}`{}", words[1], near.empty() ? "" : fmt::format("; did you mean `{}`?", near))
+                         : "recipe needs to know what to do",
+        "gpustrap recipe list, or gpustrap recipe show NAME"));
   }
   if (is_verb(first)) return {};
   if (first.starts_with('-')) {
@@ -139,7 +151,8 @@ Result<void> check_verb(const std::vector<std::string>& words) {
     return fail(usage_error("what is to be done with that host?", fmt::format("gpustrap up jupyter {}\n{}", first, kSeeRecipes)));
   }
   const std::string near = nearest_name(first, verbs);
-  if (!near.empty()) return fail(usage_error(fmt::format("there is no verb `{}`; did you mean `{}`?", first, near), "`gpustrap --help` lists the verbs"));
+  if (!near.empty())
+    return fail(usage_error(fmt::format("there is no verb `{}`; did you mean `{}`?", first, near), "`gpustrap --help` lists the verbs"));
   if (words.size() > 1 && looks_like_host(words[1])) {
     return fail(usage_error(fmt::format("there is no verb `{}`", first), fmt::format("gpustrap up {} {}", first, words[1])));
   }

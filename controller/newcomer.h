@@ -13,7 +13,8 @@ namespace gpustrap {
 struct Destination {
   std::string user, host;
 };
-/// "ubuntu@203.0.113.7", "gpu1", "::1", "[::1]". Refuses what cannot be a host: a leading dash, spaces, a port behind a colon, an ssh:// URL.
+/// "ubuntu@203.0.113.7", "gpu1", "::1", "[::1]". Refuses what cannot be a host: a leading dash, spaces, a port behind a colon, an ssh://
+/// URL.
 [[nodiscard]] Result<Destination> read_destination(const std::string& word);
 
 /// The first word is a verb, and `recipe` is followed by one of its own.

@@ -29,7 +29,9 @@ using std::chrono::milliseconds;
 constexpr std::size_t kAnswerLimit = 4096;
 
 bool is_token(std::string_view token) {
-  const auto allowed = [](char c) { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-'; };
+  const auto allowed = [](char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  };
   return token.size() >= 16 && token.size() <= 128 && std::all_of(token.begin(), token.end(), allowed);
 }
 
@@ -46,14 +48,17 @@ Result<std::string> ask_once(std::uint16_t port, const std::string& token, Clock
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 && errno != EINPROGRESS) {
     return fail(errno_error(errno, fmt::format("connecting to 127.0.0.1:{}", port)));
   }
-  std::string unsent = fmt::format("GET /api/status HTTP/1.1\r\nHost: localhost:{}\r\nAuthorization: token {}\r\nConnection: close\r\n\r\n", port, token);
+  std::string unsent =
+      fmt::format("GET /api/status HTTP/1.1\r\nHost: localhost:{}\r\nAuthorization: token {}\r\nConnection: close\r\n\r\n", port, token);
   std::string answer;
   while (Clock::now() < deadline) {
     if (Result<void> carried = pump(milliseconds(50)); !carried) return fail(std::move(carried).error());
     if (!unsent.empty()) {
       const ssize_t put = ::send(fd.get(), unsent.data(), unsent.size(), MSG_NOSIGNAL);
-      if (put > 0) unsent.erase(0, static_cast<std::size_t>(put));
-      else if (errno != EAGAIN && errno != ENOTCONN && errno != EINTR) return fail(errno_error(errno, "asking the notebook"));
+      if (put > 0)
+        unsent.erase(0, static_cast<std::size_t>(put));
+      else if (errno != EAGAIN && errno != ENOTCONN && errno != EINTR)
+        return fail(errno_error(errno, "asking the notebook"));
       continue;
     }
     std::array<char, 1024> buffer{};
@@ -103,7 +108,8 @@ Notebook notebook_at(std::uint16_t local_port, const std::string& token) {
   return Notebook{url + "?token=" + token, url, false};
 }
 
-Result<void> prove_notebook(std::uint16_t port, const std::string& token, milliseconds limit, const std::function<Result<void>(milliseconds)>& pump) {
+Result<void> prove_notebook(std::uint16_t port, const std::string& token, milliseconds limit,
+                            const std::function<Result<void>(milliseconds)>& pump) {
   const Clock::time_point deadline = Clock::now() + limit;
   Error last(ErrorCode::timeout, "no answer in time");
   while (Clock::now() < deadline) {

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <charconv>
 #include <memory>
-#include <tuple>
 #include <system_error>
+#include <tuple>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include "agent/base/text.h"
 #include "controller/help_text.h"
@@ -22,14 +22,13 @@ class HelpFormatter : public CLI::Formatter {
   HelpFormatter() { column_width(30); }
   std::string make_help(const CLI::App* app, std::string, CLI::AppFormatMode) const override {
     const bool nested = app->get_parent() != nullptr && app->get_parent()->get_parent() != nullptr;
-    const std::string usage = (nested ? app->get_parent()->get_name() + " " : "") + app->get_name() +
-                              (app->get_footer().empty() ? "" : " " + app->get_footer());
+    const std::string usage =
+        (nested ? app->get_parent()->get_name() + " " : "") + app->get_name() + (app->get_footer().empty() ? "" : " " + app->get_footer());
     std::string text = app->get_description() + "\n\nExamples\n";
     text += examples_of(nested ? app->get_parent()->get_name() : app->get_name());
     text += "\nUsage: gpustrap " + usage + " [OPTION]...\n";
     for (const std::string group : {"Run", "Connection", "Output"}) {
-      const std::vector<const CLI::Option*> options = app->get_options(
-          [&](const CLI::Option* o) { return o->get_group() == group; });
+      const std::vector<const CLI::Option*> options = app->get_options([&](const CLI::Option* o) { return o->get_group() == group; });
       if (options.empty()) continue;
       text += "\n" + group + "\n";
       for (const CLI::Option* option : options) text += line_of(*option);
@@ -82,7 +81,8 @@ Result<std::uint16_t> read_port(std::string_view text, std::string_view option) 
 Result<Forward> read_forward(const std::string& text) {
   const std::vector<std::string> parts = split(text, ':');
   if (parts.size() == 3 && parts[1] != "localhost" && parts[1] != "127.0.0.1") {
-    return fail(ErrorCode::usage, fmt::format("-L {}: only the host's own loopback can be reached", text), fmt::format("write -L {}:{}", parts[0], parts[2]));
+    return fail(ErrorCode::usage, fmt::format("-L {}: only the host's own loopback can be reached", text),
+                fmt::format("write -L {}:{}", parts[0], parts[2]));
   }
   if (parts.size() > 3) return fail(ErrorCode::usage, fmt::format("-L {}: expected LOCAL:REMOTE, for instance -L 8889:8888", text));
   const Result<std::uint16_t> local = read_port(parts.front(), "-L");
@@ -196,7 +196,8 @@ void add_connection_options(CLI::App& app, Options& options, Raw& raw) {
   app.add_option("-p", raw.port, "port of sshd")->type_name("PORT")->group(group);
   app.add_option("-l", raw.login, "user to log in as (or USER@HOST)")->type_name("USER")->group(group);
   app.add_option("--wait", raw.wait, "how long to wait for a host that does not answer yet (2m)")->type_name("TIME")->group(group);
-  app.add_flag("--accept-new-host-key", options.accept_new_host_key, "trust a host that was never seen; a changed key still stops")->group(group);
+  app.add_flag("--accept-new-host-key", options.accept_new_host_key, "trust a host that was never seen; a changed key still stops")
+      ->group(group);
 }
 
 void add_output_options(CLI::App& app, Options& options, Raw& raw) {
@@ -210,7 +211,10 @@ void add_output_options(CLI::App& app, Options& options, Raw& raw) {
 void add_run_options(CLI::App& app, Options& options, Raw& raw) {
   const std::string group = "Run";
   app.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group(group)->allow_extra_args(false);
-  app.add_option("--tag", options.tags, "only steps with this tag, and what they need")->type_name("TAG")->group(group)->allow_extra_args(false);
+  app.add_option("--tag", options.tags, "only steps with this tag, and what they need")
+      ->type_name("TAG")
+      ->group(group)
+      ->allow_extra_args(false);
 }
 
 /// The words that are no option. CLI11 leaves them, and options that it does not know, to the checks of newcomer.h.
@@ -224,8 +228,10 @@ Result<std::vector<std::string>> places_of(const CLI::App& app, const std::strin
   std::vector<std::string> places;
   bool only_places = false;
   for (const std::string& word : app.remaining()) {
-    if (word == "--" && !only_places) only_places = true;
-    else if (only_places || word.size() < 2 || word.front() != '-') places.push_back(word);
+    if (word == "--" && !only_places)
+      only_places = true;
+    else if (only_places || word.size() < 2 || word.front() != '-')
+      places.push_back(word);
     else {
       std::vector<std::string> known;
       for (const CLI::Option* option : app.get_options()) {
@@ -277,7 +283,8 @@ Result<Options> read_options(const std::vector<std::string>& words) {
     add_places(sub, places);
     add_connection_options(sub, options, raw);
     // Root's runs are root's alone to read, so every verb that asks the agent may need it.
-    if (which != Verb::ssh) sub.add_flag("--ask-sudo-password", options.ask_sudo_password, "ask for the password of sudo")->group("Connection");
+    if (which != Verb::ssh)
+      sub.add_flag("--ask-sudo-password", options.ask_sudo_password, "ask for the password of sudo")->group("Connection");
     add_output_options(sub, options, raw);
     return sub;
   };
@@ -303,9 +310,12 @@ Result<Options> read_options(const std::vector<std::string>& words) {
         ->type_name("LOCAL:REMOTE")
         ->group("Run");
   }
-  CLI::App& ssh = host_verb(Verb::ssh, "ssh", "A shell on the host, or a command, by your own ssh with the settings of `up`.", "HOST [COMMAND...]");
+  CLI::App& ssh =
+      host_verb(Verb::ssh, "ssh", "A shell on the host, or a command, by your own ssh with the settings of `up`.", "HOST [COMMAND...]");
   ssh.prefix_command();
-  host_verb(Verb::remove, "remove", "Takes gpustrap off the host: agent, cache, journals and its own units.\nNever what recipes installed; it lists both first.", "HOST")
+  host_verb(Verb::remove, "remove",
+            "Takes gpustrap off the host: agent, cache, journals and its own units.\nNever what recipes installed; it lists both first.",
+            "HOST")
       .add_flag("-y,--yes", options.yes, "ask nothing")
       ->group("Run");
   CLI::App& hosts = verb(Verb::hosts, "hosts", "The hosts that are remembered, with user, key and recipe.", app);

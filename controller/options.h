@@ -26,16 +26,16 @@ struct Options {
   Verb verb = Verb::help;
   std::string help;  ///< for Verb::help: what to print
   std::string recipe;
-  std::string host;               ///< name, address or alias of ssh's configuration
-  std::vector<std::string> hosts; ///< for `status`: each as given, user@host
-  std::string user;               ///< of user@host or -l; empty: remembered or ssh's
-  std::string step;               ///< for `logs`
+  std::string host;                  ///< name, address or alias of ssh's configuration
+  std::vector<std::string> hosts;    ///< for `status`: each as given, user@host
+  std::string user;                  ///< of user@host or -l; empty: remembered or ssh's
+  std::string step;                  ///< for `logs`
   std::vector<std::string> command;  ///< for `ssh`: what to run there
 
   std::vector<std::string> identities;
   std::optional<std::uint16_t> port;
   std::optional<Forward> forward;
-  std::uint16_t last_local_port = 0;  ///< remembered, not said: where the last tunnel to this host was; 0: none yet
+  std::uint16_t last_local_port = 0;         ///< remembered, not said: where the last tunnel to this host was; 0: none yet
   std::optional<std::chrono::seconds> wait;  ///< for a host that does not answer yet
   bool accept_new_host_key = false;
   bool ask_sudo_password = false;

@@ -58,7 +58,7 @@ class Unseen {
   int terminal_;
   termios modes_{};
   bool known_ = false;
-  struct sigaction before_[3] {};
+  struct sigaction before_[3]{};
 };
 
 }  // namespace

@@ -41,19 +41,13 @@ std::string runs_as(StepKind kind) {
     case StepKind::file:
     case StepKind::block:
     case StepKind::directory:
-    case StepKind::symlink:
-      return "root; the login user where the path begins with `~`";
+    case StepKind::symlink: return "root; the login user where the path begins with `~`";
     case StepKind::download:
-    case StepKind::archive:
-      return "root; the login user where `to` begins with `~`";
-    case StepKind::environment:
-      return "the login user; root with `scope: system`";
-    case StepKind::wait:
-      return "the login user; root with `apt: true`";
-    case StepKind::jupyter:
-      return "root, to write its unit; the server itself is the login user's, and so is `~`";
-    default:
-      return identity_text(kind) == "login" ? "the login user" : "root";
+    case StepKind::archive: return "root; the login user where `to` begins with `~`";
+    case StepKind::environment: return "the login user; root with `scope: system`";
+    case StepKind::wait: return "the login user; root with `apt: true`";
+    case StepKind::jupyter: return "root, to write its unit; the server itself is the login user's, and so is `~`";
+    default: return identity_text(kind) == "login" ? "the login user" : "root";
   }
 }
 

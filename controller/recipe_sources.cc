@@ -30,7 +30,8 @@ Error no_such_file(const std::string& path) {
   const std::string why = fmt::format("there is no recipe file {}{}", quote_value(path),
                                       nearest.empty() ? "" : fmt::format("; did you mean `{}/{}`?", folder == "/" ? "" : folder, nearest));
   if (!std::filesystem::is_directory(folder, ignored)) return {ErrorCode::recipe, why, fmt::format("there is no folder {} either", folder)};
-  return {ErrorCode::recipe, why, files.empty() ? "a recipe is a .yaml file; `gpustrap recipe show jupyter > lab.yaml` is a start" : "check its name and folder"};
+  return {ErrorCode::recipe, why,
+          files.empty() ? "a recipe is a .yaml file; `gpustrap recipe show jupyter > lab.yaml` is a start" : "check its name and folder"};
 }
 
 Result<RecipeText> read_recipe_file(const std::string& path) {

@@ -83,8 +83,10 @@ Result<RunResult> RunClient::follow(Stay stay) {
     }
     if (line->has_value()) {
       Result<void> taken;
-      if (const auto* event = std::get_if<Event>(&**line)) taken = take(*event);
-      else if (const auto* reply = std::get_if<Reply>(&**line)) taken = take(*reply);
+      if (const auto* event = std::get_if<Event>(&**line))
+        taken = take(*event);
+      else if (const auto* reply = std::get_if<Reply>(&**line))
+        taken = take(*reply);
       else if (const auto* signal = std::get_if<Signal>(&**line)) {
         if (const auto* progress = std::get_if<Progress>(&signal->body)) around_.status.progress(*progress);
       }
@@ -101,9 +103,12 @@ RunResult RunClient::result() const {
   result.started = started_;
   result.finished = finished_;
   result.leaving = mode_ != Mode::following;
-  if (!finished_) result.exit = ExitCode::detached;
-  else if (finished_->end == RunFinished::End::failed) result.exit = ExitCode::step_failed;
-  else if (finished_->end == RunFinished::End::cancelled) result.exit = ExitCode::cancelled;
+  if (!finished_)
+    result.exit = ExitCode::detached;
+  else if (finished_->end == RunFinished::End::failed)
+    result.exit = ExitCode::step_failed;
+  else if (finished_->end == RunFinished::End::cancelled)
+    result.exit = ExitCode::cancelled;
   return result;
 }
 
@@ -200,7 +205,8 @@ Result<void> RunClient::come_back(const Error& why) {
     }
     if (sent.error().code() == ErrorCode::host_key) return fail(sent.error());
     if (around_.now() >= deadline) {
-      return fail(Error(sent.error()).in(fmt::format("coming back to the host for {} min", kComeBackLimit.count() / 60'000))
+      return fail(Error(sent.error())
+                      .in(fmt::format("coming back to the host for {} min", kComeBackLimit.count() / 60'000))
                       .with_hint("the run does not need this connection: `gpustrap attach HOST` when the host answers again"));
     }
   }

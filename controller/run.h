@@ -77,8 +77,8 @@ class RunClient {
 
   RunSurroundings around_;
   std::unique_ptr<AgentLink> link_;
-  std::uint64_t number_ = 0;   ///< of the last request
-  std::uint64_t asked_ = 0;    ///< number of the run or attach request whose reply is awaited; 0: none
+  std::uint64_t number_ = 0;           ///< of the last request
+  std::uint64_t asked_ = 0;            ///< number of the run or attach request whose reply is awaited; 0: none
   std::optional<RunRequest> request_;  ///< kept until the agent has confirmed it
   std::string run_;
   std::uint64_t last_seq_ = 0;

@@ -75,8 +75,8 @@ Result<std::string> state_directory() {
 std::string make_run_id() {
   const std::tm now = utc(std::time(nullptr));
   std::random_device random;
-  return fmt::format("{:04}{:02}{:02}-{:02}{:02}{:02}-{:04x}", now.tm_year + 1900, now.tm_mon + 1, now.tm_mday, now.tm_hour, now.tm_min, now.tm_sec,
-                     random() & 0xFFFFU);
+  return fmt::format("{:04}{:02}{:02}-{:02}{:02}{:02}-{:04x}", now.tm_year + 1900, now.tm_mon + 1, now.tm_mday, now.tm_hour, now.tm_min,
+                     now.tm_sec, random() & 0xFFFFU);
 }
 
 bool is_run_id(std::string_view name) {
@@ -85,7 +85,8 @@ bool is_run_id(std::string_view name) {
          std::all_of(name.begin(), name.end(), [&](char c) { return is_plain(c) || c == '.' || c == '_' || c == '-'; });
 }
 
-RunLog::RunLog(UniqueFd events, UniqueFd text, std::string path) : events_(std::move(events)), text_(std::move(text)), path_(std::move(path)) {}
+RunLog::RunLog(UniqueFd events, UniqueFd text, std::string path)
+    : events_(std::move(events)), text_(std::move(text)), path_(std::move(path)) {}
 
 Result<RunLog> RunLog::create(const std::string& state, const std::string& run) {
   if (!is_run_id(run)) return fail(ErrorCode::protocol, fmt::format("`{}` is not the id of a run", strip_control(first_line(run, 60))));
@@ -125,15 +126,19 @@ void RunLog::event(const Event& event) {
   } else if (const auto* truncated = std::get_if<StepTruncated>(&event.body)) {
     lines(truncated->step, "", fmt::format("output beyond {} was not kept", human_size(truncated->kept)));
   } else if (const auto* retry = std::get_if<StepRetry>(&event.body)) {
-    lines(retry->step, "", fmt::format("attempt {} failed: {}; again in {}", retry->attempt, retry->error.message, human_duration(retry->wait)));
+    lines(retry->step, "",
+          fmt::format("attempt {} failed: {}; again in {}", retry->attempt, retry->error.message, human_duration(retry->wait)));
   } else if (const auto* finished = std::get_if<StepFinished>(&event.body)) {
-    lines(finished->step, "", fmt::format("{}: {} ({})", outcome_name(finished->outcome), finished->reason, human_duration(finished->elapsed)));
-    if (finished->error) lines(finished->step, "", finished->error->message + (finished->error->hint.empty() ? "" : "\n" + finished->error->hint));
+    lines(finished->step, "",
+          fmt::format("{}: {} ({})", outcome_name(finished->outcome), finished->reason, human_duration(finished->elapsed)));
+    if (finished->error)
+      lines(finished->step, "", finished->error->message + (finished->error->hint.empty() ? "" : "\n" + finished->error->hint));
   } else if (const auto* cancel = std::get_if<CancelRequested>(&event.body)) {
     lines("", "", "cancel asked for by " + cancel->by);
   } else if (const auto* end = std::get_if<RunFinished>(&event.body)) {
-    lines("", "", fmt::format("run finished after {}: {} changed, {} unchanged, {} failed, {} skipped", human_duration(end->elapsed), end->changed,
-                              end->unchanged, end->failed, end->skipped));
+    lines("", "",
+          fmt::format("run finished after {}: {} changed, {} unchanged, {} failed, {} skipped", human_duration(end->elapsed), end->changed,
+                      end->unchanged, end->failed, end->skipped));
   }
 }
 

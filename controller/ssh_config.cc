@@ -115,7 +115,8 @@ SshTarget target_from_config(const SshRequest& request, std::string_view ssh_con
       target.host_key_alias = value;
     } else if (key == "userknownhostsfile" && !values.empty()) {
       if (values.front() == "/dev/null" || values.front() == "none") {
-        target.notices.push_back("Your SSH configuration gives no known_hosts file for this host; gpustrap checks host keys and uses ~/.ssh/known_hosts.");
+        target.notices.push_back(
+            "Your SSH configuration gives no known_hosts file for this host; gpustrap checks host keys and uses ~/.ssh/known_hosts.");
       } else {
         target.known_hosts = expand_home(values.front(), home);
       }
@@ -147,7 +148,8 @@ SshTarget target_from_config(const SshRequest& request, std::string_view ssh_con
 
 Result<SshTarget> resolve_target(const SshRequest& request) {
   if (request.host.empty() || request.host.starts_with('-')) {
-    return fail(ErrorCode::usage, fmt::format("\"{}\" is not a host name", strip_control(request.host)), "write it as in ssh: ubuntu@203.0.113.7");
+    return fail(ErrorCode::usage, fmt::format("\"{}\" is not a host name", strip_control(request.host)),
+                "write it as in ssh: ubuntu@203.0.113.7");
   }
   Subprocess ask;
   ask.argv = {"ssh", "-G"};
@@ -159,7 +161,8 @@ Result<SshTarget> resolve_target(const SshRequest& request) {
   if (!answer) return fail(answer.error());
   if (answer->exit_code == 127) return target_from_config(request, "", home_folder());
   if (answer->exit_code != 0) {
-    return fail(Error(ErrorCode::usage, first_line(strip_control(answer->err)), "ssh itself cannot read these settings; try `ssh -G " + shell_quote(request.host) + "`")
+    return fail(Error(ErrorCode::usage, first_line(strip_control(answer->err)),
+                      "ssh itself cannot read these settings; try `ssh -G " + shell_quote(request.host) + "`")
                     .in("reading the SSH configuration"));
   }
   return target_from_config(request, answer->out, home_folder());

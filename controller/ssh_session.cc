@@ -81,12 +81,16 @@ Result<void> check_host_key(ssh_session session, const SshTarget& target, const 
   switch (ssh_session_is_known_server(session)) {
     case SSH_KNOWN_HOSTS_OK: return {};
     case SSH_KNOWN_HOSTS_CHANGED:
-      return fail(ErrorCode::host_key, fmt::format("the host key of {} has changed: it now shows {} {}. Someone may be in between.", name, type, fingerprint), remove_hint);
+      return fail(ErrorCode::host_key,
+                  fmt::format("the host key of {} has changed: it now shows {} {}. Someone may be in between.", name, type, fingerprint),
+                  remove_hint);
     case SSH_KNOWN_HOSTS_OTHER:
-      return fail(ErrorCode::host_key, fmt::format("{} is known by a key of another type, and now shows {} {}", name, type, fingerprint), remove_hint);
+      return fail(ErrorCode::host_key, fmt::format("{} is known by a key of another type, and now shows {} {}", name, type, fingerprint),
+                  remove_hint);
     case SSH_KNOWN_HOSTS_NOT_FOUND:
     case SSH_KNOWN_HOSTS_UNKNOWN: break;
-    case SSH_KNOWN_HOSTS_ERROR: return fail(ErrorCode::host_key, fmt::format("{} cannot be read: {}", target.known_hosts, ssh_get_error(session)));
+    case SSH_KNOWN_HOSTS_ERROR:
+      return fail(ErrorCode::host_key, fmt::format("{} cannot be read: {}", target.known_hosts, ssh_get_error(session)));
   }
   const bool accepted = prompts.accept_new_host_key || (prompts.trust_host_key && prompts.trust_host_key(name, type, fingerprint));
   if (!accepted) {
@@ -97,7 +101,8 @@ Result<void> check_host_key(ssh_session session, const SshTarget& target, const 
   if (ssh_session_update_known_hosts(session) != SSH_OK) {
     return fail(Error(ErrorCode::io, ssh_get_error(session)).in("writing " + target.known_hosts));
   }
-  if (prompts.accept_new_host_key && prompts.notice) prompts.notice(fmt::format("Accepted the new host key of {}: {} {}", name, type, fingerprint));
+  if (prompts.accept_new_host_key && prompts.notice)
+    prompts.notice(fmt::format("Accepted the new host key of {}: {} {}", name, type, fingerprint));
   return {};
 }
 
@@ -122,7 +127,7 @@ int ask_passphrase(const char*, char* buffer, std::size_t size, int, int, void* 
 
 Result<KeyHandle> load_key(const std::string& path, const SshPrompts& prompts) {
   const std::string doing = "reading the key " + path;
-  struct stat info{};
+  struct stat info {};
   if (::stat(path.c_str(), &info) != 0) {
     return fail(Error(ErrorCode::usage, ::strerror(errno), "give the path of the .pem file after -i").in(doing));
   }
@@ -134,7 +139,8 @@ Result<KeyHandle> load_key(const std::string& path, const SshPrompts& prompts) {
                     .in(doing));
   }
   if ((info.st_mode & 077U) != 0) {
-    return fail(Error(ErrorCode::authentication, fmt::format("others can read it (mode {:04o}), so it must not be used", info.st_mode & 0777U),
+    return fail(Error(ErrorCode::authentication,
+                      fmt::format("others can read it (mode {:04o}), so it must not be used", info.st_mode & 0777U),
                       "run: chmod 400 " + shell_quote(path))
                     .in(doing));
   }
@@ -142,14 +148,16 @@ Result<KeyHandle> load_key(const std::string& path, const SshPrompts& prompts) {
   ssh_key raw = nullptr;
   if (ssh_pki_import_privkey_file(path.c_str(), nullptr, ask_passphrase, &ask, &raw) != SSH_OK) {
     if (ask.asked) {
-      return fail(Error(ErrorCode::authentication, prompts.passphrase ? "the passphrase is wrong" : "it is encrypted and nobody can be asked for its passphrase",
+      return fail(Error(ErrorCode::authentication,
+                        prompts.passphrase ? "the passphrase is wrong" : "it is encrypted and nobody can be asked for its passphrase",
                         "load it into an agent first: ssh-add " + shell_quote(path))
                       .in(doing));
     }
     const bool is_public = text->starts_with("ssh-") || text->starts_with("ecdsa-");
-    return fail(Error(ErrorCode::authentication, is_public ? "it is the public half of a key" : "it is not a private key",
-                      is_public ? "give the file without .pub" : "give the .pem file that EC2 let you download, or the private key that ssh uses")
-                    .in(doing));
+    return fail(
+        Error(ErrorCode::authentication, is_public ? "it is the public half of a key" : "it is not a private key",
+              is_public ? "give the file without .pub" : "give the .pem file that EC2 let you download, or the private key that ssh uses")
+            .in(doing));
   }
   return KeyHandle(raw);
 }
@@ -191,7 +199,8 @@ Error login_error(ssh_session session, const SshTarget& target, const Attempts& 
   if (attempts.key_error) why += "; " + attempts.key_error->sentence();
   if (ssh_is_connected(session) == 0) why += "; the host ended the connection";
   return {ErrorCode::authentication, why,
-          fmt::format("is the key right (-i KEY), and the user? Images use {}: gpustrap … {}@{}", join(others, ", "), others.front(), target.given)};
+          fmt::format("is the key right (-i KEY), and the user? Images use {}: gpustrap … {}@{}", join(others, ", "), others.front(),
+                      target.given)};
 }
 
 Result<void> log_in(ssh_session session, const SshTarget& target, const SshPrompts& prompts) {
@@ -260,7 +269,9 @@ struct SshChannel::State {
   ssh_session handle() const { return session->handle.get(); }
   bool alive() const { return ssh_is_connected(handle()) != 0 && !session->flooded; }
   Error gone() const {
-    if (session->flooded) return {ErrorCode::protocol, "the host sends more than it may, without waiting until it is read", "this is no SSH server that can be trusted"};
+    if (session->flooded)
+      return {ErrorCode::protocol, "the host sends more than it may, without waiting until it is read",
+              "this is no SSH server that can be trusted"};
     return {ErrorCode::unreachable, fmt::format("the connection ended: {}", first_line(strip_control(ssh_get_error(handle()))))};
   }
 
@@ -308,7 +319,8 @@ Result<SshSession> SshSession::connect(const SshTarget& target, const SshPrompts
   ssh_options_set(session, SSH_OPTIONS_FD, &fd);
   ssh_set_message_callback(session, refuse_message, nullptr);
   if (ssh_connect(session) != SSH_OK) {
-    return fail(Error(ErrorCode::unreachable, first_line(strip_control(ssh_get_error(session))), "does an SSH server answer there? try: ssh -v " + shell_quote(target.given))
+    return fail(Error(ErrorCode::unreachable, first_line(strip_control(ssh_get_error(session))),
+                      "does an SSH server answer there? try: ssh -v " + shell_quote(target.given))
                     .in("greeting " + endpoint_of(target)));
   }
   ssh_options_set(session, SSH_OPTIONS_TIMEOUT, &limit);
@@ -317,7 +329,8 @@ Result<SshSession> SshSession::connect(const SshTarget& target, const SshPrompts
   ssh_set_blocking(session, 0);
   ssh_set_counters(session, &state->traffic, nullptr);
   state->event.reset(ssh_event_new());
-  if (!state->event || ssh_event_add_session(state->event.get(), session) != SSH_OK) return fail(ErrorCode::internal, "libssh gives no poll context");
+  if (!state->event || ssh_event_add_session(state->event.get(), session) != SSH_OK)
+    return fail(ErrorCode::internal, "libssh gives no poll context");
   return SshSession(std::move(state));
 }
 
@@ -356,7 +369,8 @@ Result<SshChannel> SshSession::exec(const std::string& command, std::string_view
   ssh_set_blocking(session, 1);
   const int opened = ssh_channel_open_session(raw);
   ssh_set_blocking(session, 0);
-  if (opened != SSH_OK) return fail(ErrorCode::unreachable, fmt::format("the host opened no channel: {}", first_line(strip_control(ssh_get_error(session)))));
+  if (opened != SSH_OK)
+    return fail(ErrorCode::unreachable, fmt::format("the host opened no channel: {}", first_line(strip_control(ssh_get_error(session)))));
   const Clock::time_point deadline = Clock::now() + kLoginLimit;
   int asked = ssh_channel_request_exec(raw, command.c_str());
   // Not awaited: the first bytes are on their way while the request is.
@@ -377,7 +391,8 @@ Result<SshChannel> SshSession::exec(const std::string& command, std::string_view
     asked = ssh_channel_request_exec(raw, command.c_str());
     if (asked == SSH_AGAIN) wait(before, std::chrono::milliseconds(1000));
   }
-  if (asked != SSH_OK) return fail(ErrorCode::unreachable, fmt::format("the host starts no command: {}", first_line(strip_control(ssh_get_error(session)))));
+  if (asked != SSH_OK)
+    return fail(ErrorCode::unreachable, fmt::format("the host starts no command: {}", first_line(strip_control(ssh_get_error(session)))));
   return channel;
 }
 

@@ -102,8 +102,10 @@ class Attempts {
     ::getsockopt(pending_[index].get(), SOL_SOCKET, SO_ERROR, &reason, &size);
     UniqueFd fd = std::move(pending_[index]);
     pending_.erase(pending_.begin() + static_cast<std::ptrdiff_t>(index));
-    if (reason != 0) last_errno_ = reason;
-    else connected_ = std::move(fd);
+    if (reason != 0)
+      last_errno_ = reason;
+    else
+      connected_ = std::move(fd);
   }
 
   std::vector<UniqueFd> pending_;
@@ -117,7 +119,8 @@ Result<UniqueFd> connect_directly(const SshTarget& target) {
   addrinfo* found = nullptr;
   const int looked_up = ::getaddrinfo(target.host.c_str(), fmt::format("{}", target.port).c_str(), &hints, &found);
   if (looked_up != 0) {
-    return fail(ErrorCode::unknown_name, fmt::format("the name {} does not resolve ({})", strip_control(target.host), ::gai_strerror(looked_up)),
+    return fail(ErrorCode::unknown_name,
+                fmt::format("the name {} does not resolve ({})", strip_control(target.host), ::gai_strerror(looked_up)),
                 "check its spelling; an EC2 instance has a new public name after each stop and start");
   }
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> addresses(found, ::freeaddrinfo);
@@ -166,8 +169,7 @@ Result<UniqueFd> connect_by_command(const SshTarget& target) {
     ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
     ::_exit(127);
   }
-  while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
-  }
+  while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {}
   return ours;
 }
 

@@ -20,9 +20,9 @@ struct Activity {
 
 /// A notebook that answered through the tunnel.
 struct Notebook {
-  std::string url;              ///< with its token: for terminals and `gpustrap url`
+  std::string url;  ///< with its token: for terminals and `gpustrap url`
   std::string url_without_token;
-  bool held = false;            ///< the tunnel stays open until Ctrl-C
+  bool held = false;  ///< the tunnel stays open until Ctrl-C
 };
 
 /// How a command that followed a run ended.
@@ -30,9 +30,9 @@ struct Ending {
   ExitCode exit = ExitCode::ok;
   std::optional<RunFinished> finished;  ///< none where the run goes on, or was not seen to its end
   std::optional<Notebook> notebook;
-  std::string not_proven;               ///< why the notebook could not be shown to answer; empty where it was, or there is none
-  std::string log;                      ///< path of the readable log on this machine
-  std::string again;                    ///< the command that goes on from here
+  std::string not_proven;  ///< why the notebook could not be shown to answer; empty where it was, or there is none
+  std::string log;         ///< path of the readable log on this machine
+  std::string again;       ///< the command that goes on from here
 };
 
 /// What happened, told once each and in order; how to say it is the implementation's affair. Everything that comes from the host

@@ -105,10 +105,14 @@ std::vector<std::string> StatusPrinter::summary(const Ending& ending) const {
   }
   if (ending.notebook) {
     // A token belongs on a person's terminal only, never in the log of a job.
-    if (console_.person) lines.push_back("  " + ending.notebook->url);
-    else lines.push_back(fmt::format("  {}  (`gpustrap url` prints it with its token)", ending.notebook->url_without_token));
-    if (ending.notebook->held) lines.emplace_back("  Ctrl-C closes the tunnel; the notebook keeps running.");
-    else lines.push_back("  The tunnel is closed; open it with: gpustrap tunnel " + clean(title_.destination));
+    if (console_.person)
+      lines.push_back("  " + ending.notebook->url);
+    else
+      lines.push_back(fmt::format("  {}  (`gpustrap url` prints it with its token)", ending.notebook->url_without_token));
+    if (ending.notebook->held)
+      lines.emplace_back("  Ctrl-C closes the tunnel; the notebook keeps running.");
+    else
+      lines.push_back("  The tunnel is closed; open it with: gpustrap tunnel " + clean(title_.destination));
   }
   if (ending.exit == ExitCode::ok && ending.notebook && run_ && !run_->facts.cloud_type.empty()) {
     lines.emplace_back("  This instance is billed until you stop it.");

@@ -118,7 +118,8 @@ void StatusPrinter::take(const StepTruncated& truncated) {
 
 void StatusPrinter::take(const StepRetry& retry) {
   StepView& view = step(retry.step);
-  view.now = fmt::format("attempt {} failed: {}; again in {}", retry.attempt, clean(first_line(retry.error.message)), human_duration(retry.wait));
+  view.now =
+      fmt::format("attempt {} failed: {}; again in {}", retry.attempt, clean(first_line(retry.error.message)), human_duration(retry.wait));
   view.progress.reset();
   plain(view, view.now);
 }
@@ -169,8 +170,10 @@ void StatusPrinter::connection_back() {
 
 void StatusPrinter::notice(std::string_view sentence) {
   resume();
-  if (live_) printer_.record(this->sentence(clean(sentence), "  "));
-  else plain(clean(sentence));
+  if (live_)
+    printer_.record(this->sentence(clean(sentence), "  "));
+  else
+    plain(clean(sentence));
 }
 
 void StatusPrinter::pause() {
@@ -261,8 +264,10 @@ std::string StatusPrinter::clean(std::string_view text) const {
   std::string ascii;
   for (const char c : safe) {
     const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x80) ascii += c;
-    else if (byte >= 0xC0) ascii += '?';  // one for each character
+    if (byte < 0x80)
+      ascii += c;
+    else if (byte >= 0xC0)
+      ascii += '?';  // one for each character
   }
   return ascii;
 }
@@ -322,15 +327,18 @@ std::string StatusPrinter::amount_of(const StepView& step) const {
   const Progress& p = *step.progress;
   std::string amount = p.total > 0 ? byte_fraction(p.done, p.total) : human_bytes(p.done);
   const milliseconds silent = console_.now() - step.progress_at;
-  if (silent > kRateIsOld) amount += fmt::format(" {} nothing for {}s", console_.unicode ? "·" : "-", silent.count() / 1000);
-  else if (p.bytes_per_s > 0) amount += fmt::format(" {} {}/s", console_.unicode ? "·" : "-", human_bytes(p.bytes_per_s));
+  if (silent > kRateIsOld)
+    amount += fmt::format(" {} nothing for {}s", console_.unicode ? "·" : "-", silent.count() / 1000);
+  else if (p.bytes_per_s > 0)
+    amount += fmt::format(" {} {}/s", console_.unicode ? "·" : "-", human_bytes(p.bytes_per_s));
   return amount;
 }
 
 std::string StatusPrinter::header(std::size_t columns) const {
   const std::string clock = clock_text(so_far());
-  std::string title = clean(title_.recipe.empty() ? title_.destination
-                                                  : fmt::format("{} {} {}", title_.recipe, console_.unicode ? "→" : "->", title_.destination));
+  std::string title =
+      clean(title_.recipe.empty() ? title_.destination
+                                  : fmt::format("{} {} {}", title_.recipe, console_.unicode ? "→" : "->", title_.destination));
   if (!console_.unicode && !title_.recipe.empty()) title = fmt::format("{} -> {}", clean(title_.recipe), clean(title_.destination));
   title = cut_to_width(title, columns > clock.size() + 2 ? columns - clock.size() - 2 : columns, ellipsis());
   const std::size_t used = display_width(title) + clock.size();
@@ -371,7 +379,8 @@ std::string StatusPrinter::line_of(const StepView& step, std::size_t columns) co
   }
   std::string name = fit_to_width(clean(step.id), name_columns, ellipsis());
   if (step.phase == StepView::Phase::pending) name = paint(kDim, name);
-  return fmt::format("  {} {}  {} {}", paint(colour_of(step), std::string(mark_of(step))), name, fit_to_width(text, room, ellipsis()), right);
+  return fmt::format("  {} {}  {} {}", paint(colour_of(step), std::string(mark_of(step))), name, fit_to_width(text, room, ellipsis()),
+                     right);
 }
 
 std::vector<bool> StatusPrinter::shown_steps(std::size_t room) const {
@@ -411,9 +420,12 @@ std::vector<std::string> StatusPrinter::block(Extent extent) const {
   std::size_t other_hidden = 0;
   std::vector<std::string> middle;
   for (std::size_t i = 0; i < steps_.size(); ++i) {
-    if (shown[i]) middle.push_back(line_of(steps_[i], columns));
-    else if (steps_[i].phase == StepView::Phase::finished) ++done_hidden;
-    else ++other_hidden;
+    if (shown[i])
+      middle.push_back(line_of(steps_[i], columns));
+    else if (steps_[i].phase == StepView::Phase::finished)
+      ++done_hidden;
+    else
+      ++other_hidden;
   }
   if (done_hidden > 0) lines.push_back(paint(kDim, fmt::format("  {} {} done", console_.unicode ? "✓" : "+", done_hidden)));
   lines.insert(lines.end(), middle.begin(), middle.end());

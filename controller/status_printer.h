@@ -25,8 +25,8 @@ struct StepView {
   std::string id, kind;
   enum class Phase { pending, running, finished } phase = Phase::pending;
   Outcome outcome = Outcome::unchanged;
-  std::string reason;      ///< why it is wanted, then how it ended
-  std::string now;         ///< its last line of output or of progress
+  std::string reason;  ///< why it is wanted, then how it ended
+  std::string now;     ///< its last line of output or of progress
   std::optional<Progress> progress;
   std::chrono::milliseconds progress_at{0};  ///< when it came, by our clock
   bool counts_bytes = false;

@@ -24,8 +24,10 @@ void print(int descriptor, std::string_view text) { static_cast<void>(write_all(
 std::string_view step_of(const Event& event) {
   return std::visit(
       [](const auto& body) -> std::string_view {
-        if constexpr (requires { body.step; }) return body.step;
-        else return {};
+        if constexpr (requires { body.step; })
+          return body.step;
+        else
+          return {};
       },
       event.body);
 }
@@ -67,6 +69,8 @@ class StepLogPrinter : public Status {
 
 }  // namespace
 
-std::unique_ptr<Status> make_step_log_printer(const Options& options) { return std::make_unique<StepLogPrinter>(options.step, options.json); }
+std::unique_ptr<Status> make_step_log_printer(const Options& options) {
+  return std::make_unique<StepLogPrinter>(options.step, options.json);
+}
 
 }  // namespace gpustrap

@@ -74,7 +74,8 @@ Result<std::optional<Tunnel::Listeners>> Tunnel::listen_on(std::uint16_t port) {
   return std::optional<Listeners>(Listeners{std::move(first->second), std::move(second->second)});
 }
 
-Result<std::unique_ptr<Tunnel>> Tunnel::open(SshSession session, std::uint16_t remote, std::optional<std::uint16_t> local, std::uint16_t first) {
+Result<std::unique_ptr<Tunnel>> Tunnel::open(SshSession session, std::uint16_t remote, std::optional<std::uint16_t> local,
+                                             std::uint16_t first) {
   const unsigned from = local.value_or(first);
   const unsigned to = local ? from : std::min(from + kPortsTried - 1, 65535U);
   for (unsigned port = from; port <= to; ++port) {
@@ -83,7 +84,8 @@ Result<std::unique_ptr<Tunnel>> Tunnel::open(SshSession session, std::uint16_t r
     if (!listeners->has_value()) continue;
     return std::unique_ptr<Tunnel>(new Tunnel(std::move(session), remote, static_cast<std::uint16_t>(port), std::move(**listeners)));
   }
-  if (local) return fail(ErrorCode::usage, fmt::format("port {} of this machine is in use", *local), "choose another with -L, or leave -L out");
+  if (local)
+    return fail(ErrorCode::usage, fmt::format("port {} of this machine is in use", *local), "choose another with -L, or leave -L out");
   return fail(ErrorCode::io, fmt::format("no port from {} to {} of this machine is free", from, to), "choose one with -L");
 }
 

@@ -1,8 +1,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cerrno>
+#include <chrono>
 #include <string>
 #include <utility>
 #include <variant>
@@ -83,8 +83,8 @@ VerbResult status_of_one(const Options& options) {
   const Result<Facts> facts = facts_member == (*reply)->end() ? Result<Facts>(Facts{}) : facts_from_json(*facts_member);
   if (!facts) return fail(facts.error());
   std::string text = fmt::format("{}   {}\n", options.destination(), strip_control(join(describe_host(*facts), ", ")));
-  text += fmt::format("  kernel    {}, up {}, {} free\n", strip_control(facts->kernel), human_duration(std::chrono::seconds(facts->uptime_s)),
-                      human_size(facts->disk_free));
+  text += fmt::format("  kernel    {}, up {}, {} free\n", strip_control(facts->kernel),
+                      human_duration(std::chrono::seconds(facts->uptime_s)), human_size(facts->disk_free));
   if (!facts->gpus.empty()) text += fmt::format("  driver    {}\n", facts->driver.empty() ? "none" : strip_control(facts->driver));
   const auto run = (*reply)->find("run");
   const bool has_run = run != (*reply)->end() && run->is_object();
@@ -92,8 +92,8 @@ VerbResult status_of_one(const Options& options) {
   for (const Json& notebook : list_of(**reply, "notebooks")) {
     const auto port = notebook.is_object() ? notebook.find("port") : notebook.end();
     if (port == notebook.end() || !port->is_number_unsigned()) continue;
-    text += fmt::format("  notebook  {} on the host's port {}; open it with: gpustrap open {}\n", text_of(notebook, "service"), port->get<std::uint64_t>(),
-                        options.destination());
+    text += fmt::format("  notebook  {} on the host's port {}; open it with: gpustrap open {}\n", text_of(notebook, "service"),
+                        port->get<std::uint64_t>(), options.destination());
   }
   print(text);
   return ExitCode::ok;
@@ -184,7 +184,8 @@ VerbResult verb_remove(const Options& options) {
     print(fmt::format("There is nothing of gpustrap's on {}.\n", options.destination()));
     return ExitCode::ok;
   }
-  print(fmt::format("To be removed from {}:\n{}What recipes installed stays: packages, environments, notebooks, services.\n", options.destination(), list));
+  print(fmt::format("To be removed from {}:\n{}What recipes installed stays: packages, environments, notebooks, services.\n",
+                    options.destination(), list));
   if (!options.yes) {
     if (!can_ask()) return fail(ErrorCode::usage, "nobody can be asked whether to remove this", "add -y");
     if (!ask_yes_no("Remove it?")) return ExitCode::ok;
@@ -201,7 +202,8 @@ VerbResult verb_hosts(const Options& options) {
   if (options.forget) {
     const Result<bool> forgotten = file->forget(options.host);
     if (!forgotten) return fail(forgotten.error());
-    if (!*forgotten) return fail(ErrorCode::not_found, fmt::format("{} is not remembered", options.host), "`gpustrap hosts` lists those that are");
+    if (!*forgotten)
+      return fail(ErrorCode::not_found, fmt::format("{} is not remembered", options.host), "`gpustrap hosts` lists those that are");
     return ExitCode::ok;
   }
   const Result<std::vector<RememberedHost>> hosts = file->load();
@@ -210,7 +212,9 @@ VerbResult verb_hosts(const Options& options) {
     for (const RememberedHost& host : *hosts) print(to_line(to_json(host)));
     return ExitCode::ok;
   }
-  if (hosts->empty()) static_cast<void>(write_all(STDERR_FILENO, "No host is remembered yet; `gpustrap up` remembers those that it logged in to.\n").has_value());
+  if (hosts->empty())
+    static_cast<void>(
+        write_all(STDERR_FILENO, "No host is remembered yet; `gpustrap up` remembers those that it logged in to.\n").has_value());
   print(hosts_table(*hosts));
   return ExitCode::ok;
 }

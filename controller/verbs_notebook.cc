@@ -38,8 +38,7 @@ Result<void> open_in_browser(const std::string& file) {
     ::_exit(127);
   }
   int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
   return {};
 }
 
@@ -49,8 +48,8 @@ Result<std::string> write_forwarding_page(const Notebook& notebook) {
   if (!state) return state;
   if (Result<void> made = make_directories(*state, 0700); !made) return fail(std::move(made).error());
   const std::string path = *state + "/open.html";
-  const std::string page = fmt::format("<!DOCTYPE html><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"0; url={}\"><title>gpustrap</title>\n",
-                                       notebook.url);
+  const std::string page = fmt::format(
+      "<!DOCTYPE html><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"0; url={}\"><title>gpustrap</title>\n", notebook.url);
   if (Result<void> written = write_file_atomically(path, page, 0600); !written) return fail(std::move(written).error());
   return path;
 }
@@ -58,7 +57,8 @@ Result<std::string> write_forwarding_page(const Notebook& notebook) {
 Result<OpenNotebook> open_for(Conversation& talk, const Options& options) {
   Result<OpenNotebook> open = open_notebook(talk, options, std::nullopt);
   if (!open) return open;
-  print(STDERR_FILENO, fmt::format("The notebook is at {}; Ctrl-C closes the tunnel, and the notebook keeps running.\n", open->notebook.url_without_token));
+  print(STDERR_FILENO, fmt::format("The notebook is at {}; Ctrl-C closes the tunnel, and the notebook keeps running.\n",
+                                   open->notebook.url_without_token));
   return open;
 }
 

@@ -31,8 +31,10 @@ RecipeSources recipe_sources() {
   RecipeSources sources;
   const char* config = std::getenv("XDG_CONFIG_HOME");
   const char* home = std::getenv("HOME");
-  if (config != nullptr && config[0] == '/') sources.user_directory = std::string(config) + "/gpustrap/recipes";
-  else if (home != nullptr && home[0] == '/') sources.user_directory = std::string(home) + "/.config/gpustrap/recipes";
+  if (config != nullptr && config[0] == '/')
+    sources.user_directory = std::string(config) + "/gpustrap/recipes";
+  else if (home != nullptr && home[0] == '/')
+    sources.user_directory = std::string(home) + "/.config/gpustrap/recipes";
   return sources;
 }
 

@@ -388,9 +388,7 @@ YamlDocument read_yaml(const std::string& text, const std::string& file, std::ve
     document.value = std::make_shared<Json>(Converter(document.places, problems).convert(*root, "", {file, 1, 1}));
   } catch (const TooDeep& error) {
     stop(error.mark, fmt::format("nested deeper than {} levels: expected a recipe", kMaxDepth));
-  } catch (const YAML::Exception& error) {
-    stop(error.mark, explain(error.msg));
-  }
+  } catch (const YAML::Exception& error) { stop(error.mark, explain(error.msg)); }
   return document;
 }
 

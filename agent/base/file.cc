@@ -65,7 +65,7 @@ Result<void> write_file_atomically(const std::string& path, std::string_view con
 
 Result<void> make_directories(const std::string& path, mode_t mode) {
   if (path.empty() || path == "/") return {};
-  struct stat info{};
+  struct stat info {};
   if (::stat(path.c_str(), &info) == 0) {
     if (S_ISDIR(info.st_mode)) return {};
     return fail(Error(ErrorCode::io, "it exists and is not a directory").in("making " + path));

@@ -9,18 +9,26 @@ namespace gpustrap {
 namespace {
 
 constexpr std::array<std::string_view, 21> kCodeNames = {
-    "usage",    "recipe",    "protocol", "not_found",      "permission", "no_space", "io",
-    "unreachable", "unknown_name", "host_key", "authentication", "network", "tls", "digest", "timeout",
-    "busy", "unsupported", "cancelled", "command", "unsafe", "internal"};
+    "usage",       "recipe",       "protocol",    "not_found",      "permission", "no_space", "io",
+    "unreachable", "unknown_name", "host_key",    "authentication", "network",    "tls",      "digest",
+    "timeout",     "busy",         "unsupported", "cancelled",      "command",    "unsafe",   "internal"};
 static_assert(static_cast<std::size_t>(ErrorCode::internal) + 1 == kCodeNames.size(), "one name per ErrorCode");
 
 ErrorCode code_of_errno(int error_number) {
   switch (error_number) {
-    case ENOENT: case ENOTDIR: return ErrorCode::not_found;
-    case EACCES: case EPERM: case EROFS: return ErrorCode::permission;
-    case ENOSPC: case EDQUOT: return ErrorCode::no_space;
+    case ENOENT:
+    case ENOTDIR: return ErrorCode::not_found;
+    case EACCES:
+    case EPERM:
+    case EROFS: return ErrorCode::permission;
+    case ENOSPC:
+    case EDQUOT: return ErrorCode::no_space;
     case ETIMEDOUT: return ErrorCode::timeout;
-    case ECONNREFUSED: case ECONNRESET: case EHOSTUNREACH: case ENETUNREACH: case EPIPE: return ErrorCode::unreachable;
+    case ECONNREFUSED:
+    case ECONNRESET:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case EPIPE: return ErrorCode::unreachable;
     default: return ErrorCode::io;
   }
 }

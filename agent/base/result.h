@@ -11,27 +11,27 @@ namespace gpustrap {
 
 /// What kind of failure it is: for branching. The sentence is for reading and is never compared.
 enum class ErrorCode {
-  usage,            ///< the command line
-  recipe,           ///< the recipe's text or a value in it
-  protocol,         ///< the peer said something that is not the protocol
-  not_found,        ///< a file, host, run or program that does not exist
-  permission,       ///< the operating system refused
-  no_space,         ///< disk or inodes are used up
-  io,               ///< any other failed system call
-  unreachable,      ///< no connection could be made or kept
-  unknown_name,     ///< a host name that does not resolve
-  host_key,         ///< the host's key is unknown or has changed
-  authentication,   ///< the SSH login or sudo was refused
-  network,          ///< a transfer failed on the way
-  tls,              ///< a certificate was not accepted, or there is no CA bundle
-  digest,           ///< bytes are not those that were promised
-  timeout,          ///< a limit ran out
-  busy,             ///< a lock is held or another run is in progress
-  unsupported,      ///< this host cannot do that
-  cancelled,        ///< someone asked to stop
-  command,          ///< a program exited with a failure
-  unsafe,           ///< refused because it could harm: an archive entry that leaves its folder, a planted link
-  internal,         ///< a defect in gpustrap
+  usage,           ///< the command line
+  recipe,          ///< the recipe's text or a value in it
+  protocol,        ///< the peer said something that is not the protocol
+  not_found,       ///< a file, host, run or program that does not exist
+  permission,      ///< the operating system refused
+  no_space,        ///< disk or inodes are used up
+  io,              ///< any other failed system call
+  unreachable,     ///< no connection could be made or kept
+  unknown_name,    ///< a host name that does not resolve
+  host_key,        ///< the host's key is unknown or has changed
+  authentication,  ///< the SSH login or sudo was refused
+  network,         ///< a transfer failed on the way
+  tls,             ///< a certificate was not accepted, or there is no CA bundle
+  digest,          ///< bytes are not those that were promised
+  timeout,         ///< a limit ran out
+  busy,            ///< a lock is held or another run is in progress
+  unsupported,     ///< this host cannot do that
+  cancelled,       ///< someone asked to stop
+  command,         ///< a program exited with a failure
+  unsafe,          ///< refused because it could harm: an archive entry that leaves its folder, a planted link
+  internal,        ///< a defect in gpustrap
 };
 
 /// Name of the code on the wire and in --json, e.g. "no_space".
@@ -42,8 +42,7 @@ ErrorCode error_code_from_name(std::string_view name);
 /// A failure in three parts: what was being done (outermost first), why it failed (the evidence), what to do.
 class Error {
  public:
-  Error(ErrorCode code, std::string why, std::string hint = {})
-      : code_(code), why_(std::move(why)), hint_(std::move(hint)) {}
+  Error(ErrorCode code, std::string why, std::string hint = {}) : code_(code), why_(std::move(why)), hint_(std::move(hint)) {}
 
   /// Adds what the caller was doing. Call it on the way up: the outermost comes first in sentence().
   Error in(std::string doing) && {
@@ -70,8 +69,7 @@ class Error {
   std::vector<std::string> doing_;
 };
 
-template <class T>
-using Result = tl::expected<T, Error>;
+template <class T> using Result = tl::expected<T, Error>;
 
 /// `return fail({ErrorCode::io, "…"});` and `return fail(std::move(body).error().in("reading motd"));`
 inline tl::unexpected<Error> fail(Error error) { return tl::unexpected<Error>(std::move(error)); }

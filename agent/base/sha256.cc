@@ -53,7 +53,7 @@ Result<std::string> sha256_of_file(const std::string& path) {
   UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file.valid()) return fail(errno_error(errno, "reading " + path));
   // A pipe or a device would be waited for, or has no end.
-  struct stat info{};
+  struct stat info {};
   if (::fstat(file.get(), &info) != 0) return fail(errno_error(errno, "reading " + path));
   if (!S_ISREG(info.st_mode)) return fail(Error(ErrorCode::unsupported, "it is not a file", "name a file").in("reading " + path));
   Sha256 digest;

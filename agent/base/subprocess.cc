@@ -41,8 +41,10 @@ std::vector<std::string> environment_of(const Subprocess& subprocess) {
   }
   for (const auto& [name, value] : subprocess.env) {
     const auto known = std::find_if(pairs.begin(), pairs.end(), [&name = name](const auto& pair) { return pair.first == name; });
-    if (known == pairs.end()) pairs.emplace_back(name, value);
-    else known->second = value;
+    if (known == pairs.end())
+      pairs.emplace_back(name, value);
+    else
+      known->second = value;
   }
   std::vector<std::string> environment;
   for (const auto& [name, value] : pairs) environment.push_back(name + "=" + value);
@@ -74,8 +76,8 @@ std::vector<char*> pointers_to(const std::vector<std::string>& texts) {
   return pointers;
 }
 
-[[noreturn]] void become_program(const Subprocess& subprocess, const std::string& program, char* const* argv, char* const* environment, int in,
-                                 int out, int err) {
+[[noreturn]] void become_program(const Subprocess& subprocess, const std::string& program, char* const* argv, char* const* environment,
+                                 int in, int out, int err) {
   if (subprocess.own_group) ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   for (const int number : {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGCHLD}) ::signal(number, SIG_DFL);
@@ -141,15 +143,18 @@ Result<SubprocessResult> run_subprocess(const Subprocess& subprocess, const Outp
   const pid_t pid = ::fork();
   if (pid < 0) return fail(errno_error(errno, "starting " + subprocess.argv.front()));
   if (pid == 0) {
-    become_program(subprocess, program, argv.data(), environment_pointers.data(), in->read_end.get(), out->write_end.get(), err->write_end.get());
+    become_program(subprocess, program, argv.data(), environment_pointers.data(), in->read_end.get(), out->write_end.get(),
+                   err->write_end.get());
   }
   if (subprocess.own_group) ::setpgid(pid, pid);
   const pid_t killed = subprocess.own_group ? -pid : pid;
   in->read_end.reset();
   out->write_end.reset();
   err->write_end.reset();
-  if (subprocess.input.empty()) in->write_end.reset();
-  else if (Result<void> set = set_nonblocking(in->write_end.get()); !set) return fail(std::move(set).error());
+  if (subprocess.input.empty())
+    in->write_end.reset();
+  else if (Result<void> set = set_nonblocking(in->write_end.get()); !set)
+    return fail(std::move(set).error());
 
   SubprocessResult result;
   std::string_view unsent = subprocess.input;
@@ -159,8 +164,8 @@ Result<SubprocessResult> run_subprocess(const Subprocess& subprocess, const Outp
   Clock::time_point read_until{};
   int status = 0;
   bool reaped = false;
-  struct sigaction old_action{};
-  struct sigaction ignore{};
+  struct sigaction old_action {};
+  struct sigaction ignore {};
   ignore.sa_handler = SIG_IGN;
   ::sigaction(SIGPIPE, &ignore, &old_action);
   while (true) {

@@ -137,8 +137,10 @@ std::string shell_quote(std::string_view text) {
   if (!text.empty() && std::all_of(text.begin(), text.end(), is_plain)) return std::string(text);
   std::string quoted = "'";
   for (const char c : text) {
-    if (c == '\'') quoted += "'\\''";
-    else quoted += c;
+    if (c == '\'')
+      quoted += "'\\''";
+    else
+      quoted += c;
   }
   return quoted + "'";
 }
@@ -148,8 +150,10 @@ std::string to_utf8(std::string_view bytes) {
   text.reserve(bytes.size());
   while (!bytes.empty()) {
     const std::size_t length = utf8_length(bytes);
-    if (length == 0) text += "\xEF\xBF\xBD";
-    else text += bytes.substr(0, length);
+    if (length == 0)
+      text += "\xEF\xBF\xBD";
+    else
+      text += bytes.substr(0, length);
     bytes.remove_prefix(std::max<std::size_t>(length, 1));
   }
   return text;

@@ -11,12 +11,8 @@
 namespace gpustrap {
 namespace {
 
-template <class... Cases>
-struct Overloaded : Cases... {
-  using Cases::operator()...;
-};
-template <class... Cases>
-Overloaded(Cases...) -> Overloaded<Cases...>;
+template <class... Cases> struct Overloaded : Cases... { using Cases::operator()...; };
+template <class... Cases> Overloaded(Cases...) -> Overloaded<Cases...>;
 
 const std::vector<std::string>& outcome_names() {
   static const std::vector<std::string> names = {"unchanged", "changed", "would_change", "unknown", "failed", "skipped"};

@@ -28,7 +28,9 @@ struct ErrorText {
 };
 [[nodiscard]] ErrorText error_text(const Error& error);
 
-struct StepTitle { std::string id, kind, name; };
+struct StepTitle {
+  std::string id, kind, name;
+};
 
 struct RunStarted {
   std::string run, recipe, digest, agent;
@@ -38,15 +40,35 @@ struct RunStarted {
   std::vector<StepTitle> steps;
 };
 /// A runner took up the run: the first one, or one that found the journal of another that died.
-struct RunnerStarted { std::uint64_t incarnation = 1, after = 0; std::int64_t pid = 0; std::string boot_id; };
-struct StepStarted { std::string step; };
+struct RunnerStarted {
+  std::uint64_t incarnation = 1, after = 0;
+  std::int64_t pid = 0;
+  std::string boot_id;
+};
+struct StepStarted {
+  std::string step;
+};
 /// What the look before applying saw.
-struct StepChecked { std::string step; bool satisfied = false; std::string reason; };
+struct StepChecked {
+  std::string step;
+  bool satisfied = false;
+  std::string reason;
+};
 /// One or more whole lines that the step printed; `stream` is "out", "err" or "log" (the step's own words).
-struct StepOutput { std::string step, stream, text; };
+struct StepOutput {
+  std::string step, stream, text;
+};
 /// Output beyond the cap was dropped.
-struct StepTruncated { std::string step; std::uint64_t kept = 0; };
-struct StepRetry { std::string step; std::uint64_t attempt = 0; ErrorText error; std::chrono::milliseconds wait{0}; };
+struct StepTruncated {
+  std::string step;
+  std::uint64_t kept = 0;
+};
+struct StepRetry {
+  std::string step;
+  std::uint64_t attempt = 0;
+  ErrorText error;
+  std::chrono::milliseconds wait{0};
+};
 struct StepFinished {
   std::string step;
   Outcome outcome = Outcome::unchanged;
@@ -55,7 +77,9 @@ struct StepFinished {
   std::optional<ErrorText> error;
 };
 /// The run asked to stop starting steps; `by` says who.
-struct CancelRequested { std::string by; };
+struct CancelRequested {
+  std::string by;
+};
 struct RunFinished {
   enum class End { ok, failed, cancelled } end = End::ok;
   std::uint64_t unchanged = 0, changed = 0, would_change = 0, unknown = 0, failed = 0, skipped = 0;
@@ -63,13 +87,16 @@ struct RunFinished {
   std::vector<std::string> notes;  ///< what a person should know: services that want a restart, kept files
 };
 /// An event that this version does not know, carried as it came.
-struct UnknownEvent { std::string type, line; };
+struct UnknownEvent {
+  std::string type, line;
+};
 
 struct Event {
-  std::uint64_t seq = 0;      ///< from 1, without gaps within a run
-  std::int64_t time_ms = 0;   ///< Unix time of the host
+  std::uint64_t seq = 0;     ///< from 1, without gaps within a run
+  std::int64_t time_ms = 0;  ///< Unix time of the host
   std::variant<RunStarted, RunnerStarted, StepStarted, StepChecked, StepOutput, StepTruncated, StepRetry, StepFinished, CancelRequested,
-               RunFinished, UnknownEvent> body;
+               RunFinished, UnknownEvent>
+      body;
 };
 [[nodiscard]] Json to_json(const Event& event);
 /// A missing or mistyped member is an error (protocol); an unknown type is an UnknownEvent; unknown members are ignored.
@@ -77,8 +104,13 @@ struct Event {
 
 struct Heartbeat {};
 /// How far a step is; total 0 where unknown. `text` is what it does now.
-struct Progress { std::string step, text; std::uint64_t done = 0, total = 0, bytes_per_s = 0; };
-struct Signal { std::variant<Heartbeat, Progress> body; };
+struct Progress {
+  std::string step, text;
+  std::uint64_t done = 0, total = 0, bytes_per_s = 0;
+};
+struct Signal {
+  std::variant<Heartbeat, Progress> body;
+};
 [[nodiscard]] Json to_json(const Signal& signal);
 
 }  // namespace gpustrap

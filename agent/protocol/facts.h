@@ -13,10 +13,10 @@ namespace gpustrap {
 
 /// One NVIDIA PCI function of display class (0300 or 0302), seen in sysfs before any driver exists.
 struct PciGpu {
-  std::string address;  ///< "0000:00:1e.0"
-  std::string device;   ///< four hex digits, "1eb8"
+  std::string address;    ///< "0000:00:1e.0"
+  std::string device;     ///< four hex digits, "1eb8"
   std::string subsystem;  ///< four hex digits of the subsystem device
-  std::string driver;   ///< bound kernel driver ("nvidia", "nouveau"), empty where none
+  std::string driver;     ///< bound kernel driver ("nvidia", "nouveau"), empty where none
 };
 
 /// Read-only truths about a host, gathered by the agent at the start of every run.
@@ -35,9 +35,9 @@ struct Facts {
   std::uint64_t disk_free = 0;  ///< bytes free to root on /
   bool systemd = false;         ///< systemd is PID 1
   bool container = false;
-  std::string cloud_type;       ///< instance type from DMI ("g4dn.xlarge") or empty
+  std::string cloud_type;  ///< instance type from DMI ("g4dn.xlarge") or empty
   std::vector<PciGpu> gpus;
-  std::string driver;           ///< loaded NVIDIA driver version or empty
+  std::string driver;  ///< loaded NVIDIA driver version or empty
 };
 
 [[nodiscard]] Json to_json(const Facts& facts);

@@ -46,12 +46,10 @@ class FieldPlace {
 [[nodiscard]] bool is_plain_id(std::string_view text);
 
 /// How values of T are read, written and described. read() leaves `out` alone where it reports a problem or defers the check.
-template <class T>
-struct FieldType;
+template <class T> struct FieldType;
 
 #define GPUSTRAP_FIELD_TYPE(T)                                            \
-  template <>                                                             \
-  struct FieldType<T> {                                                   \
+  template <> struct FieldType<T> {                                       \
     static std::string type();                                            \
     static std::string expected();                                        \
     static void read(const Json& value, const FieldPlace& place, T& out); \
@@ -75,8 +73,7 @@ GPUSTRAP_FIELD_TYPE(EnvironmentChange);
 #undef GPUSTRAP_FIELD_TYPE
 
 /// Names of an enum's values in their order; a specialisation makes the enum a field type.
-template <class E>
-struct EnumNames;
+template <class E> struct EnumNames;
 
 /// Index of `value` in `names`; nullopt after it has said what is wrong.
 [[nodiscard]] std::optional<std::size_t> read_choice(const Json& value, const FieldPlace& place, const std::vector<std::string>& names);
@@ -93,8 +90,7 @@ struct FieldType<E> {
   static Json write(const E& value) { return EnumNames<E>::names()[static_cast<std::size_t>(value)]; }
 };
 
-template <class T>
-struct FieldType<std::optional<T>> {
+template <class T> struct FieldType<std::optional<T>> {
   static std::string type() { return FieldType<T>::type(); }
   static std::string expected() { return FieldType<T>::expected(); }
   static void read(const Json& value, const FieldPlace& place, std::optional<T>& out) {

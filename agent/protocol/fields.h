@@ -12,15 +12,31 @@ namespace gpustrap {
 
 // The value types of recipe fields. Each has one FieldType<T> in fields.cc: how it is read, written and described.
 
-struct HostPath { std::string text; };        ///< absolute, "~" or "~/…", on the host
-struct Url { std::string text; };             ///< http or https
-struct Sha256Digest { std::string hex; };     ///< 64 lowercase hex digits
-struct FileMode { unsigned bits = 0; };       ///< written as a string: "0644"
-struct ByteSize { std::uint64_t bytes = 0; }; ///< "40GiB", "500MB"
-struct Duration { std::chrono::seconds time{0}; };  ///< "90s", "10m", "2h", "1d"
-struct PortNumber { std::uint16_t number = 0; };
+struct HostPath {
+  std::string text;
+};  ///< absolute, "~" or "~/…", on the host
+struct Url {
+  std::string text;
+};  ///< http or https
+struct Sha256Digest {
+  std::string hex;
+};  ///< 64 lowercase hex digits
+struct FileMode {
+  unsigned bits = 0;
+};  ///< written as a string: "0644"
+struct ByteSize {
+  std::uint64_t bytes = 0;
+};  ///< "40GiB", "500MB"
+struct Duration {
+  std::chrono::seconds time{0};
+};  ///< "90s", "10m", "2h", "1d"
+struct PortNumber {
+  std::uint16_t number = 0;
+};
 /// One value or a list of them.
-struct StringList { std::vector<std::string> items; };
+struct StringList {
+  std::vector<std::string> items;
+};
 /// A text is run by bash; a list is an argv.
 struct CommandText {
   std::string shell;
@@ -28,13 +44,17 @@ struct CommandText {
   [[nodiscard]] bool empty() const { return shell.empty() && argv.empty(); }
 };
 /// A mapping of names to texts, in the order written.
-struct TextMap { std::vector<std::pair<std::string, std::string>> items; };
+struct TextMap {
+  std::vector<std::pair<std::string, std::string>> items;
+};
 /// How one environment variable is to be: set, or a list variable extended at one end.
 struct EnvironmentChange {
   enum class Kind { set, prepend, append } kind = Kind::set;
   std::vector<std::string> values;
 };
-struct EnvironmentChanges { std::vector<std::pair<std::string, EnvironmentChange>> items; };
+struct EnvironmentChanges {
+  std::vector<std::pair<std::string, EnvironmentChange>> items;
+};
 
 enum class Presence { required, optional };
 

@@ -20,8 +20,7 @@ class SpecReader {
   SpecReader(std::string owner, std::string_view shorthand, const Json& value, std::string pointer, Placeholders placeholders,
              std::vector<FieldProblem>& problems);
 
-  template <class T>
-  void operator()(std::string_view name, T& field, Presence presence, std::string_view /*help*/) {
+  template <class T> void operator()(std::string_view name, T& field, Presence presence, std::string_view /*help*/) {
     if (const Json* value = take(name, presence)) FieldType<T>::read(*value, place_of(name), field);
   }
   /// Every member whose name no field has.
@@ -69,8 +68,7 @@ void check_arch(const StringList& arch, SpecReader& reader);
 /// Collects the fields that differ from `defaults`, which is visited first.
 class SpecWriter {
  public:
-  template <class T>
-  void operator()(std::string_view name, T& field, Presence presence, std::string_view /*help*/) {
+  template <class T> void operator()(std::string_view name, T& field, Presence presence, std::string_view /*help*/) {
     add(name, FieldType<T>::write(field), presence);
   }
   void rest(std::string_view placeholder, EnvironmentChanges& changes, std::string_view help);
@@ -89,8 +87,7 @@ class SpecWriter {
 /// Collects what documentation says of each field; visits a spec that holds its defaults.
 class SpecDocs {
  public:
-  template <class T>
-  void operator()(std::string_view name, T& field, Presence presence, std::string_view help) {
+  template <class T> void operator()(std::string_view name, T& field, Presence presence, std::string_view help) {
     add(name, FieldType<T>::type(), FieldType<T>::expected(), FieldType<T>::write(field), presence, help);
   }
   void rest(std::string_view placeholder, EnvironmentChanges& changes, std::string_view help);

@@ -51,8 +51,6 @@ Result<Json> parse_line(std::string_view line) {
   return document;
 }
 
-std::string to_line(const Json& document) {
-  return document.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-}
+std::string to_line(const Json& document) { return document.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }
 
 }  // namespace gpustrap

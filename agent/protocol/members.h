@@ -22,17 +22,10 @@ class Members {
   /// `what` names the object in errors: "step_finished", "facts". `document` must outlive this.
   Members(const Json& document, std::string what);
 
-  template <class T>
-  void must(const char* name, T& value) {
-    take(name, Wanted::required, value);
-  }
-  template <class T>
-  void may(const char* name, T& value) {
-    take(name, Wanted::optional, value);
-  }
+  template <class T> void must(const char* name, T& value) { take(name, Wanted::required, value); }
+  template <class T> void may(const char* name, T& value) { take(name, Wanted::optional, value); }
   /// A required text that is one of `names`, which are in the order of the enum.
-  template <class Enum>
-  void one_of(const char* name, const std::vector<std::string>& names, Enum& value) {
+  template <class Enum> void one_of(const char* name, const std::vector<std::string>& names, Enum& value) {
     if (const auto index = index_of(name, names)) value = static_cast<Enum>(*index);
   }
   /// Calls `read` for each element of an array, until one returns an error.

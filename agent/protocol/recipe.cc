@@ -26,8 +26,7 @@ struct CommonFields {
   TextMap env;
   std::int64_t retries = 0;
   std::optional<Duration> timeout, stall;
-  template <class V>
-  void fields(V& v) {
+  template <class V> void fields(V& v) {
     v("id", id, Presence::optional, "name for `needs`, unique in the recipe; the kind's name where that is unique");
     v("name", name, Presence::optional, "what people read instead of the id");
     v("needs", needs, Presence::optional, "ids of earlier steps to wait for; the step before it where not given");
@@ -362,27 +361,19 @@ std::string default_identity(const StepEntry& step) {
     case StepKind::pip:
     // These only look, at what every user may see.
     case StepKind::require:
-    case StepKind::nvidia_smi:
-      return "login";
-    case StepKind::wait:
-      return is_true(spec, "apt") ? "root" : "login";  // apt's lock files are for root's eyes
-    case StepKind::environment:
-      return spec.is_object() && spec.value("scope", "login") == "system" ? "root" : "login";
+    case StepKind::nvidia_smi: return "login";
+    case StepKind::wait: return is_true(spec, "apt") ? "root" : "login";  // apt's lock files are for root's eyes
+    case StepKind::environment: return spec.is_object() && spec.value("scope", "login") == "system" ? "root" : "login";
     case StepKind::file:
     case StepKind::block:
     case StepKind::directory:
-    case StepKind::symlink:
-      path = "path";
-      break;
+    case StepKind::symlink: path = "path"; break;
     case StepKind::download:
-    case StepKind::archive:
-      path = "to";
-      break;
+    case StepKind::archive: path = "to"; break;
     // Both write a unit; jupyter's server itself runs as the login user.
     case StepKind::service:
     case StepKind::jupyter:
-    case StepKind::apt:
-      return "root";
+    case StepKind::apt: return "root";
   }
   return is_under_home(spec, path) ? "login" : "root";
 }

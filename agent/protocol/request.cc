@@ -13,12 +13,8 @@
 namespace gpustrap {
 namespace {
 
-template <class... Cases>
-struct Overloaded : Cases... {
-  using Cases::operator()...;
-};
-template <class... Cases>
-Overloaded(Cases...) -> Overloaded<Cases...>;
+template <class... Cases> struct Overloaded : Cases... { using Cases::operator()...; };
+template <class... Cases> Overloaded(Cases...) -> Overloaded<Cases...>;
 
 const std::vector<std::string>& verbs() {
   static const std::vector<std::string> names = {"run", "attach", "status", "cancel", "token", "remove"};
@@ -36,9 +32,7 @@ RunRequest read_run(Members& members) {
   if (const Json* recipe = members.find("recipe", Members::Wanted::required)) {
     std::vector<FieldProblem> problems;
     body.recipe = read_recipe(*recipe, Placeholders::allowed, problems);
-    if (!problems.empty()) {
-      members.fail_with(Error(ErrorCode::recipe, fmt::format("{}: {}", problems[0].pointer, problems[0].message)));
-    }
+    if (!problems.empty()) { members.fail_with(Error(ErrorCode::recipe, fmt::format("{}: {}", problems[0].pointer, problems[0].message))); }
   }
   return body;
 }
@@ -83,9 +77,7 @@ Result<Reply> reply_from_json(const Json& document) {
   if (const Json* value = members.find("value", Members::Wanted::optional)) reply.value = std::make_shared<const Json>(*value);
   if (members.error()) return fail(*members.error());
   if (reply.value && !reply.value->is_object()) return fail(ErrorCode::protocol, "a reply's `value` is an object");
-  if ((reply.value != nullptr) == reply.error.has_value()) {
-    return fail(ErrorCode::protocol, "a reply has either `value` or `error`");
-  }
+  if ((reply.value != nullptr) == reply.error.has_value()) { return fail(ErrorCode::protocol, "a reply has either `value` or `error`"); }
   return reply;
 }
 
@@ -93,8 +85,7 @@ Error unknown_line(const Json& document) {
   return {ErrorCode::protocol, "a line that begins neither hello, event, signal, reply nor request: " + quote_value(document)};
 }
 
-template <class Line, class T>
-Result<Line> as_line(Result<T> read) {
+template <class Line, class T> Result<Line> as_line(Result<T> read) {
   if (!read) return fail(std::move(read).error());
   return Line(*std::move(read));
 }

@@ -31,17 +31,33 @@ struct Hello {
 // What the controller asks. Each is answered by exactly one reply that carries its number; run and attach stream events before or after it.
 
 /// Starts a run, or attaches where the same recipe runs already. Reply: {"run": id, "attached": bool}; then its events.
-struct RunRequest { std::string run; RunMode mode = RunMode::apply; Recipe recipe; std::vector<std::string> tags; };
-/// Replays the events after `after` and goes on live until the run ends. `run` empty: the newest. Reply: {"run": id, "live": bool}; then its events.
-struct AttachRequest { std::string run; std::uint64_t after = 0; };
-/// Reply: {"facts": …, "run": {"run", "recipe", "digest", "state": "running"|"finished"|"interrupted", "end", "since_ms", "counts": {…}, "step"} or null}
+struct RunRequest {
+  std::string run;
+  RunMode mode = RunMode::apply;
+  Recipe recipe;
+  std::vector<std::string> tags;
+};
+/// Replays the events after `after` and goes on live until the run ends. `run` empty: the newest. Reply: {"run": id, "live": bool}; then
+/// its events.
+struct AttachRequest {
+  std::string run;
+  std::uint64_t after = 0;
+};
+/// Reply: {"facts": …, "run": {"run", "recipe", "digest", "state": "running"|"finished"|"interrupted", "end", "since_ms", "counts": {…},
+/// "step"} or null}
 struct StatusRequest {};
 /// Stops the current run after its current steps. Reply: {"run": id}
-struct CancelRequest { std::string by; };
+struct CancelRequest {
+  std::string by;
+};
 /// Token of a jupyter service of this run's login user. Reply: {"token": "…", "port": n, "service": name}
-struct TokenRequest { std::string service; };
+struct TokenRequest {
+  std::string service;
+};
 /// Lists (preview) or removes agent, journals, cache and gpustrap's own units. Reply: {"paths": […], "units": […]}
-struct RemoveRequest { bool preview = true; };
+struct RemoveRequest {
+  bool preview = true;
+};
 
 struct Request {
   std::uint64_t number = 0;

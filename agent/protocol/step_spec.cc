@@ -13,16 +13,14 @@
 
 namespace gpustrap {
 
-template <>
-struct EnumNames<AptSpec::State> {
+template <> struct EnumNames<AptSpec::State> {
   static const std::vector<std::string>& names() {
     static const std::vector<std::string> all = {"present", "latest", "absent"};
     return all;
   }
 };
 
-template <>
-struct EnumNames<EnvironmentSpec::Scope> {
+template <> struct EnumNames<EnvironmentSpec::Scope> {
   static const std::vector<std::string>& names() {
     static const std::vector<std::string> all = {"login", "system"};
     return all;
@@ -31,8 +29,7 @@ struct EnumNames<EnvironmentSpec::Scope> {
 
 namespace {
 
-template <std::size_t... Index>
-constexpr bool kinds_follow_enum(std::index_sequence<Index...> /*all*/) {
+template <std::size_t... Index> constexpr bool kinds_follow_enum(std::index_sequence<Index...> /*all*/) {
   return ((static_cast<std::size_t>(std::variant_alternative_t<Index, StepSpec>::kKind) == Index) && ...);
 }
 static_assert(kinds_follow_enum(std::make_index_sequence<kStepKindCount>()), "StepSpec lists the specs in the order of StepKind");
@@ -42,8 +39,7 @@ struct KindRow {
   std::string_view name, help, shorthand;
   StepSpec (*make)();
 };
-template <std::size_t... Index>
-constexpr std::array<KindRow, kStepKindCount> kind_rows(std::index_sequence<Index...> /*all*/) {
+template <std::size_t... Index> constexpr std::array<KindRow, kStepKindCount> kind_rows(std::index_sequence<Index...> /*all*/) {
   return {{{std::variant_alternative_t<Index, StepSpec>::kName, std::variant_alternative_t<Index, StepSpec>::kHelp,
             std::variant_alternative_t<Index, StepSpec>::kShorthand, [] { return StepSpec(std::in_place_index<Index>); }}...}};
 }
@@ -96,8 +92,7 @@ void check_user_name(const std::string& name, std::string_view field, SpecReader
 // What a kind's fields must be together. Each asks the reader whether a field is given, not the spec whether it is empty:
 // a value that is wrong or not known yet is given too.
 
-template <class Spec>
-void check(const Spec& /*spec*/, SpecReader& /*reader*/) {}
+template <class Spec> void check(const Spec& /*spec*/, SpecReader& /*reader*/) {}
 
 void check(const RequireSpec& spec, SpecReader& reader) {
   if (!reader.has("os") && !reader.has("arch") && !reader.has("disk_free") && !reader.has("memory") && !reader.has("cpus") &&

@@ -17,12 +17,28 @@
 namespace gpustrap {
 
 enum class StepKind : std::uint8_t {
-  require, wait, apt, download, archive, file, block, directory, symlink, environment, command, service, venv, pip, nvidia_smi, jupyter
+  require,
+  wait,
+  apt,
+  download,
+  archive,
+  file,
+  block,
+  directory,
+  symlink,
+  environment,
+  command,
+  service,
+  venv,
+  pip,
+  nvidia_smi,
+  jupyter
 };
 
 struct RequireSpec {
   static constexpr StepKind kKind = StepKind::require;
-  static constexpr std::string_view kName = "require", kShorthand = "", kHelp = "Asks for an operating system, room and a GPU before anything is changed.";
+  static constexpr std::string_view kName = "require", kShorthand = "",
+                                    kHelp = "Asks for an operating system, room and a GPU before anything is changed.";
   StringList os, arch;
   std::optional<ByteSize> disk_free, memory;
   std::optional<std::int64_t> cpus;
@@ -66,7 +82,8 @@ struct AptSpec {
   template <class V> void fields(V& v) {
     v("packages", packages, Presence::optional, "names, or name=version");
     v("state", state, Presence::optional, "what is wanted of them");
-    v("update", update, Presence::optional, "refresh the package lists where they are older than max_age; always done before an install that needs it");
+    v("update", update, Presence::optional,
+      "refresh the package lists where they are older than max_age; always done before an install that needs it");
     v("max_age", max_age, Presence::optional, "how old the lists may be");
     v("hold", hold, Presence::optional, "packages that upgrades must leave alone");
     v("recommends", recommends, Presence::optional, "also install what the packages recommend");
@@ -92,7 +109,8 @@ struct DownloadSpec {
 
 struct ArchiveSpec {
   static constexpr StepKind kKind = StepKind::archive;
-  static constexpr std::string_view kName = "archive", kShorthand = "", kHelp = "Fetches and unpacks a zip or tar archive; never overwrites a file that you changed.";
+  static constexpr std::string_view kName = "archive", kShorthand = "",
+                                    kHelp = "Fetches and unpacks a zip or tar archive; never overwrites a file that you changed.";
   std::optional<Url> url;
   std::vector<Url> mirrors;
   std::optional<HostPath> path;
@@ -113,7 +131,8 @@ struct ArchiveSpec {
 
 struct FileSpec {
   static constexpr StepKind kKind = StepKind::file;
-  static constexpr std::string_view kName = "file", kShorthand = "", kHelp = "A file with this content; what stood there before is kept once as FILE.gpustrap-backup.";
+  static constexpr std::string_view kName = "file", kShorthand = "",
+                                    kHelp = "A file with this content; what stood there before is kept once as FILE.gpustrap-backup.";
   HostPath path;
   std::string content;
   std::optional<FileMode> mode;
@@ -131,7 +150,8 @@ struct FileSpec {
 
 struct BlockSpec {
   static constexpr StepKind kKind = StepKind::block;
-  static constexpr std::string_view kName = "block", kShorthand = "", kHelp = "A marked block of lines inside a file whose other lines are left alone.";
+  static constexpr std::string_view kName = "block", kShorthand = "",
+                                    kHelp = "A marked block of lines inside a file whose other lines are left alone.";
   HostPath path;
   std::string content, marker, comment = "#";
   bool absent = false;
@@ -160,7 +180,8 @@ struct DirectorySpec {
 
 struct SymlinkSpec {
   static constexpr StepKind kKind = StepKind::symlink;
-  static constexpr std::string_view kName = "symlink", kShorthand = "", kHelp = "A symbolic link. A file or directory that stands there is never replaced.";
+  static constexpr std::string_view kName = "symlink", kShorthand = "",
+                                    kHelp = "A symbolic link. A file or directory that stands there is never replaced.";
   HostPath path, target;
   template <class V> void fields(V& v) {
     v("path", path, Presence::required, "the link");
@@ -170,7 +191,8 @@ struct SymlinkSpec {
 
 struct EnvironmentSpec {
   static constexpr StepKind kKind = StepKind::environment;
-  static constexpr std::string_view kName = "environment", kShorthand = "", kHelp = "Environment variables of logins: set, or list variables extended once.";
+  static constexpr std::string_view kName = "environment", kShorthand = "",
+                                    kHelp = "Environment variables of logins: set, or list variables extended once.";
   enum class Scope { login, system };
   Scope scope = Scope::login;
   EnvironmentChanges variables;
@@ -182,7 +204,8 @@ struct EnvironmentSpec {
 
 struct CommandSpec {
   static constexpr StepKind kKind = StepKind::command;
-  static constexpr std::string_view kName = "command", kShorthand = "run", kHelp = "Runs a command; satisfied when what it creates exists or `unless` succeeds.";
+  static constexpr std::string_view kName = "command", kShorthand = "run",
+                                    kHelp = "Runs a command; satisfied when what it creates exists or `unless` succeeds.";
   CommandText run, unless;
   StringList creates;
   std::optional<HostPath> chdir;
@@ -242,7 +265,8 @@ struct PipSpec {
 
 struct NvidiaSmiSpec {
   static constexpr StepKind kKind = StepKind::nvidia_smi;
-  static constexpr std::string_view kName = "nvidia_smi", kShorthand = "", kHelp = "The GPUs answer, are as many and as large as asked, and compute.";
+  static constexpr std::string_view kName = "nvidia_smi", kShorthand = "",
+                                    kHelp = "The GPUs answer, are as many and as large as asked, and compute.";
   std::int64_t min_gpus = 1;
   std::optional<ByteSize> min_memory;
   std::string min_driver;
@@ -257,7 +281,8 @@ struct NvidiaSmiSpec {
 
 struct JupyterSpec {
   static constexpr StepKind kKind = StepKind::jupyter;
-  static constexpr std::string_view kName = "jupyter", kShorthand = "", kHelp = "A Jupyter server as a service of the login user, on the host's loopback, behind a token.";
+  static constexpr std::string_view kName = "jupyter", kShorthand = "",
+                                    kHelp = "A Jupyter server as a service of the login user, on the host's loopback, behind a token.";
   HostPath venv, dir{"~"};
   PortNumber port{8888};
   std::string name = "gpustrap-jupyter";
@@ -278,7 +303,8 @@ constexpr std::size_t kStepKindCount = std::variant_size_v<StepSpec>;
 [[nodiscard]] std::optional<StepKind> step_kind_from_name(std::string_view name);
 [[nodiscard]] const std::vector<std::string>& step_kind_names();
 
-/// Reads the value of a kind key. Problems are appended with pointers below `pointer`; the spec returned is usable only where none were added.
+/// Reads the value of a kind key. Problems are appended with pointers below `pointer`; the spec returned is usable only where none were
+/// added.
 [[nodiscard]] StepSpec read_step_spec(StepKind kind, const Json& value, const std::string& pointer, Placeholders placeholders,
                                       std::vector<FieldProblem>& problems);
 /// Every field that differs from its default.

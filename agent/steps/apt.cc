@@ -43,8 +43,9 @@ bool take_progress(std::string_view line, StepLog& log) {
 }
 
 bool looks_transient(const CommandResult& result) {
-  static constexpr std::array kSigns = {"Hash Sum mismatch", "Failed to fetch", "Could not connect", "Connection timed out", "Temporary failure resolving",
-                                        "Connection failed", "unexpected size", "502  Bad Gateway", "503  Service Unavailable"};
+  static constexpr std::array kSigns = {"Hash Sum mismatch",           "Failed to fetch",   "Could not connect", "Connection timed out",
+                                        "Temporary failure resolving", "Connection failed", "unexpected size",   "502  Bad Gateway",
+                                        "503  Service Unavailable"};
   const std::string text = result.out + result.err;
   return std::any_of(kSigns.begin(), kSigns.end(), [&](const char* sign) { return text.find(sign) != std::string::npos; });
 }
@@ -72,7 +73,8 @@ Error apt_error(const Command& command, const CommandResult& result) {
   } else if (why.find("free space") != std::string::npos || result.err.find("No space left") != std::string::npos) {
     code = ErrorCode::no_space;
     hint = "make room on / (df -h), then run the same command again";
-  } else if (why.find("Failed to fetch") != std::string::npos || why.find("Could not connect") != std::string::npos || why.find("resolving") != std::string::npos) {
+  } else if (why.find("Failed to fetch") != std::string::npos || why.find("Could not connect") != std::string::npos ||
+             why.find("resolving") != std::string::npos) {
     code = ErrorCode::network;
     hint = "can the host reach its package mirror? try on the host: sudo apt-get update";
   }
@@ -94,7 +96,8 @@ class AptStep : public Step {
     }
     const std::vector<std::string> missing = to_change(*status);
     if (!missing.empty()) {
-      reasons.push_back(fmt::format("{} {}", join(missing, " "), spec_.state == AptSpec::State::absent ? "to be removed" : "not installed"));
+      reasons.push_back(
+          fmt::format("{} {}", join(missing, " "), spec_.state == AptSpec::State::absent ? "to be removed" : "not installed"));
     } else if (spec_.state == AptSpec::State::latest) {
       const Result<std::vector<std::string>> newer = upgradable(host);
       if (!newer) return fail(newer.error());
@@ -105,7 +108,8 @@ class AptStep : public Step {
       if (!status->is_held(name)) to_hold.push_back(name);
     }
     if (!to_hold.empty()) reasons.push_back(join(to_hold, " ") + " not held");
-    if (spec_.update && reasons.empty() && lists_are_old(host)) reasons.push_back(fmt::format("package lists are older than {}", human_duration(spec_.max_age.time)));
+    if (spec_.update && reasons.empty() && lists_are_old(host))
+      reasons.push_back(fmt::format("package lists are older than {}", human_duration(spec_.max_age.time)));
     if (!reasons.empty()) return StepState::unsatisfied(join(reasons, "; "));
     return StepState::satisfied(describe(*status));
   }
@@ -136,8 +140,9 @@ class AptStep : public Step {
     std::vector<std::string> names;
     for (const Wanted& wanted : wanted_) {
       const DpkgPackage* there = status.installed(wanted.name);
-      const bool right = spec_.state == AptSpec::State::absent ? there == nullptr
-                                                                : there != nullptr && (wanted.version.empty() || there->version == wanted.version);
+      const bool right = spec_.state == AptSpec::State::absent
+                             ? there == nullptr
+                             : there != nullptr && (wanted.version.empty() || there->version == wanted.version);
       if (!right) names.push_back(wanted.version.empty() ? wanted.name : wanted.name + "=" + wanted.version);
     }
     return names;
@@ -165,17 +170,33 @@ class AptStep : public Step {
     }
     // Lists that were removed (small images do that) are no lists, however young the stamp.
     const Result<std::vector<std::string>> lists = host.list("/var/lib/apt/lists");
-    const bool any = lists && std::any_of(lists->begin(), lists->end(), [](const std::string& name) { return name.find("_Packages") != std::string::npos || name.find("InRelease") != std::string::npos; });
+    const bool any = lists && std::any_of(lists->begin(), lists->end(), [](const std::string& name) {
+                       return name.find("_Packages") != std::string::npos || name.find("InRelease") != std::string::npos;
+                     });
     return !any || host.now() - newest > spec_.max_age.time.count();
   }
 
   [[nodiscard]] static Command apt_command(std::vector<std::string> words_after) {
     Command command;
-    command.argv = {"apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=600", "-o", "Dpkg::Options::=--force-confdef", "-o",
-                    "Dpkg::Options::=--force-confold", "-o", "Dpkg::Use-Pty=0", "-o", "APT::Status-Fd=3"};
+    command.argv = {"apt-get",
+                    "-q",
+                    "-y",
+                    "-o",
+                    "DPkg::Lock::Timeout=600",
+                    "-o",
+                    "Dpkg::Options::=--force-confdef",
+                    "-o",
+                    "Dpkg::Options::=--force-confold",
+                    "-o",
+                    "Dpkg::Use-Pty=0",
+                    "-o",
+                    "APT::Status-Fd=3"};
     command.argv.insert(command.argv.end(), words_after.begin(), words_after.end());
     // Nothing may ask: debconf, changed configuration files (the user's stays), needrestart.
-    command.env = {{"DEBIAN_FRONTEND", "noninteractive"}, {"NEEDRESTART_SUSPEND", "1"}, {"APT_LISTCHANGES_FRONTEND", "none"}, {"UCF_FORCE_CONFFOLD", "1"}};
+    command.env = {{"DEBIAN_FRONTEND", "noninteractive"},
+                   {"NEEDRESTART_SUSPEND", "1"},
+                   {"APT_LISTCHANGES_FRONTEND", "none"},
+                   {"UCF_FORCE_CONFFOLD", "1"}};
     return command;
   }
 
@@ -201,7 +222,9 @@ class AptStep : public Step {
     const Result<DpkgStatus> status = DpkgStatus::read(host);
     if (!status) return fail(status.error());
     const Result<std::vector<std::string>> updates = host.list("/var/lib/dpkg/updates");
-    const bool journal = updates && std::any_of(updates->begin(), updates->end(), [](const std::string& name) { return name.find_first_not_of("0123456789") == std::string::npos; });
+    const bool journal = updates && std::any_of(updates->begin(), updates->end(), [](const std::string& name) {
+                           return name.find_first_not_of("0123456789") == std::string::npos;
+                         });
     if (status->unfinished().empty() && !journal) return {};
     log.say("an earlier installation was cut short; finishing it first (dpkg --configure -a)");
     Command command;
@@ -225,7 +248,8 @@ class AptStep : public Step {
   Result<void> change(Host& host, StepLog& log, const std::vector<std::string>& names) {
     std::vector<std::string> words_after = {spec_.state == AptSpec::State::absent ? "remove" : "install"};
     if (!spec_.recommends) words_after.emplace_back("--no-install-recommends");
-    if (std::any_of(names.begin(), names.end(), [](const std::string& name) { return name.find('=') != std::string::npos; })) words_after.emplace_back("--allow-downgrades");
+    if (std::any_of(names.begin(), names.end(), [](const std::string& name) { return name.find('=') != std::string::npos; }))
+      words_after.emplace_back("--allow-downgrades");
     words_after.emplace_back("--");
     words_after.insert(words_after.end(), names.begin(), names.end());
     Result<void> changed = run_apt(host, log, words_after);

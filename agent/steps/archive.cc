@@ -39,7 +39,8 @@ std::string shown_list(const std::vector<std::string>& names) {
 std::string files(std::size_t count) { return fmt::format("{} file{}", count, count == 1 ? "" : "s"); }
 
 std::size_t count_files(const std::vector<ManifestEntry>& entries) {
-  return static_cast<std::size_t>(std::count_if(entries.begin(), entries.end(), [](const ManifestEntry& entry) { return entry.type != FileType::directory; }));
+  return static_cast<std::size_t>(
+      std::count_if(entries.begin(), entries.end(), [](const ManifestEntry& entry) { return entry.type != FileType::directory; }));
 }
 
 /// Content of what stands there, as a manifest says it: a file's digest, a link's target, "" for anything else.
@@ -73,10 +74,13 @@ class Placement {
   [[nodiscard]] std::vector<ManifestEntry> take_entries() { return std::move(entries_); }
 
   void tell(StepLog& log, bool first_time) const {
-    if (!added_.empty()) log.say(first_time ? fmt::format("{} unpacked", files(added_.size())) : fmt::format("{} restored or added: {}", files(added_.size()), shown_list(added_)));
+    if (!added_.empty())
+      log.say(first_time ? fmt::format("{} unpacked", files(added_.size()))
+                         : fmt::format("{} restored or added: {}", files(added_.size()), shown_list(added_)));
     if (!updated_.empty()) log.say(fmt::format("{} updated: {}", files(updated_.size()), shown_list(updated_)));
     if (adopted_ > 0 && first_time) log.say(fmt::format("{} were there already", files(adopted_)));
-    if (!kept_.empty()) log.say(fmt::format("{} you changed {} kept: {}", files(kept_.size()), kept_.size() == 1 ? "was" : "were", shown_list(kept_)));
+    if (!kept_.empty())
+      log.say(fmt::format("{} you changed {} kept: {}", files(kept_.size()), kept_.size() == 1 ? "was" : "were", shown_list(kept_)));
     if (!beside_.empty()) log.say(fmt::format("new versions of them are beside: {}", shown_list(beside_)));
   }
 
@@ -185,10 +189,12 @@ class ArchiveStep : public Step {
       if (*differs) ++changed;
     }
     const std::size_t total = count_files((*manifest)->entries);
-    const std::string kept = changed == 0 ? std::string() : fmt::format(", {} you changed {} kept", files(changed), changed == 1 ? "was" : "were");
+    const std::string kept =
+        changed == 0 ? std::string() : fmt::format(", {} you changed {} kept", files(changed), changed == 1 ? "was" : "were");
     if (!missing.empty()) {
-      return StepState::unsatisfied(fmt::format("{} of {} missing{}: {}", missing.size(), (*manifest)->entries.size(), kept, shown_list(missing)),
-                                    "restore " + shown_list(missing));
+      return StepState::unsatisfied(
+          fmt::format("{} of {} missing{}: {}", missing.size(), (*manifest)->entries.size(), kept, shown_list(missing)),
+          "restore " + shown_list(missing));
     }
     return StepState::satisfied(fmt::format("{} present{}", files(total), kept));
   }
@@ -253,7 +259,8 @@ class ArchiveStep : public Step {
     const Result<std::vector<std::string>> names = host.list(place.folder);
     if (!names) return fail(names.error());
     if (names->empty()) return StepState::unsatisfied(place.folder + " is empty", what);
-    return StepState::unsatisfied(fmt::format("{} was not unpacked here by gpustrap", place.shown_source), what + "; what is there is kept");
+    return StepState::unsatisfied(fmt::format("{} was not unpacked here by gpustrap", place.shown_source),
+                                  what + "; what is there is kept");
   }
 
   /// Size and time first: hashing every file at every run would make a run with nothing to do a long one.
@@ -315,8 +322,9 @@ class ArchiveStep : public Step {
     const Result<std::vector<UnpackedEntry>> unpacked = host.unpack(request, log);
     if (!unpacked) return fail(unpacked.error());
     if (unpacked->empty()) {
-      return fail(ErrorCode::unsupported, spec_.strip > 0 ? fmt::format("nothing is left of {} behind strip: {}", place.shown_source, spec_.strip)
-                                                          : place.shown_source + " holds no file",
+      return fail(ErrorCode::unsupported,
+                  spec_.strip > 0 ? fmt::format("nothing is left of {} behind strip: {}", place.shown_source, spec_.strip)
+                                  : place.shown_source + " holds no file",
                   "look into the archive, and correct `strip` or the address");
     }
     const Result<std::vector<ArchiveManifest>> earlier = manifests_of_folder(host, place.folder);
@@ -337,7 +345,9 @@ class ArchiveStep : public Step {
     const Result<std::uint64_t> room = host.disk_free(place.folder);
     if (!info || !*info || !room) return {};
     if ((*info)->size <= *room) return {};
-    return fail(ErrorCode::no_space, fmt::format("No space left: {} free in {}, the packed archive alone has {}", human_bytes(*room), place.folder, human_bytes((*info)->size)),
+    return fail(ErrorCode::no_space,
+                fmt::format("No space left: {} free in {}, the packed archive alone has {}", human_bytes(*room), place.folder,
+                            human_bytes((*info)->size)),
                 "free some space there, or enlarge the disk, and run again");
   }
 

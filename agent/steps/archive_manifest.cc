@@ -43,13 +43,15 @@ std::optional<std::string> name_from_json(const Json& value) {
 char letter_of(FileType type) { return type == FileType::directory ? 'd' : type == FileType::symlink ? 'l' : 'f'; }
 
 std::optional<ManifestEntry> entry_from_json(const Json& line) {
-  if (!line.is_array() || line.size() != 5 || !line[0].is_string() || !line[3].is_number_unsigned() || !line[4].is_number_integer()) return std::nullopt;
+  if (!line.is_array() || line.size() != 5 || !line[0].is_string() || !line[3].is_number_unsigned() || !line[4].is_number_integer())
+    return std::nullopt;
   std::optional<std::string> path = name_from_json(line[1]);
   std::optional<std::string> content = name_from_json(line[2]);
   // A manifest says where things are written to: it must not lead anywhere else, whoever wrote it.
   if (!path || !content || path->empty() || path->starts_with('/')) return std::nullopt;
   const std::vector<std::string> parts = split(*path, '/');
-  if (std::any_of(parts.begin(), parts.end(), [](const std::string& part) { return part.empty() || part == "." || part == ".."; })) return std::nullopt;
+  if (std::any_of(parts.begin(), parts.end(), [](const std::string& part) { return part.empty() || part == "." || part == ".."; }))
+    return std::nullopt;
   const auto letter = line[0].get<std::string>();
   const FileType type = letter == "d" ? FileType::directory : letter == "l" ? FileType::symlink : FileType::regular;
   return ManifestEntry{*std::move(path), type, *std::move(content), line[3].get<std::uint64_t>(), line[4].get<std::int64_t>()};
@@ -123,13 +125,19 @@ Result<void> write_manifest(Host& host, const ArchiveManifest& manifest, std::si
   const std::size_t pieces = std::max<std::size_t>(1, (manifest.entries.size() + piece_entries - 1) / piece_entries);
   // The first piece comes last: without it the others count for nothing.
   for (std::size_t number = pieces; number-- > 0;) {
-    const Json head = {{"format", kFormat},       {"folder", name_to_json(manifest.folder)}, {"source", name_to_json(manifest.source)},
-                       {"sha256", manifest.sha256}, {"pieces", pieces}};
+    const Json head = {{"format", kFormat},
+                       {"folder", name_to_json(manifest.folder)},
+                       {"source", name_to_json(manifest.source)},
+                       {"sha256", manifest.sha256},
+                       {"pieces", pieces}};
     std::string text = head.dump() + "\n";
     const std::size_t end = std::min(manifest.entries.size(), (number + 1) * piece_entries);
     for (std::size_t i = number * piece_entries; i < end; ++i) {
       const ManifestEntry& entry = manifest.entries[i];
-      text += Json::array({std::string(1, letter_of(entry.type)), name_to_json(entry.path), name_to_json(entry.content), entry.size, entry.mtime_s}).dump() + "\n";
+      text += Json::array(
+                  {std::string(1, letter_of(entry.type)), name_to_json(entry.path), name_to_json(entry.content), entry.size, entry.mtime_s})
+                  .dump() +
+              "\n";
     }
     if (Result<void> wrote = host.write(piece_path(host, manifest.id, number), text, hidden); !wrote) return wrote;
   }

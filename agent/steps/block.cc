@@ -42,8 +42,8 @@ class BlockStep : public Step {
 
  private:
   [[nodiscard]] Result<std::string> wanted_text(const EditedFile& file) const {
-    Result<std::string> text = spec_.absent ? without_block(file.content, name_)
-                                            : with_block(file.content, name_, text_lines(spec_.content), BlockPlace::end);
+    Result<std::string> text =
+        spec_.absent ? without_block(file.content, name_) : with_block(file.content, name_, text_lines(spec_.content), BlockPlace::end);
     if (!text) return fail(std::move(text).error().in(file.path));
     return text;
   }

@@ -43,7 +43,8 @@ class CommandStep : public Step {
     if (!spec_.run.shell.empty()) shown.argv = {first_line(spec_.run.shell, 80)};
     // In a shell text 127 may be any of its words, and the shell has said which.
     if (result->exit_code == 127 && !spec_.run.shell.empty()) {
-      return fail(ErrorCode::command, fmt::format("`{}` failed (exit 127): {}", shown.argv[0], first_line(last_lines(strip_control(result->err), 1))),
+      return fail(ErrorCode::command,
+                  fmt::format("`{}` failed (exit 127): {}", shown.argv[0], first_line(last_lines(strip_control(result->err), 1))),
                   "install the program that it names, or correct its name");
     }
     return fail(command_error(shown, *result));

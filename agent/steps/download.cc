@@ -170,12 +170,9 @@ class DownloadStep : public Step {
   Result<void> remember(Host& host, const std::string& path, const FetchResult& fetched) const {
     const Result<std::optional<FileInfo>> info = host.info(path);
     if (!info) return fail(info.error());
-    const Json document = {{"path", to_utf8(path)},
-                           {"url_sha256", sha256_hex(spec_.url.text)},
-                           {"source", shown_url(fetched.url)},
-                           {"sha256", fetched.sha256},
-                           {"size", fetched.size},
-                           {"mtime_s", *info ? (*info)->mtime_s : 0}};
+    const Json document = {
+        {"path", to_utf8(path)}, {"url_sha256", sha256_hex(spec_.url.text)}, {"source", shown_url(fetched.url)}, {"sha256", fetched.sha256},
+        {"size", fetched.size},  {"mtime_s", *info ? (*info)->mtime_s : 0}};
     FileAttributes hidden;
     hidden.mode = 0600;
     const std::string record = record_path(host, path);

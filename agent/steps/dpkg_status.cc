@@ -16,7 +16,8 @@ std::string field(std::string_view stanza, std::string_view name) {
   while (at < stanza.size()) {
     const std::size_t end = std::min(stanza.find('\n', at), stanza.size());
     const std::string_view line = stanza.substr(at, end - at);
-    if (line.size() > name.size() && line.starts_with(name) && line[name.size()] == ':') return std::string(trim(line.substr(name.size() + 1)));
+    if (line.size() > name.size() && line.starts_with(name) && line[name.size()] == ':')
+      return std::string(trim(line.substr(name.size() + 1)));
     at = end + 1;
   }
   return {};
@@ -63,7 +64,8 @@ const DpkgPackage* DpkgStatus::installed(std::string_view name) const {
   const std::string_view bare = name.substr(0, name.find(':'));
   if (const auto found = packages_.find(bare); found != packages_.end() && found->second.state == "installed") return &found->second;
   for (const auto& [other, package] : packages_) {
-    if (package.state == "installed" && std::find(package.provides.begin(), package.provides.end(), bare) != package.provides.end()) return &package;
+    if (package.state == "installed" && std::find(package.provides.begin(), package.provides.end(), bare) != package.provides.end())
+      return &package;
   }
   return nullptr;
 }

@@ -12,8 +12,8 @@ namespace gpustrap {
 
 /// A file that a step edits as a whole or in part, as it stands.
 struct EditedFile {
-  std::string path;               ///< behind links; see follow_link
-  std::optional<FileInfo> info;   ///< nothing where there is no file
+  std::string path;              ///< behind links; see follow_link
+  std::optional<FileInfo> info;  ///< nothing where there is no file
   std::string content;
 };
 

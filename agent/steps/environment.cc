@@ -87,18 +87,21 @@ std::vector<std::string> merged(std::vector<std::string> block, const std::vecto
       block.push_back(line.text);
       continue;
     }
-    const auto same = std::find_if(block.begin(), block.end(), [&](const std::string& text) { return text.starts_with("export " + line.variable + "="); });
-    if (same != block.end()) *same = line.text;
-    else block.insert(std::find_if(block.begin(), block.end(), [](const std::string& text) { return !text.starts_with("export "); }), line.text);
+    const auto same = std::find_if(block.begin(), block.end(),
+                                   [&](const std::string& text) { return text.starts_with("export " + line.variable + "="); });
+    if (same != block.end())
+      *same = line.text;
+    else
+      block.insert(std::find_if(block.begin(), block.end(), [](const std::string& text) { return !text.starts_with("export "); }),
+                   line.text);
   }
   return block;
 }
 
 bool reads_bashrc(const std::string& profile) {
   const std::vector<std::string> lines = text_lines(profile);
-  return std::any_of(lines.begin(), lines.end(), [](const std::string& line) {
-    return line.find(".bashrc") != std::string::npos && !trim(line).starts_with('#');
-  });
+  return std::any_of(lines.begin(), lines.end(),
+                     [](const std::string& line) { return line.find(".bashrc") != std::string::npos && !trim(line).starts_with('#'); });
 }
 
 /// The files of a user's shells, all in the home of `user`.
@@ -127,9 +130,9 @@ struct Work {
     std::string text;
     std::vector<std::string> variables;  ///< those whose lines are missing
   };
-  std::vector<Edit> edits;             ///< of files that differ
-  std::vector<std::string> files;      ///< all that are looked after
-  std::string loader_knows;            ///< directories of LD_LIBRARY_PATH that need no variable
+  std::vector<Edit> edits;         ///< of files that differ
+  std::vector<std::string> files;  ///< all that are looked after
+  std::string loader_knows;        ///< directories of LD_LIBRARY_PATH that need no variable
   bool sets_libraries = false;
 };
 
@@ -162,8 +165,10 @@ class EnvironmentStep : public Step {
     if (!work) return fail(work.error());
     Host& user = spec_.scope == EnvironmentSpec::Scope::login ? host.as_login() : host;
     if (work->sets_libraries) {
-      log.say(fmt::format("{} is searched before the CUDA libraries that Python packages bring along (JAX, PyTorch): if one of them then finds "
-                          "the wrong library, take it out again", kLibraries));
+      log.say(
+          fmt::format("{} is searched before the CUDA libraries that Python packages bring along (JAX, PyTorch): if one of them then finds "
+                      "the wrong library, take it out again",
+                      kLibraries));
     }
     for (const Work::Edit& edit : work->edits) {
       if (!edit.file.info && spec_.scope == EnvironmentSpec::Scope::system) {
@@ -194,14 +199,16 @@ class EnvironmentStep : public Step {
       const std::optional<std::string> rest = behind_home(value);
       const std::string& literal = rest ? *rest : value;
       if (literal.find("$" + name) == std::string::npos && literal.find("${" + name) == std::string::npos) continue;
-      return fail(ErrorCode::recipe, fmt::format("the value `{}` of {} is taken as it is: the variable in it would not be replaced", value, name),
+      return fail(ErrorCode::recipe,
+                  fmt::format("the value `{}` of {} is taken as it is: the variable in it would not be replaced", value, name),
                   fmt::format("write {0}: {{prepend: …}} or {0}: {{append: …}}", name));
     }
     return {};
   }
 
   /// LD_LIBRARY_PATH without what the loader finds by itself; nullopt where nothing is left.
-  [[nodiscard]] static Result<std::optional<EnvironmentChange>> still_needed(const EnvironmentChange& change, const Host& host, Work& work) {
+  [[nodiscard]] static Result<std::optional<EnvironmentChange>> still_needed(const EnvironmentChange& change, const Host& host,
+                                                                             Work& work) {
     const std::vector<std::string> elements = elements_of(change);
     std::vector<std::string> directories;
     for (const std::string& element : elements) {
@@ -277,6 +284,8 @@ class EnvironmentStep : public Step {
 
 }  // namespace
 
-std::unique_ptr<Step> make_environment_step(const StepSpec& spec) { return std::make_unique<EnvironmentStep>(std::get<EnvironmentSpec>(spec)); }
+std::unique_ptr<Step> make_environment_step(const StepSpec& spec) {
+  return std::make_unique<EnvironmentStep>(std::get<EnvironmentSpec>(spec));
+}
 
 }  // namespace gpustrap

@@ -24,12 +24,14 @@ constexpr int kOk = 200;
 constexpr int kForbidden = 403;
 
 bool is_token(std::string_view text) {
-  return text.size() >= 32 && text.size() <= 128 && text.find_first_not_of("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-") == std::string_view::npos;
+  return text.size() >= 32 && text.size() <= 128 &&
+         text.find_first_not_of("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-") == std::string_view::npos;
 }
 
 Result<std::string> make_token() {
   std::array<unsigned char, 16> bytes{};  // 128 bits; the address that carries it still fits into a line of a terminal
-  if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) return fail(ErrorCode::io, "the kernel gave no random bytes");
+  if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
+    return fail(ErrorCode::io, "the kernel gave no random bytes");
   std::string token;
   for (const unsigned char byte : bytes) token += fmt::format("{:02x}", byte);
   return token;
@@ -57,7 +59,8 @@ class JupyterStep : public Step {
     const Result<std::string> token = read_token(host);
     if (!token) return fail(token.error());
     if (token->empty()) return StepState::unsatisfied("there is no token that only its user can read");
-    if (!answers(host, *token)) return StepState::unsatisfied(fmt::format("nothing answers with its token on 127.0.0.1:{}", spec_.port.number));
+    if (!answers(host, *token))
+      return StepState::unsatisfied(fmt::format("nothing answers with its token on 127.0.0.1:{}", spec_.port.number));
     return StepState::satisfied(fmt::format("answers on 127.0.0.1:{}, and only with its token", spec_.port.number));
   }
 
@@ -72,14 +75,15 @@ class JupyterStep : public Step {
     if (Result<void> kept = ensure_token(host); !kept) return kept;
     if (Result<void> made = host.as_login().make_directory(directory(host), {}); !made) return made;
     if (Result<void> wrote = host.write(unit_.path(), unit_text(host, *program), {0644, 0, 0}); !wrote) return wrote;
-    for (const std::vector<std::string>& words : {std::vector<std::string>{"daemon-reload"}, {"enable", unit_.service()}, {"restart", unit_.service()}}) {
+    for (const std::vector<std::string>& words :
+         {std::vector<std::string>{"daemon-reload"}, {"enable", unit_.service()}, {"restart", unit_.service()}}) {
       if (Result<void> done = SystemdUnit::control(host, log, words); !done) return done;
     }
     return wait_until_it_answers(host, log);
   }
 
  private:
-    [[nodiscard]] std::string wants_path() const { return "/etc/systemd/system/multi-user.target.wants/" + unit_.service(); }
+  [[nodiscard]] std::string wants_path() const { return "/etc/systemd/system/multi-user.target.wants/" + unit_.service(); }
   [[nodiscard]] std::string venv(const Host& host) const { return host.as_login().expand(spec_.venv.text); }
   [[nodiscard]] std::string directory(const Host& host) const { return host.as_login().expand(spec_.dir.text); }
 
@@ -102,10 +106,13 @@ class JupyterStep : public Step {
         "[Unit]\nDescription=Jupyter server of {}\nAfter=network.target\n\n"
         "[Service]\nUser={}\nWorkingDirectory={}\n",
         login.name, login.name, directory(host));
-    text += fmt::format("Environment={}\n", unit_word("PATH=" + venv(host) + "/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
+    text += fmt::format(
+        "Environment={}\n",
+        unit_word("PATH=" + venv(host) + "/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
     text += fmt::format("Environment={}\n", unit_word("JUPYTER_TOKEN_FILE=" + token_path(login.home, spec_.name)));
-    text += fmt::format("ExecStart={} --no-browser --ServerApp.ip=127.0.0.1 --ServerApp.port={} --ServerApp.port_retries=0 {}{}\n", unit_word(program),
-                        spec_.port.number, unit_word("--ServerApp.root_dir=" + directory(host)), login.uid == 0 ? " --allow-root" : "");
+    text += fmt::format("ExecStart={} --no-browser --ServerApp.ip=127.0.0.1 --ServerApp.port={} --ServerApp.port_retries=0 {}{}\n",
+                        unit_word(program), spec_.port.number, unit_word("--ServerApp.root_dir=" + directory(host)),
+                        login.uid == 0 ? " --allow-root" : "");
     return text + "Restart=on-failure\nRestartSec=5\n\n[Install]\nWantedBy=multi-user.target\n";
   }
 

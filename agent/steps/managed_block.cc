@@ -90,7 +90,8 @@ Result<std::string> with_block(std::string_view text, const BlockName& name, con
   std::string block = begin_mark(name);
   for (const std::string& line : lines) {
     if (trim(line) == begin_mark(name) || trim(line) == end_mark(name)) {
-      return fail(ErrorCode::recipe, fmt::format("a line of the block `{}` is one of its own markers", name.marker), "choose another marker");
+      return fail(ErrorCode::recipe, fmt::format("a line of the block `{}` is one of its own markers", name.marker),
+                  "choose another marker");
     }
     block += line_end;
     block += line;
@@ -128,8 +129,10 @@ Result<std::string> without_block(std::string_view text, const BlockName& name) 
   std::string_view before = text.substr(0, (*span)->begin);
   if ((*span)->end == text.size() && !text.ends_with('\n')) {
     // The newline before the block came with it: see with_block.
-    if (before.ends_with("\r\n")) before.remove_suffix(2);
-    else if (before.ends_with('\n')) before.remove_suffix(1);
+    if (before.ends_with("\r\n"))
+      before.remove_suffix(2);
+    else if (before.ends_with('\n'))
+      before.remove_suffix(1);
   }
   return std::string(before).append(text.substr((*span)->end));
 }

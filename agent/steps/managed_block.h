@@ -28,7 +28,8 @@ enum class BlockPlace { start, end };  ///< of a new block; start: behind a "#!"
 /// what lies between is then anybody's guess.
 [[nodiscard]] Result<std::optional<std::vector<std::string>>> lines_of_block(std::string_view text, const BlockName& name);
 /// `text` with the block made or replaced. Error recipe where a line is itself a marker of this block.
-[[nodiscard]] Result<std::string> with_block(std::string_view text, const BlockName& name, const std::vector<std::string>& lines, BlockPlace place);
+[[nodiscard]] Result<std::string> with_block(std::string_view text, const BlockName& name, const std::vector<std::string>& lines,
+                                             BlockPlace place);
 /// `text` without the block; unchanged where there is none.
 [[nodiscard]] Result<std::string> without_block(std::string_view text, const BlockName& name);
 

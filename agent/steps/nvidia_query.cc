@@ -39,7 +39,8 @@ std::vector<AnsweringGpu> parse_gpu_rows(const std::string& csv) {
 }
 
 Result<SmiAnswer> ask_nvidia_smi(const Host& host) {
-  const Command command{{"nvidia-smi", std::string("--query-gpu=") + kFields, "--format=csv,noheader,nounits"}, {}, "", "", kAnswerLimit, {}};
+  const Command command{
+      {"nvidia-smi", std::string("--query-gpu=") + kFields, "--format=csv,noheader,nounits"}, {}, "", "", kAnswerLimit, {}};
   const Result<CommandResult> result = host.look(command);
   SmiAnswer answer;
   if (!result && result.error().code() != ErrorCode::timeout) return fail(result.error());

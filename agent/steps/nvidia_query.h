@@ -12,14 +12,14 @@ namespace gpustrap {
 
 /// One line of nvidia-smi's CSV answer.
 struct AnsweringGpu {
-  std::string index;   ///< "0"
-  std::string uuid;    ///< "GPU-5d1a…"
-  std::string name;    ///< "Tesla T4"
-  std::string bus_id;  ///< "00000000:00:1E.0"
-  std::string driver;  ///< "580.95.05"
+  std::string index;                    ///< "0"
+  std::string uuid;                     ///< "GPU-5d1a…"
+  std::string name;                     ///< "Tesla T4"
+  std::string bus_id;                   ///< "00000000:00:1E.0"
+  std::string driver;                   ///< "580.95.05"
   std::optional<std::uint64_t> memory;  ///< bytes; nothing where the GPU has no memory of its own ("[N/A]")
   std::string memory_text;              ///< as it was printed
-  bool mig = false;    ///< cut into slices
+  bool mig = false;                     ///< cut into slices
 };
 
 /// What nvidia-smi did when it was asked for the GPUs.

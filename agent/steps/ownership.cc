@@ -21,7 +21,8 @@ bool only_root_can_place(const FileInfo& link, const FileInfo& directory) {
 }
 
 Error missing(std::string_view what, const std::string& name) {
-  return {ErrorCode::not_found, fmt::format("there is no {} `{}` on this host", what, name), "make it in an earlier step, or correct the name"};
+  return {ErrorCode::not_found, fmt::format("there is no {} `{}` on this host", what, name),
+          "make it in an earlier step, or correct the name"};
 }
 
 }  // namespace

@@ -21,7 +21,8 @@ Error pip_error(const Command& command, const CommandResult& result) {
   if (why.find("No matching distribution") != std::string::npos || why.find("Could not find a version") != std::string::npos) {
     return {ErrorCode::command, why, "check name and version; not every version has a wheel for this Python (pip index versions NAME)"};
   }
-  if (why.find("No space left") != std::string::npos) return {ErrorCode::no_space, why, "make room (df -h), then run the same command again"};
+  if (why.find("No space left") != std::string::npos)
+    return {ErrorCode::no_space, why, "make room (df -h), then run the same command again"};
   if (why.find("ResolutionImpossible") != std::string::npos || why.find("conflicting dependencies") != std::string::npos) {
     return {ErrorCode::command, why, "the packages ask for versions that exclude each other; the step's output names them"};
   }
@@ -51,8 +52,10 @@ class PipStep : public Step {
       }
       const Result<bool> fits = python_version_satisfies(found->second, requirement.versions);
       if (!fits) return fail(fits.error());
-      if (*fits) present.push_back(found->first + " " + found->second);
-      else missing.push_back(fmt::format("{} {} is installed, {} wanted", found->first, found->second, requirement.versions));
+      if (*fits)
+        present.push_back(found->first + " " + found->second);
+      else
+        missing.push_back(fmt::format("{} {} is installed, {} wanted", found->first, found->second, requirement.versions));
     }
     if (!missing.empty()) return StepState::unsatisfied(join(missing, "; "));
     if (spec_.upgrade) return StepState::unsatisfied("the index is asked for newer versions at every run");
@@ -68,7 +71,8 @@ class PipStep : public Step {
     if (!installed) return fail(installed.error());
     Command command;
     if (installed->contains("pip")) {
-      command.argv = {(*environment)->interpreter, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"};
+      command.argv = {
+          (*environment)->interpreter, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"};
     } else {
       // An environment that uv made has no pip.
       command.argv = {"uv", "pip", "install", "--python", (*environment)->interpreter};
@@ -80,7 +84,8 @@ class PipStep : public Step {
     for (const std::string& package : spec_.packages.items) command.argv.push_back(package);
     const Result<CommandResult> result = host.act(command, log);
     if (!result) return fail(result.error());
-    if (result->exit_code == 127) return fail(ErrorCode::not_found, fmt::format("{} has no pip, and there is no uv", path), "make it anew with a `venv` step");
+    if (result->exit_code == 127)
+      return fail(ErrorCode::not_found, fmt::format("{} has no pip, and there is no uv", path), "make it anew with a `venv` step");
     if (result->exit_code != 0) return fail(pip_error(command, *result));
     return {};
   }

@@ -26,7 +26,8 @@ bool leads_somewhere(const Host& host, std::string path) {
 std::string metadata_field(const std::string& text, std::string_view name) {
   for (const std::string& line : split(text, '\n')) {
     if (trim(line).empty()) break;  // the description follows
-    if (line.starts_with(name) && line.size() > name.size() && line[name.size()] == ':') return std::string(trim(std::string_view(line).substr(name.size() + 1)));
+    if (line.starts_with(name) && line.size() > name.size() && line[name.size()] == ':')
+      return std::string(trim(std::string_view(line).substr(name.size() + 1)));
   }
   return {};
 }
@@ -35,7 +36,8 @@ std::string metadata_field(const std::string& text, std::string_view name) {
 std::pair<std::string, std::string> name_and_version(const Host& host, const std::string& folder, const std::string& site_packages) {
   const std::string stem = folder.substr(0, folder.rfind('.'));
   const std::size_t dash = stem.find('-');
-  if (dash != std::string::npos && stem.find('-', dash + 1) == std::string::npos) return {normalized_package_name(stem.substr(0, dash)), stem.substr(dash + 1)};
+  if (dash != std::string::npos && stem.find('-', dash + 1) == std::string::npos)
+    return {normalized_package_name(stem.substr(0, dash)), stem.substr(dash + 1)};
   const Result<std::string> metadata = host.read(site_packages + "/" + folder + "/METADATA");
   if (!metadata) return {};
   return {normalized_package_name(metadata_field(*metadata, "Name")), metadata_field(*metadata, "Version")};

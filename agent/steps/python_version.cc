@@ -43,7 +43,8 @@ bool take_word(std::string_view& text, std::string_view word) {
   while (!rest.empty() && (rest[0] == '.' || rest[0] == '-' || rest[0] == '_')) rest.remove_prefix(1);
   if (!rest.starts_with(word)) return false;
   rest.remove_prefix(word.size());
-  while (!rest.empty() && (rest[0] == '.' || rest[0] == '-' || rest[0] == '_') && rest.size() > 1 && std::isdigit(static_cast<unsigned char>(rest[1])) != 0) {
+  while (!rest.empty() && (rest[0] == '.' || rest[0] == '-' || rest[0] == '_') && rest.size() > 1 &&
+         std::isdigit(static_cast<unsigned char>(rest[1])) != 0) {
     rest.remove_prefix(1);
   }
   text = rest;
@@ -67,8 +68,10 @@ Version parse_version(std::string_view written) {
   }
   while (!text.empty() && std::isdigit(static_cast<unsigned char>(text[0])) != 0) {
     version.release.push_back(take_number(text));
-    if (text.size() > 1 && text[0] == '.' && std::isdigit(static_cast<unsigned char>(text[1])) != 0) text.remove_prefix(1);
-    else break;
+    if (text.size() > 1 && text[0] == '.' && std::isdigit(static_cast<unsigned char>(text[1])) != 0)
+      text.remove_prefix(1);
+    else
+      break;
   }
   while (version.release.size() > 1 && version.release.back() == 0) version.release.pop_back();
   static constexpr std::array<std::pair<std::string_view, std::int64_t>, 8> kPre = {
@@ -78,7 +81,8 @@ Version parse_version(std::string_view written) {
     version.pre = {rank, take_number(text)};
     break;
   }
-  if (take_word(text, "post") || take_word(text, "rev") || take_word(text, "r")) version.post = take_number(text);
+  if (take_word(text, "post") || take_word(text, "rev") || take_word(text, "r"))
+    version.post = take_number(text);
   else if (text.size() > 1 && text[0] == '-' && std::isdigit(static_cast<unsigned char>(text[1])) != 0) {
     text.remove_prefix(1);
     version.post = take_number(text);
@@ -151,8 +155,10 @@ std::string normalized_package_name(std::string_view name) {
   std::string normalized;
   for (const char c : name) {
     const bool separator = c == '-' || c == '_' || c == '.';
-    if (!separator) normalized += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    else if (!normalized.empty() && normalized.back() != '-') normalized += '-';
+    if (!separator)
+      normalized += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    else if (!normalized.empty() && normalized.back() != '-')
+      normalized += '-';
   }
   return normalized;
 }
@@ -161,22 +167,26 @@ Result<PythonRequirement> parse_python_requirement(std::string_view text) {
   text = trim(text);
   PythonRequirement requirement;
   requirement.text = text;
-  const std::size_t end = std::min(text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"), text.size());
+  const std::size_t end =
+      std::min(text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"), text.size());
   requirement.name = normalized_package_name(text.substr(0, end));
   if (requirement.name.empty() || text.starts_with('-')) {
-    return fail(ErrorCode::recipe, fmt::format("\"{}\" does not begin with a package's name", text), "write it as pip does: name, name==1.2, name[extra]>=1,<2");
+    return fail(ErrorCode::recipe, fmt::format("\"{}\" does not begin with a package's name", text),
+                "write it as pip does: name, name==1.2, name[extra]>=1,<2");
   }
   std::string_view rest = trim(text.substr(end));
   if (rest.starts_with('[')) rest = trim(rest.substr(std::min(rest.find(']'), rest.size() - 1) + 1));
   if (rest.starts_with('@')) return requirement;  // from a URL: any version of that name
   if (rest.find(';') != std::string_view::npos) {
-    return fail(ErrorCode::recipe, fmt::format("\"{}\" has an environment marker, which only pip can decide", text), "use `when` on the step instead");
+    return fail(ErrorCode::recipe, fmt::format("\"{}\" has an environment marker, which only pip can decide", text),
+                "use `when` on the step instead");
   }
   if (rest.starts_with('(') && rest.ends_with(')')) rest = rest.substr(1, rest.size() - 2);
   requirement.versions = trim(rest);
   if (requirement.versions.empty()) return requirement;
   for (const std::string& clause : split(requirement.versions, ',')) {
-    if (Result<Clause> parsed = parse_clause(clause); !parsed) return fail(std::move(parsed).error().in(fmt::format("reading \"{}\"", text)));
+    if (Result<Clause> parsed = parse_clause(clause); !parsed)
+      return fail(std::move(parsed).error().in(fmt::format("reading \"{}\"", text)));
   }
   return requirement;
 }

@@ -46,9 +46,12 @@ class RequireStep : public Step {
   [[nodiscard]] std::vector<std::string> unmet_demands(const Host& host) const {
     const Facts& facts = host.facts();
     std::vector<std::string> unmet;
-    const auto any = [](const StringList& list, auto&& fits) { return list.items.empty() || std::any_of(list.items.begin(), list.items.end(), fits); };
+    const auto any = [](const StringList& list, auto&& fits) {
+      return list.items.empty() || std::any_of(list.items.begin(), list.items.end(), fits);
+    };
     if (!any(spec_.os, [&](const std::string& os) { return release_matches(os, facts); })) {
-      unmet.push_back(fmt::format("this is {}, {} wanted", facts.os_name.empty() ? facts.os + " " + facts.os_version : facts.os_name, join(spec_.os.items, " or ")));
+      unmet.push_back(fmt::format("this is {}, {} wanted", facts.os_name.empty() ? facts.os + " " + facts.os_version : facts.os_name,
+                                  join(spec_.os.items, " or ")));
     }
     if (!any(spec_.arch, [&](const std::string& arch) { return arch == facts.arch; })) {
       unmet.push_back(fmt::format("this is {}, {} wanted", facts.arch, join(spec_.arch.items, " or ")));

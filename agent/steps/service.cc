@@ -40,7 +40,9 @@ class ServiceStep : public Step {
       if (!changes) return fail(changes.error());
       return StepState::unsatisfied(*wrong, *changes);
     }
-    std::vector<std::string> is = {spec_.running ? "running" : "stopped", others_start_it(*state) ? "started by other units" : spec_.enabled ? "starts at boot" : "does not start at boot"};
+    std::vector<std::string> is = {spec_.running ? "running" : "stopped", others_start_it(*state) ? "started by other units"
+                                                                          : spec_.enabled         ? "starts at boot"
+                                                                                                  : "does not start at boot"};
     if (spec_.port) is.push_back(fmt::format("answers on 127.0.0.1:{}", spec_.port->number));
     return StepState::satisfied(join(is, ", "));
   }
@@ -126,11 +128,13 @@ class ServiceStep : public Step {
     const Result<bool> same = unit_is_as_wanted(host);
     if (!same) return fail(same.error());
     if (spec_.unit && !*same) return std::string(state.exists ? "the unit's text differs" : "the service does not exist");
-    if (!state.exists && !state.masked) return spec_.unit ? std::string("systemd has not read the unit yet") : fmt::format("there is no service {}", spec_.name);
+    if (!state.exists && !state.masked)
+      return spec_.unit ? std::string("systemd has not read the unit yet") : fmt::format("there is no service {}", spec_.name);
     if (state.masked && (spec_.running || spec_.enabled)) return std::string("it is masked");
     if (state.unreadable) return std::string("systemd does not understand its unit");
     if (state.reload_needed) return std::string("systemd has not read the changed unit yet");
-    if (!others_start_it(state) && spec_.enabled != starts_at_boot(state)) return std::string(spec_.enabled ? "it does not start at boot" : "it starts at boot");
+    if (!others_start_it(state) && spec_.enabled != starts_at_boot(state))
+      return std::string(spec_.enabled ? "it does not start at boot" : "it starts at boot");
     if (!spec_.running) return std::string(state.active == "inactive" || state.active == "failed" ? "" : "it is running");
     if (state.active != "active") return fmt::format("it is not running ({})", state.active);
     if (runs_an_older_unit(host, state)) return std::string("it still runs as its unit was before");
@@ -147,7 +151,8 @@ class ServiceStep : public Step {
   Result<void> set_enabled(Host& host, StepLog& log, const UnitState& state) const {
     if (others_start_it(state) || spec_.enabled == starts_at_boot(state)) return {};
     if (spec_.enabled && state.enabled == "static") {
-      return fail(ErrorCode::unsupported, fmt::format("the unit of {} has no [Install] section, so it cannot be started at boot", spec_.name),
+      return fail(ErrorCode::unsupported,
+                  fmt::format("the unit of {} has no [Install] section, so it cannot be started at boot", spec_.name),
                   "add `[Install]` and `WantedBy=multi-user.target` to its text, or set `enabled: false`");
     }
     return SystemdUnit::control(host, log, {spec_.enabled ? "enable" : "disable", unit_.service()});
@@ -167,10 +172,12 @@ class ServiceStep : public Step {
       const Result<UnitState> state = unit_.state(host);
       if (!state) return fail(state.error());
       const bool restarted = !process.empty() && process != "0" && state->main_pid != process;
-      if (state->active == "failed" || state->sub == "auto-restart" || restarted) return fail(unit_.failure(host, "it ended right after its start"));
+      if (state->active == "failed" || state->sub == "auto-restart" || restarted)
+        return fail(unit_.failure(host, "it ended right after its start"));
       if (state->active == "inactive") {
         if (state->type == "oneshot") {
-          return fail(ErrorCode::command, "it has done its work and ended, so it is not running", "add `RemainAfterExit=yes` to its [Service] section, or set `running: false`");
+          return fail(ErrorCode::command, "it has done its work and ended, so it is not running",
+                      "add `RemainAfterExit=yes` to its [Service] section, or set `running: false`");
         }
         return fail(unit_.failure(host, "it ended right after its start"));
       }
@@ -181,8 +188,9 @@ class ServiceStep : public Step {
       }
       host.pause(kPause);
     }
-    return fail(unit_.failure(host, spec_.port ? fmt::format("nothing answered on 127.0.0.1:{} within {}", spec_.port->number, human_duration(kStartLimit))
-                                               : fmt::format("it was not running within {}", human_duration(kStartLimit))));
+    return fail(unit_.failure(
+        host, spec_.port ? fmt::format("nothing answered on 127.0.0.1:{} within {}", spec_.port->number, human_duration(kStartLimit))
+                         : fmt::format("it was not running within {}", human_duration(kStartLimit))));
   }
 
   ServiceSpec spec_;

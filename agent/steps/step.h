@@ -16,7 +16,9 @@ struct StepState {
   std::string changes = {};
 
   static StepState satisfied(std::string reason) { return {Is::satisfied, std::move(reason)}; }
-  static StepState unsatisfied(std::string reason, std::string changes = {}) { return {Is::unsatisfied, std::move(reason), std::move(changes)}; }
+  static StepState unsatisfied(std::string reason, std::string changes = {}) {
+    return {Is::unsatisfied, std::move(reason), std::move(changes)};
+  }
   /// Cannot be known without acting; the runner shows it as unknown in a plan and applies it in a run.
   static StepState unknown(std::string reason) { return {Is::unknown, std::move(reason)}; }
 };

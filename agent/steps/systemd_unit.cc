@@ -30,8 +30,14 @@ bool tells_of_failure(std::string_view line) {
 }  // namespace
 
 Result<UnitState> SystemdUnit::state(const Host& host) const {
-  const Command command{{"systemctl", "show", "--property=LoadState,NeedDaemonReload,UnitFileState,ActiveState,SubState,Type,Result,ActiveEnterTimestamp,MainPID", service()},
-                        {{"TZ", "UTC"}, {"LC_ALL", "C"}}, "", "", kLookLimit, {}};
+  const Command command{
+      {"systemctl", "show",
+       "--property=LoadState,NeedDaemonReload,UnitFileState,ActiveState,SubState,Type,Result,ActiveEnterTimestamp,MainPID", service()},
+      {{"TZ", "UTC"}, {"LC_ALL", "C"}},
+      "",
+      "",
+      kLookLimit,
+      {}};
   const Result<CommandResult> shown = host.look(command);
   if (!shown) return fail(shown.error());
   if (shown->exit_code != 0) return fail(command_error(command, *shown));
@@ -41,15 +47,24 @@ Result<UnitState> SystemdUnit::state(const Host& host) const {
     if (equals == std::string::npos) continue;
     const std::string name = line.substr(0, equals);
     const std::string value = line.substr(equals + 1);
-    if (name == "LoadState") state.exists = value != "not-found", state.masked = value == "masked", state.unreadable = value == "bad-setting" || value == "error";
-    else if (name == "NeedDaemonReload") state.reload_needed = value == "yes";
-    else if (name == "UnitFileState") state.enabled = value;
-    else if (name == "ActiveState") state.active = value;
-    else if (name == "SubState") state.sub = value;
-    else if (name == "Type") state.type = value;
-    else if (name == "Result") state.result = value;
-    else if (name == "ActiveEnterTimestamp") state.active_since = time_of(value);
-    else if (name == "MainPID") state.main_pid = value;
+    if (name == "LoadState")
+      state.exists = value != "not-found", state.masked = value == "masked", state.unreadable = value == "bad-setting" || value == "error";
+    else if (name == "NeedDaemonReload")
+      state.reload_needed = value == "yes";
+    else if (name == "UnitFileState")
+      state.enabled = value;
+    else if (name == "ActiveState")
+      state.active = value;
+    else if (name == "SubState")
+      state.sub = value;
+    else if (name == "Type")
+      state.type = value;
+    else if (name == "Result")
+      state.result = value;
+    else if (name == "ActiveEnterTimestamp")
+      state.active_since = time_of(value);
+    else if (name == "MainPID")
+      state.main_pid = value;
   }
   return state;
 }
@@ -64,7 +79,8 @@ Result<void> SystemdUnit::control(Host& host, StepLog& log, const std::vector<st
 }
 
 Error SystemdUnit::failure(const Host& host, const std::string& what) const {
-  const Result<CommandResult> journal = host.look({{"journalctl", "-u", service(), "-n", "20", "-o", "cat", "--no-pager"}, {}, "", "", kLookLimit, {}});
+  const Result<CommandResult> journal =
+      host.look({{"journalctl", "-u", service(), "-n", "20", "-o", "cat", "--no-pager"}, {}, "", "", kLookLimit, {}});
   std::string telling;
   if (journal) {
     for (const std::string& line : split(journal->out, '\n')) {
@@ -83,10 +99,14 @@ Error SystemdUnit::failure(const Host& host, const std::string& what) const {
 std::string unit_word(const std::string& text) {
   std::string word = "\"";
   for (const char c : text) {
-    if (c == '%') word += "%%";
-    else if (c == '"' || c == '\\') word += {'\\', c};
-    else if (c == '$') word += "$$";
-    else word += c;
+    if (c == '%')
+      word += "%%";
+    else if (c == '"' || c == '\\')
+      word += {'\\', c};
+    else if (c == '$')
+      word += "$$";
+    else
+      word += c;
   }
   return word + "\"";
 }

@@ -15,12 +15,12 @@ namespace gpustrap {
 struct UnitState {
   bool exists = false;
   bool masked = false;
-  bool unreadable = false;       ///< systemd does not understand its file
-  bool reload_needed = false;    ///< its file was changed since systemd read it
-  std::string enabled;           ///< UnitFileState: enabled, disabled, static …
-  std::string active, sub;       ///< ActiveState, SubState
-  std::string type, result;      ///< Type (simple, oneshot …), Result (success, exit-code …)
-  std::int64_t active_since = 0; ///< seconds since 1970; 0: not since the boot
+  bool unreadable = false;        ///< systemd does not understand its file
+  bool reload_needed = false;     ///< its file was changed since systemd read it
+  std::string enabled;            ///< UnitFileState: enabled, disabled, static …
+  std::string active, sub;        ///< ActiveState, SubState
+  std::string type, result;       ///< Type (simple, oneshot …), Result (success, exit-code …)
+  std::int64_t active_since = 0;  ///< seconds since 1970; 0: not since the boot
   std::string main_pid;
 };
 

@@ -12,8 +12,8 @@ namespace gpustrap {
 struct StepType {
   StepKind kind;
   std::unique_ptr<Step> (*make)(const StepSpec& spec);
-  enum class Order { free, barrier } order = Order::free;      ///< a barrier ends before any later step starts
-  enum class Uses { nothing, dpkg } uses = Uses::nothing;      ///< steps that use the same thing never overlap
+  enum class Order { free, barrier } order = Order::free;  ///< a barrier ends before any later step starts
+  enum class Uses { nothing, dpkg } uses = Uses::nothing;  ///< steps that use the same thing never overlap
 };
 
 /// The row of a kind.

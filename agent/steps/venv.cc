@@ -28,7 +28,8 @@ class VenvStep : public Step {
     }
     if (is_version(spec_.python) && !has_wanted_version((*found)->version)) {
       return fail(ErrorCode::unsafe, fmt::format("{} is an environment of Python {}, {} wanted", path, (*found)->version, spec_.python),
-                  fmt::format("its packages would be lost, so it is left alone; move it away (mv {0} {0}.old), or ask for {1}", path, (*found)->version));
+                  fmt::format("its packages would be lost, so it is left alone; move it away (mv {0} {0}.old), or ask for {1}", path,
+                              (*found)->version));
     }
     if (spec_.system_site_packages != (*found)->system_site_packages) {
       return StepState::unsatisfied(fmt::format("{} {} the system's packages", path, spec_.system_site_packages ? "does not see" : "sees"));
@@ -50,7 +51,8 @@ class VenvStep : public Step {
     const std::string said = result->out + result->err;
     if (result->exit_code == 127) {
       return fail(ErrorCode::not_found, fmt::format("`{}` is not on this host", python),
-                  "add a step before this one: apt: [python3, python3-venv]" + (is_version(spec_.python) ? fmt::format("; is python{} in this release?", spec_.python) : std::string()));
+                  "add a step before this one: apt: [python3, python3-venv]" +
+                      (is_version(spec_.python) ? fmt::format("; is python{} in this release?", spec_.python) : std::string()));
     }
     // Debian and Ubuntu ship Python without ensurepip; what venv leaves behind then is no environment.
     if (said.find("ensurepip") != std::string::npos) {
@@ -62,7 +64,9 @@ class VenvStep : public Step {
 
  private:
   /// "3.11" wants any 3.11.x.
-  [[nodiscard]] bool has_wanted_version(const std::string& version) const { return version == spec_.python || version.starts_with(spec_.python + "."); }
+  [[nodiscard]] bool has_wanted_version(const std::string& version) const {
+    return version == spec_.python || version.starts_with(spec_.python + ".");
+  }
 
   VenvSpec spec_;
 };

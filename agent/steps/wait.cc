@@ -36,7 +36,8 @@ class WaitStep : public Step {
       if (*missing != told) log.say("waiting: " + *missing);
       told = *missing;
       if (waited >= spec_.limit.time) {
-        return fail(ErrorCode::timeout, fmt::format("{}, after {}", told, human_duration(spec_.limit.time)), "raise the step's `limit`, or look at what it waits for");
+        return fail(ErrorCode::timeout, fmt::format("{}, after {}", told, human_duration(spec_.limit.time)),
+                    "raise the step's `limit`, or look at what it waits for");
       }
       host.pause(kPause);
     }
@@ -68,7 +69,8 @@ class WaitStep : public Step {
     if (!spec_.cloud_init) return {};
     const Result<CommandResult> status = host.look({{"cloud-init", "status", "--long"}, {}, "", "", std::chrono::seconds(30), {}});
     if (!status || status->exit_code == 0 || status->exit_code == 2 || status->exit_code == 127) return {};
-    return fail(ErrorCode::command, "cloud-init failed: " + first_line(last_lines(status->out, 1)), "look at /var/log/cloud-init-output.log on the host");
+    return fail(ErrorCode::command, "cloud-init failed: " + first_line(last_lines(status->out, 1)),
+                "look at /var/log/cloud-init-output.log on the host");
   }
 
   [[nodiscard]] std::string describe() const {

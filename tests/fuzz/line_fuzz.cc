@@ -12,8 +12,7 @@
 
 namespace {
 
-template <class Line>
-void write_again(const Line& line) {
+template <class Line> void write_again(const Line& line) {
   std::visit(
       [](const auto& body) {
         if constexpr (requires { gpustrap::to_json(body); }) {

@@ -38,12 +38,8 @@ std::string mutate(const std::vector<std::string>& seeds, std::mt19937& random) 
     const std::size_t at = below(text.size() + 1);
     const std::size_t length = std::min(below(40), text.size() - at);
     switch (below(5)) {
-      case 0:
-        text.erase(at, length);
-        break;
-      case 1:
-        text.insert(at, text.substr(at, length));
-        break;
+      case 0: text.erase(at, length); break;
+      case 1: text.insert(at, text.substr(at, length)); break;
       case 2: {
         const std::string& other = seeds[below(seeds.size())];
         const std::size_t from = below(other.size() + 1);
@@ -51,10 +47,10 @@ std::string mutate(const std::vector<std::string>& seeds, std::mt19937& random) 
         break;
       }
       case 3: {
-        static const std::vector<std::string> kPieces = {
-            "\"",  "'",   "{",  "}",  "[",    "]",  ":",     "\n", "\t",   "\\",       "*a",
-            "&a ", "${{", "}}", "- ", "null", "-1", "1e999", "\xff", "\xe2\x82", "99999999999999999999",
-            "<<: "};
+        static const std::vector<std::string> kPieces = {"\"",  "'",    "{",  "}",     "[",    "]",        ":",
+                                                         "\n",  "\t",   "\\", "*a",    "&a ",  "${{",      "}}",
+                                                         "- ",  "null", "-1", "1e999", "\xff", "\xe2\x82", "99999999999999999999",
+                                                         "<<: "};
         text.insert(at, kPieces[below(kPieces.size())]);
         break;
       }

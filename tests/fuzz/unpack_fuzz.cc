@@ -65,7 +65,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
   fs::remove_all(root);
   fs::create_directory(root);
   const std::string archive = sandbox.path + "/archive";
-  if (!write_file_atomically(archive, std::string_view(reinterpret_cast<const char*>(bytes), size))) violated("the input could not be written");
+  if (!write_file_atomically(archive, std::string_view(reinterpret_cast<const char*>(bytes), size)))
+    violated("the input could not be written");
   SilentLog log;
   UnpackRequest request;
   request.archive = archive;

@@ -13,8 +13,12 @@
 namespace gpustrap {
 namespace {
 
-struct WriteFree { void operator()(archive* writer) const { archive_write_free(writer); } };
-struct EntryFree { void operator()(archive_entry* entry) const { archive_entry_free(entry); } };
+struct WriteFree {
+  void operator()(archive* writer) const { archive_write_free(writer); }
+};
+struct EntryFree {
+  void operator()(archive_entry* entry) const { archive_entry_free(entry); }
+};
 
 void must(int code, archive* writer) {
   if (code >= ARCHIVE_WARN) return;

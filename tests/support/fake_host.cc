@@ -53,7 +53,12 @@ std::optional<int> failure_at(const std::map<std::string, int>& failures, const 
 }
 
 FileInfo info_of(const FakeFile& file) {
-  return {file.type, file.mode, file.uid, file.gid, file.type == FileType::regular ? file.content.size() : 0, file.mtime_s,
+  return {file.type,
+          file.mode,
+          file.uid,
+          file.gid,
+          file.type == FileType::regular ? file.content.size() : 0,
+          file.mtime_s,
           static_cast<std::uint64_t>(file.mtime_s)};  // each change has a time of its own: as good as a number
 }
 
@@ -87,8 +92,8 @@ FakeHost::FakeHost() : machine_(std::make_shared<Machine>()) {
   m.login = {1000, 1000, {1000}, "ubuntu", "/home/ubuntu", "/bin/bash", {}};
   m.users = {{"root", {0, 0}}, {"ubuntu", {1000, 1000}}};
   m.files["/"] = {FileType::directory, "", 0755};
-  for (const char* path : {"/etc", "/home", "/opt", "/run", "/usr", "/usr/bin", "/usr/lib", "/usr/local", "/usr/local/bin", "/var", "/var/lib",
-                           "/var/cache", "/etc/profile.d", "/etc/systemd", "/etc/systemd/system"}) {
+  for (const char* path : {"/etc", "/home", "/opt", "/run", "/usr", "/usr/bin", "/usr/lib", "/usr/local", "/usr/local/bin", "/var",
+                           "/var/lib", "/var/cache", "/etc/profile.d", "/etc/systemd", "/etc/systemd/system"}) {
     m.files[path] = {FileType::directory, "", 0755};
   }
   m.files["/root"] = {FileType::directory, "", 0700};
@@ -121,7 +126,8 @@ FakeHost& FakeHost::put(const std::string& path, FakeFile file) {
 }
 FakeHost& FakeHost::put(const std::string& path, std::string content, unsigned mode) {
   const bool is_login = is_below(plain(path), machine_->login.home);
-  return put(path, FakeFile{FileType::regular, std::move(content), mode, is_login ? machine_->login.uid : 0, is_login ? machine_->login.gid : 0});
+  return put(path,
+             FakeFile{FileType::regular, std::move(content), mode, is_login ? machine_->login.uid : 0, is_login ? machine_->login.gid : 0});
 }
 FakeHost& FakeHost::put_directory(const std::string& path, unsigned mode) {
   const std::string where = plain(path);
@@ -401,7 +407,8 @@ Result<void> FakeHost::write(const std::string& path, std::string_view content, 
   if (Result<void> may = may_give(attributes, doing); !may) return may;
   FakeFile file{FileType::regular, std::string(content), 0644, self().uid, self().gid};
   if (const auto before = machine_->files.find(*where); before != machine_->files.end()) {
-    if (before->second.type != FileType::regular) return fail(Error(ErrorCode::unsafe, "what stands there is not a regular file").in(doing));
+    if (before->second.type != FileType::regular)
+      return fail(Error(ErrorCode::unsafe, "what stands there is not a regular file").in(doing));
     file.mode = before->second.mode;
     if (self().uid == 0) {
       file.uid = before->second.uid;
@@ -534,8 +541,8 @@ Result<FetchResult> FakeHost::fetch(const FetchRequest& request, StepLog& log) {
     if (Result<void> may = may_give(request.attributes, "writing " + request.to); !may) return fail(std::move(may).error());
     log.progress(url, result.size, result.size);
     if (machine_->fetch_hook) machine_->fetch_hook(*this);
-    place(*where, FakeFile{FileType::regular, found->second, request.attributes.mode.value_or(0644U), request.attributes.uid.value_or(self().uid),
-                           request.attributes.gid.value_or(self().gid)});
+    place(*where, FakeFile{FileType::regular, found->second, request.attributes.mode.value_or(0644U),
+                           request.attributes.uid.value_or(self().uid), request.attributes.gid.value_or(self().gid)});
     return result;
   }
   return fail(Error(ErrorCode::not_found, "the server answered 404").in("fetching " + join(request.urls, ", ")));

@@ -89,7 +89,7 @@ class FakeHost : public Host {
   [[nodiscard]] const std::vector<std::string>& changes() const;
   /// "info /etc/motd", "look dpkg-query -W".
   [[nodiscard]] const std::vector<std::string>& looks() const;
-  void forget();  ///< empties both records
+  void forget();                                                            ///< empties both records
   [[nodiscard]] std::optional<FakeFile> at(const std::string& path) const;  ///< not recorded, follows no link
   [[nodiscard]] std::string content(const std::string& path) const;         ///< "<no file>" where there is none
   /// Everything there is, as text: two equal snapshots mean that nothing was changed.

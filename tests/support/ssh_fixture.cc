@@ -95,8 +95,7 @@ Link start_sshd(UniqueFd socket, const std::string& folder) {
   while (true) {
     std::array<pollfd, 2> waiting{pollfd{orders.get(), POLLIN, 0}, pollfd{listener.get(), POLLIN, 0}};
     ::poll(waiting.data(), waiting.size(), -1);
-    while (::waitpid(-1, nullptr, WNOHANG) > 0) {
-    }
+    while (::waitpid(-1, nullptr, WNOHANG) > 0) {}
     if (waiting[0].revents != 0) {
       char what = 0;
       if (::read(orders.get(), &what, 1) != 1) break;
@@ -167,11 +166,13 @@ void SshFixture::stop_listening() { order(kStop); }
 void SshFixture::listen_again() { order(kListen); }
 
 void SshFixture::write_config(const std::string& lines) const {
-  must_write(directory_ / "sshd_config",
-             fmt::format("{}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-                         "PermitRootLogin yes\nPidFile none\nLogLevel VERBOSE\nMaxStartups 200\nMaxSessions 200\nPrintMotd no\n",
-                         lines, directory_ / "host_key", directory_ / "authorized_keys"),
-             0600);
+  must_write(
+      directory_ / "sshd_config",
+      fmt::format(
+          "{}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+          "PermitRootLogin yes\nPidFile none\nLogLevel VERBOSE\nMaxStartups 200\nMaxSessions 200\nPrintMotd no\n",
+          lines, directory_ / "host_key", directory_ / "authorized_keys"),
+      0600);
 }
 
 void SshFixture::configure(const std::string& lines) { write_config(lines); }
@@ -198,7 +199,9 @@ void SshFixture::authorize(const std::string& key) const {
 
 std::string SshFixture::fingerprint() const { return words(output_of({"ssh-keygen", "-l", "-f", directory_ / "host_key.pub"})).at(1); }
 
-void SshFixture::trust() const { must_write(known_hosts(), fmt::format("[127.0.0.1]:{} {}", port_, must_read(directory_ / "host_key.pub")), 0600); }
+void SshFixture::trust() const {
+  must_write(known_hosts(), fmt::format("[127.0.0.1]:{} {}", port_, must_read(directory_ / "host_key.pub")), 0600);
+}
 
 SshTarget SshFixture::target() const {
   SshTarget target;
@@ -211,7 +214,9 @@ SshTarget SshFixture::target() const {
   return target;
 }
 
-std::string SshFixture::log() const { return path_exists(directory_ / "sshd.log") ? must_read(directory_ / "sshd.log") : "sshd logged nothing"; }
+std::string SshFixture::log() const {
+  return path_exists(directory_ / "sshd.log") ? must_read(directory_ / "sshd.log") : "sshd logged nothing";
+}
 
 SshAgentFixture::SshAgentFixture(const std::string& folder) : socket_(folder + "/agent.sock") {
   pid_ = ::fork();

@@ -67,8 +67,8 @@ int cuMemcpyDtoH_v2(void* to, std::uint64_t from, std::size_t size) {
   return kSuccess;
 }
 /// What the probe's PTX says, in C++.
-int cuLaunchKernel(void* function, unsigned grid, unsigned /*y*/, unsigned /*z*/, unsigned block, unsigned /*y*/, unsigned /*z*/, unsigned /*shared*/, void* /*stream*/,
-                   void** arguments, void** /*extra*/) {
+int cuLaunchKernel(void* function, unsigned grid, unsigned /*y*/, unsigned /*z*/, unsigned block, unsigned /*y*/, unsigned /*z*/,
+                   unsigned /*shared*/, void* /*stream*/, void** arguments, void** /*extra*/) {
   if (function != &handle) return kInvalid;
   const std::uint64_t base = *static_cast<const std::uint64_t*>(arguments[0]);
   const std::uint32_t count = *static_cast<const std::uint32_t*>(arguments[1]);

@@ -48,8 +48,10 @@ TEST_P(StepContract, AppliedMeansSatisfied) {
   ASSERT_TRUE(applied.has_value()) << applied.error().sentence();
   const StepState after = state_of(GetParam().spec, host);
   EXPECT_FALSE(after.reason.empty());
-  if (step->can_verify()) EXPECT_EQ(after.is, StepState::Is::satisfied) << after.reason;
-  else EXPECT_NE(after.is, StepState::Is::satisfied) << "what cannot be verified cannot be known to be done";
+  if (step->can_verify())
+    EXPECT_EQ(after.is, StepState::Is::satisfied) << after.reason;
+  else
+    EXPECT_NE(after.is, StepState::Is::satisfied) << "what cannot be verified cannot be known to be done";
 }
 
 TEST_P(StepContract, ASecondRunChangesNothing) {

@@ -16,7 +16,8 @@ namespace gpustrap {
 /// One row of the contract that every kind keeps: check never writes, applied means satisfied, satisfied means nothing to do, and
 /// a reason is never empty. The name begins with the kind's name: "file_new". The host is one where there is something to do.
 ///
-///   INSTANTIATE_TEST_SUITE_P(File, StepContract, ::testing::Values(ContractCase{"file_new", FileSpec{…}, [] { return FakeHost(); }}), contract_name);
+///   INSTANTIATE_TEST_SUITE_P(File, StepContract, ::testing::Values(ContractCase{"file_new", FileSpec{…}, [] { return FakeHost(); }}),
+///   contract_name);
 struct ContractCase {
   std::string name;
   StepSpec spec;

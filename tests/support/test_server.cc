@@ -33,10 +33,8 @@
 namespace gpustrap {
 namespace {
 
-template <auto Free>
-struct Freed {
-  template <class T>
-  void operator()(T* handle) const { Free(handle); }
+template <auto Free> struct Freed {
+  template <class T> void operator()(T* handle) const { Free(handle); }
 };
 using KeyHandle = std::unique_ptr<EVP_PKEY, Freed<EVP_PKEY_free>>;
 using CertificateHandle = std::unique_ptr<X509, Freed<X509_free>>;
@@ -68,7 +66,8 @@ std::pair<std::string, std::string> make_certificate() {
   X509_NAME* name = X509_get_subject_name(certificate.get());
   X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>("test server"), -1, -1, 0);
   X509_set_issuer_name(certificate.get(), name);
-  for (const auto& [kind, value] : {std::pair{NID_subject_alt_name, "IP:127.0.0.1"}, std::pair{NID_basic_constraints, "critical,CA:TRUE"}}) {
+  for (const auto& [kind, value] :
+       {std::pair{NID_subject_alt_name, "IP:127.0.0.1"}, std::pair{NID_basic_constraints, "critical,CA:TRUE"}}) {
     X509_EXTENSION* extension = X509V3_EXT_conf_nid(nullptr, nullptr, kind, value);
     X509_add_ext(certificate.get(), extension, -1);
     X509_EXTENSION_free(extension);
@@ -96,12 +95,15 @@ class Peer {
   [[nodiscard]] int fd() const { return fd_.get(); }
   std::string read() {
     std::array<char, 4096> buffer{};
-    const auto got = ssl_ ? SSL_read(ssl_.get(), buffer.data(), buffer.size()) : static_cast<int>(::read(fd_.get(), buffer.data(), buffer.size()));
+    const auto got =
+        ssl_ ? SSL_read(ssl_.get(), buffer.data(), buffer.size()) : static_cast<int>(::read(fd_.get(), buffer.data(), buffer.size()));
     return got > 0 ? std::string(buffer.data(), static_cast<std::size_t>(got)) : std::string();
   }
   void write(std::string_view bytes) {
-    if (!ssl_) (void)write_all(fd_.get(), bytes);
-    else if (!bytes.empty()) SSL_write(ssl_.get(), bytes.data(), static_cast<int>(bytes.size()));
+    if (!ssl_)
+      (void)write_all(fd_.get(), bytes);
+    else if (!bytes.empty())
+      SSL_write(ssl_.get(), bytes.data(), static_cast<int>(bytes.size()));
   }
 
  private:
@@ -268,7 +270,9 @@ void TestServer::start() {
       UniqueFd connection(::accept4(listener.fd, nullptr, nullptr, SOCK_CLOEXEC));
       if (!connection.valid()) continue;
       SSL_CTX* encryption = listener.fd == https_.fd.get() ? context.get() : nullptr;
-      std::thread([&serving, encryption, connection = std::move(connection)]() mutable { serving.serve(std::move(connection), encryption); }).detach();
+      std::thread([&serving, encryption, connection = std::move(connection)]() mutable {
+        serving.serve(std::move(connection), encryption);
+      }).detach();
     }
   }
 }

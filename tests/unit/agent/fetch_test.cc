@@ -86,7 +86,7 @@ TEST_F(FetchTest, BringsTheFileWithItsDigestAndLeavesNothingBeside) {
   EXPECT_EQ(got->url, server_.http("/f"));
   EXPECT_FALSE(got->resumed);
   EXPECT_FALSE(left_over());
-  struct stat info{};
+  struct stat info {};
   ASSERT_EQ(::stat(to_.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 07777U, 0750U);
   EXPECT_EQ(info.st_uid, ::geteuid());
@@ -162,7 +162,8 @@ TEST_F(FetchTest, ResumesByDateWhereThereIsNoETag) {
 }
 
 TEST_F(FetchTest, RestartsOnAServerThatKnowsNoRanges) {
-  server_.route("/f", {{.body = body_, .etag = "\"v1\"", .ranges = false, .cut_after = 100'000}, {.body = body_, .etag = "\"v1\"", .ranges = false}});
+  server_.route(
+      "/f", {{.body = body_, .etag = "\"v1\"", .ranges = false, .cut_after = 100'000}, {.body = body_, .etag = "\"v1\"", .ranges = false}});
   server_.start();
   ASSERT_TRUE(fetch({server_.http("/f")}, sha256_hex(body_)));
   EXPECT_EQ(arrived(), body_);
@@ -462,7 +463,8 @@ TEST(ShownUrl, HidesWhereSecretsLive) {
 
 TEST(FileNameOfUrl, IsANameOrNothing) {
   EXPECT_EQ(file_name_of_url("https://h/a/d2l-en%201.0.zip?x=/y"), "d2l-en 1.0.zip");
-  for (const char* url : {"https://h", "https://h/", "https://h/a/..", "https://h/%2e%2e", "https://h/a%2fb", "https://h/a%00b", "https://h/a%0ab"}) {
+  for (const char* url :
+       {"https://h", "https://h/", "https://h/a/..", "https://h/%2e%2e", "https://h/a%2fb", "https://h/a%00b", "https://h/a%0ab"}) {
     EXPECT_EQ(file_name_of_url(url), "") << url;
   }
 }
@@ -472,8 +474,10 @@ TEST(CaBundle, IsTheNamedOneFirst) {
   const std::string kept = before == nullptr ? "" : before;
   ::setenv("SSL_CERT_FILE", "/somewhere/ca.pem", 1);
   EXPECT_EQ(find_ca_bundle().value_or(""), "/somewhere/ca.pem");
-  if (before == nullptr) ::unsetenv("SSL_CERT_FILE");
-  else ::setenv("SSL_CERT_FILE", kept.c_str(), 1);
+  if (before == nullptr)
+    ::unsetenv("SSL_CERT_FILE");
+  else
+    ::setenv("SSL_CERT_FILE", kept.c_str(), 1);
 }
 
 }  // namespace

@@ -55,7 +55,8 @@ TEST_F(GatherFactsTest, FindsGpusOnPciBeforeAnyDriverExistsAndNothingElseOfTheVe
 }
 
 TEST_F(GatherFactsTest, ReadsTheLoadedDriverOfBothKindsOfModule) {
-  put("/proc/driver/nvidia/version", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.161.08  Wed Feb 14 01:16:00 UTC 2024\nGCC version: 12\n");
+  put("/proc/driver/nvidia/version",
+      "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.161.08  Wed Feb 14 01:16:00 UTC 2024\nGCC version: 12\n");
   EXPECT_EQ(gather_facts(root_).driver, "535.161.08");
   put("/proc/driver/nvidia/version", "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\n");
   EXPECT_EQ(gather_facts(root_).driver, "580.65.06");

@@ -49,7 +49,7 @@ class RealHostTest : public ::testing::Test {
   std::string in_home(const std::string& name) const { return login_.home + "/" + name; }
   static std::string content(const std::string& path) { return read_file(path).value_or("<no file>"); }
   static struct stat status(const std::string& path) {
-    struct stat info{};
+    struct stat info {};
     EXPECT_EQ(::lstat(path.c_str(), &info), 0) << path;
     return info;
   }
@@ -268,7 +268,8 @@ TEST_F(RealHostAsRootTest, TheUserCannotReadWhatIsRoots) {
 
 TEST_F(RealHostAsRootTest, CommandsOfTheUserHaveNoRightsLeft) {
   RealHost real = host();
-  const auto result = real.as_login().look(command({"sh", "-c", "grep -E '^(Uid|Gid|Groups|CapEff):' /proc/self/status; echo $HOME $USER; pwd"}));
+  const auto result =
+      real.as_login().look(command({"sh", "-c", "grep -E '^(Uid|Gid|Groups|CapEff):' /proc/self/status; echo $HOME $USER; pwd"}));
   ASSERT_TRUE(result.has_value());
   EXPECT_THAT(result->out, HasSubstr("Uid:\t65534\t65534\t65534\t65534"));
   EXPECT_THAT(result->out, HasSubstr("Gid:\t65534\t65534\t65534\t65534"));

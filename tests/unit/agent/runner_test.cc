@@ -83,7 +83,8 @@ class RunnerTest : public ::testing::Test {
 };
 
 TEST_F(RunnerTest, ASecondRunFindsEverythingAsItShouldBe) {
-  const std::string steps = R"([{"file": {"path": "@/motd", "content": "hello\n"}}, {"command": {"run": "touch @/made", "creates": "@/made"}}])";
+  const std::string steps =
+      R"([{"file": {"path": "@/motd", "content": "hello\n"}}, {"command": {"run": "touch @/made", "creates": "@/made"}}])";
   const RunFinished first = run(steps);
   EXPECT_EQ(first.changed, 2U);
   EXPECT_TRUE(exists("made"));
@@ -102,14 +103,16 @@ TEST_F(RunnerTest, NumbersItsEventsAndEndsWithTheRunsEnd) {
 }
 
 TEST_F(RunnerTest, APlanChangesNothingAndSaysWhatItCannotKnow) {
-  const RunFinished plan = run(R"([{"id": "a", "file": {"path": "@/motd", "content": "x"}}, {"id": "b", "command": {"run": "touch @/made"}}])", RunMode::plan);
+  const RunFinished plan =
+      run(R"([{"id": "a", "file": {"path": "@/motd", "content": "x"}}, {"id": "b", "command": {"run": "touch @/made"}}])", RunMode::plan);
   EXPECT_EQ(plan.would_change, 2U);
   EXPECT_FALSE(exists("motd"));
   EXPECT_FALSE(exists("made"));
 }
 
 TEST_F(RunnerTest, AFailureStopsWhatComesAfterAndSaysWhy) {
-  const RunFinished end = run(R"([{"id": "bad", "command": {"run": "echo no such thing >&2; exit 7"}}, {"id": "later", "command": {"run": "touch @/made"}}])");
+  const RunFinished end =
+      run(R"([{"id": "bad", "command": {"run": "echo no such thing >&2; exit 7"}}, {"id": "later", "command": {"run": "touch @/made"}}])");
   EXPECT_EQ(end.end, RunFinished::End::failed);
   ASSERT_NE(finished("bad"), nullptr);
   EXPECT_THAT(finished("bad")->reason, HasSubstr("7"));
@@ -153,9 +156,11 @@ TEST_F(RunnerTest, ABackgroundProcessThatKeepsThePipeDoesNotKeepTheRun) {
 }
 
 TEST_F(RunnerTest, RetriesAsOftenAsAsked) {
-  const RunFinished end = run(R"([{"id": "flaky", "retries": 1, "command": {"run": "if test -e @/second; then touch @/made; else touch @/second; exit 1; fi", "creates": "@/made"}}])");
+  const RunFinished end = run(
+      R"([{"id": "flaky", "retries": 1, "command": {"run": "if test -e @/second; then touch @/made; else touch @/second; exit 1; fi", "creates": "@/made"}}])");
   EXPECT_EQ(end.end, RunFinished::End::ok);
-  EXPECT_EQ(std::count_if(events_.begin(), events_.end(), [](const Event& event) { return std::holds_alternative<StepRetry>(event.body); }), 1);
+  EXPECT_EQ(std::count_if(events_.begin(), events_.end(), [](const Event& event) { return std::holds_alternative<StepRetry>(event.body); }),
+            1);
 }
 
 TEST_F(RunnerTest, AKilledStepIsAFailedStepWithTheCause) {
@@ -174,10 +179,11 @@ TEST_F(RunnerTest, KeepsEveryByteOfOutputInOrderAndReplacesWhatIsNotUtf8) {
 }
 
 TEST_F(RunnerTest, ACancelLetsTheRunningStepEndAndStartsNoOther) {
-  const RunFinished end = run(R"([{"id": "now", "command": {"run": "touch @/made"}}, {"id": "later", "command": {"run": "touch @/later"}}])", RunMode::apply,
-                              [](Runner& runner, const Event& event) {
-                                if (std::holds_alternative<StepStarted>(event.body)) runner.cancel("tester");
-                              });
+  const RunFinished end =
+      run(R"([{"id": "now", "command": {"run": "touch @/made"}}, {"id": "later", "command": {"run": "touch @/later"}}])", RunMode::apply,
+          [](Runner& runner, const Event& event) {
+            if (std::holds_alternative<StepStarted>(event.body)) runner.cancel("tester");
+          });
   EXPECT_EQ(end.end, RunFinished::End::cancelled);
   EXPECT_TRUE(exists("made"));
   EXPECT_FALSE(exists("later"));
@@ -185,7 +191,8 @@ TEST_F(RunnerTest, ACancelLetsTheRunningStepEndAndStartsNoOther) {
 }
 
 TEST_F(RunnerTest, AnUnmetConditionSkipsTheStepAndNotWhatFollows) {
-  const RunFinished end = run(R"([{"id": "elsewhere", "when": {"os": "plan9"}, "command": {"run": "touch @/made"}}, {"id": "next", "command": {"run": "touch @/next"}}])");
+  const RunFinished end = run(
+      R"([{"id": "elsewhere", "when": {"os": "plan9"}, "command": {"run": "touch @/made"}}, {"id": "next", "command": {"run": "touch @/next"}}])");
   EXPECT_EQ(end.end, RunFinished::End::ok);
   EXPECT_FALSE(exists("made"));
   EXPECT_TRUE(exists("next"));
@@ -198,7 +205,8 @@ TEST_F(RunnerTest, PutsFactsIntoShellTextAsOneWord) {
 }
 
 TEST_F(RunnerTest, AMistakeThatOnlyTheHostCanSeeChangesNothing) {
-  const RunFinished end = run(R"([{"id": "a", "command": {"run": "touch @/made"}}, {"id": "b", "jupyter": {"venv": "~/x", "port": "${{ facts.hostname }}"}}])");
+  const RunFinished end =
+      run(R"([{"id": "a", "command": {"run": "touch @/made"}}, {"id": "b", "jupyter": {"venv": "~/x", "port": "${{ facts.hostname }}"}}])");
   EXPECT_EQ(end.end, RunFinished::End::failed);
   EXPECT_FALSE(exists("made"));
 }

@@ -85,7 +85,9 @@ TEST_F(ServeTest, ARunOutlivesItsAgentAndIsReplayedExactlyOnce) {
   {
     LocalAgent agent(directory_);
     agent.send(hello());
-    agent.send(run_request(1, "r1", R"([{"id": "wait", "command": {"run": "until test -e @/go; do sleep 0.01; done"}}, {"id": "next", "command": {"run": "touch @/made"}}])"));
+    agent.send(run_request(
+        1, "r1",
+        R"([{"id": "wait", "command": {"run": "until test -e @/go; do sleep 0.01; done"}}, {"id": "next", "command": {"run": "touch @/made"}}])"));
     seen = sequence(agent.receive_until("event", "step_started"));
   }  // killed, as when a connection dies
   ASSERT_TRUE(write_file_atomically(directory_ + "/go", "").has_value());
@@ -101,7 +103,9 @@ TEST_F(ServeTest, ARunOutlivesItsAgentAndIsReplayedExactlyOnce) {
 TEST_F(ServeTest, ARunnerThatIsKilledIsReplacedAndTheRunEnds) {
   LocalAgent agent(directory_);
   agent.send(hello());
-  agent.send(run_request(1, "r1", R"([{"id": "a", "command": {"run": "touch @/a", "creates": "@/a"}}, {"id": "wait", "command": {"run": "until test -e @/go; do sleep 0.01; done", "creates": "@/go"}}])"));
+  agent.send(run_request(
+      1, "r1",
+      R"([{"id": "a", "command": {"run": "touch @/a", "creates": "@/a"}}, {"id": "wait", "command": {"run": "until test -e @/go; do sleep 0.01; done", "creates": "@/go"}}])"));
   auto lines = agent.receive_until("step", "wait");
   for (const Json& line : lines) {
     if (line.value("event", "") == "runner_started") ::kill(line.at("pid").get<pid_t>(), SIGKILL);
@@ -160,7 +164,9 @@ TEST_F(ServeTest, TheSameRecipeAttachesAndAnotherIsToldWhatRuns) {
 TEST_F(ServeTest, ACancelFromAnotherAgentEndsTheRunAfterItsStep) {
   LocalAgent agent(directory_);
   agent.send(hello());
-  agent.send(run_request(1, "r1", R"([{"id": "wait", "command": {"run": "until test -e @/go; do sleep 0.01; done"}}, {"id": "never", "command": {"run": "touch @/made"}}])"));
+  agent.send(run_request(
+      1, "r1",
+      R"([{"id": "wait", "command": {"run": "until test -e @/go; do sleep 0.01; done"}}, {"id": "never", "command": {"run": "touch @/made"}}])"));
   agent.receive_until("event", "step_started");
   LocalAgent other(directory_);
   other.send(hello());

@@ -94,7 +94,7 @@ TEST_P(UnpackFormats, BringsEveryFileWithDigestModeAndTime) {
   EXPECT_EQ(entries.at("book/deep").type, FileType::directory);
   EXPECT_EQ(entries.at("book/link").type, FileType::symlink);
   EXPECT_EQ(entries.at("book/link").target, "deep/er/b.bin");
-  struct stat info{};
+  struct stat info {};
   ASSERT_EQ(::stat((root_ + "/book/run.sh").c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0700U, 0700U);
   EXPECT_EQ(info.st_mtime, 1'700'000'000);
@@ -116,7 +116,8 @@ TEST_P(UnpackFormats, ATruncatedEndIsAnError) {
     state = state * 1664525U + 1013904223U;
     byte = static_cast<char>(state >> 24U);
   }
-  const std::string whole = pack(GetParam(), {{Kind::file, "a", "first", 0644}, {Kind::file, "b", noise, 0644}, {Kind::file, "c", noise, 0644}});
+  const std::string whole =
+      pack(GetParam(), {{Kind::file, "a", "first", 0644}, {Kind::file, "b", noise, 0644}, {Kind::file, "c", noise, 0644}});
   for (const std::size_t kept : {whole.size() / 4, whole.size() / 2, whole.size() - 1300}) {
     const auto got = unpack_bytes(std::string_view(whole).substr(0, kept));
     ASSERT_FALSE(got) << kept << " of " << whole.size();
@@ -140,7 +141,9 @@ TEST_F(UnpackTest, ATarCutBetweenTwoFilesIsAnError) {
 
 TEST_F(UnpackTest, DropsLeadingFolders) {
   request_.strip = 1;
-  const auto got = unpack({{Kind::directory, "top", "", 0755}, {Kind::file, "top/a", "a", 0644}, {Kind::file, "readme", "gone", 0644},
+  const auto got = unpack({{Kind::directory, "top", "", 0755},
+                           {Kind::file, "top/a", "a", 0644},
+                           {Kind::file, "readme", "gone", 0644},
                            {Kind::hard_link, "top/b", "top/a", 0644}});
   ASSERT_TRUE(got) << got.error().sentence();
   std::vector<std::string> names;
@@ -214,7 +217,7 @@ TEST_F(UnpackTest, RefusesDevicesAndPipes) {
 TEST_F(UnpackTest, DropsDangerousModes) {
   const auto got = unpack({{Kind::file, "s", "x", 06755}, {Kind::file, "none", "x", 0}, {Kind::directory, "d", "", 01000}});
   ASSERT_TRUE(got) << got.error().sentence();
-  struct stat info{};
+  struct stat info {};
   ASSERT_EQ(::stat((root_ + "/s").c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 07000U, 0U);
   ASSERT_EQ(::stat((root_ + "/none").c_str(), &info), 0);
@@ -224,7 +227,8 @@ TEST_F(UnpackTest, DropsDangerousModes) {
 }
 
 TEST_F(UnpackTest, TheSameNameTwiceIsFineOnlyWithTheSameContent) {
-  const auto got = unpack({{Kind::file, "a", "x", 0644}, {Kind::file, "./a", "x", 0644}, {Kind::directory, "d", "", 0755}, {Kind::directory, "d/", "", 0755}});
+  const auto got = unpack(
+      {{Kind::file, "a", "x", 0644}, {Kind::file, "./a", "x", 0644}, {Kind::directory, "d", "", 0755}, {Kind::directory, "d/", "", 0755}});
   ASSERT_TRUE(got) << got.error().sentence();
   EXPECT_EQ(got->size(), 2U);
   fs::remove_all(root_);
@@ -355,7 +359,8 @@ TEST(LinkTarget, StaysBeneathTheRoot) {
   EXPECT_TRUE(check_link_target("a/b/l", "../../c"));
   EXPECT_TRUE(check_link_target("a/l", "./../c/."));
   EXPECT_TRUE(check_link_target("a/l", ".."));
-  for (const char* target : {"", "/", "../..", "../../x", "b/..", "../x/../y", "x/../../.."}) EXPECT_FALSE(check_link_target("a/l", target)) << target;
+  for (const char* target : {"", "/", "../..", "../../x", "b/..", "../x/../y", "x/../../.."})
+    EXPECT_FALSE(check_link_target("a/l", target)) << target;
 }
 
 TEST(EntryName, IsPlain) {

@@ -22,8 +22,12 @@ TEST(StripControl, RemovesWhatMovesACursor) {
   EXPECT_EQ(strip_control("\x1b]0;title\x07ok"), "ok");
   EXPECT_EQ(strip_control("x\ry\bz\x7f"), "xyz");
   EXPECT_EQ(strip_control("tab\tand\nline"), "tab\tand\nline");
-  EXPECT_EQ(strip_control("\xC2\x9B" "31m"), "31m");       // C1 CSI
-  EXPECT_EQ(strip_control("a\xE2\x80\xAE" "b"), "ab");     // right-to-left override
+  EXPECT_EQ(strip_control("\xC2\x9B"
+                          "31m"),
+            "31m");  // C1 CSI
+  EXPECT_EQ(strip_control("a\xE2\x80\xAE"
+                          "b"),
+            "ab");  // right-to-left override
   EXPECT_EQ(strip_control("日本"), "日本");
   EXPECT_EQ(strip_control("\xff"), "\xEF\xBF\xBD");
 }

@@ -15,7 +15,8 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 const std::vector<EmbeddedAgent>& two_agents() {
-  static const std::vector<EmbeddedAgent> agents = {{"x86_64", std::string(64, 'a'), "packed"}, {"aarch64", std::string(64, 'b'), "packed"}};
+  static const std::vector<EmbeddedAgent> agents = {{"x86_64", std::string(64, 'a'), "packed"},
+                                                    {"aarch64", std::string(64, 'b'), "packed"}};
   return agents;
 }
 

@@ -13,7 +13,8 @@ TEST(Complaint, SaysWhatAndThenWhatToDo) {
 
 TEST(Complaint, NamesTheHostInTheAgentsAdvice) {
   const Error error(ErrorCode::busy, "d2l runs there", "follow it with `gpustrap attach HOST`, or: gpustrap cancel HOST");
-  EXPECT_EQ(complaint(error, "ubuntu@gpu1", 0), "gpustrap: d2l runs there\n  follow it with `gpustrap attach ubuntu@gpu1`, or: gpustrap cancel ubuntu@gpu1\n");
+  EXPECT_EQ(complaint(error, "ubuntu@gpu1", 0),
+            "gpustrap: d2l runs there\n  follow it with `gpustrap attach ubuntu@gpu1`, or: gpustrap cancel ubuntu@gpu1\n");
   EXPECT_EQ(complaint(error, "", 0).find("ubuntu"), std::string::npos);
   const Error example(ErrorCode::usage, "two words", "write ubuntu@HOST, or HOSTS");
   EXPECT_EQ(complaint(example, "gpu1", 0), "gpustrap: two words\n  write ubuntu@HOST, or HOSTS\n");
@@ -21,7 +22,8 @@ TEST(Complaint, NamesTheHostInTheAgentsAdvice) {
 
 TEST(Complaint, BreaksLinesBetweenWords) {
   const Error error(ErrorCode::authentication, "gpu1 does not let ubuntu in", "is the key right, and the user?\nssh -v gpu1 says more");
-  EXPECT_EQ(complaint(error, "", 24), "gpustrap: gpu1 does not\n  let ubuntu in\n  is the key right, and\n  the user?\n  ssh -v gpu1 says more\n");
+  EXPECT_EQ(complaint(error, "", 24),
+            "gpustrap: gpu1 does not\n  let ubuntu in\n  is the key right, and\n  the user?\n  ssh -v gpu1 says more\n");
 }
 
 TEST(Complaint, ManyProblemsBeginWithTheirPlace) {

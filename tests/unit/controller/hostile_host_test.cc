@@ -98,9 +98,7 @@ TEST_F(HostileHost, AnEndlessGreetingIsCutAndQuoted) {
   EXPECT_THAT(error.hint(), HasSubstr("login script"));
 }
 
-TEST_F(HostileHost, AnEndlessLineIsCut) {
-  EXPECT_EQ(failure_of("cat /dev/zero | tr '\\0' x").code(), ErrorCode::protocol);
-}
+TEST_F(HostileHost, AnEndlessLineIsCut) { EXPECT_EQ(failure_of("cat /dev/zero | tr '\\0' x").code(), ErrorCode::protocol); }
 
 TEST_F(HostileHost, EndlessMessagesAreCut) {
   const Error error = failure_of("yes Warning >&2");
@@ -126,8 +124,9 @@ TEST_F(HostileHost, EscapeCodesInAGreetingAreNotPassedOn) {
 }
 
 TEST_F(HostileHost, AHelloOfAnotherKindIsRefused) {
-  for (const char* hello : {R"({"hello":2,"program":"x","features":[]})", R"({"hello":99999999999999999999,"program":"x","features":[]})",
-                            R"({"hello":"\u001b[31m","program":"x","features":[]})", R"({"hello":1,"program":1,"features":{}})", R"({"hello")"}) {
+  for (const char* hello :
+       {R"({"hello":2,"program":"x","features":[]})", R"({"hello":99999999999999999999,"program":"x","features":[]})",
+        R"({"hello":"\u001b[31m","program":"x","features":[]})", R"({"hello":1,"program":1,"features":{}})", R"({"hello")"}) {
     EXPECT_EQ(failure_of(fmt::format("cat <<'END'\n{}\nEND\n", hello)).code(), ErrorCode::protocol) << hello;
   }
 }
@@ -147,7 +146,9 @@ TEST_F(HostileHost, EndlessMessagesDuringTheUploadAreCut) {
 }
 
 TEST_F(HostileHost, AnAgentThatStaysAbsentIsNotSentForEver) {
-  const Error error = failure_of("case $SSH_ORIGINAL_COMMAND in *gpustrap-ready*) cat >/dev/null; echo gpustrap-ready;; *) echo gpustrap-absent x86_64 0 gzip system;; esac");
+  const Error error = failure_of(
+      "case $SSH_ORIGINAL_COMMAND in *gpustrap-ready*) cat >/dev/null; echo gpustrap-ready;; *) echo gpustrap-absent x86_64 0 gzip "
+      "system;; esac");
   EXPECT_EQ(error.code(), ErrorCode::internal);
   EXPECT_THAT(error.sentence(), HasSubstr("does not find it"));
 }
@@ -167,7 +168,8 @@ TEST_F(HostileHost, WhatIsNotTheProtocolIsAnError) {
 }
 
 TEST_F(HostileHost, ADeeplyNestedLineIsAnError) {
-  EXPECT_EQ(failure_of(std::string(kHello) + "printf '{\"event\":'; head -c 900000 /dev/zero | tr '\\0' '['; echo; sleep 60").code(), ErrorCode::protocol);
+  EXPECT_EQ(failure_of(std::string(kHello) + "printf '{\"event\":'; head -c 900000 /dev/zero | tr '\\0' '['; echo; sleep 60").code(),
+            ErrorCode::protocol);
 }
 
 TEST_F(HostileHost, LastWordsAreQuotedWithoutTheirEscapeCodes) {
@@ -217,8 +219,10 @@ void serve_ssh(int connection, const std::string& host_key, const std::function<
     const int type = ssh_message_type(message), subtype = ssh_message_subtype(message);
     bool begin = false;
     if (type == SSH_REQUEST_AUTH && subtype == SSH_AUTH_METHOD_PUBLICKEY) {
-      if (ssh_message_auth_publickey_state(message) == SSH_PUBLICKEY_STATE_VALID) ssh_message_auth_reply_success(message, 0);
-      else ssh_message_auth_reply_pk_ok_simple(message);
+      if (ssh_message_auth_publickey_state(message) == SSH_PUBLICKEY_STATE_VALID)
+        ssh_message_auth_reply_success(message, 0);
+      else
+        ssh_message_auth_reply_pk_ok_simple(message);
     } else if (type == SSH_REQUEST_AUTH) {
       ssh_message_auth_set_methods(message, SSH_AUTH_METHOD_PUBLICKEY);
       ssh_message_reply_default(message);
@@ -257,7 +261,8 @@ TEST_F(HostileHost, ChannelsThatTheHostOpensAreRefused) {
       const std::array<std::pair<const char*, Open>, 4> ways = {{
           {"session", [](ssh_channel opened) { return ssh_channel_open_session(opened); }},
           {"x11", [](ssh_channel opened) { return ssh_channel_open_x11(opened, "127.0.0.1", 6000); }},
-          {"forwarded-tcpip", [](ssh_channel opened) { return ssh_channel_open_reverse_forward(opened, "127.0.0.1", 22, "127.0.0.1", 22); }},
+          {"forwarded-tcpip",
+           [](ssh_channel opened) { return ssh_channel_open_reverse_forward(opened, "127.0.0.1", 22, "127.0.0.1", 22); }},
           {"auth-agent", [](ssh_channel opened) { return ssh_channel_open_auth_agent(opened); }},
       }};
       for (int i = 0; i < 25; ++i) {
@@ -296,13 +301,11 @@ TEST_F(HostileHost, AServerThatIsNoneOfSshsIsAnErrorInTime) {
     std::function<void(int)> serve;
   };
   const auto send_for_ever = [](int fd, const std::string& text) {
-    while (::send(fd, text.data(), text.size(), MSG_NOSIGNAL) > 0) {
-    }
+    while (::send(fd, text.data(), text.size(), MSG_NOSIGNAL) > 0) {}
   };
   const auto wait_for_the_end = [](int fd) {
     std::array<char, 1024> buffer{};
-    while (::recv(fd, buffer.data(), buffer.size(), 0) > 0) {
-    }
+    while (::recv(fd, buffer.data(), buffer.size(), 0) > 0) {}
   };
   const std::vector<Case> cases = {
       {"hangs up", [](int) {}},

@@ -16,9 +16,11 @@ TEST(Notebook, TakesATokenThatIsOne) {
 }
 
 TEST(Notebook, ATokenThatAShellOrABrowserWouldObeyIsRefused) {
-  for (const char* token : {"", "short", "0123456789abcdef$(reboot)", "0123456789abcdef; rm -rf ~", "0123456789abcdef`id`", "0123456789abcdef' || '",
-                            "0123456789abcdef\x1b[2J", "0123456789abcdef\r\nHost: evil", "0123456789abcdef&x=y", "0123456789abcdef#", "0123456789abcdef/../..",
-                            "0123456789abcdef%00", "0123456789\xc3\xa4""bcdef"}) {
+  for (const char* token : {"", "short", "0123456789abcdef$(reboot)", "0123456789abcdef; rm -rf ~", "0123456789abcdef`id`",
+                            "0123456789abcdef' || '", "0123456789abcdef\x1b[2J", "0123456789abcdef\r\nHost: evil", "0123456789abcdef&x=y",
+                            "0123456789abcdef#", "0123456789abcdef/../..", "0123456789abcdef%00",
+                            "0123456789\xc3\xa4"
+                            "bcdef"}) {
     const Result<NotebookToken> read = read_token({{"token", token}, {"port", 8888U}});
     ASSERT_FALSE(read.has_value()) << token;
     EXPECT_EQ(read.error().code(), ErrorCode::protocol);

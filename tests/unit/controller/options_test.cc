@@ -44,11 +44,12 @@ TEST(Options, OptionsMayStandBetweenAndBeforePlaces) {
 }
 
 TEST(Options, EveryVerbIsRead) {
-  for (const auto& [line, verb] : {std::pair{"plan r h --exit-code", Verb::plan}, std::pair{"attach h", Verb::attach}, std::pair{"status a b", Verb::status},
-                                   std::pair{"logs h pip", Verb::logs}, std::pair{"cancel h", Verb::cancel}, std::pair{"tunnel h", Verb::tunnel},
-                                   std::pair{"url h", Verb::url}, std::pair{"open h", Verb::open}, std::pair{"ssh h", Verb::ssh},
-                                   std::pair{"hosts", Verb::hosts}, std::pair{"remove h -y", Verb::remove}, std::pair{"recipe list", Verb::recipe_list},
-                                   std::pair{"recipe show jupyter", Verb::recipe_show}, std::pair{"version", Verb::version}, std::pair{"--version", Verb::version}}) {
+  for (const auto& [line, verb] :
+       {std::pair{"plan r h --exit-code", Verb::plan}, std::pair{"attach h", Verb::attach}, std::pair{"status a b", Verb::status},
+        std::pair{"logs h pip", Verb::logs}, std::pair{"cancel h", Verb::cancel}, std::pair{"tunnel h", Verb::tunnel},
+        std::pair{"url h", Verb::url}, std::pair{"open h", Verb::open}, std::pair{"ssh h", Verb::ssh}, std::pair{"hosts", Verb::hosts},
+        std::pair{"remove h -y", Verb::remove}, std::pair{"recipe list", Verb::recipe_list},
+        std::pair{"recipe show jupyter", Verb::recipe_show}, std::pair{"version", Verb::version}, std::pair{"--version", Verb::version}}) {
     const auto o = read(line);
     ASSERT_TRUE(o) << line << ": " << o.error().sentence();
     EXPECT_EQ(o->verb, verb) << line;
@@ -114,8 +115,7 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"jupyter ubuntu@host", "no verb `jupyter`", "gpustrap up jupyter ubuntu@host"},
         Mistake{"203.0.113.7", "what is to be done", "gpustrap up jupyter 203.0.113.7"},
         Mistake{"-i key.pem up jupyter h", "`-i` stands before the verb", "gpustrap up"},
-        Mistake{"satus h", "did you mean `status`", "--help"},
-        Mistake{"frobnicate", "no verb `frobnicate`", "--help"},
+        Mistake{"satus h", "did you mean `status`", "--help"}, Mistake{"frobnicate", "no verb `frobnicate`", "--help"},
         Mistake{"up", "needs a recipe and a host", "gpustrap up jupyter ubuntu@HOST"},
         Mistake{"up jupyter", "needs a host", "gpustrap up jupyter ubuntu@HOST"},
         Mistake{"up ubuntu@host", "needs a recipe before the host", "gpustrap up jupyter ubuntu@host"},
@@ -131,29 +131,23 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"up jupyter a.example b.example", "one word too many", "once for each"},
         Mistake{"up jupyter ubuntu@host:2222", "the port goes behind -p", "ubuntu@host -p 2222"},
         Mistake{"up jupyter u@[::1]:2222", "the port goes behind -p", "-p 2222"},
-        Mistake{"up jupyter ssh://u@h", "without ssh://", "USER@HOST"},
-        Mistake{"up jupyter @h", "no user before", "h"},
-        Mistake{"up jupyter u@", "no host in it", "USER@HOST"},
-        Mistake{"up jupyter u@-oProxyCommand=x", "cannot be a host", "USER@HOST"},
+        Mistake{"up jupyter ssh://u@h", "without ssh://", "USER@HOST"}, Mistake{"up jupyter @h", "no user before", "h"},
+        Mistake{"up jupyter u@", "no host in it", "USER@HOST"}, Mistake{"up jupyter u@-oProxyCommand=x", "cannot be a host", "USER@HOST"},
         Mistake{"up jupyter $(id)", "cannot be a host", "USER@HOST"},
         Mistake{"up jupyter h -l a --detatch", "did you mean --detach", "gpustrap up --help"},
         Mistake{"up jupyter u@h -l other", "two users", "one of them"},
-        Mistake{"up jupyter h -p ssh", "-p ssh: a port is a number", "-p 2222"},
-        Mistake{"up jupyter h -p 70000", "from 1 to 65535", ""},
+        Mistake{"up jupyter h -p ssh", "-p ssh: a port is a number", "-p 2222"}, Mistake{"up jupyter h -p 70000", "from 1 to 65535", ""},
         Mistake{"up jupyter h -L x", "-L x: a port is a number", "-L 8889:8888"},
         Mistake{"up jupyter h -L 1:other:2", "only the host's own loopback", "-L 1:2"},
         Mistake{"up jupyter h --var port", "expected NAME=VALUE", "--var port=9000"},
-        Mistake{"up jupyter h --wait soon", "expected a time", "--wait 90s"},
-        Mistake{"up jupyter h -q -v", "exclude each other", ""},
+        Mistake{"up jupyter h --wait soon", "expected a time", "--wait 90s"}, Mistake{"up jupyter h -q -v", "exclude each other", ""},
         Mistake{"up jupyter h -i", "-i needs its FILE behind it", "--help"},
         Mistake{"plan jupyter h --detach", "plan has no option --detach", "gpustrap plan --help"},
         Mistake{"attach", "attach needs a host", "gpustrap attach HOST"},
-        Mistake{"cancel a b", "`b` is one word too many", "gpustrap cancel HOST"},
-        Mistake{"hosts a", "one word too many", "--forget"},
+        Mistake{"cancel a b", "`b` is one word too many", "gpustrap cancel HOST"}, Mistake{"hosts a", "one word too many", "--forget"},
         Mistake{"recipe", "needs to know what to do", "gpustrap recipe list"},
         Mistake{"recipe lst", "did you mean `list`", "gpustrap recipe show"},
-        Mistake{"recipe show", "needs a recipe", "gpustrap recipe show"},
-        Mistake{"version now", "one word too many", ""}));
+        Mistake{"recipe show", "needs a recipe", "gpustrap recipe show"}, Mistake{"version now", "one word too many", ""}));
 
 TEST(Help, FitsIn80ColumnsAndStartsWithExamples) {
   std::vector<std::vector<std::string>> lines = {{"--help"}, {"recipe", "list", "--help"}, {"recipe", "show", "--help"}};

@@ -158,13 +158,14 @@ TEST_F(RecipeLoader, IncludesAreChecked) {
       problems_of("name: r\nsteps:\n  - include: base\n    vars: {pgk: zip}\n  - include: one\n  - include: recipe\n  - include: nowhere\n"
                   "  - include: https://example.org/r.yaml\n  - {include: base, when: {gpu: true}}\n"),
       "base.yaml:4:11: `packges` is not a field of apt; did you mean `packages`?\n"
-            "one.yaml:3:14: `include` of `recipe` makes a circle: expected a recipe that does not include this one\n"
-            "recipe.yaml:4:12: `pgk` is not a var of base.yaml; did you mean `pkg`?\n"
-            "recipe.yaml:6:14: `include` of `recipe` makes a circle: expected a recipe that does not include this one\n"
-            "recipe.yaml:7:14: `include`: there is no recipe `nowhere`; recipes: base, check-gpu, d2l, jupyter, one, recipe\n"
-            "recipe.yaml:8:14: `include`: `https://example.org/r.yaml` is a URL: expected a recipe's name or file; download it, read it, then name the file\n"
-            "recipe.yaml:9:6: `id` is required: another include is called `base`\n"
-            "recipe.yaml:9:21: `when` is not a field of an include; its fields are include, vars, id, needs");
+      "one.yaml:3:14: `include` of `recipe` makes a circle: expected a recipe that does not include this one\n"
+      "recipe.yaml:4:12: `pgk` is not a var of base.yaml; did you mean `pkg`?\n"
+      "recipe.yaml:6:14: `include` of `recipe` makes a circle: expected a recipe that does not include this one\n"
+      "recipe.yaml:7:14: `include`: there is no recipe `nowhere`; recipes: base, check-gpu, d2l, jupyter, one, recipe\n"
+      "recipe.yaml:8:14: `include`: `https://example.org/r.yaml` is a URL: expected a recipe's name or file; download it, read it, then "
+      "name the file\n"
+      "recipe.yaml:9:6: `id` is required: another include is called `base`\n"
+      "recipe.yaml:9:21: `when` is not a field of an include; its fields are include, vars, id, needs");
 }
 
 TEST_F(RecipeLoader, UnknownNamesNameTheNearest) {
@@ -181,9 +182,7 @@ TEST_F(RecipeLoader, TheUsersRecipeComesBeforeTheBuiltInOne) {
   save("jupyter.yaml", "name: mine\ndescription: My own\nsteps: [{command: a}]\n");
   EXPECT_EQ(load_recipe("jupyter", options_)->source, directory_ + "/jupyter.yaml");
   for (const RecipeListing& listing : list_recipes(options_.sources)) {
-    if (listing.name == "jupyter") {
-      EXPECT_EQ(listing.description, "My own");
-    }
+    if (listing.name == "jupyter") { EXPECT_EQ(listing.description, "My own"); }
   }
 }
 

@@ -20,8 +20,12 @@ using ::testing::HasSubstr;
 
 constexpr const char* kRun = "20260801-141503-7f3a";
 
-AgentLine event(std::uint64_t seq, decltype(Event::body) body) { return Event{seq, static_cast<std::int64_t>(seq) * 1000, std::move(body)}; }
-AgentLine started(std::uint64_t seq) { return event(seq, RunStarted{kRun, "jupyter", "d", "a", RunMode::apply, "ubuntu", {}, {{"pip", "pip", "pip"}}}); }
+AgentLine event(std::uint64_t seq, decltype(Event::body) body) {
+  return Event{seq, static_cast<std::int64_t>(seq) * 1000, std::move(body)};
+}
+AgentLine started(std::uint64_t seq) {
+  return event(seq, RunStarted{kRun, "jupyter", "d", "a", RunMode::apply, "ubuntu", {}, {{"pip", "pip", "pip"}}});
+}
 AgentLine output(std::uint64_t seq) { return event(seq, StepOutput{"pip", "out", "line " + std::to_string(seq) + "\n"}); }
 AgentLine finished(std::uint64_t seq, RunFinished::End end = RunFinished::End::ok) {
   RunFinished body;
@@ -29,7 +33,9 @@ AgentLine finished(std::uint64_t seq, RunFinished::End end = RunFinished::End::o
   return event(seq, body);
 }
 AgentLine reply(std::uint64_t number, Json value) { return Reply{number, std::make_shared<const Json>(std::move(value)), std::nullopt}; }
-AgentLine refusal(std::uint64_t number, ErrorCode code, std::string message) { return Reply{number, nullptr, ErrorText{code, std::move(message), ""}}; }
+AgentLine refusal(std::uint64_t number, ErrorCode code, std::string message) {
+  return Reply{number, nullptr, ErrorText{code, std::move(message), ""}};
+}
 Error lost() { return {ErrorCode::unreachable, "the connection ended"}; }
 
 /// Remembers what it was told, as short words.
@@ -80,8 +86,7 @@ class Run : public ::testing::Test {
   FakeLink::Say wait(int ms) {
     return std::function<void()>([this, ms] { now_ += milliseconds(ms); });
   }
-  template <class T>
-  std::vector<T> asked() const {
+  template <class T> std::vector<T> asked() const {
     std::vector<T> found;
     for (const Request& request : record_.requests) {
       if (const auto* body = std::get_if<T>(&request.body)) found.push_back(*body);
@@ -137,7 +142,8 @@ TEST_F(Run, AGapIsAnError) {
 }
 
 TEST_F(Run, AsksAgainWhereTheRequestWasLost) {
-  next_links_.push_back(link({refusal(2, ErrorCode::not_found, "there is no such run"), reply(3, {{"run", kRun}}), started(1), finished(2)}));
+  next_links_.push_back(
+      link({refusal(2, ErrorCode::not_found, "there is no such run"), reply(3, {{"run", kRun}}), started(1), finished(2)}));
   const auto result = client({lost()}).run(request());
   ASSERT_TRUE(result) << result.error().sentence();
   ASSERT_EQ(asked<RunRequest>().size(), 2U);

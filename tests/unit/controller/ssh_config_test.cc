@@ -17,7 +17,8 @@ SshTarget target_of(const std::string& config, const SshRequest& request = {"box
 }
 
 TEST(SshConfig, TakesTheEffectiveSettings) {
-  const SshTarget target = target_of("user ubuntu\nhostname 203.0.113.7\nport 2222\nconnecttimeout 7\nhostkeyalias box-7\nuserknownhostsfile /x/known /y/known2\n");
+  const SshTarget target = target_of(
+      "user ubuntu\nhostname 203.0.113.7\nport 2222\nconnecttimeout 7\nhostkeyalias box-7\nuserknownhostsfile /x/known /y/known2\n");
   EXPECT_EQ(target.user, "ubuntu");
   EXPECT_EQ(target.host, "203.0.113.7");
   EXPECT_EQ(target.port, 2222);

@@ -222,8 +222,9 @@ TEST_F(SshSessionTest, GoesThroughAProxyCommand) {
   server_.trust();
   SshTarget target = server_.target();
   // What a ProxyJump becomes, with a configuration of the test's own: over the same sshd to itself.
-  target.proxy_command = fmt::format("ssh -F /dev/null -o UserKnownHostsFile={} -o IdentitiesOnly=yes -i {} -p {} -W [127.0.0.1]:{} -- {}@127.0.0.1",
-                                     server_.known_hosts(), server_.key(), server_.port(), server_.port(), server_.user());
+  target.proxy_command =
+      fmt::format("ssh -F /dev/null -o UserKnownHostsFile={} -o IdentitiesOnly=yes -i {} -p {} -W [127.0.0.1]:{} -- {}@127.0.0.1",
+                  server_.known_hosts(), server_.key(), server_.port(), server_.port(), server_.user());
   target.port = server_.port();
   expect_login(target);
 }

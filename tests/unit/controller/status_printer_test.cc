@@ -134,7 +134,8 @@ TEST_P(Screens, LookAsRecorded) {
 
 INSTANTIATE_TEST_SUITE_P(Of, Screens,
                          ::testing::Values(Look{"40", 40, 30, true, true}, Look{"80", 80, 30, true, true}, Look{"120", 120, 30, true, true},
-                                           Look{"ascii", 80, 30, true, false}, Look{"low", 80, 8, true, true}, Look{"plain", 80, 24, false, true}));
+                                           Look{"ascii", 80, 30, true, false}, Look{"low", 80, 8, true, true},
+                                           Look{"plain", 80, 24, false, true}));
 
 Event at(std::uint64_t seq, std::int64_t ms, decltype(Event::body) body) { return Event{seq, 1'000'000 + ms, std::move(body)}; }
 RunStarted many_steps(int count) {
@@ -173,11 +174,16 @@ TEST(StatusPrinter, NeverPassesTheHostsControlCharactersOn) {
     screen.printer->event(at(1, 0, started));
     screen.printer->event(at(2, 0, StepStarted{started.steps[0].id}));
     screen.printer->event(at(3, 0, StepChecked{started.steps[0].id, false, "why\x1b[H\r"}));
-    screen.printer->event(at(4, 0, StepOutput{started.steps[0].id, "out", "a\x1b[31mb\x9b" "1m\rc\x07\n"}));
+    screen.printer->event(at(4, 0,
+                             StepOutput{started.steps[0].id, "out",
+                                        "a\x1b[31mb\x9b"
+                                        "1m\rc\x07\n"}));
     screen.printer->progress({started.steps[0].id, "p\x1b[1m", 1, 2, 3});
     screen.now += milliseconds(200);
     screen.printer->tick();
-    screen.printer->event(at(5, 0, StepFinished{started.steps[0].id, Outcome::failed, "r\x1b[5m", milliseconds(1), ErrorText{ErrorCode::io, "e\x1b[6m", "h\x1b[7m"}}));
+    screen.printer->event(at(
+        5, 0,
+        StepFinished{started.steps[0].id, Outcome::failed, "r\x1b[5m", milliseconds(1), ErrorText{ErrorCode::io, "e\x1b[6m", "h\x1b[7m"}}));
     screen.printer->notice("n\x1b[8m");
     screen.printer->connection_lost(Error(ErrorCode::unreachable, "w\x1b[9m"));
     Ending ending;
@@ -186,7 +192,8 @@ TEST(StatusPrinter, NeverPassesTheHostsControlCharactersOn) {
     finished.notes = {"note\x1b[3m"};
     ending.finished = finished;
     screen.printer->ending(ending);
-    for (const char* sequence : {"\x1b]", "\x1b[31m", "\x1b[2J", "\x1b[H", "\x1b[1m", "\x1b[3m", "\x1b[5m", "\x1b[6m", "\x1b[7m", "\x1b[8m", "\x1b[9m", "\a", "\rc"}) {
+    for (const char* sequence : {"\x1b]", "\x1b[31m", "\x1b[2J", "\x1b[H", "\x1b[1m", "\x1b[3m", "\x1b[5m", "\x1b[6m", "\x1b[7m", "\x1b[8m",
+                                 "\x1b[9m", "\a", "\rc"}) {
       EXPECT_EQ(screen.bytes.find(sequence), std::string::npos) << strip_control(sequence) << live;
     }
   }
@@ -255,8 +262,10 @@ TEST(StatusPrinter, ALongLineOfOutputTakesOneLineOffATerminal) {
     screen.bytes.clear();
     screen.printer->event(at(3, 0, StepOutput{"step0", "out", words + "\n"}));
     EXPECT_THAT(screen.bytes, HasSubstr("step0 | Installing collected packages: xxx"));
-    if (detail == Detail::verbose) EXPECT_GT(display_width(screen.bytes), 2000U);
-    else EXPECT_LE(display_width(screen.bytes), 160U) << screen.bytes;
+    if (detail == Detail::verbose)
+      EXPECT_GT(display_width(screen.bytes), 2000U);
+    else
+      EXPECT_LE(display_width(screen.bytes), 160U) << screen.bytes;
   }
 }
 
@@ -266,7 +275,8 @@ TEST(StatusPrinter, AFailedStepsLongLinesAreCutAtItsEnd) {
     screen.printer->event(at(1, 0, many_steps(1)));
     screen.printer->event(at(2, 0, StepStarted{"step0"}));
     screen.printer->event(at(3, 0, StepOutput{"step0", "out", std::string(2000, 'x') + "\n"}));
-    screen.printer->event(at(4, 0, StepFinished{"step0", Outcome::failed, "", milliseconds(1), ErrorText{ErrorCode::command, "make failed", "look above"}}));
+    screen.printer->event(
+        at(4, 0, StepFinished{"step0", Outcome::failed, "", milliseconds(1), ErrorText{ErrorCode::command, "make failed", "look above"}}));
     screen.bytes.clear();
     RunFinished finished;
     finished.end = RunFinished::End::failed;

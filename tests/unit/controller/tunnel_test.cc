@@ -168,7 +168,8 @@ TEST_F(TunnelTest, CarriesFiftyConnectionsAtOnce) {
   std::vector<Client> clients;
   for (int i = 0; i < 50; ++i) clients.emplace_back(tunnel_->local_port(), "e" + std::string(100'000, static_cast<char>('A' + i)));
   carry(clients);
-  for (int i = 0; i < 50; ++i) EXPECT_TRUE(clients[static_cast<std::size_t>(i)].received == std::string(100'000, static_cast<char>('A' + i))) << "connection " << i;
+  for (int i = 0; i < 50; ++i)
+    EXPECT_TRUE(clients[static_cast<std::size_t>(i)].received == std::string(100'000, static_cast<char>('A' + i))) << "connection " << i;
 }
 
 TEST_F(TunnelTest, AClientThatDoesNotReadHoldsUpNobodyAndFillsNoMemory) {
@@ -229,7 +230,8 @@ TEST_F(TunnelTest, ListensOnBothLoopbacks) {
   sockaddr_in6 address{};
   address.sin6_family = AF_INET6;
   address.sin6_addr = in6addr_loopback;
-  if (!fd.valid() || ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) GTEST_SKIP() << "this machine has no ::1";
+  if (!fd.valid() || ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    GTEST_SKIP() << "this machine has no ::1";
   fd.reset(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
   address.sin6_port = htons(tunnel_->local_port());
   EXPECT_EQ(::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);

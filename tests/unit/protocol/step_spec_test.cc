@@ -86,7 +86,8 @@ TEST(StepSpec, WrongValuesSayWhatIsExpected) {
               ElementsAre("/port `port` of wait is `99999`: expected a port number, 1 to 65535"));
   EXPECT_THAT(problems_of(StepKind::wait, R"({"apt":"yes"})"), ElementsAre("/apt `apt` of wait is `yes`: expected true or false"));
   EXPECT_THAT(problems_of(StepKind::wait, R"({"file":null})"),
-              ElementsAre("/file `file` of wait is empty: expected an absolute path, ~ or a path that starts with ~/; a bare ~ is empty in YAML, write \"~\""));
+              ElementsAre("/file `file` of wait is empty: expected an absolute path, ~ or a path that starts with ~/; a bare ~ is empty in "
+                          "YAML, write \"~\""));
   EXPECT_THAT(problems_of(StepKind::venv, R"({"path":"env"})"),
               ElementsAre("/path `path` of venv is `env`: expected an absolute path, ~ or a path that starts with ~/"));
   EXPECT_THAT(problems_of(StepKind::apt, R"({"packages":["git","-y"]})"),

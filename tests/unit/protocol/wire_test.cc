@@ -110,9 +110,7 @@ TEST(Events, EveryMemberMissingOrOfAnotherTypeIsAnError) {
     for (const auto& [name, value] : whole.items()) {
       Json without = whole;
       without.erase(name);
-      if (!is_optional(name)) {
-        EXPECT_FALSE(event_from_json(without).has_value()) << example.line << " without " << name;
-      }
+      if (!is_optional(name)) { EXPECT_FALSE(event_from_json(without).has_value()) << example.line << " without " << name; }
       Json other = whole;
       other[name] = value.is_boolean() ? Json(7) : Json(true);
       const auto read = event_from_json(other);

@@ -26,7 +26,8 @@ std::string stanza(const std::string& name, const std::string& version, const st
 
 /// apt-get as far as the step can see it: install adds stanzas, remove takes them away.
 CommandResult fake_apt(FakeHost& host, const Command& command) {
-  const auto verb = std::find_if(command.argv.begin(), command.argv.end(), [](const std::string& word) { return word == "install" || word == "remove" || word == "update"; });
+  const auto verb = std::find_if(command.argv.begin(), command.argv.end(),
+                                 [](const std::string& word) { return word == "install" || word == "remove" || word == "update"; });
   if (verb == command.argv.end()) return {100, "", "E: Invalid operation\n"};
   if (*verb == "update") {
     host.put("/var/lib/apt/lists/mirror_InRelease", "");
@@ -38,8 +39,11 @@ CommandResult fake_apt(FakeHost& host, const Command& command) {
     const std::size_t equals = word->find('=');
     const std::string name = word->substr(0, equals);
     if (name == "no-such-package") return {100, "", "E: Unable to locate package no-such-package\n"};
-    if (*verb == "install") status += stanza(name, equals == std::string::npos ? "1.0" : word->substr(equals + 1));
-    else status.replace(status.find("Package: " + name + "\nStatus: install ok installed"), 9 + name.size() + 29, "Package: " + name + "\nStatus: deinstall ok config-files");
+    if (*verb == "install")
+      status += stanza(name, equals == std::string::npos ? "1.0" : word->substr(equals + 1));
+    else
+      status.replace(status.find("Package: " + name + "\nStatus: install ok installed"), 9 + name.size() + 29,
+                     "Package: " + name + "\nStatus: deinstall ok config-files");
   }
   host.put(kStatus, status);
   return {};
@@ -60,8 +64,11 @@ AptSpec packages(std::vector<std::string> names) {
 }
 
 TEST(DpkgStatus, ReadsStanzasAndWhatTheyProvide) {
-  const DpkgStatus status = DpkgStatus::parse(stanza("git", "1:2.39.5-0") + "Package: exim4\nStatus: install ok installed\nVersion: 4\nProvides: mail-transport-agent, x (= 1)\n\n" +
-                                              stanza("half", "1", "install ok half-configured") + stanza("old", "1", "deinstall ok config-files") + stanza("kept", "2", "hold ok installed"));
+  const DpkgStatus status =
+      DpkgStatus::parse(stanza("git", "1:2.39.5-0") +
+                        "Package: exim4\nStatus: install ok installed\nVersion: 4\nProvides: mail-transport-agent, x (= 1)\n\n" +
+                        stanza("half", "1", "install ok half-configured") + stanza("old", "1", "deinstall ok config-files") +
+                        stanza("kept", "2", "hold ok installed"));
   ASSERT_NE(status.installed("git"), nullptr);
   EXPECT_EQ(status.installed("git")->version, "1:2.39.5-0");
   EXPECT_NE(status.installed("mail-transport-agent"), nullptr);
@@ -152,7 +159,8 @@ TEST(AptStep, ShowsAptsOwnProgressAndKeepsItOutOfTheOutput) {
   FakeHost host = debian_host();
   std::vector<bool> taken;
   host.on({"apt-get"}, [&taken](FakeHost& fake, const Command& command) {
-    for (const char* line : {"dlstatus:1:20.5:Retrieving file 1 of 2", "pmstatus:git:61.5:Unpacking git", "Setting up git"}) taken.push_back(command.takes_line(line));
+    for (const char* line : {"dlstatus:1:20.5:Retrieving file 1 of 2", "pmstatus:git:61.5:Unpacking git", "Setting up git"})
+      taken.push_back(command.takes_line(line));
     return fake_apt(fake, command);
   });
   RecordingLog log;

@@ -53,10 +53,18 @@ FakeHost serving() {
   FakeHost host;
   host.as_user()
       .serve(kUrl, "zip one")
-      .archive("zip one", {{"ch", directory()}, {"ch/1.ipynb", file("one")}, {"ch/2.ipynb", file("two")}, {"README", file("read")}, {"latest", link("ch/2.ipynb")}})
+      .archive("zip one", {{"ch", directory()},
+                           {"ch/1.ipynb", file("one")},
+                           {"ch/2.ipynb", file("two")},
+                           {"README", file("read")},
+                           {"latest", link("ch/2.ipynb")}})
       .serve(kNewer, "zip two")
-      .archive("zip two", {{"ch", directory()}, {"ch/1.ipynb", file("one, better")}, {"ch/2.ipynb", file("two, better")}, {"README", file("read")},
-                           {"ch/3.ipynb", file("three")}, {"latest", link("ch/3.ipynb")}});
+      .archive("zip two", {{"ch", directory()},
+                           {"ch/1.ipynb", file("one, better")},
+                           {"ch/2.ipynb", file("two, better")},
+                           {"README", file("read")},
+                           {"ch/3.ipynb", file("three")},
+                           {"latest", link("ch/3.ipynb")}});
   return host;
 }
 
@@ -76,20 +84,22 @@ ArchiveSpec local_spec() {
   return spec;
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Archive, StepContract,
-    ::testing::Values(ContractCase{"archive_new", spec_of(), serving},
-                      ContractCase{"archive_of_root", spec_of(kUrl, "/opt/book"),
-                                   [] {
-                                     FakeHost host;
-                                     host.serve(kUrl, "zip one").archive("zip one", {{"a", file("x")}});
-                                     return host;
-                                   }},
-                      ContractCase{"archive_on_the_host", local_spec(), [] { return std::move(serving().put("/home/ubuntu/book.zip", "zip one")); }},
-                      ContractCase{"archive_with_a_file_missing", spec_of(), [] { return std::move(unpacked().take_away(kTo + "/ch/1.ipynb")); }},
-                      ContractCase{"archive_unpacked_by_hand", spec_of(), [] { return std::move(serving().put(kTo + "/ch/1.ipynb", "one")); }},
-                      ContractCase{"archive_newer", spec_of(kNewer), unpacked}),
-    contract_name);
+INSTANTIATE_TEST_SUITE_P(Archive, StepContract,
+                         ::testing::Values(ContractCase{"archive_new", spec_of(), serving},
+                                           ContractCase{"archive_of_root", spec_of(kUrl, "/opt/book"),
+                                                        [] {
+                                                          FakeHost host;
+                                                          host.serve(kUrl, "zip one").archive("zip one", {{"a", file("x")}});
+                                                          return host;
+                                                        }},
+                                           ContractCase{"archive_on_the_host", local_spec(),
+                                                        [] { return std::move(serving().put("/home/ubuntu/book.zip", "zip one")); }},
+                                           ContractCase{"archive_with_a_file_missing", spec_of(),
+                                                        [] { return std::move(unpacked().take_away(kTo + "/ch/1.ipynb")); }},
+                                           ContractCase{"archive_unpacked_by_hand", spec_of(),
+                                                        [] { return std::move(serving().put(kTo + "/ch/1.ipynb", "one")); }},
+                                           ContractCase{"archive_newer", spec_of(kNewer), unpacked}),
+                         contract_name);
 
 TEST(ArchiveStep, UnpacksEverythingAndLeavesNothingElse) {
   FakeHost host = serving();
@@ -284,9 +294,7 @@ TEST(ArchiveStep, SaysWhenStripLeavesNothing) {
 TEST(ArchiveStep, ADamagedManifestMakesNothingTheArchives) {
   FakeHost host = unpacked();
   const std::vector<std::string> names = host.list("/home/ubuntu/.local/state/gpustrap/archives").value();
-  for (const std::string& name : names) {
-    host.put("/home/ubuntu/.local/state/gpustrap/archives/" + name, "{\"format\":1");
-  }
+  for (const std::string& name : names) { host.put("/home/ubuntu/.local/state/gpustrap/archives/" + name, "{\"format\":1"); }
   host.put(kTo + "/ch/1.ipynb", "my solution");
   const auto state = run_step(spec_of(), host);
   ASSERT_TRUE(state) << state.error().sentence();

@@ -32,9 +32,18 @@ const std::string kOld = kBegin + "\nold\n" + kEnd + "\n";
 INSTANTIATE_TEST_SUITE_P(Block, StepContract,
                          ::testing::Values(ContractCase{"block_in_a_new_file", block("/etc/app/conf", "a\n"), [] { return FakeHost(); }},
                                            ContractCase{"block_empty_in_a_new_file", block("/etc/app/conf", ""), [] { return FakeHost(); }},
-                                           ContractCase{"block_new", block("/etc/hosts", "a"), [] { return FakeHost({{"/etc/hosts", "mine"}}); }},
-                                           ContractCase{"block_changed", block("/etc/hosts", "a\nb"), [] { return FakeHost({{"/etc/hosts", "x\n" + kOld + "y\n"}}); }},
-                                           ContractCase{"block_absent", absent("/etc/hosts"), [] { return FakeHost({{"/etc/hosts", "x\n" + kOld + "y\n"}}); }}),
+                                           ContractCase{"block_new", block("/etc/hosts", "a"),
+                                                        [] {
+                                                          return FakeHost({{"/etc/hosts", "mine"}});
+                                                        }},
+                                           ContractCase{"block_changed", block("/etc/hosts", "a\nb"),
+                                                        [] {
+                                                          return FakeHost({{"/etc/hosts", "x\n" + kOld + "y\n"}});
+                                                        }},
+                                           ContractCase{"block_absent", absent("/etc/hosts"),
+                                                        [] {
+                                                          return FakeHost({{"/etc/hosts", "x\n" + kOld + "y\n"}});
+                                                        }}),
                          contract_name);
 
 TEST(BlockStep, LeavesOtherLinesAlone) {
@@ -130,12 +139,12 @@ TEST(ManagedBlock, AddingAndRemovingGivesBackTheSameBytes) {
 }
 
 TEST(ManagedBlock, TakesTheFilesLineEnds) {
-  EXPECT_EQ(with_block("a\r\n", {"m"}, {"x"}, BlockPlace::end).value_or("?"),
-            "a\r\n# >>> gpustrap m >>>\r\nx\r\n# <<< gpustrap m <<<\r\n");
+  EXPECT_EQ(with_block("a\r\n", {"m"}, {"x"}, BlockPlace::end).value_or("?"), "a\r\n# >>> gpustrap m >>>\r\nx\r\n# <<< gpustrap m <<<\r\n");
 }
 
 TEST(ManagedBlock, AtTheStartItComesBehindAnInterpreterLine) {
-  EXPECT_THAT(with_block("#!/bin/sh\nx\n", {"m"}, {"y"}, BlockPlace::start).value_or("?"), ::testing::StartsWith("#!/bin/sh\n# >>> gpustrap m >>>\ny\n"));
+  EXPECT_THAT(with_block("#!/bin/sh\nx\n", {"m"}, {"y"}, BlockPlace::start).value_or("?"),
+              ::testing::StartsWith("#!/bin/sh\n# >>> gpustrap m >>>\ny\n"));
 }
 
 TEST(ManagedBlock, OneMarkerIsNotThePrefixOfAnother) {

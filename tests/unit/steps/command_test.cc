@@ -31,8 +31,9 @@ FakeHost host_with_bash() {
     fake.put("/opt/made", "x");
     return CommandResult{};
   });
-  host.on({"/bin/bash", "-eo", "pipefail", "-c", "test -e /opt/made"},
-          [](FakeHost& fake, const Command&) { return CommandResult{fake.at("/opt/made") ? 0 : 1, "", ""}; });
+  host.on({"/bin/bash", "-eo", "pipefail", "-c", "test -e /opt/made"}, [](FakeHost& fake, const Command&) {
+    return CommandResult{fake.at("/opt/made") ? 0 : 1, "", ""};
+  });
   return host;
 }
 

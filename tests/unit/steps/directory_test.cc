@@ -24,7 +24,8 @@ DirectorySpec private_spec() {
 
 INSTANTIATE_TEST_SUITE_P(Directory, StepContract,
                          ::testing::Values(ContractCase{"directory_new", spec_of("/srv/a/b"), [] { return FakeHost(); }},
-                                           ContractCase{"directory_in_the_home", spec_of("~/work"), [] { return std::move(FakeHost().as_user()); }},
+                                           ContractCase{"directory_in_the_home", spec_of("~/work"),
+                                                        [] { return std::move(FakeHost().as_user()); }},
                                            ContractCase{"directory_with_other_owner", private_spec(),
                                                         [] { return std::move(FakeHost().put_directory("/srv/data")); }}),
                          contract_name);
@@ -40,7 +41,8 @@ TEST(DirectoryStep, SetsModeAndOwner) {
 TEST(DirectoryStep, SaysWhichAttributeDiffers) {
   FakeHost host;
   host.put_directory("/srv/data", 0755);
-  EXPECT_EQ(state_of(private_spec(), host).reason, "mode is 0755, 0750 wanted; owner is uid 0, ubuntu wanted; group is gid 0, ubuntu wanted");
+  EXPECT_EQ(state_of(private_spec(), host).reason,
+            "mode is 0755, 0750 wanted; owner is uid 0, ubuntu wanted; group is gid 0, ubuntu wanted");
 }
 
 TEST(DirectoryStep, NeverReplacesAFile) {

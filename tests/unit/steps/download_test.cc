@@ -37,12 +37,12 @@ FakeHost serving() {
   return host;
 }
 
-INSTANTIATE_TEST_SUITE_P(Download, StepContract,
-                         ::testing::Values(ContractCase{"download_new", spec_of(), serving}, ContractCase{"download_pinned", pinned("tool"), serving},
-                                           ContractCase{"download_in_the_home", spec_of("~/x/tool.run"), [] { return std::move(serving().as_user()); }},
-                                           ContractCase{"download_other_content", pinned("tool"),
-                                                        [] { return std::move(serving().put(kPath, "mine")); }}),
-                         contract_name);
+INSTANTIATE_TEST_SUITE_P(
+    Download, StepContract,
+    ::testing::Values(ContractCase{"download_new", spec_of(), serving}, ContractCase{"download_pinned", pinned("tool"), serving},
+                      ContractCase{"download_in_the_home", spec_of("~/x/tool.run"), [] { return std::move(serving().as_user()); }},
+                      ContractCase{"download_other_content", pinned("tool"), [] { return std::move(serving().put(kPath, "mine")); }}),
+    contract_name);
 
 TEST(DownloadStep, SaysWhereTheFileCameFrom) {
   FakeHost host = serving();

@@ -27,7 +27,8 @@ EnvironmentSpec cuda(Scope scope = Scope::login) {
 EnvironmentSpec libraries() { return environment({{"LD_LIBRARY_PATH", {Kind::append, {"/usr/local/cuda/lib64"}}}}); }
 
 const std::string kUbuntuBashrc = "# ~/.bashrc\ncase $- in\n    *i*) ;;\n      *) return;;\nesac\nalias ll='ls -l'\n";
-const std::string kUbuntuProfile = "if [ -n \"$BASH_VERSION\" ]; then\n    if [ -f \"$HOME/.bashrc\" ]; then\n\t. \"$HOME/.bashrc\"\n    fi\nfi\n";
+const std::string kUbuntuProfile =
+    "if [ -n \"$BASH_VERSION\" ]; then\n    if [ -f \"$HOME/.bashrc\" ]; then\n\t. \"$HOME/.bashrc\"\n    fi\nfi\n";
 
 FakeHost ubuntu() { return FakeHost({{"/home/ubuntu/.bashrc", kUbuntuBashrc}, {"/home/ubuntu/.profile", kUbuntuProfile}}); }
 
@@ -129,7 +130,8 @@ TEST(EnvironmentStep, TwoStepsDoNotUndoEachOther) {
   ASSERT_TRUE(run_step(conda, host));
   EXPECT_EQ(state_of(cuda(), host).is, StepState::Is::satisfied);
   EXPECT_EQ(state_of(conda, host).is, StepState::Is::satisfied);
-  EXPECT_EQ(value_after("/bin/sh", host.content("/home/ubuntu/.bashrc").substr(0, host.content("/home/ubuntu/.bashrc").find("# ~/.bashrc")), "PATH", "/usr/bin"),
+  EXPECT_EQ(value_after("/bin/sh", host.content("/home/ubuntu/.bashrc").substr(0, host.content("/home/ubuntu/.bashrc").find("# ~/.bashrc")),
+                        "PATH", "/usr/bin"),
             "/home/some one/conda/bin:/usr/local/cuda/bin:/usr/bin");
 }
 
@@ -154,7 +156,9 @@ TEST(EnvironmentStep, WhatTheLoaderKnowsNeedsNoVariable) {
   host.put("/usr/local/cuda-12.8/targets/x86_64-linux/lib/libcudart.so.12", "")
       .put_symlink("/usr/local/cuda-12.8/lib64", "targets/x86_64-linux/lib")
       .put_symlink("/usr/local/cuda", "/usr/local/cuda-12.8")
-      .answer({"ldconfig", "-p"}, {0, "1 libs found in cache\n\tlibcudart.so.12 (libc6,x86-64) => /usr/local/cuda/targets/x86_64-linux/lib/libcudart.so.12\n", ""});
+      .answer(
+          {"ldconfig", "-p"},
+          {0, "1 libs found in cache\n\tlibcudart.so.12 (libc6,x86-64) => /usr/local/cuda/targets/x86_64-linux/lib/libcudart.so.12\n", ""});
   const StepState state = state_of(libraries(), host);
   EXPECT_EQ(state.is, StepState::Is::satisfied);
   EXPECT_EQ(state.reason, "ld.so already searches /usr/local/cuda/lib64, so LD_LIBRARY_PATH is not needed");

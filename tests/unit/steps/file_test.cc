@@ -30,14 +30,23 @@ FileSpec owned(std::string path, std::string content, unsigned mode) {
   return spec;
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    File, StepContract,
-    ::testing::Values(ContractCase{"file_new", file("/etc/motd", "hello\n"), [] { return FakeHost(); }},
-                      ContractCase{"file_in_a_new_folder", file("~/.config/app/settings", ""), [] { return std::move(FakeHost().as_user()); }},
-                      ContractCase{"file_changed", file("/etc/motd", "hello\n"), [] { return FakeHost({{"/etc/motd", "old\n"}}); }},
-                      ContractCase{"file_with_other_owner", owned("/srv/key", "k", 0600), [] { return FakeHost({{"/srv/key", "k"}}); }},
-                      ContractCase{"file_absent", absent("/etc/motd"), [] { return FakeHost({{"/etc/motd", "old\n"}}); }}),
-    contract_name);
+INSTANTIATE_TEST_SUITE_P(File, StepContract,
+                         ::testing::Values(ContractCase{"file_new", file("/etc/motd", "hello\n"), [] { return FakeHost(); }},
+                                           ContractCase{"file_in_a_new_folder", file("~/.config/app/settings", ""),
+                                                        [] { return std::move(FakeHost().as_user()); }},
+                                           ContractCase{"file_changed", file("/etc/motd", "hello\n"),
+                                                        [] {
+                                                          return FakeHost({{"/etc/motd", "old\n"}});
+                                                        }},
+                                           ContractCase{"file_with_other_owner", owned("/srv/key", "k", 0600),
+                                                        [] {
+                                                          return FakeHost({{"/srv/key", "k"}});
+                                                        }},
+                                           ContractCase{"file_absent", absent("/etc/motd"),
+                                                        [] {
+                                                          return FakeHost({{"/etc/motd", "old\n"}});
+                                                        }}),
+                         contract_name);
 
 TEST(FileStep, ExplainsWhatDiffers) {
   FakeHost host({{"/etc/motd", "one\ntwo\nthree\n"}});

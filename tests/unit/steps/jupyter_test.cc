@@ -128,7 +128,8 @@ TEST(JupyterStep, NeedsSystemdAndSaysSo) {
   EXPECT_EQ(state.error().code(), ErrorCode::unsupported);
 }
 
-INSTANTIATE_TEST_SUITE_P(Jupyter, StepContract, ::testing::Values(ContractCase{"jupyter_new", notebook(), [] { return notebook_host(); }}), contract_name);
+INSTANTIATE_TEST_SUITE_P(Jupyter, StepContract, ::testing::Values(ContractCase{"jupyter_new", notebook(), [] { return notebook_host(); }}),
+                         contract_name);
 
 }  // namespace
 }  // namespace gpustrap

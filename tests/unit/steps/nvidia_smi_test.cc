@@ -169,19 +169,27 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Failure{"not_installed", [] { return bare_host(); }, "no NVIDIA driver is installed",
                 "linux-modules-nvidia-580-server-open-aws nvidia-headless-no-dkms-580-server-open nvidia-utils-580-server"},
-        Failure{"not_installed_volta", [] { return changed(bare_host(), [](FakeHost& host) { host.edit_facts().gpus[0].device = "1db5"; }); },
+        Failure{"not_installed_volta",
+                [] { return changed(bare_host(), [](FakeHost& host) { host.edit_facts().gpus[0].device = "1db5"; }); },
                 "no NVIDIA driver is installed", "linux-modules-nvidia-580-server-aws "},
-        Failure{"not_installed_debian", [] { return changed(bare_host(), [](FakeHost& host) { host.edit_facts().os = "debian"; }); }, "no NVIDIA driver is installed",
-                "docs.nvidia.com"},
-        Failure{"fraction", [] { return changed(bare_host(), [](FakeHost& host) { host.edit_facts().gpus[0] = {"0000:00:1e.0", "27b8", "1733", ""}; }); },
+        Failure{"not_installed_debian", [] { return changed(bare_host(), [](FakeHost& host) { host.edit_facts().os = "debian"; }); },
+                "no NVIDIA driver is installed", "docs.nvidia.com"},
+        Failure{"fraction",
+                [] {
+                  return changed(bare_host(), [](FakeHost& host) { host.edit_facts().gpus[0] = {"0000:00:1e.0", "27b8", "1733", ""}; });
+                },
                 "no NVIDIA driver is installed", "GRID"},
         Failure{"no_gpu", [] { return FakeHost(); }, "no NVIDIA GPU is on this machine's PCI bus", "choose an instance type with a GPU"},
-        Failure{"container", [] { return changed(bare_host(), [](FakeHost& host) { host.edit_facts().container = true; }); }, "a container that has been given no GPU", "--gpus all"},
-        Failure{"only_tools_missing", [] { return changed(driver_host("", 127), [](FakeHost&) {}); }, "nvidia-smi is not installed, though the driver 580.95.05 is loaded",
-                "nvidia-utils-580"},
+        Failure{"container", [] { return changed(bare_host(), [](FakeHost& host) { host.edit_facts().container = true; }); },
+                "a container that has been given no GPU", "--gpus all"},
+        Failure{"only_tools_missing", [] { return changed(driver_host("", 127), [](FakeHost&) {}); },
+                "nvidia-smi is not installed, though the driver 580.95.05 is loaded", "nvidia-utils-580"},
         Failure{"library_missing", [] { return driver_host(golden("no_library.txt"), 12); }, "libnvidia-ml.so is not", "libnvidia-compute"},
-        Failure{"not_loaded", [] { return with_module(unloaded_host()); }, "the module 580.95.05 is installed but not loaded", "modprobe nvidia"},
-        Failure{"reboot_needed", [] { return changed(with_module(unloaded_host()), [](FakeHost& host) { host.put("/run/reboot-required", ""); }); }, "waits for a reboot", "sudo reboot"},
+        Failure{"not_loaded", [] { return with_module(unloaded_host()); }, "the module 580.95.05 is installed but not loaded",
+                "modprobe nvidia"},
+        Failure{"reboot_needed",
+                [] { return changed(with_module(unloaded_host()), [](FakeHost& host) { host.put("/run/reboot-required", ""); }); },
+                "waits for a reboot", "sudo reboot"},
         Failure{"secure_boot",
                 [] {
                   return changed(with_module(unloaded_host()), [](FakeHost& host) {
@@ -191,8 +199,9 @@ INSTANTIATE_TEST_SUITE_P(
                 "Secure Boot is on", "mokutil --import"},
         Failure{"unsigned_module",
                 [] {
-                  return changed(with_module(unloaded_host()),
-                                 [](FakeHost& host) { host.answer({"dmesg"}, {0, "[ 9.1] Loading of unsigned module is rejected\n", ""}); });
+                  return changed(with_module(unloaded_host()), [](FakeHost& host) {
+                    host.answer({"dmesg"}, {0, "[ 9.1] Loading of unsigned module is rejected\n", ""});
+                  });
                 },
                 "its signature is not trusted", "signed modules"},
         Failure{"other_kernel",
@@ -205,7 +214,8 @@ INSTANTIATE_TEST_SUITE_P(
                   });
                 },
                 "installed for the kernel 6.8.0-1031-aws, and 6.8.0-1029-aws is running", "sudo reboot"},
-        Failure{"not_built", [] { return changed(unloaded_host(), [](FakeHost& host) { host.put_directory("/var/lib/dkms/nvidia/580.95.05"); }); },
+        Failure{"not_built",
+                [] { return changed(unloaded_host(), [](FakeHost& host) { host.put_directory("/var/lib/dkms/nvidia/580.95.05"); }); },
                 "could not be built for the running kernel 6.8.0-1029-aws", "dkms autoinstall"},
         Failure{"no_module", [] { return unloaded_host(); }, "there is no nvidia module for the kernel", "linux-modules-nvidia"},
         Failure{"nouveau",
@@ -216,9 +226,15 @@ INSTANTIATE_TEST_SUITE_P(
                   });
                 },
                 "held by nouveau", "blacklist nouveau"},
-        Failure{"vfio", [] { return changed(unloaded_host(), [](FakeHost& host) { host.put_symlink("/sys/bus/pci/devices/0000:00:1e.0/driver", "../drivers/vfio-pci"); }); },
+        Failure{"vfio",
+                [] {
+                  return changed(unloaded_host(), [](FakeHost& host) {
+                    host.put_symlink("/sys/bus/pci/devices/0000:00:1e.0/driver", "../drivers/vfio-pci");
+                  });
+                },
                 "set aside for virtual machines", "vfio-pci"},
-        Failure{"no_device_files", [] { return changed(driver_host(golden("no_driver.txt"), 9), [](FakeHost& host) { host.take_away("/dev/nvidiactl"); }); },
+        Failure{"no_device_files",
+                [] { return changed(driver_host(golden("no_driver.txt"), 9), [](FakeHost& host) { host.take_away("/dev/nvidiactl"); }); },
                 "device files (/dev/nvidiactl) are missing", "nvidia-modprobe"},
         Failure{"open_needed",
                 [] {
@@ -229,17 +245,23 @@ INSTANTIATE_TEST_SUITE_P(
                 "works with the open ones only", "-open packages"},
         Failure{"too_old_for_open",
                 [] {
-                  return changed(driver_host(golden("no_devices.txt"), 6),
-                                 [](FakeHost& host) { host.answer({"dmesg"}, {0, "NVRM: installed in this system is not supported by open\n", ""}); });
+                  return changed(driver_host(golden("no_devices.txt"), 6), [](FakeHost& host) {
+                    host.answer({"dmesg"}, {0, "NVRM: installed in this system is not supported by open\n", ""});
+                  });
                 },
                 "too old for them", "proprietary driver"},
         Failure{"does_not_start",
                 [] {
-                  return changed(driver_host(golden("no_devices.txt"), 6),
-                                 [](FakeHost& host) { host.answer({"dmesg"}, {0, "NVRM: GPU 0000:00:1e.0: RmInitAdapter failed! (0x25:0x65:1457)\n", ""}); });
+                  return changed(driver_host(golden("no_devices.txt"), 6), [](FakeHost& host) {
+                    host.answer({"dmesg"}, {0, "NVRM: GPU 0000:00:1e.0: RmInitAdapter failed! (0x25:0x65:1457)\n", ""});
+                  });
                 },
                 "could not start the GPU (RmInitAdapter failed)", "stop and start"},
-        Failure{"versions_differ", [] { return changed(driver_host(golden("mismatch.txt"), 18), [](FakeHost& host) { host.put("/sys/module/nvidia/version", "535.183.01\n"); }); },
+        Failure{"versions_differ",
+                [] {
+                  return changed(driver_host(golden("mismatch.txt"), 18),
+                                 [](FakeHost& host) { host.put("/sys/module/nvidia/version", "535.183.01\n"); });
+                },
                 "the loaded kernel module (535.183.01) and the driver's libraries (535.309) are of different versions", "sudo reboot"},
         Failure{"versions_mixed",
                 [] {
@@ -250,28 +272,37 @@ INSTANTIATE_TEST_SUITE_P(
                 },
                 "so is the module on the disk (550.54.15)", "packages of two sources or versions are mixed"},
         Failure{"mismatch_by_words", [] { return driver_host(golden("mismatch.txt"), 255); }, "are of different versions", "reboot"},
-        Failure{"no_permission", [] { return driver_host("Failed to initialize NVML: Insufficient Permissions\n", 4); }, "may not use the GPU's device files", "/dev/nvidia*"},
+        Failure{"no_permission", [] { return driver_host("Failed to initialize NVML: Insufficient Permissions\n", 4); },
+                "may not use the GPU's device files", "/dev/nvidia*"},
         Failure{"lost",
                 [] {
                   return changed(driver_host("Failed to initialize NVML: GPU is lost\n", 15), [](FakeHost& host) {
-                    host.answer({"dmesg"}, {0, "[ 84.1] NVRM: Xid (PCI:0000:00:1e): 79, pid=812, name=python3, GPU has fallen off the bus.\n", ""});
+                    host.answer({"dmesg"},
+                                {0, "[ 84.1] NVRM: Xid (PCI:0000:00:1e): 79, pid=812, name=python3, GPU has fallen off the bus.\n", ""});
                   });
                 },
                 "the GPU has fallen off the bus (Xid 79)", "stop and start the instance"},
-        Failure{"lost_in_a_row", [] { return driver_host("0, GPU-1, Tesla T4, 00000000:00:1E.0, 580.95.05, [GPU is lost], [N/A]\n"); }, "GPU 0 (Tesla T4) answers `[GPU is lost]`",
-                "stop and start the instance"},
+        Failure{"lost_in_a_row", [] { return driver_host("0, GPU-1, Tesla T4, 00000000:00:1E.0, 580.95.05, [GPU is lost], [N/A]\n"); },
+                "GPU 0 (Tesla T4) answers `[GPU is lost]`", "stop and start the instance"},
         Failure{"gsp",
                 [] {
                   return changed(driver_host("Failed to initialize NVML: Unknown Error\n", 255), [](FakeHost& host) {
                     host.answer({"dmesg"}, {1, "", "dmesg: read kernel buffer failed: Operation not permitted\n"});
-                    host.answer({"journalctl", "-k"}, {0, "NVRM: Xid (PCI:0000:00:1e): 119, Timeout after 6s of waiting for RPC response from GPU0 GSP!\n", ""});
+                    host.answer({"journalctl", "-k"},
+                                {0, "NVRM: Xid (PCI:0000:00:1e): 119, Timeout after 6s of waiting for RPC response from GPU0 GSP!\n", ""});
                   });
                 },
                 "(GSP) does not answer (Xid 119)", "stop and start"},
-        Failure{"unknown", [] { return driver_host("Failed to initialize NVML: Unknown Error\n", 255); }, "Failed to initialize NVML: Unknown Error", "dmesg"},
-        Failure{"unknown_in_container", [] { return changed(driver_host("Failed to initialize NVML: Unknown Error\n", 255), [](FakeHost& host) { host.edit_facts().container = true; }); },
+        Failure{"unknown", [] { return driver_host("Failed to initialize NVML: Unknown Error\n", 255); },
+                "Failed to initialize NVML: Unknown Error", "dmesg"},
+        Failure{"unknown_in_container",
+                [] {
+                  return changed(driver_host("Failed to initialize NVML: Unknown Error\n", 255),
+                                 [](FakeHost& host) { host.edit_facts().container = true; });
+                },
                 "the container has lost its GPU", "restart the container"},
-        Failure{"power", [] { return driver_host("", 8); }, "power cables", "check them"}, Failure{"interrupts", [] { return driver_host("", 10); }, "no interrupts", "stop and start"},
+        Failure{"power", [] { return driver_host("", 8); }, "power cables", "check them"},
+        Failure{"interrupts", [] { return driver_host("", 10); }, "no interrupts", "stop and start"},
         Failure{"function", [] { return driver_host("", 13); }, "newer than the driver's library", "one version"},
         Failure{"inforom", [] { return driver_host("", 14); }, "infoROM", "report it"},
         Failure{"not_executable", [] { return driver_host("", 126); }, "may not be executed", "mode"}),
@@ -342,14 +373,22 @@ TEST_P(NvidiaProbe, SaysWhyAGpuCannotCompute) {
 INSTANTIATE_TEST_SUITE_P(
     Classes, NvidiaProbe,
     ::testing::Values(
-        ProbeFailure{"no_libcuda", R"({"error": "no libcuda", "during": "loading libcuda.so.1", "gpustrap_probe": 1})", "the GPUs cannot compute: no libcuda", "libnvidia-compute-580"},
-        ProbeFailure{"fabric", R"({"code": 802, "error": "system not yet initialized", "during": "cuInit", "gpustrap_probe": 1})", "system not yet initialized in cuInit (CUDA error 802)",
-                     "nvidia-fabricmanager"},
-        ProbeFailure{"memory", fmt::format(R"({{"uuid": "{}", "code": 2, "error": "out of memory", "during": "cuMemAlloc_v2", "gpustrap_probe": 1}})", kT4),
-                     "GPU 0 (Tesla T4) cannot compute: out of memory", "memory is full"},
-        ProbeFailure{"wrong", fmt::format(R"({{"uuid": "{}", "error": "its results are wrong: memory or arithmetic is broken", "gpustrap_probe": 1}})", kT4), "its results are wrong", "dmesg"},
-        ProbeFailure{"compatibility", R"({"code": 804, "error": "forward compatibility was attempted on non supported HW", "during": "cuInit", "gpustrap_probe": 1})", "CUDA error 804",
-                     "LD_LIBRARY_PATH"},
+        ProbeFailure{"no_libcuda", R"({"error": "no libcuda", "during": "loading libcuda.so.1", "gpustrap_probe": 1})",
+                     "the GPUs cannot compute: no libcuda", "libnvidia-compute-580"},
+        ProbeFailure{"fabric", R"({"code": 802, "error": "system not yet initialized", "during": "cuInit", "gpustrap_probe": 1})",
+                     "system not yet initialized in cuInit (CUDA error 802)", "nvidia-fabricmanager"},
+        ProbeFailure{
+            "memory",
+            fmt::format(R"({{"uuid": "{}", "code": 2, "error": "out of memory", "during": "cuMemAlloc_v2", "gpustrap_probe": 1}})", kT4),
+            "GPU 0 (Tesla T4) cannot compute: out of memory", "memory is full"},
+        ProbeFailure{
+            "wrong",
+            fmt::format(R"({{"uuid": "{}", "error": "its results are wrong: memory or arithmetic is broken", "gpustrap_probe": 1}})", kT4),
+            "its results are wrong", "dmesg"},
+        ProbeFailure{
+            "compatibility",
+            R"({"code": 804, "error": "forward compatibility was attempted on non supported HW", "during": "cuInit", "gpustrap_probe": 1})",
+            "CUDA error 804", "LD_LIBRARY_PATH"},
         ProbeFailure{"broken", "Traceback (most recent call last):", "the probe broke", "dmesg"}),
     [](const auto& row) { return row.param.name; });
 
@@ -364,7 +403,9 @@ TEST(NvidiaSmiStep, SlicedGpusAreNotProbed) {
   EXPECT_THAT(failure_of(probed(), host).why(), HasSubstr("cut into slices (MIG)"));
 }
 
-INSTANTIATE_TEST_SUITE_P(NvidiaSmi, StepContract, ::testing::Values(ContractCase{"nvidia_smi_unproven", probed(), [] { return probing_host(right(kT4)); }}), contract_name);
+INSTANTIATE_TEST_SUITE_P(NvidiaSmi, StepContract,
+                         ::testing::Values(ContractCase{"nvidia_smi_unproven", probed(), [] { return probing_host(right(kT4)); }}),
+                         contract_name);
 
 }  // namespace
 }  // namespace gpustrap

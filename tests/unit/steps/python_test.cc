@@ -27,7 +27,8 @@ void put_environment(FakeHost& host, const std::string& version = "3.11.2") {
 }
 
 void install(FakeHost& host, const std::string& name, const std::string& version) {
-  host.put(std::string(kVenv) + "/lib/python3.11/site-packages/" + name + "-" + version + ".dist-info/METADATA", "Name: " + name + "\nVersion: " + version + "\n");
+  host.put(std::string(kVenv) + "/lib/python3.11/site-packages/" + name + "-" + version + ".dist-info/METADATA",
+           "Name: " + name + "\nVersion: " + version + "\n");
 }
 
 FakeHost host_with_environment() {
@@ -37,8 +38,10 @@ FakeHost host_with_environment() {
   host.on({std::string(kVenv) + "/bin/python", "-m", "pip", "install"}, [](FakeHost& fake, const Command& command) {
     for (auto word = command.argv.begin() + 4; word != command.argv.end(); ++word) {
       if (word->starts_with("-") || *word == "off") continue;
-      if (*word == "nothing==9") return CommandResult{1, "", "ERROR: Could not find a version that satisfies the requirement nothing==9 (from versions: none)\n"};
-      install(fake, word->substr(0, word->find_first_of("=<>[")), word->find("==") == std::string::npos ? "1.5" : word->substr(word->find("==") + 2));
+      if (*word == "nothing==9")
+        return CommandResult{1, "", "ERROR: Could not find a version that satisfies the requirement nothing==9 (from versions: none)\n"};
+      install(fake, word->substr(0, word->find_first_of("=<>[")),
+              word->find("==") == std::string::npos ? "1.5" : word->substr(word->find("==") + 2));
     }
     return CommandResult{};
   });
@@ -54,8 +57,10 @@ PipSpec packages(std::vector<std::string> names) {
 
 TEST(PythonVersion, OrdersAsPep440Does) {
   // The order of the examples in PEP 440.
-  const std::vector<std::string> ascending = {"1.0.dev456", "1.0a1", "1.0a2.dev456", "1.0a12.dev456", "1.0a12", "1.0b1.dev456", "1.0b2", "1.0b2.post345.dev456",
-                                              "1.0b2.post345", "1.0rc1.dev456", "1.0rc1", "1.0", "1.0+abc.5", "1.0.post456.dev34", "1.0.post456", "1.1.dev1"};
+  const std::vector<std::string> ascending = {
+      "1.0.dev456",           "1.0a1",         "1.0a2.dev456",  "1.0a12.dev456", "1.0a12", "1.0b1.dev456", "1.0b2",
+      "1.0b2.post345.dev456", "1.0b2.post345", "1.0rc1.dev456", "1.0rc1",        "1.0",    "1.0+abc.5",    "1.0.post456.dev34",
+      "1.0.post456",          "1.1.dev1"};
   for (std::size_t i = 0; i < ascending.size(); ++i) {
     for (std::size_t j = 0; j < ascending.size(); ++j) {
       EXPECT_EQ(compare_python_versions(ascending[i], ascending[j]), i < j ? -1 : i > j ? 1 : 0) << ascending[i] << " and " << ascending[j];
@@ -67,8 +72,10 @@ TEST(PythonVersion, OrdersAsPep440Does) {
 }
 
 TEST(PythonVersion, SatisfiesConditions) {
-  const std::vector<std::pair<std::string, std::string>> holds = {{"2.1.0+cu121", "==2.1.0"}, {"1.5", ">=1.2,<2"}, {"1.4.9", "==1.4.*"}, {"2.2.5", "~=2.2.1"}, {"2", "!=3"}, {"1.0.3", ""}};
-  const std::vector<std::pair<std::string, std::string>> fails = {{"2.1.0", "==2.1.0+cu121"}, {"2.0", ">=1.2,<2"}, {"1.40", "==1.4.*"}, {"2.3.0", "~=2.2.1"}, {"3", "!=3"}};
+  const std::vector<std::pair<std::string, std::string>> holds = {{"2.1.0+cu121", "==2.1.0"}, {"1.5", ">=1.2,<2"}, {"1.4.9", "==1.4.*"},
+                                                                  {"2.2.5", "~=2.2.1"},       {"2", "!=3"},        {"1.0.3", ""}};
+  const std::vector<std::pair<std::string, std::string>> fails = {
+      {"2.1.0", "==2.1.0+cu121"}, {"2.0", ">=1.2,<2"}, {"1.40", "==1.4.*"}, {"2.3.0", "~=2.2.1"}, {"3", "!=3"}};
   for (const auto& [version, condition] : holds) EXPECT_TRUE(python_version_satisfies(version, condition).value()) << version << condition;
   for (const auto& [version, condition] : fails) EXPECT_FALSE(python_version_satisfies(version, condition).value()) << version << condition;
   EXPECT_FALSE(python_version_satisfies("1", "=1").has_value());
@@ -171,7 +178,8 @@ TEST(VenvStep, LeavesAFolderAloneThatIsNoEnvironment) {
 
 INSTANTIATE_TEST_SUITE_P(Python, StepContract,
                          ::testing::Values(ContractCase{"venv_new", environment(), [] { return host_with_python(); }},
-                                           ContractCase{"pip_missing", packages({"numpy", "d2l==1.0.3"}), [] { return host_with_environment(); }}),
+                                           ContractCase{"pip_missing", packages({"numpy", "d2l==1.0.3"}),
+                                                        [] { return host_with_environment(); }}),
                          contract_name);
 
 }  // namespace

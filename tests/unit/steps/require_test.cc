@@ -106,11 +106,13 @@ WaitSpec wait_for_file() {
   spec.file = HostPath{"/ready"};
   return spec;
 }
-INSTANTIATE_TEST_SUITE_P(Wait, StepContract, ::testing::Values(ContractCase{"wait_file", wait_for_file(), [] {
-                           FakeHost host;
-                           host.on_pause([](FakeHost& fake) { fake.put("/ready", ""); });
-                           return host;
-                         }}),
+INSTANTIATE_TEST_SUITE_P(Wait, StepContract,
+                         ::testing::Values(ContractCase{"wait_file", wait_for_file(),
+                                                        [] {
+                                                          FakeHost host;
+                                                          host.on_pause([](FakeHost& fake) { fake.put("/ready", ""); });
+                                                          return host;
+                                                        }}),
                          contract_name);
 
 }  // namespace

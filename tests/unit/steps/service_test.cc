@@ -48,8 +48,12 @@ FakeHost host_with(const std::shared_ptr<Systemd>& systemd) {
     const std::string load = !systemd->load.empty() ? systemd->load : systemd->read ? "loaded" : "not-found";
     const bool install = systemd->text.find("[Install]") != std::string::npos;
     return CommandResult{0,
-                         fmt::format("LoadState={}\nNeedDaemonReload={}\nUnitFileState={}\nActiveState={}\nSubState={}\nType={}\nMainPID={}\nActiveEnterTimestamp={}\n", load,
-                                     systemd->read && there != systemd->text ? "yes" : "no", systemd->enabled ? "enabled" : install ? "disabled" : "static",
+                         fmt::format("LoadState={}\nNeedDaemonReload={}\nUnitFileState={}\nActiveState={}\nSubState={}\nType={}\nMainPID={}"
+                                     "\nActiveEnterTimestamp={}\n",
+                                     load, systemd->read && there != systemd->text ? "yes" : "no",
+                                     systemd->enabled ? "enabled"
+                                     : install        ? "disabled"
+                                                      : "static",
                                      systemd->active, systemd->sub, systemd->type, systemd->pid, systemd->since),
                          ""};
   });
@@ -112,7 +116,8 @@ TEST_F(ServiceStep, AUnitWrittenByARunThatEndedBeforeTheRestartIsTakenUp) {
 
 TEST_F(ServiceStep, AServiceThatEndsRightAfterItsStartIsAnErrorWithItsOwnWords) {
   systemd_->on_start = [](FakeHost&, Systemd& systemd) { systemd.end("failed"); };
-  host_.answer({"journalctl"}, {0, "Started hello.service.\nbind: Permission denied\nhello.service: Failed with result 'exit-code'.\n", ""});
+  host_.answer({"journalctl"},
+               {0, "Started hello.service.\nbind: Permission denied\nhello.service: Failed with result 'exit-code'.\n", ""});
   const auto done = run_step(hello(), host_);
   ASSERT_FALSE(done.has_value());
   EXPECT_EQ(done.error().why(), "it ended right after its start: bind: Permission denied");
@@ -245,7 +250,10 @@ TEST_F(ServiceStep, AServiceThatOthersStartNeedsNoEnabling) {
 
 TEST_F(ServiceStep, AProgramThatDoesNotExistIsNamed) {
   systemd_->on_start = [](FakeHost&, Systemd& systemd) { systemd.end("failed"); };
-  host_.answer({"journalctl"}, {0, "Starting hello.service...\nhello.service: Failed to locate executable /bin/no: No such file or directory\nhello.service: Failed with result 'exit-code'.\n", ""});
+  host_.answer({"journalctl"}, {0,
+                                "Starting hello.service...\nhello.service: Failed to locate executable /bin/no: No such file or "
+                                "directory\nhello.service: Failed with result 'exit-code'.\n",
+                                ""});
   const auto done = run_step(hello(), host_);
   ASSERT_FALSE(done.has_value());
   EXPECT_THAT(done.error().why(), HasSubstr("Failed to locate executable /bin/no"));
@@ -267,7 +275,8 @@ TEST_F(ServiceStep, NeedsSystemdAndSaysSo) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Service, StepContract,
-                         ::testing::Values(ContractCase{"service_new", hello(), [] { return host_with(std::make_shared<Systemd>()); }}), contract_name);
+                         ::testing::Values(ContractCase{"service_new", hello(), [] { return host_with(std::make_shared<Systemd>()); }}),
+                         contract_name);
 
 }  // namespace
 }  // namespace gpustrap

@@ -10,13 +10,14 @@ using ::testing::HasSubstr;
 
 SymlinkSpec link(std::string path, std::string target) { return {HostPath{std::move(path)}, HostPath{std::move(target)}}; }
 
-INSTANTIATE_TEST_SUITE_P(Symlink, StepContract,
-                         ::testing::Values(ContractCase{"symlink_new", link("/usr/local/cuda", "/usr/local/cuda-12.8"), [] { return FakeHost(); }},
-                                           ContractCase{"symlink_elsewhere", link("/usr/local/cuda", "/usr/local/cuda-12.8"),
-                                                        [] { return std::move(FakeHost().put_symlink("/usr/local/cuda", "/usr/local/cuda-11.8")); }},
-                                           ContractCase{"symlink_in_a_new_folder", link("~/bin/python", "~/venv/bin/python"),
-                                                        [] { return std::move(FakeHost().as_user()); }}),
-                         contract_name);
+INSTANTIATE_TEST_SUITE_P(
+    Symlink, StepContract,
+    ::testing::Values(ContractCase{"symlink_new", link("/usr/local/cuda", "/usr/local/cuda-12.8"), [] { return FakeHost(); }},
+                      ContractCase{"symlink_elsewhere", link("/usr/local/cuda", "/usr/local/cuda-12.8"),
+                                   [] { return std::move(FakeHost().put_symlink("/usr/local/cuda", "/usr/local/cuda-11.8")); }},
+                      ContractCase{"symlink_in_a_new_folder", link("~/bin/python", "~/venv/bin/python"),
+                                   [] { return std::move(FakeHost().as_user()); }}),
+    contract_name);
 
 TEST(SymlinkStep, SaysWhereItPointsNow) {
   FakeHost host;
