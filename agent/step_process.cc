@@ -193,6 +193,8 @@ Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, c
   if (!errors) return fail(std::move(errors).error());
   Result<Pipe> records = make_pipe();
   if (!records) return fail(std::move(records).error());
+  const UniqueFd null(::open("/dev/null", O_RDONLY));
+  if (!null.valid()) return fail(errno_error(errno, "opening /dev/null"));
   const pid_t runner = ::getpid();
   const pid_t pid = ::fork();
   if (pid < 0) return fail(errno_error(errno, "starting the step's process"));
@@ -206,14 +208,12 @@ Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, c
     for (const int number : {SIGTERM, SIGHUP, SIGINT, SIGCHLD}) ::signal(number, SIG_DFL);
     ::signal(SIGPIPE, SIG_IGN);
     reset_oom_score();
-    const int null = ::open("/dev/null", O_RDONLY);
-    if (null < 0) ::_exit(1);
     // The record pipe first moves out of the way of 0..2, where any of these may lie.
     const int record = ::fcntl(records->write_end.get(), F_DUPFD_CLOEXEC, 64);
     const int out = ::fcntl(output->write_end.get(), F_DUPFD_CLOEXEC, 64);
     const int err = ::fcntl(errors->write_end.get(), F_DUPFD_CLOEXEC, 64);
     if (record < 0 || out < 0 || err < 0) ::_exit(1);
-    ::dup2(null, STDIN_FILENO);
+    ::dup2(null.get(), STDIN_FILENO);
     ::dup2(out, STDOUT_FILENO);
     ::dup2(err, STDERR_FILENO);
     ::dup3(record, kRecordFd, O_CLOEXEC);
