@@ -48,7 +48,7 @@ TEST(JupyterStep, KeepsItsTokenInAFileOfTheLoginUserAlone) {
   ASSERT_TRUE(host.at(kToken).has_value());
   EXPECT_EQ(host.at(kToken)->mode, 0600U);
   EXPECT_EQ(host.at(kToken)->uid, 1000U);
-  EXPECT_EQ(host.content(kToken).size(), 48U);
+  EXPECT_EQ(host.content(kToken).size(), 32U);  // 128 bits
   EXPECT_THAT(host.content(kUnit), Not(HasSubstr(host.content(kToken))));
   EXPECT_THAT(done->reason, Not(HasSubstr(host.content(kToken))));
 }
