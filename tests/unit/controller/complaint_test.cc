@@ -27,7 +27,8 @@ TEST(Complaint, BreaksLinesBetweenWords) {
 }
 
 TEST(Complaint, ManyProblemsBeginWithTheirPlace) {
-  const Error error(ErrorCode::recipe, "lab.yaml:1:7: this says more than fits in forty columns\nlab.yaml:2:1: that", "2 problems; nothing was changed");
+  const Error error(ErrorCode::recipe, "lab.yaml:1:7: this says more than fits in forty columns\nlab.yaml:2:1: that",
+                    "2 problems; nothing was changed");
   EXPECT_EQ(complaint(error, "gpu1", 41),
             "lab.yaml:1:7: this says more than fits in forty columns\nlab.yaml:2:1: that\ngpustrap: 2 problems; nothing was changed\n");
 }
