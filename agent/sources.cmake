@@ -8,6 +8,11 @@ set(GPUSTRAP_BASE_SOURCES
   agent/base/text.cc
 )
 set(GPUSTRAP_PROTOCOL_SOURCES
+  agent/protocol/compat.cc
+  agent/protocol/compat_frameworks.cc
+  agent/protocol/compat_lookup.cc
+  agent/protocol/compat_resolver.cc
+  agent/protocol/compat_sources.cc
   agent/protocol/event.cc
   agent/protocol/facts.cc
   agent/protocol/fields.cc

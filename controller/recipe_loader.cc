@@ -105,7 +105,7 @@ class Loader {
       }
     }
     for (const auto& [var, value] : root_vars_) loaded.vars.emplace_back(var, text_of(value));
-    if (!problems_.empty()) return fail(all_problems());
+    if (!problems_.empty()) return fail(error_of(std::move(problems_), "nothing was changed"));
     return loaded;
   }
 
@@ -428,24 +428,6 @@ class Loader {
       }
       needs = std::move(expanded);
     }
-  }
-
-  Error all_problems() {
-    std::stable_sort(problems_.begin(), problems_.end(), [](const auto& a, const auto& b) { return a.place < b.place; });
-    std::string text;
-    std::string last;
-    std::size_t count = 0;
-    for (const SourceProblem& problem : problems_) {
-      const std::string where = problem.place.line == 0
-                                    ? problem.place.file
-                                    : fmt::format("{}:{}:{}", problem.place.file, problem.place.line, problem.place.column);
-      std::string line = fmt::format("{}: {}", where, problem.message);
-      if (line == last) continue;
-      if (count++ > 0) text += "\n";
-      text += line;
-      last = std::move(line);
-    }
-    return {ErrorCode::recipe, std::move(text), count == 1 ? "" : fmt::format("{} problems; nothing was changed", count)};
   }
 
   const LoadOptions& options_;

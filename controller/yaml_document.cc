@@ -320,6 +320,24 @@ std::string explain(const std::string& message) {
 
 }  // namespace
 
+Error error_of(std::vector<SourceProblem> problems, std::string_view consequence) {
+  std::stable_sort(problems.begin(), problems.end(), [](const auto& a, const auto& b) { return a.place < b.place; });
+  std::string text;
+  std::string last;
+  std::size_t count = 0;
+  for (const SourceProblem& problem : problems) {
+    const std::string where = problem.place.line == 0
+                                  ? problem.place.file
+                                  : fmt::format("{}:{}:{}", problem.place.file, problem.place.line, problem.place.column);
+    std::string line = fmt::format("{}: {}", where, problem.message);
+    if (line == last) continue;
+    if (count++ > 0) text += "\n";
+    text += line;
+    last = std::move(line);
+  }
+  return {ErrorCode::recipe, std::move(text), count == 1 ? "" : fmt::format("{} problems; {}", count, consequence)};
+}
+
 const PlaceMap::Entry& PlaceMap::at(std::string_view pointer) const {
   static const Entry nowhere;
   while (true) {

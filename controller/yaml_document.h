@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "agent/base/result.h"
 #include "agent/protocol/fields.h"
 #include "agent/protocol/json_fwd.h"
 
@@ -23,6 +24,9 @@ struct SourceProblem {
   SourcePlace place;
   std::string message;
 };
+
+/// All problems of a file as one error (recipe), sorted by place, one a line. `consequence` follows their number where there are several.
+[[nodiscard]] Error error_of(std::vector<SourceProblem> problems, std::string_view consequence);
 
 /// Where the values of a document stand, by JSON pointer.
 class PlaceMap {

@@ -1,0 +1,26 @@
+#include "controller/compat_loader.h"
+
+#include <utility>
+#include <vector>
+
+#include "agent/protocol/json.h"
+#include "controller/yaml_document.h"
+
+namespace gpustrap {
+
+Result<Compat> load_compat(const std::string& text, const std::string& label) {
+  std::vector<SourceProblem> problems;
+  const YamlDocument yaml = read_yaml(text, label, problems);
+  Compat compat;
+  if (yaml.value) {
+    std::vector<FieldProblem> found;
+    compat = read_compat(*yaml.value, found);
+    for (const FieldProblem& problem : found) problems.push_back(yaml.places.locate(problem));
+  }
+  if (!problems.empty()) return fail(error_of(std::move(problems), "none of the table is used"));
+  return compat;
+}
+
+Result<Compat> load_builtin_compat() { return load_compat(std::string(builtin_compat()), "built-in/compat.yaml"); }
+
+}  // namespace gpustrap

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "agent/base/result.h"
+#include "agent/protocol/compat.h"
+
+namespace gpustrap {
+
+/// The text of recipes/compat.yaml as it was built in.
+[[nodiscard]] std::string_view builtin_compat();
+
+/// Reads the tables from YAML. The error (recipe) holds everything that is wrong, by place: "compat.yaml:12:5: …".
+[[nodiscard]] Result<Compat> load_compat(const std::string& text, const std::string& label);
+/// The tables that come with gpustrap.
+[[nodiscard]] Result<Compat> load_builtin_compat();
+
+}  // namespace gpustrap
