@@ -3,6 +3,8 @@
 
     origin.py --root DIR --state DIR [--bind ADDRESS] [--name NAME]…
 
+A bare git repository below it, NAME.git, is served too, as `git http-backend` does it (smart HTTP, reading only).
+
 Writes to the state directory: http and https (the base URLs, once it listens), ca.pem (a throw-away CA that signed its
 certificate) and requests (one line a request: scheme, method, target, Range or -, status, bytes sent).
 
@@ -85,6 +87,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_HEAD(self):
         self.answer(body=False)
 
+    def do_POST(self):
+        self.sent_to_us = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.answer(body=True)
+
     def parse_target(self):
         path, _, query = self.path.partition("?")
         faults = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
@@ -130,6 +136,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if target in ("http", "https"):
                 target = origin.bases[target] + path
             return self.start(302, {"Location": target, "Content-Length": 0})
+        git = re.fullmatch(r"(/.+\.git)/(info/refs|git-upload-pack)", path)
+        if git:
+            return self.serve_git(path, faults)
+        if self.command == "POST":
+            return self.refuse(405)
         file = (origin.root / urllib.parse.unquote(path).lstrip("/")).resolve()
         if origin.root not in file.parents or not file.is_file():
             return self.refuse(404)
@@ -140,6 +151,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if "changed" in faults:
             tag += f"-{next(origin.serial)}"
         self.send_content(content, f'"{tag}"', faults, body)
+
+    def serve_git(self, path, faults):
+        environment = {
+            "PATH": os.environ["PATH"], "HOME": "/", "GIT_PROJECT_ROOT": str(self.server.origin.root), "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": path, "QUERY_STRING": self.path.partition("?")[2], "REQUEST_METHOD": self.command,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""), "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""), "REMOTE_ADDR": self.client_address[0],
+        }
+        said = subprocess.run(["git", "http-backend"], input=getattr(self, "sent_to_us", b""), env=environment, stdout=subprocess.PIPE, check=True)
+        head, _, content = said.stdout.partition(b"\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+        code = int(headers.pop("Status", "200").split()[0])
+        headers["Content-Length"] = len(content)
+        self.start(code, headers)
+        self.send_body(content, faults)
 
     def send_content(self, content, tag, faults, body):
         headers = {"Content-Type": "application/octet-stream", "ETag": tag}
