@@ -52,6 +52,8 @@ struct Command {
   /// For act(): sees every whole line of standard output; a line for which it returns true is taken, and not shown. The program then
   /// has descriptor 3 as a second way into its standard output: apt closes the one that it reports on for the programs that it starts.
   std::function<bool(std::string_view line)> takes_line;
+  /// takes_line sees the lines of standard error too, which may end with a carriage return: git's progress. There is no descriptor 3.
+  bool takes_errors = false;
 };
 struct CommandResult {
   int exit_code = 0;  ///< 127 where the program does not exist

@@ -303,7 +303,7 @@ Result<CommandResult> RealHost::run(const Command& command, bool shown) const {
   }
   if (command.cwd.empty() && !path_exists(self_.home)) subprocess.cwd = std::string("/");
   const Identity& identity = self_;
-  const bool reports = static_cast<bool>(command.takes_line);
+  const bool reports = command.takes_line && !command.takes_errors;
   subprocess.in_child = [&identity, reports] {
     const Result<void> became = become(identity);
     if (became && (!reports || ::dup2(STDOUT_FILENO, 3) == 3)) return;
@@ -313,18 +313,19 @@ Result<CommandResult> RealHost::run(const Command& command, bool shown) const {
   };
   OutputSink sink;
   std::string unfinished;  // a line of output without its end
+  const std::string_view line_ends = command.takes_errors ? "\r\n" : "\n";
   if (shown) {
     // The process's own streams are the step's output. A runner that is gone takes this process with it: nothing to do about a failure.
     sink = [&](std::string_view stream, std::string_view bytes) {
-      if (stream == "err" || !command.takes_line) {
+      if (!command.takes_line || (stream == "err" && !command.takes_errors)) {
         (void)write_all(stream == "out" ? STDOUT_FILENO : STDERR_FILENO, bytes);
         return;
       }
       unfinished += bytes;
-      for (std::size_t newline = unfinished.find('\n'); newline != std::string::npos; newline = unfinished.find('\n')) {
-        const std::string line = unfinished.substr(0, newline);
+      for (std::size_t end = unfinished.find_first_of(line_ends); end != std::string::npos; end = unfinished.find_first_of(line_ends)) {
+        const std::string line = unfinished.substr(0, end);
         if (!command.takes_line(line)) (void)write_all(STDOUT_FILENO, line + "\n");
-        unfinished.erase(0, newline + 1);
+        unfinished.erase(0, end + 1);
       }
     };
   }

@@ -55,6 +55,8 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/edited_file.cc
   agent/steps/environment.cc
   agent/steps/file.cc
+  agent/steps/git.cc
+  agent/steps/git_repository.cc
   agent/steps/jupyter.cc
   agent/steps/library_paths.cc
   agent/steps/managed_block.cc

@@ -359,6 +359,7 @@ std::string default_identity(const StepEntry& step) {
     case StepKind::command:
     case StepKind::venv:
     case StepKind::pip:
+    case StepKind::git:
     // These only look, at what every user may see.
     case StepKind::require:
     case StepKind::nvidia_smi: return "login";

@@ -208,6 +208,53 @@ void check(const JupyterSpec& spec, SpecReader& reader) {
   }
 }
 
+/// "https://…", "ssh://…", "git@example.org:course.git", "/srv/course.git". Not "ext::sh -c …", which runs a command.
+bool is_git_url(std::string_view url) {
+  const auto is_plain = [](unsigned char c) { return c > 0x20 && c != 0x7F; };
+  if (url.empty() || url[0] == '-' || !std::all_of(url.begin(), url.end(), is_plain)) return false;
+  for (const std::string_view scheme : {"https://", "http://", "ssh://", "git://", "file:///"}) {
+    if (url.starts_with(scheme)) return url.size() > scheme.size();
+  }
+  if (url[0] == '/') return true;
+  const std::size_t colon = url.find(':');
+  return colon != std::string_view::npos && colon > 0 && colon + 1 < url.size() && url.substr(colon, 2) != "::" &&
+         url.substr(colon, 3) != "://" && url.find('/') > colon;
+}
+
+/// ssh://git@host is a user name that everybody may know; with https it is mostly a token.
+bool has_git_credentials(std::string_view url) {
+  const std::size_t scheme = url.find("://");
+  if (scheme == std::string_view::npos) return false;
+  const std::string_view authority = url.substr(scheme + 3, url.find('/', scheme + 3) - scheme - 3);
+  const std::size_t at = authority.rfind('@');
+  if (at == std::string_view::npos) return false;
+  return !url.starts_with("ssh://") || authority.substr(0, at).find(':') != std::string_view::npos;
+}
+
+/// What git itself accepts as a name of a branch or tag, or a commit.
+bool is_git_ref(std::string_view ref) {
+  const auto is_plain = [](unsigned char c) {
+    return c > 0x20 && c != 0x7F && std::string_view("~^:?*[\\").find(static_cast<char>(c)) == std::string_view::npos;
+  };
+  return !ref.empty() && ref[0] != '-' && ref[0] != '/' && !ref.ends_with('/') && !ref.ends_with('.') && !ref.ends_with(".lock") &&
+         ref.find("..") == std::string_view::npos && ref.find("@{") == std::string_view::npos && ref.find("//") == std::string_view::npos &&
+         std::all_of(ref.begin(), ref.end(), is_plain);
+}
+
+void check(const GitSpec& spec, SpecReader& reader) {
+  if (has_git_credentials(spec.url)) {
+    // The value is not quoted: what stands there may be a password.
+    reader.say_at("url", "holds a password or token: expected a URL without credentials, since recipes and logs are shared");
+  } else if (!spec.url.empty() && !is_git_url(spec.url)) {
+    reader.say_at(
+        "url", fmt::format("is {}: expected https://…, ssh://…, user@host:path, or an absolute path on the host", quote_value(spec.url)));
+  }
+  if (!spec.ref.empty() && !is_git_ref(spec.ref)) {
+    reader.say_at("ref", fmt::format("is {}: expected the name of a branch or tag, or a commit", quote_value(spec.ref)));
+  }
+  if (spec.depth && *spec.depth == 0 && !reader.deferred("depth")) reader.say_at("depth", "is `0`: expected 1 or more");
+}
+
 }  // namespace
 
 std::string_view step_kind_name(StepKind kind) { return row_of(kind).name; }

@@ -32,7 +32,8 @@ enum class StepKind : std::uint8_t {
   venv,
   pip,
   nvidia_smi,
-  jupyter
+  jupyter,
+  git
 };
 
 struct RequireSpec {
@@ -294,9 +295,29 @@ struct JupyterSpec {
   }
 };
 
+struct GitSpec {
+  static constexpr StepKind kKind = StepKind::git;
+  static constexpr std::string_view kName = "git", kShorthand = "",
+                                    kHelp = "A clone of a git repository; your commits and edits in it are never touched.";
+  std::string url, ref;
+  HostPath to;
+  bool update = true, submodules = false;
+  std::optional<std::int64_t> depth;
+  template <class V> void fields(V& v) {
+    v("url", url, Presence::required, "https://, ssh://, user@host:path, or an absolute path on the host");
+    v("to", to, Presence::required, "folder of the work tree");
+    v("ref", ref, Presence::optional, "branch, tag or commit; the repository's default branch otherwise");
+    v("update", update, Presence::optional,
+      "ask for newer commits of the branch at every run, and fast-forward where you have changed nothing");
+    v("depth", depth, Presence::optional, "how many commits of history to fetch; all otherwise");
+    v("submodules", submodules, Presence::optional, "also fetch its submodules");
+  }
+};
+
 /// In the order of StepKind.
 using StepSpec = std::variant<RequireSpec, WaitSpec, AptSpec, DownloadSpec, ArchiveSpec, FileSpec, BlockSpec, DirectorySpec, SymlinkSpec,
-                              EnvironmentSpec, CommandSpec, ServiceSpec, VenvSpec, PipSpec, NvidiaSmiSpec, JupyterSpec>;
+                              EnvironmentSpec, CommandSpec, ServiceSpec, VenvSpec, PipSpec, NvidiaSmiSpec, JupyterSpec, GitSpec, DebSpec,
+                              AptRepositorySpec>;
 constexpr std::size_t kStepKindCount = std::variant_size_v<StepSpec>;
 
 [[nodiscard]] std::string_view step_kind_name(StepKind kind);

@@ -26,5 +26,6 @@ namespace gpustrap {
 [[nodiscard]] std::unique_ptr<Step> make_pip_step(const StepSpec& spec);
 [[nodiscard]] std::unique_ptr<Step> make_nvidia_smi_step(const StepSpec& spec);
 [[nodiscard]] std::unique_ptr<Step> make_jupyter_step(const StepSpec& spec);
+[[nodiscard]] std::unique_ptr<Step> make_git_step(const StepSpec& spec);
 
 }  // namespace gpustrap

@@ -26,6 +26,7 @@ constexpr auto kStepTypes = std::to_array<StepType>({
     {StepKind::pip, make_pip_step},
     {StepKind::nvidia_smi, make_nvidia_smi_step},
     {StepKind::jupyter, make_jupyter_step},
+    {StepKind::git, make_git_step},
 });
 
 constexpr bool rows_follow_enum() {

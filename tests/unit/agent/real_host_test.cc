@@ -242,6 +242,18 @@ TEST_F(RealHostTest, AProgramReportsOnDescriptor3BesideItsOutput) {
   EXPECT_THAT(seen, ElementsAre("words", "report", "more words"));
 }
 
+TEST_F(RealHostTest, LinesOfStandardErrorAreTakenWhereAsked) {
+  std::vector<std::string> seen;
+  Command words = command({"sh", "-c", R"(printf 'Receiving: 10%%\rReceiving: 20%%\rdone\n' >&2; exit 3)"});
+  words.takes_errors = true;
+  words.takes_line = [&seen](std::string_view line) { return seen.emplace_back(line), true; };
+  const Result<CommandResult> done = host().act(words, log_);
+  ASSERT_TRUE(done.has_value()) << done.error().sentence();
+  EXPECT_EQ(done->exit_code, 3);
+  EXPECT_THAT(seen, ElementsAre("Receiving: 10%", "Receiving: 20%", "done"));
+  EXPECT_THAT(done->err, HasSubstr("done")) << "what a program said last is still known to whoever explains its failure";
+}
+
 TEST_F(RealHostAsRootTest, ARootStepActsInTheHomeAsItsUser) {
   RealHost real = host();
   ASSERT_TRUE(real.as_login().write(in_home("f"), "x", {}));

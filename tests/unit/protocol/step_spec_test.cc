@@ -46,6 +46,7 @@ constexpr Sample kSamples[] = {
      R"({"venv":"~/env","packages":["torch","numpy>=1,<2"],"requirements":"~/r.txt","index":"https://pypi.example.org/simple","upgrade":true})"},
     {StepKind::nvidia_smi, R"({"min_gpus":2,"min_memory":"16GiB","min_driver":"550","probe":true})"},
     {StepKind::jupyter, R"({"venv":"~/env","dir":"~/notebooks","port":9999,"name":"notebook"})"},
+    {StepKind::git, R"({"url":"git@example.org:course.git","to":"~/course","ref":"v1.0","update":false,"depth":1,"submodules":true})"},
 };
 
 TEST(StepSpec, EveryKindReadsWhatItWrites) {
@@ -198,6 +199,24 @@ TEST(StepSpec, DocumentationComesFromTheFields) {
   EXPECT_EQ(doc.fields[2].default_text, "8888");
   EXPECT_EQ(describe_step_kind(StepKind::wait).fields[4].default_text, "\"10m\"");
   EXPECT_EQ(describe_step_kind(StepKind::archive).fields.back().default_text, "\"64GiB\"");
+}
+
+TEST(StepSpec, GitTakesUrlsThatRunNothingAndHoldNoPassword) {
+  for (const char* url : {"https://example.org/a.git", "ssh://git@example.org/a", "git@example.org:a.git", "/srv/a.git", "file:///srv/a"}) {
+    EXPECT_THAT(problems_of(StepKind::git, Json({{"url", url}, {"to", "~/a"}}).dump().c_str()), IsEmpty()) << url;
+  }
+  for (const char* url : {"ext::sh -c id", "ext::id", "-u", "a", "ftp://example.org/a", "dir/a:b", "https://"}) {
+    EXPECT_THAT(problems_of(StepKind::git, Json({{"url", url}, {"to", "~/a"}}).dump().c_str()),
+                ElementsAre(::testing::HasSubstr("expected https://…, ssh://…, user@host:path")))
+        << url;
+  }
+  EXPECT_THAT(
+      problems_of(StepKind::git, R"({"url":"https://ann:secret@example.org/a","to":"~/a"})"),
+      ElementsAre("/url `url` of git holds a password or token: expected a URL without credentials, since recipes and logs are shared"));
+  EXPECT_THAT(problems_of(StepKind::git, R"({"url":"/srv/a","to":"~/a","ref":"--upload-pack=id","depth":0})"),
+              ElementsAre("/ref `ref` of git is `--upload-pack=id`: expected the name of a branch or tag, or a commit",
+                          "/depth `depth` of git is `0`: expected 1 or more"));
+  EXPECT_THAT(problems_of(StepKind::git, R"({"url":"/srv/a","to":"~/a","ref":"main..next"})"), ElementsAre(::testing::HasSubstr("/ref")));
 }
 
 }  // namespace
