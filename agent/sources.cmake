@@ -44,6 +44,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/shown_url.cc
   agent/step_process.cc
   agent/steps/apt.cc
+  agent/steps/apt_get.cc
   agent/steps/apt_lock.cc
   agent/steps/archive.cc
   agent/steps/archive_manifest.cc
