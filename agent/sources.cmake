@@ -50,6 +50,8 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/archive_manifest.cc
   agent/steps/block.cc
   agent/steps/command.cc
+  agent/steps/deb.cc
+  agent/steps/deb_package.cc
   agent/steps/directory.cc
   agent/steps/download.cc
   agent/steps/dpkg_status.cc

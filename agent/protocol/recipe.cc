@@ -374,7 +374,8 @@ std::string default_identity(const StepEntry& step) {
     // Both write a unit; jupyter's server itself runs as the login user.
     case StepKind::service:
     case StepKind::jupyter:
-    case StepKind::apt: return "root";
+    case StepKind::apt:
+    case StepKind::deb: return "root";
   }
   return is_under_home(spec, path) ? "login" : "root";
 }

@@ -255,6 +255,21 @@ void check(const GitSpec& spec, SpecReader& reader) {
   if (spec.depth && *spec.depth == 0 && !reader.deferred("depth")) reader.say_at("depth", "is `0`: expected 1 or more");
 }
 
+void check(const DebSpec& spec, SpecReader& reader) {
+  if (reader.has("url") == reader.has("path")) {
+    reader.say_missing(reader.has("url") ? "has `url` and `path`: expected one of them" : "needs a field `url` or `path`");
+  }
+  if (reader.has("mirrors") && !reader.has("url")) reader.say_at("mirrors", "goes with `url` only");
+  if (reader.has("url") && !reader.has("sha256")) reader.say_missing("needs a field `sha256`: a package's scripts run as root");
+  if (reader.has("package") != reader.has("version")) {
+    reader.say_missing(reader.has("package") ? "has `package` without `version`" : "has `version` without `package`");
+  }
+  if (!spec.package.empty() && (!is_debian_package(spec.package) || spec.package.find_first_of("=:") != std::string::npos))
+    reader.say_at("package", fmt::format("is {}: expected a Debian package's name", quote_value(spec.package)));
+  if (!spec.version.empty() && !is_debian_package("a1=" + spec.version))
+    reader.say_at("version", fmt::format("is {}: expected a Debian version such as 1.1-1", quote_value(spec.version)));
+}
+
 }  // namespace
 
 std::string_view step_kind_name(StepKind kind) { return row_of(kind).name; }

@@ -33,7 +33,8 @@ enum class StepKind : std::uint8_t {
   pip,
   nvidia_smi,
   jupyter,
-  git
+  git,
+  deb
 };
 
 struct RequireSpec {
@@ -311,6 +312,25 @@ struct GitSpec {
       "ask for newer commits of the branch at every run, and fast-forward where you have changed nothing");
     v("depth", depth, Presence::optional, "how many commits of history to fetch; all otherwise");
     v("submodules", submodules, Presence::optional, "also fetch its submodules");
+  }
+};
+
+struct DebSpec {
+  static constexpr StepKind kKind = StepKind::deb;
+  static constexpr std::string_view kName = "deb", kShorthand = "",
+                                    kHelp = "A Debian package from a file, with what it depends on; one that is newer already is left.";
+  std::optional<Url> url;
+  std::vector<Url> mirrors;
+  std::optional<HostPath> path;
+  std::optional<Sha256Digest> sha256;
+  std::string package, version;
+  template <class V> void fields(V& v) {
+    v("url", url, Presence::optional, "where it is (this or path)");
+    v("mirrors", mirrors, Presence::optional, "tried in turn where url fails");
+    v("path", path, Presence::optional, "a .deb that is on the host already");
+    v("sha256", sha256, Presence::optional, "digest of the file; required with url");
+    v("package", package, Presence::optional, "the package's name: a host that has it is known without fetching the file; with version");
+    v("version", version, Presence::optional, "the package's version; with package");
   }
 };
 

@@ -59,6 +59,11 @@ Result<DpkgStatus> DpkgStatus::read(const Host& host) {
   return parse(*text);
 }
 
+const DpkgPackage* DpkgStatus::installed_itself(std::string_view name) const {
+  const auto found = packages_.find(name);
+  return found != packages_.end() && found->second.state == "installed" ? &found->second : nullptr;
+}
+
 const DpkgPackage* DpkgStatus::installed(std::string_view name) const {
   // "libc6:amd64" asks for an architecture; the database of a single-architecture host knows the bare name.
   const std::string_view bare = name.substr(0, name.find(':'));

@@ -24,6 +24,8 @@ class DpkgStatus {
   [[nodiscard]] static Result<DpkgStatus> read(const Host& host);
   [[nodiscard]] static DpkgStatus parse(std::string_view text);
 
+  /// The installed package of exactly this name; nullptr where there is none.
+  [[nodiscard]] const DpkgPackage* installed_itself(std::string_view name) const;
   /// The installed package of this name, or one that provides it; nullptr where there is none.
   [[nodiscard]] const DpkgPackage* installed(std::string_view name) const;
   [[nodiscard]] bool is_held(std::string_view name) const;

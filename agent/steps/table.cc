@@ -27,6 +27,7 @@ constexpr auto kStepTypes = std::to_array<StepType>({
     {StepKind::nvidia_smi, make_nvidia_smi_step},
     {StepKind::jupyter, make_jupyter_step},
     {StepKind::git, make_git_step},
+    {StepKind::deb, make_deb_step, StepType::Order::free, StepType::Uses::dpkg},
 });
 
 constexpr bool rows_follow_enum() {

@@ -47,6 +47,8 @@ constexpr Sample kSamples[] = {
     {StepKind::nvidia_smi, R"({"min_gpus":2,"min_memory":"16GiB","min_driver":"550","probe":true})"},
     {StepKind::jupyter, R"({"venv":"~/env","dir":"~/notebooks","port":9999,"name":"notebook"})"},
     {StepKind::git, R"({"url":"git@example.org:course.git","to":"~/course","ref":"v1.0","update":false,"depth":1,"submodules":true})"},
+    {StepKind::deb,
+     R"({"url":"https://example.org/a.deb","mirrors":["http://mirror.example.org/a.deb"],"sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","package":"tool","version":"1:2.0-1"})"},
 };
 
 TEST(StepSpec, EveryKindReadsWhatItWrites) {
@@ -217,6 +219,16 @@ TEST(StepSpec, GitTakesUrlsThatRunNothingAndHoldNoPassword) {
               ElementsAre("/ref `ref` of git is `--upload-pack=id`: expected the name of a branch or tag, or a commit",
                           "/depth `depth` of git is `0`: expected 1 or more"));
   EXPECT_THAT(problems_of(StepKind::git, R"({"url":"/srv/a","to":"~/a","ref":"main..next"})"), ElementsAre(::testing::HasSubstr("/ref")));
+}
+
+TEST(StepSpec, ADebIsPinnedAndNamedWhole) {
+  EXPECT_THAT(problems_of(StepKind::deb, R"({"url":"https://example.org/a.deb"})"),
+              ElementsAre(" deb needs a field `sha256`: a package's scripts run as root"));
+  EXPECT_THAT(problems_of(StepKind::deb, R"({"path":"/srv/a.deb","package":"a1"})"), ElementsAre(" deb has `package` without `version`"));
+  EXPECT_THAT(problems_of(StepKind::deb, R"({})"), ElementsAre(" deb needs a field `url` or `path`"));
+  EXPECT_THAT(problems_of(StepKind::deb, R"({"path":"/srv/a.deb","package":"a1=2","version":"-1"})"),
+              ElementsAre("/package `package` of deb is `a1=2`: expected a Debian package's name",
+                          "/version `version` of deb is `-1`: expected a Debian version such as 1.1-1"));
 }
 
 }  // namespace
