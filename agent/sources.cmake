@@ -46,6 +46,8 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/apt.cc
   agent/steps/apt_get.cc
   agent/steps/apt_lock.cc
+  agent/steps/apt_repository.cc
+  agent/steps/apt_sources.cc
   agent/steps/archive.cc
   agent/steps/archive_manifest.cc
   agent/steps/block.cc

@@ -375,7 +375,8 @@ std::string default_identity(const StepEntry& step) {
     case StepKind::service:
     case StepKind::jupyter:
     case StepKind::apt:
-    case StepKind::deb: return "root";
+    case StepKind::deb:
+    case StepKind::apt_repository: return "root";
   }
   return is_under_home(spec, path) ? "login" : "root";
 }

@@ -270,6 +270,25 @@ void check(const DebSpec& spec, SpecReader& reader) {
     reader.say_at("version", fmt::format("is {}: expected a Debian version such as 1.1-1", quote_value(spec.version)));
 }
 
+void check(const AptRepositorySpec& spec, SpecReader& reader) {
+  static constexpr std::string_view kWord = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+~/";
+  if (!spec.name.empty() && !is_made_of(spec.name, kLowerDigits, "abcdefghijklmnopqrstuvwxyz0123456789_-"))
+    reader.say_at("name", fmt::format("is {}: expected lower-case letters, digits, _ and -", quote_value(spec.name)));
+  if (reader.has("key") == reader.has("keyring")) {
+    reader.say_missing(reader.has("key") ? "has `key` and `keyring`: expected one of them" : "needs a field `key` or `keyring`");
+  }
+  const auto is_word = [](std::string_view text) { return is_made_of(text, kWord, kWord); };
+  check_items(spec.suites, "suites", reader, is_word, "a suite such as noble, or /");
+  check_items(spec.components, "components", reader, is_word, "a component such as main");
+  check_items(spec.architectures, "architectures", reader, is_word, "Debian's name of an architecture, such as amd64");
+  const bool flat =
+      std::any_of(spec.suites.items.begin(), spec.suites.items.end(), [](const std::string& suite) { return suite.ends_with('/'); });
+  if (flat && reader.has("components")) reader.say_at("components", "does not go with a flat repository (a suite that ends with /)");
+  if (!flat && !reader.has("components") && !reader.deferred("suites")) reader.say_missing("needs a field `components` with these suites");
+  if (reader.has("pin") && !reader.has("priority")) reader.say_at("pin", "goes with `priority` only");
+  if (spec.pin.find('\n') != std::string::npos) reader.say_at("pin", "must be one line");
+}
+
 }  // namespace
 
 std::string_view step_kind_name(StepKind kind) { return row_of(kind).name; }

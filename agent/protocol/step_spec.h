@@ -34,7 +34,8 @@ enum class StepKind : std::uint8_t {
   nvidia_smi,
   jupyter,
   git,
-  deb
+  deb,
+  apt_repository
 };
 
 struct RequireSpec {
@@ -331,6 +332,32 @@ struct DebSpec {
     v("sha256", sha256, Presence::optional, "digest of the file; required with url");
     v("package", package, Presence::optional, "the package's name: a host that has it is known without fetching the file; with version");
     v("version", version, Presence::optional, "the package's version; with package");
+  }
+};
+
+struct AptRepositorySpec {
+  static constexpr StepKind kKind = StepKind::apt_repository;
+  static constexpr std::string_view kName = "apt_repository", kShorthand = "",
+                                    kHelp = "A repository of Debian packages, with the one key that it is trusted by.";
+  std::string name;
+  Url url;
+  StringList suites{{"/"}}, components, architectures;
+  std::optional<Url> key, keyring;
+  Sha256Digest sha256;
+  std::optional<std::int64_t> priority;
+  std::string pin;
+  template <class V> void fields(V& v) {
+    v("name", name, Presence::required, "names its files: /etc/apt/sources.list.d/NAME.sources and so on");
+    v("url", url, Presence::required, "where it is");
+    v("suites", suites, Presence::optional, "releases of it, such as the host's codename; / for a flat repository");
+    v("components", components, Presence::optional, "parts of a suite, such as main; none for a flat repository");
+    v("architectures", architectures, Presence::optional, "Debian's names of them, such as amd64; all of the host's otherwise");
+    v("key", key, Presence::optional, "its public key, armoured or not (this or keyring)");
+    v("keyring", keyring, Presence::optional, "a .deb that brings its key, such as cuda-keyring (this or key)");
+    v("sha256", sha256, Presence::required, "digest of the key or the .deb, as it is downloaded");
+    v("priority", priority, Presence::optional, "pin its packages with this priority: 500 is normal, above 1000 downgrades");
+    v("pin", pin, Presence::optional,
+      "which packages the priority is for, as in `Pin:` (`release l=NAME`); those of the URL's host otherwise");
   }
 };
 

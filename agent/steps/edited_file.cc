@@ -41,10 +41,10 @@ StepState content_differs(const EditedFile& file, std::string_view wanted, std::
   return StepState::unsatisfied(fmt::format("{}: {}", file.path, diff.summary()), changes);
 }
 
-Result<void> keep_backup(const EditedFile& file, Host& host, StepLog& log) {
+Result<void> keep_backup(const EditedFile& file, Host& host, StepLog& log, std::string_view ending) {
   if (!file.info) return {};
   for (int number = 1; number <= kMostBackups; ++number) {
-    const std::string backup = file.path + ".gpustrap-backup" + (number == 1 ? "" : fmt::format(".{}", number));
+    const std::string backup = fmt::format("{}.gpustrap-backup{}{}", file.path, number == 1 ? "" : fmt::format(".{}", number), ending);
     const Result<std::optional<FileInfo>> info = host.info(backup);
     if (!info) return fail(info.error());
     if (*info) {

@@ -26,6 +26,7 @@ struct EditedFile {
 
 /// Keeps what stands there as FILE.gpustrap-backup before it is replaced, with its mode. A backup that exists is never replaced:
 /// other content goes to FILE.gpustrap-backup.2 and so on, the same content is kept once.
-[[nodiscard]] Result<void> keep_backup(const EditedFile& file, Host& host, StepLog& log);
+/// `ending` is put behind that name, for folders whose readers complain about files of unknown endings.
+[[nodiscard]] Result<void> keep_backup(const EditedFile& file, Host& host, StepLog& log, std::string_view ending = {});
 
 }  // namespace gpustrap

@@ -28,5 +28,6 @@ namespace gpustrap {
 [[nodiscard]] std::unique_ptr<Step> make_jupyter_step(const StepSpec& spec);
 [[nodiscard]] std::unique_ptr<Step> make_git_step(const StepSpec& spec);
 [[nodiscard]] std::unique_ptr<Step> make_deb_step(const StepSpec& spec);
+[[nodiscard]] std::unique_ptr<Step> make_apt_repository_step(const StepSpec& spec);
 
 }  // namespace gpustrap

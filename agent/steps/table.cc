@@ -28,6 +28,7 @@ constexpr auto kStepTypes = std::to_array<StepType>({
     {StepKind::jupyter, make_jupyter_step},
     {StepKind::git, make_git_step},
     {StepKind::deb, make_deb_step, StepType::Order::free, StepType::Uses::dpkg},
+    {StepKind::apt_repository, make_apt_repository_step, StepType::Order::free, StepType::Uses::dpkg},
 });
 
 constexpr bool rows_follow_enum() {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "agent/base/text.h"
+#include "agent/steps/apt_sources.h"
 
 namespace gpustrap {
 namespace {
@@ -12,7 +13,15 @@ constexpr const char* kStatus = "/var/lib/dpkg/status";
 
 CommandResult fake_apt_get(FakeHost& host, const Command& command) {
   const std::string said = join(command.argv, " ");
-  if (said.ends_with(" update")) return {};
+  if (said.ends_with(" update")) {
+    for (const std::string& word : command.argv) {
+      if (!word.starts_with("Dir::Etc::sourcelist=")) continue;
+      for (const std::string& line : split(host.content(word.substr(21)), '\n')) {
+        if (line.starts_with("URIs: ")) host.put("/var/lib/apt/lists/" + list_name_prefix(line.substr(6)) + "InRelease", "");
+      }
+    }
+    return {};
+  }
   const std::vector<std::string> deb = split(host.content(command.argv.back()), ':');
   if (deb.size() != 4) return {100, "", "E: Invalid archive\n"};
   std::string status = host.content(kStatus);

@@ -49,6 +49,8 @@ constexpr Sample kSamples[] = {
     {StepKind::git, R"({"url":"git@example.org:course.git","to":"~/course","ref":"v1.0","update":false,"depth":1,"submodules":true})"},
     {StepKind::deb,
      R"({"url":"https://example.org/a.deb","mirrors":["http://mirror.example.org/a.deb"],"sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","package":"tool","version":"1:2.0-1"})"},
+    {StepKind::apt_repository,
+     R"({"name":"cuda","url":"https://example.org/repo","suites":["noble"],"components":["main"],"architectures":["amd64"],"key":"https://example.org/key.asc","sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","priority":600,"pin":"release l=Example"})"},
 };
 
 TEST(StepSpec, EveryKindReadsWhatItWrites) {
@@ -229,6 +231,28 @@ TEST(StepSpec, ADebIsPinnedAndNamedWhole) {
   EXPECT_THAT(problems_of(StepKind::deb, R"({"path":"/srv/a.deb","package":"a1=2","version":"-1"})"),
               ElementsAre("/package `package` of deb is `a1=2`: expected a Debian package's name",
                           "/version `version` of deb is `-1`: expected a Debian version such as 1.1-1"));
+}
+
+TEST(StepSpec, ARepositoryHasOneKeyAndTheSuitesOfItsForm) {
+  Json value = Json::parse(R"({"name":"cuda","url":"https://example.org/r","key":"https://example.org/k","sha256":""})");
+  value["sha256"] = std::string(64, 'a');
+  EXPECT_THAT(problems_of(StepKind::apt_repository, value.dump().c_str()), IsEmpty());
+  value["suites"] = "noble";
+  EXPECT_THAT(problems_of(StepKind::apt_repository, value.dump().c_str()),
+              ElementsAre(" apt_repository needs a field `components` with these suites"));
+  value["components"] = "main\nSigned-By: /tmp/k";
+  EXPECT_THAT(problems_of(StepKind::apt_repository, value.dump().c_str()),
+              ElementsAre(::testing::HasSubstr("expected a component such as main")));
+  value["suites"] = "/";
+  value["components"] = "main";
+  value["keyring"] = "https://example.org/k.deb";
+  value["name"] = "../cuda";
+  value["pin"] = "release l=X";
+  EXPECT_THAT(problems_of(StepKind::apt_repository, value.dump().c_str()),
+              ElementsAre("/name `name` of apt_repository is `../cuda`: expected lower-case letters, digits, _ and -",
+                          " apt_repository has `key` and `keyring`: expected one of them",
+                          "/components `components` of apt_repository does not go with a flat repository (a suite that ends with /)",
+                          "/pin `pin` of apt_repository goes with `priority` only"));
 }
 
 }  // namespace
