@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/shown_url.h"
 #include "agent/steps/apt_lock.h"
 #include "agent/steps/dpkg_status.h"
 
@@ -76,26 +77,37 @@ std::string word_after(const std::string& said, std::string_view sign) {
   return word;
 }
 
+/// Which repository apt complains of: "GPG error: https://… InRelease: …", "The repository 'https://… Release' is not signed".
+std::string repository_in(const std::string& said) {
+  for (const std::string_view sign : {"GPG error: ", "The repository '", "OpenPGP signature verification failed: "}) {
+    const std::string url = word_after(said, sign);
+    if (url.find("://") != std::string::npos) return shown_url(url);
+  }
+  return "a repository";
+}
+
 /// Why a repository's signature was not accepted; nullopt where it was something else.
 std::optional<Error> signature_error(const std::string& said) {
-  constexpr const char* kTakeTheRight = "take the key that the repository's own instructions name, with its sha256";
+  constexpr const char* kTakeTheRight = "take the key that the repository's own instructions name, with its sha256 (apt_repository)";
   std::string key = word_after(said, "NO_PUBKEY ");
   if (key.empty()) key = word_after(said, "Missing key ");
+  const auto error = [&](std::string_view why, std::string_view hint) {
+    return Error(ErrorCode::unsafe, fmt::format("{} {}", repository_in(said), why), std::string(hint));
+  };
   if (!key.empty()) {
     const bool nvidia = key.ends_with("A4B469963BF863CC");
-    return Error(ErrorCode::unsafe, fmt::format("the repository is signed by key {}, which its keyring does not hold", key),
+    return error(fmt::format("is signed by key {}, which its keyring does not hold", key),
                  nvidia ? "NVIDIA replaced its key 7fa2af80 by 3bf863cc on 2022-04-27: use 3bf863cc.pub of the repository, or cuda-keyring"
                         : kTakeTheRight);
   }
   if (key = word_after(said, "EXPKEYSIG "); !key.empty())
-    return Error(ErrorCode::unsafe, fmt::format("the repository's key {} has expired", key), kTakeTheRight);
+    return error(fmt::format("is signed by key {}, which has expired", key), kTakeTheRight);
   if (said.find("SHA1 is not considered secure") != std::string::npos) {
-    return Error(ErrorCode::unsafe, "the repository's key relies on SHA-1, which this release no longer accepts",
+    return error("is signed by a key that relies on SHA-1, which this release no longer accepts",
                  "use the repository made for this release, not the one of an older release");
   }
   if (said.find("does not have a Release file") != std::string::npos || said.find("is not signed") != std::string::npos)
-    return Error(ErrorCode::unsafe, "there is no signed repository at that address",
-                 "check `url` and `suites`: does the release have one?");
+    return error("is no signed repository", "check its address and suites: is there one for this release?");
   return std::nullopt;
 }
 

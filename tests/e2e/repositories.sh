@@ -63,6 +63,20 @@ repositories_cases() {
     on_host cat /home/ubuntu/course/intro.txt
     expect_output "the third introduction"
 
+    case_ "a clone that a power loss cuts is made by the next run"
+    on_host rm -rf /home/ubuntu/course
+    sed "s,$origin/,$origin/~slow=60000/," "$suite_dir/git.yaml" >"$suite_dir/slow.yaml"
+    gpustrap up "$suite_dir/slow.yaml" "$host" -i "$key" -y --detach
+    await_that testbed exec box test -e /home/ubuntu/course.gpustrap-new/.git
+    testbed kill box
+    testbed start box
+    up "$suite_dir/slow.yaml" --json
+    expect_exit 0
+    on_host cat /home/ubuntu/course/intro.txt
+    expect_output "the third introduction"
+    on_host test ! -e /home/ubuntu/course.gpustrap-new
+    expect_exit 0
+
     case_ "a private repository is not asked for a password"
     sed "s,$origin/,$origin/~status=401/,; s,~/course,~/private," "$suite_dir/git.yaml" >"$suite_dir/private.yaml"
     up "$suite_dir/private.yaml"
@@ -111,7 +125,7 @@ repositories_cases() {
     on_host sh -c 'rm /var/lib/apt/lists/*repo_*'
     up "$suite_dir/repository.yaml"
     expect_exit 1
-    expect_output "the repository is signed by key $(key_id second)"
+    expect_output "$origin/repo is signed by key $(key_id second)"
     on_host cat /etc/apt/sources.list.d/stand-in.sources
     expect_output "Signed-By: /etc/apt/keyrings/stand-in.asc"
 
@@ -130,7 +144,7 @@ repositories_cases() {
     sed 's,/repo/,/nowhere/,; s/name: stand-in/name: nowhere/' "$suite_dir/rotated.yaml" >"$suite_dir/nowhere.yaml"
     up "$suite_dir/nowhere.yaml"
     expect_exit 1
-    expect_output "there is no signed repository at that address"
+    expect_output "$origin/nowhere is no signed repository"
     on_host test ! -e /etc/apt/sources.list.d/nowhere.sources
     expect_exit 0
     on_host apt-get update

@@ -82,7 +82,7 @@ TEST(AptRepositoryStep, ARepositoryThatFailsLeavesTheHostsAptAsItWas) {
                "E: The repository 'https://example.org InRelease' is not signed.\n"});
   const auto done = run_step(cuda(), host);
   ASSERT_FALSE(done.has_value());
-  EXPECT_THAT(done.error().why(), HasSubstr("signed by key A4B469963BF863CC"));
+  EXPECT_THAT(done.error().why(), HasSubstr("https://example.org is signed by key A4B469963BF863CC"));
   EXPECT_THAT(done.error().hint(), HasSubstr("replaced its key 7fa2af80 by 3bf863cc on 2022-04-27"));
   EXPECT_EQ(host.content(kSource), "<no file>");
   EXPECT_EQ(host.content(kKeyring), "<no file>");
