@@ -140,6 +140,7 @@ Result<std::vector<AptConflict>> conflicting_sources(const Host& host, const Apt
     if (!text) return fail(std::move(text).error().in(path));
     if (lines.empty()) continue;
     std::vector<std::string> numbers;
+    numbers.reserve(lines.size());
     for (const int line : lines) numbers.push_back(fmt::format("{}", line));
     conflicts.push_back({*std::move(file), *std::move(text), path + ":" + join(numbers, ",")});
   }

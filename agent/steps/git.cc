@@ -368,16 +368,15 @@ class GitStep : public Step {
     std::string name = target.commit;
     if (target.kind == Target::Kind::branch) {
       name = tracking(place, target.name);
-      const Result<std::string> tracked = commit_of(host, place.folder, name);
+      Result<std::string> tracked = commit_of(host, place.folder, name);
       if (!tracked) return tracked;
       // A branch that is here already connects to what is new; a cut there would make it look like another history.
       if (tracked->empty()) add_depth(words);
       words.insert(words.end(), {"--", spec_.url, fmt::format("+refs/heads/{}:{}", target.name, name)});
     } else if (target.kind == Target::Kind::tag) {
       name = "refs/tags/" + target.name;
-      const Result<std::string> there = commit_of(host, place.folder, name);
-      if (!there) return there;
-      if (!there->empty()) return there;
+      Result<std::string> there = commit_of(host, place.folder, name);
+      if (!there || !there->empty()) return there;
       add_depth(words);
       words.insert(words.end(), {"--", spec_.url, fmt::format("{0}:{0}", name)});
     } else if (is_commit(target.commit)) {

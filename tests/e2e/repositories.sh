@@ -191,6 +191,25 @@ repositories_cases() {
     expect_output "stand-in-orphan : Depends: stand-in-nothing"
     on_host dpkg --audit
     expect_equal "$(cat "$case_dir/output")" ""
+
+    case_ "the apt of Debian 13, which checks signatures with sqv, takes the key as it is"
+    boot_host next --codename trixie
+    trust_origin
+    up "$suite_dir/rotated.yaml" --json
+    expect_exit 0
+    on_host stand-in-tool
+    expect_output "stand-in-tool 1.0"
+    on_host apt-get update
+    expect_exit 0
+    expect_no_output "Warning"
+    up "$suite_dir/rotated.yaml" --json
+    expect_exit 0
+    expect_unchanged
+    sign_repository first
+    on_host sh -c 'rm /var/lib/apt/lists/*repo_*'
+    up "$suite_dir/rotated.yaml"
+    expect_exit 1
+    expect_output "$origin/repo is signed by key"
 }
 
 repository_recipe() {
