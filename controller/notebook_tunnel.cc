@@ -30,6 +30,22 @@ Result<std::unique_ptr<Tunnel>> open_tunnel(SshSession& session, const Options& 
   return Tunnel::open(session, remote, std::nullopt, kFirstPort);
 }
 
+/// Tries until the host answers: it may be rebooting, or this machine asleep. False where Ctrl-C came first.
+/// Error host_key where something else answers in the host's place.
+Result<bool> reconnect(Conversation& talk, Tunnel& tunnel) {
+  for (milliseconds pause = kFirstPause;; pause = std::min(pause * 2, kLongestPause)) {
+    for (milliseconds waited{0}; waited < pause; waited += milliseconds(100)) {
+      if (talk.interrupt()) return false;
+      std::this_thread::sleep_for(milliseconds(100));
+    }
+    const Result<void> connected = talk.access().connect();
+    if (!connected && connected.error().code() == ErrorCode::host_key) return fail(connected.error());
+    if (!connected) continue;
+    tunnel.go_on_over(talk.access().session());
+    return true;
+  }
+}
+
 }  // namespace
 
 Result<OpenNotebook> open_notebook(Conversation& talk, const Options& options, const std::optional<NotebookPlace>& place) {
@@ -50,32 +66,19 @@ Result<OpenNotebook> open_notebook(Conversation& talk, const Options& options, c
     return (*tunnel)->pump(wait);
   });
   if (!proven) return fail(proven.error());
-  return OpenNotebook{notebook_at(local, token->token), *std::move(tunnel), remote};
+  return OpenNotebook{notebook_at(local, token->token), *std::move(tunnel)};
 }
 
-VerbResult hold_tunnel(Conversation& talk, std::unique_ptr<Tunnel> tunnel, std::uint16_t remote) {
-  const std::uint16_t local = tunnel->local_port();
-  milliseconds pause = kFirstPause;
+VerbResult hold_tunnel(Conversation& talk, Tunnel& tunnel) {
   while (!talk.interrupt()) {
-    if (tunnel) {
-      const Result<void> carried = tunnel->pump(milliseconds(200));
-      if (carried) continue;
-      if (carried.error().code() != ErrorCode::unreachable) return fail(carried.error());
-      talk.status().connection_lost(carried.error());
-      tunnel.reset();
-      pause = kFirstPause;
-    }
-    for (milliseconds waited{0}; waited < pause; waited += milliseconds(100)) {
-      if (talk.interrupt()) return ExitCode::ok;
-      std::this_thread::sleep_for(milliseconds(100));
-    }
-    pause = std::min(pause * 2, kLongestPause);
-    const Result<void> connected = talk.access().connect();
-    if (!connected && connected.error().code() == ErrorCode::host_key) return fail(connected.error());
-    if (!connected) continue;
-    Result<std::unique_ptr<Tunnel>> again = Tunnel::open(talk.access().session(), remote, local);
-    if (!again) return fail(std::move(again).error());
-    tunnel = *std::move(again);
+    const Result<void> carried = tunnel.pump(milliseconds(200));
+    if (carried) continue;
+    if (carried.error().code() != ErrorCode::unreachable) return fail(carried.error());
+    talk.status().connection_lost(carried.error());
+    if (Result<bool> back = reconnect(talk, tunnel); !back)
+      return fail(std::move(back).error());
+    else if (!*back)
+      break;
     talk.status().connection_back();
   }
   return ExitCode::ok;
@@ -94,8 +97,7 @@ VerbResult end_with_notebook(Conversation& talk, const Options& options, const N
   ending.notebook->held = hold;
   talk.status().ending(ending);
   if (!hold) return ending.exit;
-  const std::uint16_t remote = open->remote;
-  VerbResult held = hold_tunnel(talk, std::move(open->tunnel), remote);
+  VerbResult held = hold_tunnel(talk, *open->tunnel);
   if (held) talk.status().notice(fmt::format("The tunnel is closed; open it again with: gpustrap tunnel {}", options.destination()));
   return held;
 }

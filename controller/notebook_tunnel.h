@@ -11,7 +11,6 @@ namespace gpustrap {
 struct OpenNotebook {
   Notebook notebook;
   std::unique_ptr<Tunnel> tunnel;
-  std::uint16_t remote = 0;
 };
 
 /// Asks the agent for the token, opens the tunnel on the port that -L names, the remembered one, or the next free one from 8889, and
@@ -19,7 +18,7 @@ struct OpenNotebook {
 [[nodiscard]] Result<OpenNotebook> open_notebook(Conversation& talk, const Options& options, const std::optional<NotebookPlace>& place);
 
 /// Carries bytes until Ctrl-C; a lost connection is taken up again on the same local port.
-[[nodiscard]] VerbResult hold_tunnel(Conversation& talk, std::unique_ptr<Tunnel> tunnel, std::uint16_t remote);
+[[nodiscard]] VerbResult hold_tunnel(Conversation& talk, Tunnel& tunnel);
 
 /// How `up` ends where the recipe has a notebook: proves it, prints the end, and holds the tunnel where a person is at the terminal.
 [[nodiscard]] VerbResult end_with_notebook(Conversation& talk, const Options& options, const NotebookPlace& place, Ending ending);

@@ -76,6 +76,7 @@ Result<std::optional<AgentLine>> SshLink::receive(std::chrono::milliseconds wait
     }
     const Clock::time_point now = Clock::now();
     if (now - last_heard_ > kSilenceLimit) {
+      session_.give_up();  // whoever comes back must not do so over this one
       return fail(ErrorCode::unreachable, fmt::format("nothing was heard from the host for {} s", kSilenceLimit.count()));
     }
     if (now >= deadline) return std::optional<AgentLine>();

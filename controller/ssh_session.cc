@@ -5,6 +5,7 @@
 #include <libssh/server.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -425,6 +426,13 @@ void SshSession::wait(std::uint64_t seen, std::chrono::milliseconds limit) {
   if (arrivals() != seen || !connected()) return;
   pollfd entry{descriptor(), poll_events(), 0};
   if (::poll(&entry, 1, static_cast<int>(limit.count())) > 0) pump();
+}
+
+void SshSession::ask_for_a_sign() { ssh_send_keepalive(state_->handle.get()); }
+
+void SshSession::give_up() {
+  ::shutdown(descriptor(), SHUT_RDWR);
+  pump();  // libssh sees the end
 }
 
 bool SshSession::connected() const { return ssh_is_connected(state_->handle.get()) != 0 && !state_->flooded; }

@@ -84,6 +84,10 @@ class SshSession {
   [[nodiscard]] short poll_events() const;
   /// Takes in what has arrived for any channel and sends what waits.
   void pump();
+  /// Asks the host for an answer that means nothing but that it is there; it is seen in arrivals().
+  void ask_for_a_sign();
+  /// Ends the connection for all its handles: a host that has been silent for too long will not end it.
+  void give_up();
   [[nodiscard]] bool connected() const;
   /// What sshd said before the login, if anything.
   [[nodiscard]] std::string banner() const;

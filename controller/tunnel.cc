@@ -15,6 +15,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/file.h"
+#include "agent/base/text.h"
 
 namespace gpustrap {
 namespace {
@@ -52,8 +53,15 @@ Result<std::pair<Bound, UniqueFd>> listen_at(const sockaddr* address, socklen_t 
 
 }  // namespace
 
-Tunnel::Tunnel(SshSession session, std::uint16_t remote, std::uint16_t local, Listeners listeners)
-    : session_(std::move(session)), remote_(remote), local_port_(local), listeners_(std::move(listeners)) {}
+Tunnel::Tunnel(SshSession session, std::uint16_t remote, std::uint16_t local, Listeners listeners, TunnelPatience patience)
+    : session_(std::move(session)), remote_(remote), local_port_(local), listeners_(std::move(listeners)), patience_(patience) {}
+
+void Tunnel::go_on_over(SshSession session) {
+  connections_.clear();  // before the session they belong to
+  session_ = std::move(session);
+  heard_ = session_.arrivals();
+  heard_at_ = asked_at_ = Clock::now();
+}
 
 /// nullopt where the port is taken on either address: what listens on the other one would be sent the notebook's token.
 Result<std::optional<Tunnel::Listeners>> Tunnel::listen_on(std::uint16_t port) {
@@ -75,14 +83,15 @@ Result<std::optional<Tunnel::Listeners>> Tunnel::listen_on(std::uint16_t port) {
 }
 
 Result<std::unique_ptr<Tunnel>> Tunnel::open(SshSession session, std::uint16_t remote, std::optional<std::uint16_t> local,
-                                             std::uint16_t first) {
+                                             std::uint16_t first, TunnelPatience patience) {
   const unsigned from = local.value_or(first);
   const unsigned to = local ? from : std::min(from + kPortsTried - 1, 65535U);
   for (unsigned port = from; port <= to; ++port) {
     Result<std::optional<Listeners>> listeners = listen_on(static_cast<std::uint16_t>(port));
     if (!listeners) return fail(std::move(listeners).error());
     if (!listeners->has_value()) continue;
-    return std::unique_ptr<Tunnel>(new Tunnel(std::move(session), remote, static_cast<std::uint16_t>(port), std::move(**listeners)));
+    return std::unique_ptr<Tunnel>(
+        new Tunnel(std::move(session), remote, static_cast<std::uint16_t>(port), std::move(**listeners), patience));
   }
   if (local)
     return fail(ErrorCode::usage, fmt::format("port {} of this machine is in use", *local), "choose another with -L, or leave -L out");
@@ -200,12 +209,32 @@ void Tunnel::wait_for_more(std::uint64_t seen, std::chrono::milliseconds limit) 
   ::poll(polled.data(), static_cast<nfds_t>(polled.size()), static_cast<int>(limit.count()));
 }
 
+Result<void> Tunnel::watch_silence() {
+  const Clock::time_point now = Clock::now();
+  if (const std::uint64_t arrivals = session_.arrivals(); arrivals != heard_) {
+    heard_ = arrivals;
+    heard_at_ = asked_at_ = now;
+    return {};
+  }
+  const auto silent = std::chrono::duration_cast<std::chrono::milliseconds>(now - heard_at_);
+  if (silent >= patience_.give_up_after) {
+    session_.give_up();
+    return fail(ErrorCode::unreachable, fmt::format("the host has said nothing for {}", human_duration(silent)));
+  }
+  if (now - asked_at_ >= patience_.ask_after) {
+    session_.ask_for_a_sign();
+    asked_at_ = now;
+  }
+  return {};
+}
+
 Result<void> Tunnel::pump(std::chrono::milliseconds wait) {
   bool waited = false;
   for (int round = 0; round < kMostRounds; ++round) {
     const std::uint64_t seen = session_.arrivals();
     session_.pump();
     if (!session_.connected()) return fail(ErrorCode::unreachable, "the connection to the host ended");
+    if (Result<void> heard = watch_silence(); !heard) return heard;
     bool moved = accept_from(listeners_.v4.get());
     moved = accept_from(listeners_.v6.get()) || moved;
     for (auto connection = connections_.begin(); connection != connections_.end();) {

@@ -69,8 +69,7 @@ VerbResult verb_tunnel(const Options& options) {
   Result<OpenNotebook> open = open_for(talk, options);
   if (!open) return fail(std::move(open).error());
   if (::isatty(STDOUT_FILENO) == 1) print(STDOUT_FILENO, open->notebook.url + "\n");
-  const std::uint16_t remote = open->remote;
-  VerbResult held = hold_tunnel(talk, std::move(open->tunnel), remote);
+  VerbResult held = hold_tunnel(talk, *open->tunnel);
   leave_ctrl_c_line();
   return held;
 }
@@ -93,8 +92,7 @@ VerbResult verb_open(const Options& options) {
   const Result<std::string> page = write_forwarding_page(open->notebook);
   if (!page) return fail(page.error());
   if (Result<void> started = open_in_browser(*page); !started) return fail(std::move(started).error());
-  const std::uint16_t remote = open->remote;
-  VerbResult held = hold_tunnel(talk, std::move(open->tunnel), remote);
+  VerbResult held = hold_tunnel(talk, *open->tunnel);
   leave_ctrl_c_line();
   ::unlink(page->c_str());
   return held;

@@ -29,7 +29,7 @@ namespace gpustrap {
 namespace {
 
 constexpr const char* kSshd = "/usr/sbin/sshd";  // sshd wants to be started by its whole path
-constexpr char kDrop = 'd', kStop = 's', kListen = 'l';
+constexpr char kDrop = 'd', kFreeze = 'f', kStop = 's', kListen = 'l';
 
 void must(bool condition, const std::string& what) {
   if (condition) return;
@@ -101,6 +101,8 @@ Link start_sshd(UniqueFd socket, const std::string& folder) {
       if (::read(orders.get(), &what, 1) != 1) break;
       if (what == kDrop) {
         for (const Link& link : links) ::shutdown(link.socket.get(), SHUT_RDWR);
+      } else if (what == kFreeze) {
+        for (const Link& link : links) ::kill(-link.sshd, SIGSTOP);
       } else if (what == kStop) {
         listener.reset();
       } else if (what == kListen) {
@@ -162,6 +164,7 @@ void SshFixture::order(char what) {
 }
 
 void SshFixture::drop_links() { order(kDrop); }
+void SshFixture::freeze_links() { order(kFreeze); }
 void SshFixture::stop_listening() { order(kStop); }
 void SshFixture::listen_again() { order(kListen); }
 

@@ -27,6 +27,8 @@ class SshFixture {
   void force(const std::string& script);
   /// Cuts every connection at its socket. The programs on the "host" live on.
   void drop_links();
+  /// Stops every sshd for good: its connections stay open and silent, as when a machine is paused or a cable is pulled.
+  void freeze_links();
   /// Refuses connections until listen_again().
   void stop_listening();
   void listen_again();

@@ -110,11 +110,24 @@ class TunnelTest : public testing::Test {
     Result<SshSession> session = SshSession::connect(server_.target(), {});
     ASSERT_TRUE(session.has_value()) << session.error().sentence() << "\n" << server_.log();
     session_.emplace(*std::move(session));
+    open_tunnel({});
+  }
+
+  void open_tunnel(TunnelPatience patience) {
     std::uint16_t free = 0;
     listen_on_loopback(free).reset();
-    Result<std::unique_ptr<Tunnel>> tunnel = Tunnel::open(*session_, program_.port(), std::nullopt, free);
+    Result<std::unique_ptr<Tunnel>> tunnel = Tunnel::open(*session_, program_.port(), std::nullopt, free, patience);
     ASSERT_TRUE(tunnel.has_value()) << tunnel.error().sentence();
     tunnel_ = *std::move(tunnel);
+  }
+
+  /// Pumps until the tunnel says that its link is gone.
+  Error lose_link(Clock::duration limit) {
+    const Clock::time_point begun = Clock::now();
+    Result<void> pumped;
+    while (pumped && Clock::now() - begun < limit) pumped = tunnel_->pump(milliseconds(100));
+    EXPECT_FALSE(pumped.has_value()) << "the tunnel takes its link for alive";
+    return pumped ? Error(ErrorCode::internal, "alive") : pumped.error();
   }
 
   /// Pumps until all clients have read to the end.
@@ -239,11 +252,39 @@ TEST_F(TunnelTest, ListensOnBothLoopbacks) {
 
 TEST_F(TunnelTest, ALostLinkIsSaid) {
   server_.drop_links();
+  EXPECT_EQ(lose_link(seconds(10)).code(), ErrorCode::unreachable);
+}
+
+TEST_F(TunnelTest, AHostThatFallsSilentIsGivenUp) {
+  open_tunnel({milliseconds(200), milliseconds(1500)});
+  server_.freeze_links();
+  const Error gone = lose_link(seconds(30));
+  EXPECT_EQ(gone.code(), ErrorCode::unreachable);
+  EXPECT_THAT(gone.sentence(), testing::HasSubstr("said nothing"));
+  EXPECT_FALSE(session_->connected()) << "the next attempt would go over the dead connection";
+}
+
+TEST_F(TunnelTest, AHostThatHasNothingToSayIsKept) {
+  open_tunnel({milliseconds(50), milliseconds(2000)});
   const Clock::time_point begun = Clock::now();
-  Result<void> pumped;
-  while (pumped && Clock::now() - begun < seconds(10)) pumped = tunnel_->pump(milliseconds(200));
-  ASSERT_FALSE(pumped.has_value());
-  EXPECT_EQ(pumped.error().code(), ErrorCode::unreachable);
+  while (Clock::now() - begun < milliseconds(4000)) ASSERT_TRUE(tunnel_->pump(milliseconds(50)).has_value());
+}
+
+TEST_F(TunnelTest, ThePortIsKeptWhileTheLinkIsDownAndWhoConnectsIsServedAfterwards) {
+  std::vector<Client> clients;
+  clients.emplace_back(tunnel_->local_port(), "e" + std::string(1'000'000, 'x'));
+  ASSERT_TRUE(tunnel_->pump(milliseconds(50)).has_value());
+  server_.drop_links();
+  lose_link(seconds(10));
+  const std::uint16_t port = tunnel_->local_port();
+  clients.emplace_back(port, "e12345");
+  Result<SshSession> session = SshSession::connect(server_.target(), {});
+  ASSERT_TRUE(session.has_value()) << session.error().sentence();
+  tunnel_->go_on_over(*std::move(session));
+  carry(clients);
+  EXPECT_EQ(tunnel_->local_port(), port);
+  EXPECT_LT(clients[0].received.size(), 1'000'000U) << "the connection of the old link ended with it";
+  EXPECT_EQ(clients[1].received, "12345");
 }
 
 }  // namespace
