@@ -29,6 +29,7 @@ class Quiet : public StepLog {
  public:
   void say(std::string_view) override {}
   void progress(std::string_view, std::uint64_t, std::uint64_t) override {}
+  void share(std::string_view, double) override {}
 };
 
 int complain(const Error& error) {
