@@ -47,7 +47,8 @@ Conversation::Conversation(const Options& options, Rights rights, std::unique_pt
                                 return link;
                               },
                               *status_, [this](const Event& event) { log(event); }, [this] { return interrupt(); }, steady_now,
-                              [](std::chrono::milliseconds time) { std::this_thread::sleep_for(time); }, ctrl_c}) {}
+                              [](std::chrono::milliseconds time) { std::this_thread::sleep_for(time); },
+                              [this] { return access_.was_connected(); }, ctrl_c}) {}
 
 void Conversation::log(const Event& event) {
   if (const auto* started = std::get_if<RunStarted>(&event.body); started != nullptr && !log_tried_) {

@@ -31,6 +31,8 @@ class HostAccess {
   /// Connects where needed and starts an agent. After a loss (`again`) nothing waits and nobody is asked.
   [[nodiscard]] Result<std::unique_ptr<AgentLink>> start_agent(const Request& first);
 
+  /// Whether a login has ever succeeded.
+  [[nodiscard]] bool was_connected() const { return was_connected_; }
   /// Only after connect() or start_agent() succeeded.
   [[nodiscard]] SshSession& session() { return *session_; }
   [[nodiscard]] const std::optional<SshTarget>& target() const { return target_; }

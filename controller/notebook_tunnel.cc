@@ -18,6 +18,7 @@ using std::chrono::milliseconds;
 /// The service has just passed its own check on the host; through the tunnel it answers within a moment, or something is wrong.
 constexpr milliseconds kProofLimit{20'000};
 constexpr std::uint16_t kFirstPort = 8889;
+constexpr int kOpenAttempts = 3;
 constexpr milliseconds kFirstPause{1'000}, kLongestPause{15'000};
 
 /// The port that was asked for, or else the remembered one while it is free, or else the next free one.
@@ -46,9 +47,7 @@ Result<bool> reconnect(Conversation& talk, Tunnel& tunnel) {
   }
 }
 
-}  // namespace
-
-Result<OpenNotebook> open_notebook(Conversation& talk, const Options& options, const std::optional<NotebookPlace>& place) {
+Result<OpenNotebook> open_once(Conversation& talk, const Options& options, const std::optional<NotebookPlace>& place) {
   talk.status().activity({"opening the notebook", 0, 0});
   const auto reply = talk.client().ask(TokenRequest{place ? place->service : ""});
   if (!reply) return fail(Error(reply.error()).in("asking for the notebook's token"));
@@ -67,6 +66,17 @@ Result<OpenNotebook> open_notebook(Conversation& talk, const Options& options, c
   });
   if (!proven) return fail(proven.error());
   return OpenNotebook{notebook_at(local, token->token), *std::move(tunnel)};
+}
+
+}  // namespace
+
+Result<OpenNotebook> open_notebook(Conversation& talk, const Options& options, const std::optional<NotebookPlace>& place) {
+  for (int attempt = 1;; ++attempt) {
+    Result<OpenNotebook> open = open_once(talk, options, place);
+    // A link that breaks here says nothing about the notebook.
+    const bool is_loss = !open && open.error().code() == ErrorCode::unreachable && talk.access().was_connected();
+    if (!is_loss || attempt == kOpenAttempts) return open;
+  }
 }
 
 VerbResult hold_tunnel(Conversation& talk, Tunnel& tunnel) {

@@ -24,6 +24,8 @@ constexpr milliseconds kAnswerLimit{30'000};
 constexpr milliseconds kFirstPause{1'000}, kLongestPause{15'000};
 /// A machine that reboots, checks its disks and starts sshd may take this long; the run on it does not need us.
 constexpr milliseconds kComeBackLimit{15 * 60'000};
+/// While no run is on the host yet, a person waits for nothing.
+constexpr milliseconds kComeBackToStartLimit{2 * 60'000};
 
 Error as_error(const ErrorText& text) { return {text.code, strip_control(text.message), strip_control(text.hint)}; }
 
@@ -41,21 +43,39 @@ Result<void> RunClient::send(decltype(Request::body) body) {
 Result<RunResult> RunClient::run(RunRequest request, Stay stay) {
   run_ = request.run;
   request_ = request;
-  if (Result<void> sent = send(std::move(request)); !sent) return fail(std::move(sent).error());
-  asked_ = number_;
+  if (Result<void> begun = begin(std::move(request)); !begun) return fail(std::move(begun).error());
   return follow(stay);
 }
 
 Result<RunResult> RunClient::attach(std::string run) {
   run_ = run;
-  if (Result<void> sent = send(AttachRequest{std::move(run), 0}); !sent) return fail(std::move(sent).error());
-  asked_ = number_;
+  if (Result<void> begun = begin(AttachRequest{std::move(run), 0}); !begun) return fail(std::move(begun).error());
   return follow(Stay::until_finished);
 }
 
+bool RunClient::is_loss(const Error& error) const {
+  return error.code() == ErrorCode::unreachable && around_.was_connected && around_.was_connected();
+}
+
+Result<void> RunClient::begin(decltype(Request::body) body) {
+  Result<void> sent = send(std::move(body));
+  if (!sent && is_loss(sent.error())) return come_back(sent.error());
+  asked_ = number_;
+  return sent;
+}
+
 Result<std::shared_ptr<const Json>> RunClient::ask(decltype(Request::body) body) {
-  if (Result<void> sent = send(std::move(body)); !sent) return fail(std::move(sent).error());
   const milliseconds deadline = around_.now() + kAnswerLimit;
+  while (true) {
+    Result<std::shared_ptr<const Json>> answer = ask_once(body, deadline);
+    if (answer || !is_loss(answer.error()) || around_.now() + kFirstPause >= deadline) return answer;
+    link_.reset();  // every question may be asked twice
+    around_.pause(kFirstPause);
+  }
+}
+
+Result<std::shared_ptr<const Json>> RunClient::ask_once(decltype(Request::body) body, milliseconds deadline) {
+  if (Result<void> sent = send(std::move(body)); !sent) return fail(std::move(sent).error());
   while (around_.now() < deadline) {
     Result<std::optional<AgentLine>> line = link_->receive(kTick);
     if (!line) return fail(std::move(line).error());
@@ -184,7 +204,8 @@ Result<void> RunClient::take(const Reply& reply) {
 
 Result<void> RunClient::come_back(const Error& why) {
   around_.status.connection_lost(why);
-  const milliseconds deadline = around_.now() + kComeBackLimit;
+  const milliseconds limit = confirmed_ ? kComeBackLimit : kComeBackToStartLimit;
+  const milliseconds deadline = around_.now() + limit;
   milliseconds pause = kFirstPause;
   while (true) {
     const milliseconds until = around_.now() + pause;
@@ -206,8 +227,9 @@ Result<void> RunClient::come_back(const Error& why) {
     if (sent.error().code() == ErrorCode::host_key) return fail(sent.error());
     if (around_.now() >= deadline) {
       return fail(Error(sent.error())
-                      .in(fmt::format("coming back to the host for {} min", kComeBackLimit.count() / 60'000))
-                      .with_hint("the run does not need this connection: `gpustrap attach HOST` when the host answers again"));
+                      .in(fmt::format("coming back to the host for {} min", limit.count() / 60'000))
+                      .with_hint(confirmed_ ? "the run does not need this connection: `gpustrap attach HOST` when the host answers again"
+                                            : "the same command again starts anew, or follows the run if it has begun"));
     }
   }
 }

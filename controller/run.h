@@ -34,6 +34,8 @@ struct RunSurroundings {
   std::function<std::optional<Interrupt>()> interrupt;
   std::function<std::chrono::milliseconds()> now;
   std::function<void(std::chrono::milliseconds)> pause;
+  /// Whether the host has been reached before: then a connection that goes before the agent has answered is taken up again, too.
+  std::function<bool()> was_connected;
   CtrlC ctrl_c = CtrlC::leaves_then_cancels;
 };
 
@@ -68,6 +70,10 @@ class RunClient {
   /// Over the link, or over a new one where there is none.
   Result<void> send(decltype(Request::body) body);
   Result<RunResult> follow(Stay stay);
+  /// send() for the first request of a run: comes back where the connection is lost on the way.
+  Result<void> begin(decltype(Request::body) body);
+  Result<std::shared_ptr<const Json>> ask_once(decltype(Request::body) body, std::chrono::milliseconds deadline);
+  [[nodiscard]] bool is_loss(const Error& error) const;
   Result<void> come_back(const Error& why);
   Result<void> take(const Event& event);
   Result<void> take(const Reply& reply);

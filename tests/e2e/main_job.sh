@@ -93,6 +93,15 @@ main_job_cases() {
     expect_exit 0
     expect_unchanged
 
+    case_ "a tunnel outlives its host's loss of power, on the same port"
+    hold_notebook
+    expect_equal "$(http_code "$notebook")" 200
+    testbed kill bare
+    testbed start bare
+    await_that page_answers
+    let_go
+    expect_exit 0
+
     case_ "a port that another program holds on the host is named with its owner"
     on_host systemd-run --unit=squatter --uid=ubuntu /usr/bin/python3 -m http.server 9999 --bind 127.0.0.1
     expect_exit 0
@@ -107,6 +116,8 @@ main_job_cases() {
 busy=(--except home/ubuntu/.local --except home/ubuntu/.ipython --except home/ubuntu/.jupyter --except var/log)
 
 http_code() { curl -s -o /dev/null --max-time 20 -w '%{http_code}' "$1" || true; }
+
+page_answers() { [ "$(http_code "$notebook")" = 200 ]; }
 
 # `up` at a terminal holds the tunnel: $notebook is the address it prints.
 hold_notebook() {

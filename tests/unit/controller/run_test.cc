@@ -61,7 +61,13 @@ class Run : public ::testing::Test {
     next_links_.insert(next_links_.begin(), link(std::move(script)));
     return RunClient(RunSurroundings{[this](const Request& first) -> Result<std::unique_ptr<AgentLink>> {
                                        if (next_links_.empty()) return fail(ErrorCode::unreachable, "refused");
+                                       if (lost_on_the_way_ > 0) {
+                                         --lost_on_the_way_;
+                                         connected_ = true;
+                                         return fail(ErrorCode::unreachable, "reset");
+                                       }
                                        record_.requests.push_back(first);
+                                       connected_ = true;
                                        auto next = std::move(next_links_.front());
                                        next_links_.erase(next_links_.begin());
                                        return next;
@@ -73,7 +79,7 @@ class Run : public ::testing::Test {
                                        interrupts_.erase(interrupts_.begin());
                                        return first;
                                      },
-                                     [this] { return now_; }, [this](milliseconds time) { now_ += time; }});
+                                     [this] { return now_; }, [this](milliseconds time) { now_ += time; }, [this] { return connected_; }});
   }
   static RunRequest request() {
     RunRequest request;
@@ -100,6 +106,8 @@ class Run : public ::testing::Test {
   std::vector<std::unique_ptr<AgentLink>> next_links_;
   std::vector<Interrupt> interrupts_;
   milliseconds now_{0};
+  int lost_on_the_way_ = 0;  ///< so many logins are followed by a lost connection, before an agent is there
+  bool connected_ = false;
 };
 
 TEST_F(Run, PassesEveryEventOn) {
@@ -148,6 +156,32 @@ TEST_F(Run, AsksAgainWhereTheRequestWasLost) {
   ASSERT_TRUE(result) << result.error().sentence();
   ASSERT_EQ(asked<RunRequest>().size(), 2U);
   EXPECT_EQ(asked<RunRequest>()[1].run, kRun);
+}
+
+TEST_F(Run, ComesBackWhereTheConnectionGoesBeforeTheAgentIsThere) {
+  lost_on_the_way_ = 2;
+  const auto result = client({refusal(2, ErrorCode::not_found, "there is no such run"), refusal(3, ErrorCode::not_found, "nor now"),
+                              reply(4, {{"run", kRun}}), started(1), finished(2)})
+                          .run(request());
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_THAT(told_.words, ElementsAre("lost", "back"));
+  EXPECT_EQ(told_.seqs, (std::vector<std::uint64_t>{1, 2}));
+}
+
+TEST_F(Run, AHostThatWasNeverReachedIsNotComeBackTo) {
+  auto run = client({});
+  next_links_.clear();
+  const auto result = run.run(request());
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().why(), "refused");
+  EXPECT_EQ(now_, milliseconds(0));
+}
+
+TEST_F(Run, AQuestionIsAskedAgainAfterALostConnection) {
+  next_links_.push_back(link({reply(2, {{"token", "t"}})}));
+  const auto answer = client({lost()}).ask(TokenRequest{});
+  ASSERT_TRUE(answer) << answer.error().sentence();
+  EXPECT_EQ((**answer)["token"], "t");
 }
 
 TEST_F(Run, GivesUpOnAHostThatStaysAway) {
