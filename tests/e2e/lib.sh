@@ -254,6 +254,64 @@ json_events() {
     fi
 }
 
+# --- following a run in the background ---
+
+# Starts gpustrap in the background: $follower is its process, `shown` and `told` look at what it has printed.
+follow() {
+    following=$suite_dir/follower
+    mkdir -p "$following"
+    rm -f "$following"/* # else the words of the last one could be taken for this one's
+    "$bin/gpustrap" "$@" >"$following/shown" 2>"$following/told" </dev/null &
+    follower=$!
+}
+
+# The same with `up RECIPE`, through the relay, to $there.
+follow_up() {
+    there=$user@$relay_address
+    follow up "$1" "$there" -p "$relay_port" -i "$key" --accept-new-host-key -y --no-tunnel "${@:2}"
+}
+
+attach() { follow attach "$there" "$@"; }
+
+# Waits for what `follow` started, and keeps its exit status and output for the expectations.
+end_of_run() {
+    status=0
+    wait "$follower" 2>/dev/null || status=$?
+    cat "$following/shown" "$following/told" >"$case_dir/output"
+}
+
+shown() { grep -q -s -F -- "$1" "$following/shown"; }
+told() { grep -q -s -F -- "$1" "$following/told"; }
+
+journal() {
+    # shellcheck disable=SC2016 # expanded on the host
+    testbed exec "$host_name" sh -c 'cat /var/lib/gpustrap/runs/$(ls -t /var/lib/gpustrap/runs | head -n 1)/events.jsonl'
+}
+
+journal_says() { journal | grep -q -F -- "$1"; }
+
+# What --json has printed is the newest run's journal: nothing lost, nothing twice, nothing else.
+expect_whole_journal() {
+    local difference count
+    journal >"$case_dir/journal.jsonl"
+    count=$(wc -l <"$case_dir/journal.jsonl")
+    [ "$count" -gt 8 ] || fail_case "the journal has only $count lines"
+    difference=$(diff "$following/shown" "$case_dir/journal.jsonl" | head -n 5 || true)
+    [ -z "$difference" ] || fail_case "shown (<) and journal (>) differ:"$'\n'"$difference"
+}
+
+# By the process's own id: the host is a container on this machine.
+kill_runner() {
+    testbed exec "$host_name" kill -KILL "$(journal | grep '"event":"runner_started"' | tail -n 1 | grep -o '"pid":[0-9]*' | cut -d: -f2)"
+}
+
+kill_serve() {
+    # shellcheck disable=SC2016 # expanded on the host
+    testbed exec "$host_name" sh -c 'for p in /proc/[0-9]*; do
+        case $(readlink $p/exe) in */agent-*) tr "\0" " " <$p/cmdline | grep -q "agent-[0-9a-f]* serve" && kill -KILL ${p#/proc/} ;; esac
+    done; true'
+}
+
 # --- expectations ---
 
 last_output() { tail -n 15 "$case_dir/output"; }

@@ -261,59 +261,8 @@ RECIPE
 close_gates() { testbed exec box rm -f /run/first /run/middle /run/end /run/last; }
 open_gate() { testbed exec box touch "/run/$1"; }
 
-# Starts gpustrap in the background: $follower is its process, `shown` and `told` look at what it has printed.
-follow() {
-    following=$suite_dir/follower
-    mkdir -p "$following"
-    rm -f "$following"/* # else the words of the last one could be taken for this one's
-    "$bin/gpustrap" "$@" >"$following/shown" 2>"$following/told" </dev/null &
-    follower=$!
-}
-
-# The same with `up RECIPE`, through the relay, to $there.
+# `up RECIPE` through the relay, to $there, with the gates closed.
 begin() {
     close_gates
-    there=ubuntu@$relay_address
-    follow up "$1" "$there" -p "$relay_port" -i "$key" --accept-new-host-key -y --no-tunnel "${@:2}"
-}
-
-attach() { follow attach "$there" "$@"; }
-
-# Waits for what `follow` started, and keeps its exit status and output for the expectations.
-end_of_run() {
-    status=0
-    wait "$follower" 2>/dev/null || status=$?
-    cat "$following/shown" "$following/told" >output
-}
-
-shown() { grep -q -s -F -- "$1" "$following/shown"; }
-told() { grep -q -s -F -- "$1" "$following/told"; }
-
-journal() {
-    # shellcheck disable=SC2016 # expanded on the host
-    testbed exec box sh -c 'cat /var/lib/gpustrap/runs/$(ls -t /var/lib/gpustrap/runs | head -n 1)/events.jsonl'
-}
-
-journal_says() { journal | grep -q -F -- "$1"; }
-
-# What --json has printed is the newest run's journal: nothing lost, nothing twice, nothing else.
-expect_whole_journal() {
-    local difference count
-    journal >journal.jsonl
-    count=$(wc -l <journal.jsonl)
-    [ "$count" -gt 8 ] || fail_case "the journal has only $count lines"
-    difference=$(diff "$following/shown" journal.jsonl | head -n 5 || true)
-    [ -z "$difference" ] || fail_case "shown (<) and journal (>) differ:"$'\n'"$difference"
-}
-
-# By the process's own id: the host is a container on this machine.
-kill_runner() {
-    testbed exec box kill -KILL "$(journal | grep '"event":"runner_started"' | tail -n 1 | grep -o '"pid":[0-9]*' | cut -d: -f2)"
-}
-
-kill_serve() {
-    # shellcheck disable=SC2016 # expanded on the host
-    testbed exec box sh -c 'for p in /proc/[0-9]*; do
-        case $(readlink $p/exe) in */agent-*) tr "\0" " " <$p/cmdline | grep -q "agent-[0-9a-f]* serve" && kill -KILL ${p#/proc/} ;; esac
-    done; true'
+    follow_up "$@"
 }

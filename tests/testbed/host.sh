@@ -123,7 +123,9 @@ host_trust() {
     local name=$1 certificate=$2
     openssl x509 -in "$certificate" -noout || die "$certificate is not a certificate"
     cp "$certificate" "$dir/hosts/$name/root/usr/local/share/ca-certificates/$(basename "$certificate" .crt).crt"
-    host_exec "$name" update-ca-certificates >/dev/null
+    # It warns of the bundle of its own making, which is no single certificate.
+    local said
+    said=$(host_exec "$name" update-ca-certificates 2>&1) || die "$said"
 }
 
 # Every file outside what a running system writes by itself: kind, mode, owner, size, time, target,
