@@ -156,7 +156,13 @@ class GitStep : public Step {
     }
     if (!spec_.update) return satisfied_at(there.branch.empty() ? "commit" : there.branch, place);
     const Result<GitRemoteRefs> remote = look_at_remote(host, place.folder, spec_.url, spec_.ref.empty() ? "HEAD" : spec_.ref);
-    if (!remote) { return StepState::unknown(fmt::format("whether there are newer commits is not known: {}", remote.error().why())); }
+    if (!remote) {
+      // The ref is checked out. A server that does not answer today must not keep the rest of a recipe from running.
+      const std::string remark = "whether there are newer commits is not known: " + remote.error().why();
+      const ErrorCode code = remote.error().code();
+      const bool passing = code == ErrorCode::network || code == ErrorCode::unknown_name || code == ErrorCode::timeout;
+      return passing ? satisfied_at(there.branch.empty() ? "commit" : there.branch, place, remark) : StepState::unknown(remark);
+    }
     const std::string branch = spec_.ref.empty() ? remote->default_branch : spec_.ref;
     if (there.branch != branch) return satisfied_at(there.branch.empty() ? "commit" : there.branch, place, "you have left " + branch);
     const auto tip = remote->branches.find(branch);

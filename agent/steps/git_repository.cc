@@ -16,7 +16,7 @@ namespace gpustrap {
 namespace {
 
 /// For a look that speaks to another machine. A run waits for it, a plan too.
-constexpr auto kRemoteLimit = std::chrono::seconds(60);
+constexpr auto kRemoteLimit = std::chrono::seconds(30);
 
 bool is_over_ssh(std::string_view url) {
   if (url.starts_with("ssh://")) return true;
@@ -156,10 +156,14 @@ Error git_error(const Command& command, const CommandResult& result, const std::
   if (has(said, "Could not resolve host") || has(said, "Could not resolve hostname") || has(said, "unable to look up")) {
     return {ErrorCode::unknown_name, why, "check the address, and the host's name server and proxy"};
   }
-  if (has(said, "Failed to connect") || has(said, "Connection timed out") || has(said, "Connection refused") ||
-      has(said, "Connection reset") || has(said, "early EOF") || has(said, "unexpected disconnect") || has(said, "RPC failed") ||
-      has(said, "Operation too slow") || has(said, "returned error: 5") || has(said, "transfer closed") ||
-      has(said, "the remote end hung up")) {
+  static constexpr std::array kNetworkSigns = {
+      "Failed to connect",    "Connection timed out", "Connection refused",  "Connection reset",
+      "Connection was reset", "Connection closed by", "early EOF",           "unexpected disconnect",
+      "RPC failed",           "Operation too slow",   "Operation timed out", "Recv failure",
+      "returned error: 5",    "transfer closed",      "Empty reply",         "the remote end hung up",
+      "gnutls_handshake",     "GnuTLS recv error",    "SSL_ERROR_SYSCALL",   "Network is unreachable",
+      "No route to host"};
+  if (std::any_of(kNetworkSigns.begin(), kNetworkSigns.end(), [&](const char* sign) { return has(said, sign); })) {
     return {ErrorCode::network, why, "run the same command again; behind a firewall, set the host's proxy"};
   }
   if (has(said, "not found") || has(said, "does not appear to be a git repository") || has(said, "does not exist") ||

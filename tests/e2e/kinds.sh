@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2154 # host, origin and the like come from the frame
-# Every kind of step, twice, on real hosts: the second run changes nothing at all.
+# Every kind of step, twice, on real hosts: the second run changes nothing at all. What fetches from
+# repositories (git, deb, apt_repository) has a suite of its own, repositories.sh.
 
 kinds_needs() { needs_gpustrap; }
 

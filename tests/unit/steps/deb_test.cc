@@ -115,6 +115,24 @@ TEST(DebStep, APackageForAnotherArchitectureIsRefusedByName) {
   EXPECT_THAT(done.error().why(), HasSubstr("is for arm64, this host is amd64"));
 }
 
+TEST(DebStep, WaitsForWhoeverHoldsTheLocksOfApt) {
+  FakeHost host = host_with_tool();
+  host.put("/var/lib/dpkg/lock-frontend", "");
+  host.put("/proc/812/comm", "unattended-upgr\n");
+  const std::uint64_t inode = host.info("/var/lib/dpkg/lock-frontend").value().value().inode;
+  host.put("/proc/locks", "1: POSIX  ADVISORY  WRITE 812 fe:00:" + std::to_string(inode) + " 0 EOF\n");
+  int pauses = 0;
+  host.on_pause([&pauses](FakeHost& fake) {
+    EXPECT_THAT(fake.changes(), Not(Contains(HasSubstr("apt-get"))));
+    if (++pauses == 60) fake.put("/proc/locks", "");
+  });
+  RecordingLog log;
+  const auto done = run_step(tool(), host, log);
+  ASSERT_TRUE(done.has_value()) << done.error().sentence();
+  EXPECT_EQ(pauses, 60);
+  EXPECT_THAT(log.lines, Contains(HasSubstr("waiting for process 812 (unattended-upgr)")));
+}
+
 TEST(DebStep, AFileOnTheHostIsReadByDpkg) {
   FakeHost host = host_with_dpkg();
   DebSpec spec;

@@ -36,6 +36,7 @@ class GitStep : public ::testing::Test {
   GitStep() {
     self_ = identity_of_self();
     self_.home = directory_ / "home";
+    self_.proxy.clear();
     std::filesystem::create_directories(self_.home);
     write("home/.gitconfig",
           "[user]\nname = Ann\nemail = ann@example.org\n[init]\ndefaultBranch = main\n[protocol \"file\"]\nallow = always\n");
@@ -190,6 +191,19 @@ TEST_F(GitStep, AsksNobodyForNewerCommitsWithoutUpdate) {
   const auto done = run(spec);
   ASSERT_FALSE(done.has_value());
   EXPECT_THAT(done.error().why(), HasSubstr("there is no repository"));
+}
+
+TEST_F(GitStep, AServerThatDoesNotAnswerIsNoReasonToFailWhereTheBranchIsThere) {
+  ASSERT_TRUE(run(clone_of_course()).has_value());
+  GitSpec spec = clone_of_course();
+  spec.url = "http://127.0.0.1:1/course.git";
+  in("home/course", {"remote", "set-url", "origin", spec.url});
+  EXPECT_THAT(reason_of_run(spec), ::testing::AllOf(StartsWith("main at "), HasSubstr("whether there are newer commits is not known: ")));
+  EXPECT_FALSE(changed_);
+  spec.ref = "never-fetched";
+  const auto done = run(spec);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), ErrorCode::network) << done.error().sentence();
 }
 
 TEST_F(GitStep, KeepsWhatTheUserChangedAndSaysSo) {
