@@ -116,7 +116,10 @@ bool looks_transient(const CommandResult& result) {
                                         "Temporary failure resolving", "Connection failed", "unexpected size",   "502  Bad Gateway",
                                         "503  Service Unavailable"};
   const std::string text = result.out + result.err;
-  if (signature_error(text)) return false;
+  // "Failed to fetch" is said of these too, and the next answer is signed by the same key.
+  for (const char* key : {"NO_PUBKEY", "EXPKEYSIG", "Missing key "}) {
+    if (text.find(key) != std::string::npos) return false;
+  }
   return std::any_of(kSigns.begin(), kSigns.end(), [&](const char* sign) { return text.find(sign) != std::string::npos; });
 }
 
