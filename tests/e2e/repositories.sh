@@ -192,6 +192,39 @@ repositories_cases() {
     on_host dpkg --audit
     expect_equal "$(cat "$case_dir/output")" ""
 
+    case_ "a package manager at work is named and waited for"
+    make_gated_deb
+    testbed exec other mkfifo /run/gate
+    testbed exec other tee /root/gated.deb <"$suite_dir/www/single/stand-in-gated.deb" >/dev/null
+    testbed exec other apt-get install -y /root/gated.deb >"$case_dir/installer" 2>&1 </dev/null &
+    local installer=$! run
+    await_that grep -q "Setting up stand-in-gated" "$case_dir/installer"
+    deb_recipe stand-in-late >"$suite_dir/late.yaml"
+    "$bin/gpustrap" up "$suite_dir/late.yaml" "$host" -i "$key" -y --json >"$case_dir/run" 2>&1 </dev/null &
+    run=$!
+    await_that grep -q 'waiting for process .*(\(apt-get\|dpkg\)) to release the locks of apt' "$case_dir/run"
+    testbed exec other sh -c 'echo >/run/gate'
+    wait "$installer"
+    wait "$run"
+    on_host stand-in-late
+    expect_output "stand-in-late 1.0"
+
+    case_ "a key, a package and lists that are not served today are there in the next run"
+    on_host sh -c 'rm /etc/apt/sources.list.d/stand-in.sources /var/lib/apt/lists/*repo_*'
+    sed "s,$origin/,$origin/~status=404;times=1/," "$suite_dir/rotated.yaml" >"$suite_dir/absent.yaml"
+    up "$suite_dir/absent.yaml"
+    expect_exit 1
+    expect_output "404"
+    local try
+    for try in 2 3 4; do
+        up "$suite_dir/absent.yaml" --json
+        [ "$status" -ne 0 ] || break
+    done
+    expect_exit 0
+    expect_different "$try" 4
+    on_host apt-get update
+    expect_exit 0
+
     case_ "the apt of Debian 13, which checks signatures with sqv, takes the key as it is"
     boot_host next --codename trixie
     trust_origin
@@ -262,6 +295,7 @@ publish_packages() {
     make_deb repo stand-in-library ''
     make_deb single stand-in-extra stand-in-library
     make_deb single stand-in-orphan stand-in-nothing
+    make_deb single stand-in-late ''
     mkdir -p "$suite_dir/stand-in-keyring/usr/share/keyrings" "$suite_dir/stand-in-keyring/etc/apt/sources.list.d"
     throwaway_gpg --export second@example.org >"$suite_dir/stand-in-keyring/usr/share/keyrings/stand-in-archive-keyring.gpg"
     echo "deb [signed-by=/usr/share/keyrings/stand-in-archive-keyring.gpg] $origin/repo/ /" \
@@ -282,6 +316,14 @@ make_deb() {
         [ -z "$3" ] || printf 'Depends: %s\n' "$3"
     } >"$tree/DEBIAN/control"
     dpkg-deb --root-owner-group --build "$tree" "$suite_dir/www/$1/$2.deb" >/dev/null
+}
+
+# One that is being installed until somebody writes to /run/gate.
+make_gated_deb() {
+    mkdir -p "$suite_dir/stand-in-gated/DEBIAN"
+    printf '#!/bin/sh\nread -r line </run/gate\n' >"$suite_dir/stand-in-gated/DEBIAN/postinst"
+    chmod +x "$suite_dir/stand-in-gated/DEBIAN/postinst"
+    make_deb single stand-in-gated ''
 }
 
 sign_repository() {
