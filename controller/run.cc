@@ -64,7 +64,7 @@ Result<void> RunClient::begin(decltype(Request::body) body) {
   return sent;
 }
 
-Result<std::shared_ptr<const Json>> RunClient::ask(decltype(Request::body) body) {
+Result<std::shared_ptr<const Json>> RunClient::ask(const decltype(Request::body)& body) {
   const milliseconds deadline = around_.now() + kAnswerLimit;
   while (true) {
     Result<std::shared_ptr<const Json>> answer = ask_once(body, deadline);

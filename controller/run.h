@@ -62,7 +62,7 @@ class RunClient {
   /// Follows a run that exists; an empty id means the newest.
   [[nodiscard]] Result<RunResult> attach(std::string run = {});
   /// One question, before, after or without a run. The reply's value, or its error.
-  [[nodiscard]] Result<std::shared_ptr<const Json>> ask(decltype(Request::body) body);
+  [[nodiscard]] Result<std::shared_ptr<const Json>> ask(const decltype(Request::body)& body);
 
  private:
   enum class Mode { following, leaving, cancelling };
