@@ -13,6 +13,7 @@ set(GPUSTRAP_PROTOCOL_SOURCES
   agent/protocol/compat_lookup.cc
   agent/protocol/compat_resolver.cc
   agent/protocol/compat_sources.cc
+  agent/protocol/demands.cc
   agent/protocol/event.cc
   agent/protocol/facts.cc
   agent/protocol/fields.cc

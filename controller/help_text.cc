@@ -27,7 +27,10 @@ constexpr std::array kExamples = {
     Example{"ssh", "  gpustrap ssh 203.0.113.7\n  gpustrap ssh 203.0.113.7 nvidia-smi\n"},
     Example{"hosts", "  gpustrap hosts\n  gpustrap hosts --forget 203.0.113.7\n"},
     Example{"remove", "  gpustrap remove 203.0.113.7\n"},
-    Example{"recipe", "  gpustrap recipe list\n  gpustrap recipe show jupyter > lab.yaml              a start for your own\n"},
+    Example{"recipe",
+            "  gpustrap recipe list\n  gpustrap recipe show jupyter > lab.yaml              a start for your own\n"
+            "  gpustrap recipe explain d2l --gpu t4 --os ubuntu:22.04\n"
+            "  gpustrap recipe explain archive                      what a kind of step takes\n"},
     Example{"version", "  gpustrap version\n"},
 };
 
@@ -63,6 +66,7 @@ Hosts
 Recipes
   recipe list            the recipes that can be named
   recipe show RECIPE     print one
+  recipe explain RECIPE  what it would do on which GPU; also: explain a KIND
   version                versions of the program and of its agents
 
 `gpustrap VERB --help` shows examples and options of one verb.

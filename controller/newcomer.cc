@@ -55,6 +55,7 @@ constexpr Shape kShapes[] = {
     {"remove", 1, 1, "gpustrap remove HOST"},
     {"recipe list", 0, 0, "gpustrap recipe list"},
     {"recipe show", 1, 1, "gpustrap recipe show jupyter"},
+    {"recipe explain", 1, 1, "gpustrap recipe explain d2l --gpu t4 --os ubuntu:22.04"},
     {"version", 0, 0, "gpustrap version"},
 };
 
@@ -128,14 +129,14 @@ Result<void> check_verb(const std::vector<std::string>& words) {
   const std::vector<std::string>& verbs = verb_names();
   const auto is_verb = [&](const std::string& word) { return std::find(verbs.begin(), verbs.end(), word) != verbs.end(); };
   if (first == "recipe") {
-    const std::vector<std::string> known = {"list", "show"};
+    const std::vector<std::string> known = {"list", "show", "explain"};
     if (words.size() > 1 && (words[1] == "-h" || words[1] == "--help")) return {};
     if (words.size() > 1 && std::find(known.begin(), known.end(), words[1]) != known.end()) return {};
     const std::string near = words.size() > 1 ? nearest_name(words[1], known) : "";
     return fail(usage_error(
         words.size() > 1 ? fmt::format("recipe has no `{}`{}", words[1], near.empty() ? "" : fmt::format("; did you mean `{}`?", near))
                          : "recipe needs to know what to do",
-        "gpustrap recipe list, or gpustrap recipe show NAME"));
+        "gpustrap recipe list, gpustrap recipe show NAME, or gpustrap recipe explain NAME"));
   }
   if (is_verb(first)) return {};
   if (first.starts_with('-')) {
@@ -171,7 +172,11 @@ Result<void> check_places(const std::string& verb, const std::vector<std::string
       return fail(usage_error(fmt::format("{}: `{}` is one word too many", verb, places[shape.most]), std::string(shape.example)));
     }
     if (places.size() < shape.least) {
-      return fail(usage_error(fmt::format("{} needs a {}", verb, verb == "recipe show" ? "recipe" : "host"), std::string(shape.example)));
+      return fail(usage_error(fmt::format("{} needs a {}", verb,
+                                          verb == "recipe show"      ? "recipe"
+                                          : verb == "recipe explain" ? "recipe or a kind"
+                                                                     : "host"),
+                              std::string(shape.example)));
     }
   }
   return {};

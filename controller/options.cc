@@ -158,7 +158,8 @@ Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
     options.recipe = raw.places[0];
     return take_host(options, raw.places[1]);
   }
-  if (options.verb == Verb::recipe_show) options.recipe = raw.places[0];
+  if (options.verb == Verb::recipe_show || options.verb == Verb::recipe_explain) options.recipe = raw.places[0];
+  if (options.verb == Verb::recipe_explain) return {};
   if (options.verb == Verb::recipe_list || options.verb == Verb::recipe_show || options.verb == Verb::version) return {};
   if (options.verb == Verb::logs && raw.places.size() > 1) options.step = raw.places[1];
   if (options.verb == Verb::status) options.hosts = raw.places;
@@ -322,10 +323,23 @@ Result<Options> read_options(const std::vector<std::string>& words) {
   hosts.add_option("--forget", raw.forget, "forget one")->type_name("HOST")->group("Run");
   add_output_options(hosts, options, raw);
   add_places(hosts, "");
-  CLI::App* recipe = app.add_subcommand("recipe", "Recipes: list or show them.");
+  CLI::App* recipe = app.add_subcommand("recipe", "Recipes: list, show or explain them.");
   recipe->require_subcommand(1);
   add_places(verb(Verb::recipe_list, "list", "The recipes that can be named.", *recipe), "");
   add_places(verb(Verb::recipe_show, "show", "Prints a recipe.", *recipe), "RECIPE");
+  CLI::App& explain =
+      verb(Verb::recipe_explain, "explain", "What a recipe would do on a machine, before you rent it; or what a kind takes.", *recipe);
+  explain.add_option("--gpu", options.gpus, "its GPUs: t4, 8xh100, a PCI id, or none")
+      ->type_name("GPU")
+      ->group("Run")
+      ->allow_extra_args(false);
+  explain.add_option("--os", options.os, "its system, for instance ubuntu:24.04")->type_name("NAME:VERSION")->group("Run");
+  explain.add_option("--arch", options.arch, "x86_64 or aarch64; the GPU's where not given")->type_name("ARCH")->group("Run");
+  explain.add_option("--cuda", options.cuda, "with this CUDA instead of the recipe's: 12, 12.4, auto")->type_name("VERSION")->group("Run");
+  explain.add_option("--driver", options.branch, "with this driver branch instead of the recipe's")->type_name("BRANCH")->group("Run");
+  explain.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
+  explain.add_flag("--kind", options.kind, "the kind of step of that name, where a recipe has it too")->group("Run");
+  add_places(explain, "RECIPE|KIND");
   add_places(verb(Verb::version, "version", "Versions of the program and of its agents.", app), "");
 
   try {

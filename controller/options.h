@@ -14,7 +14,25 @@
 
 namespace gpustrap {
 
-enum class Verb { help, up, plan, attach, status, logs, cancel, tunnel, url, open, ssh, hosts, remove, recipe_list, recipe_show, version };
+enum class Verb {
+  help,
+  up,
+  plan,
+  attach,
+  status,
+  logs,
+  cancel,
+  tunnel,
+  url,
+  open,
+  ssh,
+  hosts,
+  remove,
+  recipe_list,
+  recipe_show,
+  recipe_explain,
+  version
+};
 
 /// A port pair as in ssh's -L.
 struct Forward {
@@ -47,6 +65,11 @@ struct Options {
   bool no_tunnel = false;
   bool exit_code = false;
   bool forget = false;
+
+  // For `recipe explain`, where `recipe` may be the name of a kind.
+  std::vector<std::string> gpus;
+  std::string os, arch, cuda, branch;
+  bool kind = false;
 
   bool json = false;
   ColourChoice colour = ColourChoice::automatic;

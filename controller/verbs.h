@@ -28,6 +28,7 @@ using VerbResult = Result<ExitCode>;
 // verbs_recipe.cc
 [[nodiscard]] VerbResult verb_recipe_list(const Options& options);
 [[nodiscard]] VerbResult verb_recipe_show(const Options& options);
+[[nodiscard]] VerbResult verb_recipe_explain(const Options& options);
 [[nodiscard]] VerbResult verb_version(const Options& options);
 
 }  // namespace gpustrap

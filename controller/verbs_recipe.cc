@@ -11,9 +11,13 @@
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
+#include "controller/compat_loader.h"
+#include "controller/console.h"
 #include "controller/display_width.h"
 #include "controller/embedded_agents.h"
+#include "controller/recipe_explain.h"
 #include "controller/recipe_loader.h"
+#include "controller/recipe_reference.h"
 #include "controller/user_recipes.h"
 #include "controller/verbs.h"
 
@@ -54,6 +58,30 @@ VerbResult verb_recipe_show(const Options& options) {
   Result<RecipeText> recipe = find_recipe(options.recipe, recipe_sources());
   if (!recipe) return fail(std::move(recipe).error());
   return print(recipe->text);
+}
+
+VerbResult verb_recipe_explain(const Options& options) {
+  const std::vector<std::string> names = recipe_names(recipe_sources());
+  const bool is_recipe = is_recipe_file(options.recipe) || std::find(names.begin(), names.end(), options.recipe) != names.end();
+  const bool is_kind = step_kind_from_name(options.recipe).has_value();
+  if (options.kind || (is_kind && !is_recipe)) {
+    const Result<std::string> text = explain_kind(options.recipe);
+    return text ? print(*text) : fail(text.error());
+  }
+  const Result<Compat> compat = load_builtin_compat();
+  if (!compat) return fail(compat.error());
+  Result<ImaginedMachine> machine = imagine_machine(*compat, options.gpus, options.os, options.arch);
+  if (!machine) return fail(std::move(machine).error());
+  machine->cuda = options.cuda;
+  machine->branch = options.branch;
+  const Result<LoadedRecipe> recipe = load_recipe(options.recipe, {recipe_sources(), options.vars});
+  if (!recipe) return fail(recipe.error());
+  const Console console = console_of(STDOUT_FILENO, ColourChoice::never);
+  Explanation explanation = explain_recipe(*recipe, *compat, *machine, console.person ? console.size().columns - 1 : 0);
+  if (is_kind)
+    explanation.text += fmt::format("\n`{}` is a kind of step, too: gpustrap recipe explain {} --kind\n", options.recipe, options.recipe);
+  const VerbResult printed = print(explanation.text);
+  return printed && explanation.would_fail ? VerbResult(ExitCode::step_failed) : printed;
 }
 
 VerbResult verb_version(const Options&) {

@@ -49,11 +49,17 @@ TEST(Options, EveryVerbIsRead) {
         std::pair{"logs h pip", Verb::logs}, std::pair{"cancel h", Verb::cancel}, std::pair{"tunnel h", Verb::tunnel},
         std::pair{"url h", Verb::url}, std::pair{"open h", Verb::open}, std::pair{"ssh h", Verb::ssh}, std::pair{"hosts", Verb::hosts},
         std::pair{"remove h -y", Verb::remove}, std::pair{"recipe list", Verb::recipe_list},
-        std::pair{"recipe show jupyter", Verb::recipe_show}, std::pair{"version", Verb::version}, std::pair{"--version", Verb::version}}) {
+        std::pair{"recipe show jupyter", Verb::recipe_show}, std::pair{"recipe explain d2l --gpu t4", Verb::recipe_explain},
+        std::pair{"version", Verb::version}, std::pair{"--version", Verb::version}}) {
     const auto o = read(line);
     ASSERT_TRUE(o) << line << ": " << o.error().sentence();
     EXPECT_EQ(o->verb, verb) << line;
   }
+  const auto explain = read("recipe explain d2l --gpu t4 --gpu l4 --os ubuntu:24.04 --cuda 12.4 --driver 580 --var a=b");
+  ASSERT_TRUE(explain) << explain.error().sentence();
+  EXPECT_THAT(explain->gpus, ElementsAre("t4", "l4"));
+  EXPECT_EQ(explain->cuda, "12.4");
+  EXPECT_EQ(explain->vars.size(), 1U);
   EXPECT_EQ(read("logs h pip")->step, "pip");
   EXPECT_THAT(read("status a u@b")->hosts, ElementsAre("a", "u@b"));
   EXPECT_EQ(read("status a u@b")->host, "") << "what is remembered of the first host would count for all";
@@ -147,10 +153,12 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"cancel a b", "`b` is one word too many", "gpustrap cancel HOST"}, Mistake{"hosts a", "one word too many", "--forget"},
         Mistake{"recipe", "needs to know what to do", "gpustrap recipe list"},
         Mistake{"recipe lst", "did you mean `list`", "gpustrap recipe show"},
-        Mistake{"recipe show", "needs a recipe", "gpustrap recipe show"}, Mistake{"version now", "one word too many", ""}));
+        Mistake{"recipe show", "needs a recipe", "gpustrap recipe show"},
+        Mistake{"recipe explain", "needs a recipe or a kind", "gpustrap recipe explain"}, Mistake{"version now", "one word too many", ""}));
 
 TEST(Help, FitsIn80ColumnsAndStartsWithExamples) {
-  std::vector<std::vector<std::string>> lines = {{"--help"}, {"recipe", "list", "--help"}, {"recipe", "show", "--help"}};
+  std::vector<std::vector<std::string>> lines = {
+      {"--help"}, {"recipe", "list", "--help"}, {"recipe", "show", "--help"}, {"recipe", "explain", "--help"}};
   for (const std::string& verb : verb_names()) lines.push_back({verb, "--help"});
   for (const auto& line : lines) {
     const auto o = read_options(line);
