@@ -1,16 +1,15 @@
 #include "agent/gather_facts.h"
 
-#include <dirent.h>
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
-#include <memory>
 
 #include "agent/base/file.h"
 #include "agent/base/text.h"
+#include "agent/pci_functions.h"
 
 namespace gpustrap {
 namespace {
@@ -33,40 +32,12 @@ std::string os_release_value(const std::string& text, std::string_view key) {
   return {};
 }
 
-std::vector<std::string> names_in(const std::string& directory) {
-  std::vector<std::string> names;
-  const std::unique_ptr<DIR, int (*)(DIR*)> handle(::opendir(directory.c_str()), ::closedir);
-  if (!handle) return names;
-  while (const dirent* entry = ::readdir(handle.get())) {
-    if (entry->d_name[0] != '.') names.emplace_back(entry->d_name);
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-/// "0x10de" -> "10de".
-std::string hex_of(const std::string& path) {
-  std::string text = text_of(path);
-  return text.starts_with("0x") ? text.substr(2) : text;
-}
-
 std::vector<PciGpu> gpus_on_pci(const std::string& root) {
   std::vector<PciGpu> gpus;
-  const std::string devices = root + "/sys/bus/pci/devices";
-  for (const std::string& address : names_in(devices)) {
-    const std::string device = devices + "/" + address;
-    // Class 0x0300xx is a VGA controller, 0x0302xx a 3D controller; NVSwitches (0x0680xx) and audio functions are neither.
-    const std::string device_class = hex_of(device + "/class");
-    if (hex_of(device + "/vendor") != "10de" || (!device_class.starts_with("0300") && !device_class.starts_with("0302"))) continue;
-    PciGpu gpu;
-    gpu.address = address;
-    gpu.device = hex_of(device + "/device");
-    gpu.subsystem = hex_of(device + "/subsystem_device");
-    std::string link(256, '\0');
-    const ssize_t length = ::readlink((device + "/driver").c_str(), link.data(), link.size());
-    if (length > 0)
-      gpu.driver = link.substr(0, static_cast<std::size_t>(length)).substr(link.rfind('/', static_cast<std::size_t>(length)) + 1);
-    gpus.push_back(std::move(gpu));
+  for (const PciFunction& function : pci_functions(root)) {
+    // Class 0300 is a VGA controller, 0302 a 3D controller; NVSwitches (0680) and audio functions are neither.
+    const bool display = function.device_class.starts_with("0300") || function.device_class.starts_with("0302");
+    if (function.vendor == "10de" && display) gpus.push_back({function.address, function.device, function.subsystem, function.driver});
   }
   return gpus;
 }

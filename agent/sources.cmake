@@ -27,6 +27,7 @@ set(GPUSTRAP_PROTOCOL_SOURCES
 )
 set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/control_socket.cc
+  agent/driver_facts.cc
   agent/fetch.cc
   agent/gather_facts.cc
   agent/host.cc
@@ -34,6 +35,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/identity.cc
   agent/journal.cc
   agent/log.cc
+  agent/pci_functions.cc
   agent/plan.cc
   agent/real_host.cc
   agent/removal.cc

@@ -53,6 +53,17 @@ testbed_cases() {
     login true
     expect_exit 0
 
+    case_ "a host shows the GPUs it was given, also after a reboot, and no other"
+    boot_host gpus --gpu 2xt4,l4-6gb --nvswitches 2
+    testbed reboot gpus
+    # shellcheck disable=SC2016 # expanded on the host
+    on_host sh -c 'cd /sys/bus/pci/devices && for f in *; do printf "%s " $(cat $f/class $f/device $f/subsystem_device); done'
+    expect_exit 0
+    expect_output "0x030200 0x1eb8 0x0000 0x030200 0x1eb8 0x0000 0x030200 0x27b8 0x1735 0x068000 0x22a3 0x0000 0x068000 0x22a3 0x0000 "
+    run_recorded testbed boot other --gpu t5
+    expect_exit 1
+    expect_output "neither in recipes/compat.yaml nor a PCI id"
+
     case_ "a second host has its own address and host key"
     first=$(testbed exec one cat /etc/ssh/ssh_host_ed25519_key.pub)
     boot_host two --sudo password --shell dash --banner 'Welcome to two'
