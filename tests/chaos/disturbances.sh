@@ -19,12 +19,15 @@ draw_disturbances() {
 # Until so many events have been shown; false where the run ended first. A run that stands still is disturbed none the less.
 await_events() {
     local deadline=$((SECONDS + 25))
-    while [ "$(wc -l <"$following/shown")" -lt "$1" ] && [ $SECONDS -lt $deadline ]; do
+    while [ "$(shown_events)" -lt "$1" ] && [ $SECONDS -lt $deadline ]; do
         is_following || return 1
         sleep 0.05
     done
     is_following
 }
+
+# The file comes with the program's first moment.
+shown_events() { cat "$following/shown" 2>/dev/null | wc -l; }
 
 is_following() { kill -0 "$follower" 2>/dev/null; }
 
