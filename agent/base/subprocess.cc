@@ -62,7 +62,7 @@ std::string program_of(const Subprocess& subprocess, const std::vector<std::stri
   std::size_t begin = 0;
   while (begin <= path.size()) {
     const std::size_t end = std::min(path.find(':', begin), path.size());
-    const std::string candidate = (end == begin ? "." : path.substr(begin, end - begin)) + "/" + name;
+    std::string candidate = (end == begin ? "." : path.substr(begin, end - begin)) + "/" + name;
     if (::access(candidate.c_str(), X_OK) == 0) return candidate;
     begin = end + 1;
   }
