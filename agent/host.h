@@ -104,6 +104,13 @@ struct UnpackedEntry {
   std::string target;
 };
 
+/// A restart that a step asks for; the runner does it once no other step is at work.
+struct RebootWish {
+  std::string reason;   ///< for the journal: "a reboot is required (libc6)"
+  std::string message;  ///< for the users of the host
+  std::chrono::milliseconds limit{0};
+};
+
 /// The seam through which steps touch the machine. Const members only look; check() has a const Host, so it cannot write.
 /// Paths are absolute; expand() makes them so.
 class Host {
@@ -133,6 +140,9 @@ class Host {
   /// One HTTP GET to the loopback; the status code. For readiness.
   [[nodiscard]] virtual Result<int> http_status(std::uint16_t port, const std::string& path_and_query) const = 0;
 
+  /// Id of the boot on which this step asked for a restart earlier in the run; empty where it has not.
+  [[nodiscard]] virtual std::string asked_on_boot() const { return {}; }
+
   /// Seconds since 1970, as file times count.
   [[nodiscard]] virtual std::int64_t now() const { return std::time(nullptr); }
 
@@ -149,6 +159,10 @@ class Host {
   virtual Result<CommandResult> act(const Command& command, StepLog& log) = 0;
   virtual Result<FetchResult> fetch(const FetchRequest& request, StepLog& log) = 0;
   virtual Result<std::vector<UnpackedEntry>> unpack(const UnpackRequest& request, StepLog& log) = 0;
+  /// Asks for a restart, at the end of apply. The step is looked at again on the next boot, where asked_on_boot() is this boot's id.
+  virtual Result<void> reboot(RebootWish wish) = 0;
+  /// Whether reboot() was asked for and is still to come.
+  [[nodiscard]] virtual bool awaits_reboot() const { return false; }
   /// Pause between two looks of a wait; the only place where a step may sleep.
   virtual void pause(std::chrono::milliseconds time) = 0;
 

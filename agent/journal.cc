@@ -77,9 +77,10 @@ void JournalTail::drained() {
 
 Result<std::string> JournalTail::next(std::size_t limit) {
   std::string lines;
+  std::string partial;
   std::array<char, 64 * 1024> buffer{};
   while (lines.size() < limit) {
-    const ssize_t got = ::read(file_.get(), buffer.data(), buffer.size());
+    const ssize_t got = ::pread(file_.get(), buffer.data(), buffer.size(), offset_ + static_cast<off_t>(partial.size()));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return fail(errno_error(errno, "reading the journal"));
     if (got == 0) break;
@@ -87,19 +88,45 @@ Result<std::string> JournalTail::next(std::size_t limit) {
     while (!piece.empty()) {
       const std::size_t newline = piece.find('\n');
       if (newline == std::string_view::npos) {
-        partial_ += piece;
+        partial += piece;
         break;
       }
       ++position_;
       if (position_ > after_) {
-        lines += partial_;
+        lines += partial;
         lines += piece.substr(0, newline + 1);
       }
-      partial_.clear();
+      offset_ += static_cast<std::int64_t>(partial.size() + newline + 1);
+      partial.clear();
       piece.remove_prefix(newline + 1);
     }
   }
   return lines;
+}
+
+Result<std::optional<std::uint64_t>> rewound_to(const std::string& path, std::uint64_t after, std::uint64_t incarnation) {
+  Result<JournalTail> tail = JournalTail::open(path, 0);
+  if (!tail) return fail(std::move(tail).error());
+  while (true) {
+    Result<std::string> lines = tail->next();
+    if (!lines) return fail(std::move(lines).error());
+    if (lines->empty()) break;
+    for (std::string_view rest = *lines; !rest.empty();) {
+      const std::size_t newline = rest.find('\n');
+      const std::string_view line = rest.substr(0, newline);
+      rest.remove_prefix(newline + 1);
+      if (incarnation == 0 || !line.starts_with("{\"event\":\"runner_started\"")) continue;
+      const Result<Json> document = parse_line(line);
+      if (!document) continue;
+      const Result<Event> event = event_from_json(*document);
+      if (!event) continue;
+      const auto* runner = std::get_if<RunnerStarted>(&event->body);
+      // A runner that the reader has not seen took up the journal before the reader's last event.
+      if (runner != nullptr && runner->incarnation > incarnation && runner->after < after) return std::optional(runner->after);
+    }
+  }
+  if (tail->position() < after) return std::optional(tail->position());
+  return std::optional<std::uint64_t>();
 }
 
 }  // namespace gpustrap

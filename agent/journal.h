@@ -45,9 +45,14 @@ class JournalTail {
   JournalTail() = default;
   UniqueFd file_;
   UniqueFd notify_;
-  std::string partial_;
+  std::int64_t offset_ = 0;     ///< behind the last whole line: a torn one may still be cut off and written anew
   std::uint64_t position_ = 0;  ///< number of the last line seen
   std::uint64_t after_ = 0;
 };
+
+/// What a reader who has seen `after` events, the last runner among them `incarnation` (0: not known), has seen beyond this journal: the
+/// number of the last event that both know, or nullopt where the reader has seen nothing that was lost. A power loss takes away lines
+/// that were not yet synced, and the next runner goes on from before them.
+[[nodiscard]] Result<std::optional<std::uint64_t>> rewound_to(const std::string& path, std::uint64_t after, std::uint64_t incarnation);
 
 }  // namespace gpustrap

@@ -24,6 +24,7 @@
 #include "agent/paths.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
+#include "agent/resume_unit.h"
 #include "agent/run_store.h"
 #include "agent/runner_process.h"
 #include "agent/serve.h"
@@ -184,11 +185,16 @@ int resume(const AgentPaths& paths) {
   if (!run) return complain({ErrorCode::not_found, "there was no run on this host yet"});
   const Result<RunSummary> summary = summarize_run(paths, *run);
   if (!summary) return complain(summary.error());
+  // Left behind by a run whose end was on the disk before the unit's removal was.
+  if (summary->state == "finished" && paths.state == system_paths().state) (void)ResumeUnit().remove();
   if (summary->state != "interrupted") {
     fmt::print(stderr, "Run {} is {}; there is nothing to resume.\n", *run, summary->state);
     return 0;
   }
-  return runner_main(paths, *run, "resume", -1);
+  const int code = runner_main(paths, *run, "resume", -1);
+  // How the run ended is in its journal; a unit that did its work has not failed.
+  const Result<RunSummary> after = summarize_run(paths, *run);
+  return after && after->state == "finished" ? 0 : code;
 }
 
 int run_agent(int argc, char** argv) {

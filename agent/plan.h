@@ -21,6 +21,7 @@ struct PlannedStep {
   Identity identity;               ///< whom it runs as
   std::vector<std::size_t> after;  ///< indices of the steps that must end before it starts
   std::string skip_reason;         ///< not empty: its `when` or the chosen tags leave it out
+  std::string asked_on_boot;       ///< not empty: the boot on which it asked for a restart, earlier in the run
 };
 
 struct PlanOptions {

@@ -190,6 +190,11 @@ Host& RealHost::as_login() {
 }
 const Host& RealHost::as_login() const { return const_cast<RealHost*>(this)->as_login(); }
 
+Result<void> RealHost::reboot(RebootWish wish) {
+  reboot_wish_ = std::move(wish);
+  return {};
+}
+
 // ---- looking
 
 Result<std::optional<FileInfo>> RealHost::info(const std::string& path) const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -45,6 +46,12 @@ class RealHost : public Host {
   Result<CommandResult> act(const Command& command, StepLog& log) override;
   Result<FetchResult> fetch(const FetchRequest& request, StepLog& log) override;
   Result<std::vector<UnpackedEntry>> unpack(const UnpackRequest& request, StepLog& log) override;
+  Result<void> reboot(RebootWish wish) override;
+  [[nodiscard]] std::string asked_on_boot() const override { return asked_on_boot_; }
+  void set_asked_on_boot(std::string boot) { asked_on_boot_ = std::move(boot); }
+  [[nodiscard]] bool awaits_reboot() const override { return reboot_wish_.has_value(); }
+  /// What reboot() was asked for.
+  [[nodiscard]] const std::optional<RebootWish>& reboot_wish() const { return reboot_wish_; }
   void pause(std::chrono::milliseconds time) override;
 
   [[nodiscard]] Host& as_login() override;
@@ -59,6 +66,8 @@ class RealHost : public Host {
   Identity self_;
   Identity login_;
   Environment env_;
+  std::string asked_on_boot_;
+  std::optional<RebootWish> reboot_wish_;
   mutable std::unique_ptr<RealHost> as_login_;
 };
 

@@ -13,6 +13,7 @@
 #include "agent/base/file.h"
 #include "agent/identity.h"
 #include "agent/protocol/json.h"
+#include "agent/resume_unit.h"
 
 namespace gpustrap {
 namespace {
@@ -75,23 +76,33 @@ Result<void> remove_as_login(const Identity& login, const std::vector<std::strin
               "look at who owns it, remove it by hand, and run the same command again");
 }
 
-Json description(std::vector<std::string> system, const std::vector<std::string>& login) {
+Json description(std::vector<std::string> system, const std::vector<std::string>& login, const std::vector<std::string>& units) {
   system.insert(system.begin(), login.begin(), login.end());
-  return Json{{"paths", std::move(system)}, {"units", Json::array()}};
+  return Json{{"paths", std::move(system)}, {"units", units}};
+}
+
+/// Units of gpustrap itself; what steps installed is the user's.
+std::vector<std::string> own_units(const AgentPaths& paths) {
+  const bool is_there = paths.state == system_paths().state && ResumeUnit().is_there();
+  return is_there ? std::vector<std::string>{ResumeUnit::kName} : std::vector<std::string>();
 }
 
 }  // namespace
 
 Json removal_list(const AgentPaths& paths, const Identity& login) {
-  return description(owned_by_system(paths, login), owned_by_login(login));
+  return description(owned_by_system(paths, login), owned_by_login(login), own_units(paths));
 }
 
 Result<Json> remove_all(const AgentPaths& paths, const Identity& login) {
   const std::vector<std::string> system = owned_by_system(paths, login);
   const std::vector<std::string> home = owned_by_login(login);
+  const std::vector<std::string> units = own_units(paths);
+  if (!units.empty()) {
+    if (Result<void> gone = ResumeUnit().remove(); !gone) return fail(std::move(gone).error());
+  }
   if (Result<void> gone = remove_as_login(login, home); !gone) return fail(std::move(gone).error());
   if (Result<void> gone = remove_paths(system); !gone) return fail(std::move(gone).error());
-  return description(system, home);
+  return description(system, home, units);
 }
 
 }  // namespace gpustrap

@@ -87,7 +87,9 @@ Result<RunDescription> load_run(const AgentPaths& paths, const std::string& id) 
     std::vector<FieldProblem> problems;
     run.recipe = read_recipe(document->at("recipe"), Placeholders::allowed, problems);
     if (!problems.empty()) return fail(ErrorCode::recipe, problems.front().message);
-    if (const Result<RunSummary> summary = summarize_run(paths, id)) run.incarnation = summary->incarnations + 1;
+    Result<RunHistory> history = RunHistory::read(journal_path(paths, id));
+    if (!history) return fail(std::move(history).error().in("reading run " + id));
+    run.history = std::move(*history);
     return run;
   } catch (const Json::exception& error) { return fail(ErrorCode::protocol, fmt::format("run {} is not readable: {}", id, error.what())); }
 }

@@ -15,6 +15,7 @@
 
 #include <fmt/format.h>
 
+#include "agent/base/file.h"
 #include "agent/base/text.h"
 #include "agent/plan.h"
 #include "agent/protocol/json.h"
@@ -40,7 +41,8 @@ constexpr auto kLongestRetryWait = std::chrono::seconds(60);
 /// A look that leaves no event, when room is short.
 constexpr auto kQuietLookLimit = std::chrono::seconds(30);
 
-enum class Phase { waiting, running, pausing, ended };
+/// asking: it has done its part and wants the host restarted; no step starts until that is settled.
+enum class Phase { waiting, running, pausing, asking, ended };
 
 struct Live {
   PlannedStep plan;
@@ -58,6 +60,7 @@ struct Live {
   std::uint64_t output_bytes = 0;
   bool truncated = false;
   std::optional<StepFinished> finished;  ///< said by the process, not yet an event
+  std::optional<RebootWish> wish;        ///< the same
 };
 
 std::chrono::milliseconds since(Clock::time_point start) {
@@ -68,10 +71,13 @@ std::chrono::milliseconds since(Clock::time_point start) {
 
 class Runner::Loop {
  public:
-  Loop(Runner& owner, std::vector<PlannedStep> plan, const Facts& facts) : owner_(owner), facts_(facts), started_(Clock::now()) {
+  Loop(Runner& owner, std::vector<PlannedStep> plan, const Facts& facts)
+      : owner_(owner), facts_(facts), started_(Clock::now()), cancel_said_(!owner.run_.history.cancelled_by.empty()) {
     for (PlannedStep& step : plan) {
       auto live = std::make_unique<Live>();
       live->plan = std::move(step);
+      const auto asked = history().asked_on_boot.find(live->plan.entry.id);
+      if (asked != history().asked_on_boot.end()) live->plan.asked_on_boot = asked->second;
       steps_.push_back(std::move(live));
     }
   }
@@ -88,7 +94,13 @@ class Runner::Loop {
   Result<RunFinished> run() {
     while (true) {
       if (Result<void> started = start_what_can(); !started) return fail(std::move(started).error());
-      if (!any(Phase::running) && !any(Phase::pausing) && !(any(Phase::waiting) && !stopping())) break;
+      if (going_down_ && !any(Phase::running))
+        return fail(ErrorCode::cancelled, "the host is shutting down; the run goes on when it is back");
+      if (Live* asking = first(Phase::asking); asking != nullptr && !any(Phase::running)) {
+        if (Result<void> settled = restart_for(*asking); !settled) return fail(std::move(settled).error());
+        continue;
+      }
+      if (!any(Phase::asking) && !any(Phase::running) && !any(Phase::pausing) && !(any(Phase::waiting) && !stopping())) break;
       if (Result<void> turned = turn(); !turned) return fail(std::move(turned).error());
     }
     return finish();
@@ -97,6 +109,10 @@ class Runner::Loop {
  private:
   bool any(Phase phase) const {
     return std::any_of(steps_.begin(), steps_.end(), [&](const auto& step) { return step->phase == phase; });
+  }
+  Live* first(Phase phase) const {
+    const auto found = std::find_if(steps_.begin(), steps_.end(), [&](const auto& step) { return step->phase == phase; });
+    return found == steps_.end() ? nullptr : found->get();
   }
   /// After a failure or a cancel no new step starts.
   bool stopping() const { return failed_ || !owner_.cancelled_by_.empty(); }
@@ -112,6 +128,7 @@ class Runner::Loop {
   // ---- starting
 
   Result<void> start_what_can() {
+    if (going_down_ || any(Phase::asking)) return {};  // a restart is a barrier to all steps
     for (std::size_t i = 0; i < steps_.size(); ++i) {
       Live& step = *steps_[i];
       if (step.phase == Phase::pausing && Clock::now() >= step.resume_at) {
@@ -149,10 +166,14 @@ class Runner::Loop {
     step.kill_at = {};
     step.killed_for.reset();
     step.finished.reset();
+    step.wish.reset();
     step.out_rest.clear();
     step.err_rest.clear();
     step.record_rest.clear();
-    Result<StepProcess> process = start_step_process(step.plan, looks_only() ? StepWork::look : StepWork::work, facts_, owner_.run_.login);
+    const StepWork work = looks_only()                                  ? StepWork::look
+                          : history().done.contains(step.plan.entry.id) ? StepWork::done_before
+                                                                        : StepWork::work;
+    Result<StepProcess> process = start_step_process(step.plan, work, facts_, owner_.run_.login);
     if (!process) {
       StepFinished finished;
       finished.step = step.plan.entry.id;
@@ -295,11 +316,16 @@ class Runner::Loop {
 
   Result<void> take(Live& step, StepRecord record) {
     if (auto* checked = std::get_if<StepChecked>(&record.body)) {
-      if (!checked->satisfied && !looks_only() && !changed_something_) {
+      const bool satisfied = checked->satisfied;
+      if (!satisfied && !looks_only() && !changed_something_) {
         changed_something_ = true;
-        if (owner_.hooks_.before_first_change) owner_.hooks_.before_first_change();
+        if (owner_.hooks_.before_first_change) owner_.hooks_.before_first_change(running_processes());
       }
-      return say(std::move(*checked), checked->satisfied ? Journal::Durability::lazy : Journal::Durability::synced);
+      if (Result<void> said = say(std::move(*checked), satisfied ? Journal::Durability::lazy : Journal::Durability::synced); !said)
+        return said;
+      // It waits for this byte before it changes anything. Where it is gone already, its end tells.
+      if (!satisfied && !looks_only()) (void)write_all(step.process.go_ahead.get(), "+");
+      return {};
     }
     if (auto* said = std::get_if<StepSaid>(&record.body)) {
       return say_output(step, "log", said->line.ends_with('\n') ? said->line : said->line + "\n");
@@ -308,8 +334,65 @@ class Runner::Loop {
       if (owner_.hooks_.on_signal) owner_.hooks_.on_signal(to_line(to_json(Signal{std::move(*progress)})));
       return {};
     }
+    if (auto* wish = std::get_if<RebootWish>(&record.body)) {
+      step.wish = std::move(*wish);
+      return {};
+    }
     step.finished = std::get<StepFinished>(std::move(record.body));
     return {};
+  }
+
+  std::vector<pid_t> running_processes() const {
+    std::vector<pid_t> pids;
+    for (const auto& step : steps_) {
+      if (step->phase == Phase::running) pids.push_back(step->process.pid);
+    }
+    return pids;
+  }
+
+  // ---- restarts of the host
+
+  Result<void> end_unrestarted(Live& step, const Error& why) {
+    StepFinished finished;
+    finished.step = step.plan.entry.id;
+    finished.outcome = Outcome::failed;
+    finished.reason = why.sentence();
+    finished.error = error_text(why);
+    return end(step, std::move(finished));
+  }
+
+  /// Journalled before it happens. This process normally ends here: the next one finds the journal and looks at the step again.
+  Result<void> restart_for(Live& step) {
+    const RebootWish wish = std::move(*step.wish);
+    if (stopping()) {
+      step.phase = Phase::ended;
+      return skip(step, "not restarted, because the run ends here");
+    }
+    if (history().reboots_asked >= kMostReboots) {
+      return end_unrestarted(step, Error(ErrorCode::unsupported,
+                                         fmt::format("this run has restarted the host {} times already, and it still wants: {}",
+                                                     history().reboots_asked, wish.reason),
+                                         "look at why a restart does not settle it; a run restarts its host at most 3 times"));
+    }
+    if (!owner_.hooks_.reboot) {
+      return end_unrestarted(step, Error(ErrorCode::unsupported, "this agent cannot take up its run after a restart",
+                                         "restart the host by hand, and run the same command again"));
+    }
+    Rebooting rebooting;
+    rebooting.step = step.plan.entry.id;
+    rebooting.reason = wish.reason;
+    rebooting.boot_id = facts_.boot_id;
+    rebooting.number = history().reboots_asked + 1;
+    if (Result<void> said = say(std::move(rebooting), Journal::Durability::synced); !said) return said;
+    if (Result<void> asked = owner_.hooks_.reboot(wish); !asked)
+      return end_unrestarted(step, Error(asked.error()).in("restarting the host"));
+    const Clock::time_point deadline = Clock::now() + wish.limit;
+    while (Clock::now() < deadline) {
+      if (Result<void> turned = turn(); !turned) return turned;
+    }
+    return end_unrestarted(
+        step, Error(ErrorCode::timeout, fmt::format("the host was asked to restart, and is still up after {}", human_duration(wish.limit)),
+                    "look at what holds up its shutdown (systemctl list-jobs), or raise the step's `limit`"));
   }
 
   // ---- limits and ends
@@ -366,6 +449,18 @@ class Runner::Loop {
     }
     const pid_t group = step.process.pid;
     step.process = StepProcess{};
+    if (step.wish && !step.killed_for) {
+      step.phase = Phase::asking;
+      return {};
+    }
+    const bool went_well = step.finished && step.finished->outcome != Outcome::failed;
+    if (!went_well && !step.killed_for && owner_.hooks_.is_shutting_down && owner_.hooks_.is_shutting_down()) {
+      // No failure of its own: left open in the journal, it is looked at afresh when the host is back.
+      going_down_ = true;
+      step.phase = Phase::ended;
+      ::kill(-group, SIGKILL);
+      return say_output(step, "log", "the host is shutting down; this step is interrupted\n");
+    }
     if (step.finished && !step.killed_for) return retry_or_end(step, std::move(*step.finished));
     // It ended without saying how: nothing of it may go on.
     ::kill(-group, SIGKILL);
@@ -473,6 +568,13 @@ class Runner::Loop {
         finished.error.reset();
       }
     }
+    if (looks_only() && step.plan.entry.kind == StepKind::reboot && finished.outcome == Outcome::unchanged) {
+      // What comes before may bring a new kernel.
+      if (const std::string pending = pending_before(step); !pending.empty()) {
+        finished.outcome = Outcome::unknown;
+        finished.reason = fmt::format("unknown until {} has run ({})", pending, finished.reason);
+      }
+    }
     step.phase = Phase::ended;
     step.outcome = finished.outcome;
     if (finished.outcome == Outcome::failed && !looks_only()) failed_ = true;
@@ -492,7 +594,8 @@ class Runner::Loop {
         if (Result<void> skipped = skip(*step, why); !skipped) return fail(std::move(skipped).error());
       }
       switch (step->outcome) {
-        case Outcome::unchanged: ++finished.unchanged; break;
+        // What an earlier runner of this run has changed was changed by the run.
+        case Outcome::unchanged: ++(history().changed.contains(step->plan.entry.id) ? finished.changed : finished.unchanged); break;
         case Outcome::changed: ++finished.changed; break;
         case Outcome::would_change: ++finished.would_change; break;
         case Outcome::unknown: ++finished.unknown; break;
@@ -504,9 +607,17 @@ class Runner::Loop {
       finished.end = RunFinished::End::failed;
     else if (!owner_.cancelled_by_.empty())
       finished.end = RunFinished::End::cancelled;
-    finished.elapsed = since(started_);
+    finished.elapsed = std::max(since(started_), since_run_started());
     if (Result<void> said = say(finished, Journal::Durability::synced); !said) return fail(std::move(said).error());
     return finished;
+  }
+
+  const RunHistory& history() const { return owner_.run_.history; }
+  /// By the host's clock, which may jump; 0 where that says nothing, and for the first runner.
+  std::chrono::milliseconds since_run_started() const {
+    if (history().started_ms == 0) return std::chrono::milliseconds(0);
+    const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch());
+    return std::max(now - std::chrono::milliseconds(history().started_ms), std::chrono::milliseconds(0));
   }
 
   Runner& owner_;
@@ -516,10 +627,11 @@ class Runner::Loop {
   bool failed_ = false;
   bool cancel_said_ = false;
   bool changed_something_ = false;
+  bool going_down_ = false;
 };
 
 Runner::Runner(RunDescription run, Journal journal, RunnerHooks hooks)
-    : run_(std::move(run)), journal_(std::move(journal)), hooks_(std::move(hooks)) {}
+    : run_(std::move(run)), journal_(std::move(journal)), hooks_(std::move(hooks)), cancelled_by_(run_.history.cancelled_by) {}
 Runner::~Runner() = default;
 
 void Runner::cancel(const std::string& by) {
@@ -527,6 +639,7 @@ void Runner::cancel(const std::string& by) {
 }
 
 Result<RunFinished> Runner::run(const Facts& facts, const Identity& self) {
+  ::signal(SIGPIPE, SIG_IGN);  // a step may die before it reads its go-ahead
   const auto say = [&](decltype(Event::body) body) -> Result<void> {
     Result<std::string> line = journal_.append(std::move(body), Journal::Durability::synced);
     if (!line) return fail(std::move(line).error());
@@ -547,28 +660,51 @@ Result<RunFinished> Runner::run(const Facts& facts, const Identity& self) {
     if (Result<void> said = say(std::move(started)); !said) return fail(std::move(said).error());
   }
   RunnerStarted runner;
-  runner.incarnation = run_.incarnation;
+  runner.incarnation = run_.history.incarnations + 1;
   runner.after = before;
   runner.pid = ::getpid();
   runner.boot_id = facts.boot_id;
+  runner.interrupted = run_.history.open;
+  RunHistory so_far = run_.history;
+  so_far.add(Event{before + 1, 0, runner});
   if (Result<void> said = say(std::move(runner)); !said) return fail(std::move(said).error());
 
-  Result<std::vector<PlannedStep>> plan = make_plan(run_.recipe, facts, run_.login, self, {run_.tags});
-  if (!plan) {
-    // Nothing was started: every step is skipped, and the first carries the reason so that it is seen where people look.
+  // Nothing is started, or nothing more: what is left is skipped, and one step carries the reason so that it is seen where people look.
+  const auto end_at_once = [&](std::string step, const Error& why) -> Result<RunFinished> {
+    StepFinished first;
+    first.step = std::move(step);
+    first.outcome = Outcome::failed;
+    first.reason = why.sentence();
+    first.error = error_text(why);
     RunFinished finished;
     finished.end = RunFinished::End::failed;
-    StepFinished first;
-    first.step = run_.recipe.steps.empty() ? "" : run_.recipe.steps.front().id;
-    first.outcome = Outcome::failed;
-    first.reason = plan.error().sentence();
-    first.error = error_text(plan.error());
     finished.failed = 1;
-    finished.skipped = run_.recipe.steps.empty() ? 0 : run_.recipe.steps.size() - 1;
+    finished.changed = so_far.changed.size();
+    finished.unchanged = so_far.done.size() - so_far.changed.size();
+    const std::size_t told = finished.failed + so_far.done.size() - so_far.done.count(first.step);
+    finished.skipped = run_.recipe.steps.size() > told ? run_.recipe.steps.size() - told : 0;
     if (Result<void> said = say(std::move(first)); !said) return fail(std::move(said).error());
     if (Result<void> said = say(finished); !said) return fail(std::move(said).error());
     return finished;
+  };
+  const auto first_open = [&]() -> std::string {
+    if (!run_.history.open.empty()) return run_.history.open.front();
+    const auto& steps = run_.recipe.steps;
+    const auto left = std::find_if(steps.begin(), steps.end(), [&](const StepEntry& step) { return !so_far.done.contains(step.id); });
+    return left != steps.end() ? left->id : steps.empty() ? "" : steps.front().id;
+  };
+  if (so_far.fruitless_boots > kMostReboots) {
+    return end_at_once(first_open(),
+                       Error(ErrorCode::internal, fmt::format("the host went down {} times in a row here", so_far.fruitless_boots),
+                             "look at what this step does to the host (journalctl -b -1), then run the same command again"));
   }
+  if (so_far.fruitless_starts > kMostFruitlessStarts) {
+    return end_at_once(first_open(),
+                       Error(ErrorCode::internal, fmt::format("the runner died {} times in a row here", so_far.fruitless_starts),
+                             "look at the host's own log for what ends it (journalctl -b), then run the same command again"));
+  }
+  Result<std::vector<PlannedStep>> plan = make_plan(run_.recipe, facts, run_.login, self, {run_.tags});
+  if (!plan) return end_at_once(run_.recipe.steps.empty() ? "" : run_.recipe.steps.front().id, plan.error());
   return Loop(*this, std::move(*plan), facts).run();
 }
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -11,6 +13,7 @@
 #include "agent/paths.h"
 #include "agent/protocol/event.h"
 #include "agent/protocol/recipe.h"
+#include "agent/run_history.h"
 
 namespace gpustrap {
 
@@ -21,7 +24,7 @@ struct RunDescription {
   Recipe recipe;
   Identity login;
   std::vector<std::string> tags;
-  std::uint64_t incarnation = 1;  ///< 2 and more: takes up the journal of a runner that died
+  RunHistory history;  ///< of the runners before this one; empty for the first
 };
 
 struct RunnerHooks {
@@ -32,8 +35,13 @@ struct RunnerHooks {
   /// Descriptors that the loop shall watch beside its own (control socket), and what to do when one is readable.
   std::function<void(std::vector<int>& descriptors)> watched;
   std::function<void(int descriptor)> on_readable;
-  /// Called once, before the first step that changes something: moves the runner out of the login's session.
-  std::function<void()> before_first_change;
+  /// Called once, before the first step that changes something goes on to do so: moves the runner and its steps out of the login's
+  /// session, and sees to it that the run survives a restart of the host.
+  std::function<void(const std::vector<pid_t>& steps)> before_first_change;
+  /// Restarts the host; returns once that is under way. None: a restart is refused.
+  std::function<Result<void>(const RebootWish& wish)> reboot;
+  /// Whether the host is being shut down: what fails then has not failed for a reason of its own.
+  std::function<bool()> is_shutting_down;
 };
 
 /// Runs the steps of a recipe in order: the only place that knows it. One thread, one poll loop, no network and no heavy work:

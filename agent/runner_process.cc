@@ -20,10 +20,12 @@
 #include "agent/base/text.h"
 #include "agent/control_socket.h"
 #include "agent/gather_facts.h"
+#include "agent/host_power.h"
 #include "agent/identity.h"
 #include "agent/log.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
+#include "agent/resume_unit.h"
 #include "agent/run_store.h"
 #include "agent/runner.h"
 
@@ -34,12 +36,19 @@ constexpr auto kStartLimit = std::chrono::seconds(10);
 /// Journals of older runs are removed when a new one begins.
 constexpr std::size_t kRunsKept = 20;
 
-/// Puts this process into a systemd scope of its own, so that neither the end of the login session nor its limits touch the run, and a
-/// step that runs out of memory does not take the runner along. Where that is refused (no systemd, no bus) the new session must do.
-void leave_login_session(const std::string& run) {
-  if (::geteuid() != 0 || !path_exists("/run/systemd/system")) return;
-  const std::string pid = fmt::format("{}", ::getpid());
+/// Whether systemd started this process at boot: it is in a service of its own already.
+bool is_in_resume_service() {
+  const Result<std::string> groups = read_file("/proc/self/cgroup");
+  return groups && groups->find(ResumeUnit::kName) != std::string::npos;
+}
+
+/// Puts this process and its steps into a systemd scope of their own, so that neither the end of the login session nor its limits touch the
+/// run, and a step that runs out of memory does not take the runner along. Where that is refused (no systemd, no bus) the new session must
+/// do.
+void leave_login_session(const std::string& run, const std::vector<pid_t>& steps) {
+  if (::geteuid() != 0 || !path_exists("/run/systemd/system") || is_in_resume_service()) return;
   Subprocess call;
+  // The scope of a runner that died may be kept up by what its steps left behind: no two have one name.
   call.argv = {"busctl",
                "call",
                "--quiet",
@@ -48,29 +57,48 @@ void leave_login_session(const std::string& run) {
                "org.freedesktop.systemd1.Manager",
                "StartTransientUnit",
                "ssa(sv)a(sa(sv))",
-               "gpustrap-run.scope",
+               fmt::format("gpustrap-run-{}.scope", ::getpid()),
                "replace",
                "4",
                "PIDs",
                "au",
-               "1",
-               pid,
-               "Description",
-               "s",
-               "gpustrap run " + run,
-               "KillMode",
-               "s",
-               "mixed",
-               "TimeoutStopUSec",
-               "t",
-               "600000000",
-               "0"};
+               fmt::format("{}", steps.size() + 1),
+               fmt::format("{}", ::getpid())};
+  for (const pid_t step : steps) call.argv.push_back(fmt::format("{}", step));
+  for (const char* word : {"Description", "s"}) call.argv.emplace_back(word);
+  call.argv.push_back("gpustrap run " + run);
+  for (const char* word : {"KillMode", "s", "mixed", "TimeoutStopUSec", "t", "600000000", "0"}) call.argv.emplace_back(word);
   call.timeout = std::chrono::seconds(5);
   const Result<SubprocessResult> called = run_subprocess(call);
   if (!called)
     log_note("no scope: " + called.error().sentence());
   else if (called->exit_code != 0)
     log_note("no scope: " + first_line(called->err));
+}
+
+/// Only root's own runs on a host with systemd can be taken up at boot.
+bool can_resume_at_boot(const AgentPaths& paths) {
+  return ::geteuid() == 0 && paths.state == system_paths().state && path_exists("/run/systemd/system");
+}
+
+void prepare_to_resume(const AgentPaths& paths) {
+  if (!can_resume_at_boot(paths)) return;
+  if (const Result<void> installed = ResumeUnit().install(); !installed)
+    log_note("a restart of the host would end this run: " + installed.error().sentence());
+}
+
+/// When the run is over, nothing of it may start at the next boot.
+void forget_resuming(const AgentPaths& paths) {
+  if (!can_resume_at_boot(paths)) return;
+  if (const Result<void> removed = ResumeUnit().remove(); !removed) log_note(removed.error().sentence());
+}
+
+Result<void> restart_and_resume(const AgentPaths& paths, const RebootWish& wish) {
+  if (!can_resume_at_boot(paths) || !ResumeUnit().is_there()) {
+    return fail(ErrorCode::unsupported, std::string(ResumeUnit::kName) + " could not be set up, so the run would not go on by itself",
+                "look at " + paths.state + "/agent.log on the host");
+  }
+  return restart_host(wish.message);
 }
 
 /// The runner is the last that should go when memory runs out; its steps put this back.
@@ -119,7 +147,12 @@ int runner_main(const AgentPaths& paths, const std::string& run, const std::stri
   hooks.on_signal = [&](const std::string& line) { control->broadcast(line); };
   hooks.watched = [&](std::vector<int>& into) { control->descriptors(into); };
   hooks.on_readable = [&](int fd) { control->readable(fd, [&](const std::string& by) { runner_pointer->cancel(by); }); };
-  hooks.before_first_change = [&] { leave_login_session(run); };
+  hooks.before_first_change = [&](const std::vector<pid_t>& steps) {
+    leave_login_session(run, steps);
+    prepare_to_resume(paths);
+  };
+  hooks.reboot = [&](const RebootWish& wish) { return restart_and_resume(paths, wish); };
+  hooks.is_shutting_down = host_is_shutting_down;
   Runner runner(std::move(*description), std::move(*journal), std::move(hooks));
   runner_pointer = &runner;
   const Facts facts = gather_facts();
@@ -128,6 +161,7 @@ int runner_main(const AgentPaths& paths, const std::string& run, const std::stri
     log_note("run " + run + " broke off: " + finished.error().sentence());
     return refuse(finished.error());
   }
+  forget_resuming(paths);
   prune_runs(paths, kRunsKept);
   return finished->end == RunFinished::End::ok ? 0 : 1;
 }
@@ -194,9 +228,15 @@ Result<RunFinished> run_here(const AgentPaths& paths, const std::string& run, in
   hooks.on_signal = [&](const std::string& line) { control->broadcast(line); };
   hooks.watched = [&](std::vector<int>& into) { control->descriptors(into); };
   hooks.on_readable = [&](int fd) { control->readable(fd, [&](const std::string& by) { runner_pointer->cancel(by); }); };
+  // Whoever started the agent by hand keeps it in their session; only a restart needs to be prepared for.
+  hooks.before_first_change = [&](const std::vector<pid_t>&) { prepare_to_resume(paths); };
+  hooks.reboot = [&](const RebootWish& wish) { return restart_and_resume(paths, wish); };
+  hooks.is_shutting_down = host_is_shutting_down;
   Runner runner(std::move(*description), std::move(*journal), std::move(hooks));
   runner_pointer = &runner;
-  return runner.run(gather_facts(), identity_of_self());
+  Result<RunFinished> finished = runner.run(gather_facts(), identity_of_self());
+  if (finished) forget_resuming(paths);
+  return finished;
 }
 
 }  // namespace gpustrap

@@ -23,6 +23,7 @@
 #include "agent/base/text.h"
 #include "agent/control_socket.h"
 #include "agent/gather_facts.h"
+#include "agent/host_power.h"
 #include "agent/journal.h"
 #include "agent/log.h"
 #include "agent/protocol/json.h"
@@ -40,8 +41,6 @@ using Clock = std::chrono::steady_clock;
 
 /// With this much unsent the journal is not read on: a slow link holds back `serve`, never the run.
 constexpr std::size_t kUnsentLimit = 1U << 20U;
-/// A runner that died without ending its run is started again, so often at most.
-constexpr std::uint64_t kMostIncarnations = 5;
 
 class Server {
  public:
@@ -205,8 +204,12 @@ class Server {
       if (!is_run_id(request.run) || !path_exists(journal_path(paths, request.run))) continue;
       const Result<RunSummary> summary = summarize_run(paths, request.run);
       if (!summary) return answer(number, fail(summary.error()));
-      answer(number, Json{{"run", request.run}, {"live", summary->state == "running"}});
-      follow(paths, request.run, request.after);
+      Json value = {{"run", request.run}, {"live", summary->state == "running"}};
+      const Result<std::optional<std::uint64_t>> rewound = rewound_to(journal_path(paths, request.run), request.after, request.incarnation);
+      if (!rewound) return answer(number, fail(rewound.error()));
+      if (*rewound) value["rewound"] = {{"to", **rewound}};
+      answer(number, std::move(value));
+      follow(paths, request.run, rewound->value_or(request.after));
       return;
     }
     answer(number, fail(ErrorCode::not_found, fmt::format("there is no run {} on this host", strip_control(request.run)),
@@ -309,13 +312,12 @@ class Server {
     }
     const Result<RunSummary> summary = summarize_run(followed_paths_, followed_run_);
     if (!summary || summary->state != "interrupted") return;
-    if (summary->incarnations >= kMostIncarnations) {
-      log_note("run " + followed_run_ + " died too often");
-      ended_ = true;
-      return;
-    }
+    // On its way down: what began now would fail for no reason of its own. systemd goes on with the run at the next boot.
+    if (host_is_shutting_down()) return;
     log_note("run " + followed_run_ + " lost its runner; starting another");
-    if (Result<void> started = start_runner_process(followed_paths_, followed_run_, origin()); !started) ended_ = true;
+    const Result<void> started = start_runner_process(followed_paths_, followed_run_, origin());
+    // Busy: systemd or another agent was faster.
+    if (!started && started.error().code() != ErrorCode::busy) ended_ = true;
   }
 
   AgentPaths paths_;

@@ -31,6 +31,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/fetch.cc
   agent/gather_facts.cc
   agent/host.cc
+  agent/host_power.cc
   agent/http_transfer.cc
   agent/identity.cc
   agent/journal.cc
@@ -39,6 +40,8 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/plan.cc
   agent/real_host.cc
   agent/removal.cc
+  agent/resume_unit.cc
+  agent/run_history.cc
   agent/run_store.cc
   agent/runner.cc
   agent/runner_process.cc
@@ -66,6 +69,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/git.cc
   agent/steps/git_repository.cc
   agent/steps/jupyter.cc
+  agent/steps/reboot.cc
   agent/steps/library_paths.cc
   agent/steps/managed_block.cc
   agent/steps/nvidia_diagnosis.cc

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -48,6 +49,13 @@ class RecordLog : public StepLog {
     record["satisfied"] = checked.satisfied;
     send(record);
   }
+  void wants_reboot(const RebootWish& wish) {
+    Json record;
+    record["reboot"] = wish.reason;
+    record["message"] = wish.message;
+    record["limit_ms"] = wish.limit.count();
+    send(record);
+  }
   void finished(const StepFinished& finished) {
     Json record;
     record["finished"] = outcome_name(finished.outcome);
@@ -85,6 +93,16 @@ void close_from(int first) {
 }
 
 constexpr int kRecordFd = 3;
+constexpr int kGoAheadFd = 4;
+
+/// The runner first writes down that the step is about to change something, and makes sure that the run would survive it.
+void await_go_ahead() {
+  char byte = 0;
+  ssize_t got = 0;
+  do got = ::read(kGoAheadFd, &byte, 1);
+  while (got < 0 && errno == EINTR);
+  if (got != 1) ::_exit(1);  // the runner is gone
+}
 
 /// The runner lowers its own chance of being killed when memory runs out; what steps run must not inherit that.
 void reset_oom_score() {
@@ -105,8 +123,16 @@ void reset_oom_score() {
       // PR_SET_PDEATHSIG is cleared when the uid changes.
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       RealHost host(facts, step.identity, login, step.entry.env.items);
+      host.set_asked_on_boot(step.asked_on_boot);
       const std::unique_ptr<Step> made = step.type->make(step.spec);
-      finished = perform_step(*made, step.entry.id, work, host, log, [&](const StepChecked& checked) { log.checked(checked); });
+      finished = perform_step(*made, step.entry.id, work, host, log, [&](const StepChecked& checked) {
+        log.checked(checked);
+        if (!checked.satisfied && work != StepWork::look) await_go_ahead();
+      });
+      if (host.reboot_wish() && finished.outcome == Outcome::changed) {
+        log.wants_reboot(*host.reboot_wish());
+        ::_exit(0);
+      }
     }
   } catch (const std::exception& error) {
     finished.error =
@@ -129,6 +155,12 @@ StepFinished perform_step(Step& step, const std::string& id, StepWork work, Host
     return finished;
   };
   const Host& look_only = host;
+  if (work == StepWork::done_before && !step.can_verify()) {
+    finished.outcome = Outcome::unchanged;
+    finished.reason = "it has run in this run already";
+    report({id, true, finished.reason});
+    return finished;
+  }
   const Result<StepState> before = step.check(look_only);
   if (!before) return failed(Error(before.error()).in("checking"));
   finished.reason = before->reason;
@@ -145,7 +177,7 @@ StepFinished perform_step(Step& step, const std::string& id, StepWork work, Host
   if (!before->changes.empty()) log.say(before->changes);
   if (Result<void> applied = step.apply(host, log); !applied) return failed(std::move(applied).error());
   finished.outcome = Outcome::changed;
-  if (!step.can_verify()) return finished;
+  if (!step.can_verify() || host.awaits_reboot()) return finished;
   const Result<StepState> after = step.check(look_only);
   if (!after) return failed(Error(after.error()).in("verifying"));
   if (after->is != StepState::Is::satisfied) {
@@ -167,6 +199,10 @@ Result<StepRecord> step_record_from_line(std::string_view line, const std::strin
     }
     if (document->contains("checked")) {
       return StepRecord{StepChecked{step, document->at("satisfied").get<bool>(), document->at("checked").get<std::string>()}};
+    }
+    if (document->contains("reboot")) {
+      return StepRecord{RebootWish{document->at("reboot").get<std::string>(), document->at("message").get<std::string>(),
+                                   std::chrono::milliseconds(document->at("limit_ms").get<std::int64_t>())}};
     }
     StepFinished finished;
     finished.step = step;
@@ -193,6 +229,8 @@ Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, c
   if (!errors) return fail(std::move(errors).error());
   Result<Pipe> records = make_pipe();
   if (!records) return fail(std::move(records).error());
+  Result<Pipe> go_ahead = make_pipe();
+  if (!go_ahead) return fail(std::move(go_ahead).error());
   const UniqueFd null(::open("/dev/null", O_RDONLY));
   if (!null.valid()) return fail(errno_error(errno, "opening /dev/null"));
   const pid_t runner = ::getpid();
@@ -212,12 +250,14 @@ Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, c
     const int record = ::fcntl(records->write_end.get(), F_DUPFD_CLOEXEC, 64);
     const int out = ::fcntl(output->write_end.get(), F_DUPFD_CLOEXEC, 64);
     const int err = ::fcntl(errors->write_end.get(), F_DUPFD_CLOEXEC, 64);
-    if (record < 0 || out < 0 || err < 0) ::_exit(1);
+    const int go = ::fcntl(go_ahead->read_end.get(), F_DUPFD_CLOEXEC, 64);
+    if (record < 0 || out < 0 || err < 0 || go < 0) ::_exit(1);
     ::dup2(null.get(), STDIN_FILENO);
     ::dup2(out, STDOUT_FILENO);
     ::dup2(err, STDERR_FILENO);
     ::dup3(record, kRecordFd, O_CLOEXEC);
-    close_from(kRecordFd + 1);
+    ::dup3(go, kGoAheadFd, O_CLOEXEC);
+    close_from(kGoAheadFd + 1);
     run_in_child(step, work, facts, login);
   }
   ::setpgid(pid, pid);
@@ -226,6 +266,7 @@ Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, c
   process.output = std::move(output->read_end);
   process.errors = std::move(errors->read_end);
   process.records = std::move(records->read_end);
+  process.go_ahead = std::move(go_ahead->write_end);
   for (const int fd : {process.output.get(), process.errors.get(), process.records.get()}) {
     if (Result<void> set = set_nonblocking(fd); !set) return fail(std::move(set).error());
   }

@@ -19,18 +19,20 @@ struct StepSaid {
   std::string line;
 };
 struct StepRecord {
-  std::variant<StepChecked, Progress, StepSaid, StepFinished> body;
+  std::variant<StepChecked, Progress, StepSaid, RebootWish, StepFinished> body;
 };
 [[nodiscard]] Result<StepRecord> step_record_from_line(std::string_view line, const std::string& step);
 
-/// Whether a process only looks (plan), or looks, acts and looks again.
-enum class StepWork { look, work };
+/// Whether a process only looks (plan), or looks, acts and looks again. done_before: an earlier runner of this run has done the step, so
+/// that it is looked at again, and left alone where nothing could be seen.
+enum class StepWork { look, work, done_before };
 
 struct StepProcess {
   pid_t pid = -1;   ///< leader of its own process group
   UniqueFd output;  ///< its standard output, non-blocking
   UniqueFd errors;  ///< its standard error
   UniqueFd records;
+  UniqueFd go_ahead;  ///< it waits for a byte here before it changes anything
 };
 
 /// Forks the step's process: identity, own group, dies with the runner, standard input from the null device, every other descriptor closed.

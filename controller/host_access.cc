@@ -115,7 +115,11 @@ void HostAccess::remember() {
 
 Result<void> HostAccess::connect() {
   if (session_ && session_->connected()) return {};
-  if (was_connected_) return log_in(std::chrono::seconds(0));  // the caller has its own patience
+  if (was_connected_) {
+    // A host that was restarted may have another address by now. Where the configuration cannot be read just now, the old one counts.
+    if (Result<SshTarget> again = resolve_target(ssh_request_of(options_))) target_ = *std::move(again);
+    return log_in(std::chrono::seconds(0));  // the caller has its own patience
+  }
   Result<SshTarget> target = resolve_target(ssh_request_of(options_));
   if (!target) return fail(std::move(target).error());
   target_ = *std::move(target);

@@ -18,6 +18,11 @@ void JsonPrinter::connection_lost(const Error& why) { messages_(fmt::format("gpu
 
 void JsonPrinter::connection_back() { messages_("gpustrap: connected again\n"); }
 
+void JsonPrinter::rewound(std::uint64_t seen, std::uint64_t to) {
+  events_(to_line(Json{{"rewound", {{"to", to}}}}));
+  messages_(fmt::format("gpustrap: the host lost the events {} to {} when it went down; others follow in their place\n", to + 1, seen));
+}
+
 void JsonPrinter::notice(std::string_view sentence) { messages_(fmt::format("gpustrap: {}\n", strip_control(sentence))); }
 
 void JsonPrinter::ending(const Ending& ending) {

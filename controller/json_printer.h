@@ -18,6 +18,7 @@ class JsonPrinter : public Status {
   void progress(const Progress&) override {}
   void connection_lost(const Error& why) override;
   void connection_back() override;
+  void rewound(std::uint64_t seen, std::uint64_t to) override;
   void notice(std::string_view sentence) override;
   void ending(const Ending& ending) override;
   void pause() override {}

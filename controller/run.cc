@@ -22,6 +22,10 @@ constexpr milliseconds kSecondCtrlC{3'000};
 /// A question about a host that has nothing else to do.
 constexpr milliseconds kAnswerLimit{30'000};
 constexpr milliseconds kFirstPause{1'000}, kLongestPause{15'000};
+/// A host that is about to restart may take its network down before sshd's last words: one heartbeat missed is enough to try again.
+constexpr milliseconds kRebootSilence = kHeartbeat + milliseconds(3'000);
+/// Most machines are back within this time, and somebody watches: no long pauses between attempts.
+constexpr milliseconds kRebootIsShort{3 * 60'000}, kRebootPause{2'000};
 /// A machine that reboots, checks its disks and starts sshd may take this long; the run on it does not need us.
 constexpr milliseconds kComeBackLimit{15 * 60'000};
 /// While no run is on the host yet, a person waits for nothing.
@@ -49,7 +53,7 @@ Result<RunResult> RunClient::run(RunRequest request, Stay stay) {
 
 Result<RunResult> RunClient::attach(std::string run) {
   run_ = run;
-  if (Result<void> begun = begin(AttachRequest{std::move(run), 0}); !begun) return fail(std::move(begun).error());
+  if (Result<void> begun = begin(AttachRequest{std::move(run), 0, 0}); !begun) return fail(std::move(begun).error());
   return follow(Stay::until_finished);
 }
 
@@ -92,10 +96,13 @@ Result<std::shared_ptr<const Json>> RunClient::ask_once(decltype(Request::body) 
 }
 
 Result<RunResult> RunClient::follow(Stay stay) {
+  last_heard_ = around_.now();
   while (true) {
     look_for_interrupts();
     if (must_leave()) return result();
     Result<std::optional<AgentLine>> line = link_->receive(kTick);
+    if (line && line->has_value()) last_heard_ = around_.now();
+    if (line && is_rebooting() && around_.now() - last_heard_ > kRebootSilence) line = fail(ErrorCode::unreachable, "the host went silent");
     if (!line) {
       if (line.error().code() != ErrorCode::unreachable) return fail(std::move(line).error());
       if (Result<void> back = come_back(line.error()); !back) return fail(std::move(back).error());
@@ -167,6 +174,12 @@ Result<void> RunClient::take(const Event& event) {
     if (run_.empty()) run_ = started->run;
   }
   if (const auto* finished = std::get_if<RunFinished>(&event.body)) finished_ = *finished;
+  if (const auto* runner = std::get_if<RunnerStarted>(&event.body)) {
+    incarnation_ = runner->incarnation;
+    rebooting_since_.reset();
+  }
+  if (std::holds_alternative<Rebooting>(event.body)) rebooting_since_ = around_.now();
+  if (std::holds_alternative<StepFinished>(event.body)) rebooting_since_.reset();  // it came to nothing
   around_.log(event);
   around_.status.event(event);
   return {};
@@ -195,12 +208,25 @@ Result<void> RunClient::take(const Reply& reply) {
     }
     run_ = run->get<std::string>();
   }
+  take_rewound(*reply.value);
   const auto attached = reply.value->find("attached");
   if (attached != reply.value->end() && attached->is_boolean() && attached->get<bool>()) {
     around_.status.notice("This recipe is running there already; following that run.");
   }
   return {};
 }
+
+/// The host has lost events that were passed on already: its journal goes on behind `to`.
+void RunClient::take_rewound(const Json& value) {
+  const auto rewound = value.find("rewound");
+  if (rewound == value.end() || !rewound->is_object()) return;
+  const auto to = rewound->find("to");
+  if (to == rewound->end() || !to->is_number_unsigned() || to->get<std::uint64_t>() >= last_seq_) return;
+  around_.status.rewound(last_seq_, to->get<std::uint64_t>());
+  last_seq_ = to->get<std::uint64_t>();
+}
+
+bool RunClient::is_rebooting() const { return rebooting_since_ && around_.now() - *rebooting_since_ < kRebootIsShort; }
 
 Result<void> RunClient::come_back(const Error& why) {
   around_.status.connection_lost(why);
@@ -215,11 +241,12 @@ Result<void> RunClient::come_back(const Error& why) {
       look_for_interrupts();
       if (must_leave()) return {};
     }
-    pause = std::min(pause * 2, kLongestPause);
+    pause = std::min(pause * 2, is_rebooting() ? kRebootPause : kLongestPause);
     link_.reset();
-    const Result<void> sent = send(AttachRequest{run_, last_seq_});
+    const Result<void> sent = send(AttachRequest{run_, last_seq_, incarnation_});
     if (sent) {
       asked_ = number_;
+      last_heard_ = around_.now();
       around_.status.connection_back();
       if (mode_ == Mode::cancelling) static_cast<void>(send(CancelRequest{"Ctrl-C"}).has_value());
       return {};

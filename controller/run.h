@@ -77,6 +77,8 @@ class RunClient {
   Result<void> come_back(const Error& why);
   Result<void> take(const Event& event);
   Result<void> take(const Reply& reply);
+  void take_rewound(const Json& value);
+  [[nodiscard]] bool is_rebooting() const;
   void look_for_interrupts();
   [[nodiscard]] bool must_leave() const;
   [[nodiscard]] RunResult result() const;
@@ -88,6 +90,9 @@ class RunClient {
   std::optional<RunRequest> request_;  ///< kept until the agent has confirmed it
   std::string run_;
   std::uint64_t last_seq_ = 0;
+  std::uint64_t incarnation_ = 0;  ///< of the last runner seen
+  std::optional<std::chrono::milliseconds> rebooting_since_;
+  std::chrono::milliseconds last_heard_{0};
   std::optional<RunStarted> started_;
   std::optional<RunFinished> finished_;
   bool confirmed_ = false;

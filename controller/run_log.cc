@@ -133,6 +133,11 @@ void RunLog::event(const Event& event) {
           fmt::format("{}: {} ({})", outcome_name(finished->outcome), finished->reason, human_duration(finished->elapsed)));
     if (finished->error)
       lines(finished->step, "", finished->error->message + (finished->error->hint.empty() ? "" : "\n" + finished->error->hint));
+  } else if (const auto* runner = std::get_if<RunnerStarted>(&event.body); runner != nullptr && runner->incarnation > 1) {
+    lines("", "", fmt::format("taken up again after event {} (start {}, boot {})", runner->after, runner->incarnation, runner->boot_id));
+    for (const std::string& step : runner->interrupted) lines(step, "", "interrupted; it is looked at afresh");
+  } else if (const auto* rebooting = std::get_if<Rebooting>(&event.body)) {
+    lines(rebooting->step, "", "the host restarts: " + rebooting->reason);
   } else if (const auto* cancel = std::get_if<CancelRequested>(&event.body)) {
     lines("", "", "cancel asked for by " + cancel->by);
   } else if (const auto* end = std::get_if<RunFinished>(&event.body)) {

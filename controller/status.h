@@ -46,6 +46,9 @@ class Status {
   /// The connection is gone; another attempt follows.
   virtual void connection_lost(const Error& why) = 0;
   virtual void connection_back() = 0;
+  /// Of the events told so far, those behind number `to` are no longer true: the host lost them when it went down. Others follow in their
+  /// place.
+  virtual void rewound(std::uint64_t seen, std::uint64_t to) = 0;
   /// A sentence of gpustrap's own for the person who watches.
   virtual void notice(std::string_view sentence) = 0;
   /// The last call. An error that ended the command is not part of it: main says it on stderr.

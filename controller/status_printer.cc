@@ -69,6 +69,7 @@ void StatusPrinter::activity(const Activity& activity) {
 
 void StatusPrinter::event(const Event& event) {
   resume();
+  last_event_ms_ = std::exchange(event_ms_, event.time_ms);
   const std::int64_t offset = console_.now().count() - event.time_ms;
   clock_offset_ = clock_offset_ ? std::min(*clock_offset_, offset) : offset;
   if (std::holds_alternative<RunStarted>(event.body)) run_started_ms_ = event.time_ms;
@@ -88,7 +89,35 @@ void StatusPrinter::take(const RunStarted& started) {
 }
 
 void StatusPrinter::take(const RunnerStarted& started) {
-  if (started.incarnation > 1) notice(fmt::format("the run was taken up again on the host (start {})", started.incarnation));
+  const std::string boot = std::exchange(boot_id_, started.boot_id);
+  if (started.incarnation <= 1) return;
+  const std::int64_t away = event_ms_ - rebooting_ms_.value_or(last_event_ms_);
+  const bool was_expected = rebooting_ms_.has_value();
+  rebooting_ms_.reset();
+  footer_.clear();
+  if (boot == started.boot_id) {
+    notice(fmt::format("the run was taken up again on the host (start {})", started.incarnation));
+  } else {
+    const std::string after =
+        away < 120'000 ? fmt::format("{} s", std::max<std::int64_t>(away, 0) / 1000) : human_duration(milliseconds{away});
+    notice(was_expected ? fmt::format("back after {}", after) : fmt::format("the host was restarted; back after {}", after));
+  }
+  for (const std::string& id : started.interrupted) {
+    StepView& view = step(id);
+    view.phase = StepView::Phase::pending;
+    view.progress.reset();
+    view.reason = "interrupted";
+    view.now.clear();
+    plain(view, "interrupted; it is looked at afresh");
+  }
+}
+
+void StatusPrinter::take(const Rebooting& rebooting) {
+  rebooting_ms_ = event_ms_;
+  StepView& view = step(rebooting.step);
+  view.now = clean(first_line(rebooting.reason));
+  view.progress.reset();
+  plain(view, fmt::format("rebooting{} ({})", ellipsis(), rebooting.reason));
 }
 
 void StatusPrinter::take(const StepStarted& started) { step(started.step).phase = StepView::Phase::running; }
@@ -125,6 +154,7 @@ void StatusPrinter::take(const StepRetry& retry) {
 }
 
 void StatusPrinter::take(const StepFinished& finished) {
+  rebooting_ms_.reset();  // it came to nothing
   StepView& view = step(finished.step);
   view.phase = StepView::Phase::finished;
   view.outcome = finished.outcome;
@@ -155,6 +185,7 @@ void StatusPrinter::progress(const Progress& progress) {
 }
 
 void StatusPrinter::connection_lost(const Error& why) {
+  if (rebooting_ms_ && !ended_) return tick();  // as was said
   if (ended_) return notice(fmt::format("Connection lost ({}); trying to come back.", first_line(why.why())));
   footer_ = fmt::format("connection lost ({}); the run goes on, trying to come back", clean(first_line(why.why())));
   plain(footer_);
@@ -162,10 +193,15 @@ void StatusPrinter::connection_lost(const Error& why) {
 }
 
 void StatusPrinter::connection_back() {
+  if (rebooting_ms_ && !ended_) return tick();  // the run itself says when it goes on
   if (ended_) return notice("Connected again.");
   footer_.clear();
   plain("connected again");
   tick();
+}
+
+void StatusPrinter::rewound(std::uint64_t seen, std::uint64_t to) {
+  notice(fmt::format("The host lost its last {} events when it went down; what follows takes their place.", seen - to));
 }
 
 void StatusPrinter::notice(std::string_view sentence) {
@@ -334,6 +370,11 @@ std::string StatusPrinter::amount_of(const StepView& step) const {
   return amount;
 }
 
+std::string StatusPrinter::footer() const {
+  if (!rebooting_ms_ || !clock_offset_) return footer_;
+  return fmt::format("rebooting{} {}", ellipsis(), clock_text(milliseconds{console_.now().count() - *clock_offset_ - *rebooting_ms_}));
+}
+
 std::string StatusPrinter::header(std::size_t columns) const {
   const std::string clock = clock_text(so_far());
   std::string title =
@@ -413,7 +454,8 @@ std::vector<std::string> StatusPrinter::block(Extent extent) const {
   const TerminalSize size = console_.size();
   const std::size_t columns = std::max<std::size_t>(size.columns, 20) - 1;  // the last column would wrap
   std::vector<std::string> lines = {header(columns)};
-  const std::size_t around = 2 + (footer_.empty() ? 0 : 1) + (activity_ ? 1 : 0);  // header, cursor
+  const std::string last_line = footer();
+  const std::size_t around = 2 + (last_line.empty() ? 0 : 1) + (activity_ ? 1 : 0);  // header, cursor
   const std::size_t room = extent == Extent::whole ? steps_.size() : size.rows > around + 3 ? size.rows - around : 3;
   const std::vector<bool> shown = shown_steps(room);
   std::size_t done_hidden = 0;
@@ -435,7 +477,7 @@ std::vector<std::string> StatusPrinter::block(Extent extent) const {
     if (activity_->total > 0) text += fmt::format(" {}", byte_fraction(activity_->done, activity_->total));
     lines.push_back(fmt::format("  {} {}", paint(kCyan, console_.unicode ? "▸" : ">"), cut_to_width(text, columns - 4, ellipsis())));
   }
-  if (!footer_.empty()) lines.push_back(paint(kYellow, cut_to_width("  ! " + footer_, columns, ellipsis())));
+  if (!last_line.empty()) lines.push_back(paint(kYellow, cut_to_width("  ! " + last_line, columns, ellipsis())));
   return lines;
 }
 

@@ -50,6 +50,7 @@ class StatusPrinter : public Status {
   void progress(const Progress& progress) override;
   void connection_lost(const Error& why) override;
   void connection_back() override;
+  void rewound(std::uint64_t seen, std::uint64_t to) override;
   void notice(std::string_view sentence) override;
   void ending(const Ending& ending) override;
   void pause() override;
@@ -64,6 +65,7 @@ class StatusPrinter : public Status {
   void take(const StepTruncated& truncated);
   void take(const StepRetry& retry);
   void take(const StepFinished& finished);
+  void take(const Rebooting& rebooting);
   void take(const CancelRequested& cancel);
   void take(const RunFinished& finished);
   void take(const UnknownEvent&) {}
@@ -90,6 +92,7 @@ class StatusPrinter : public Status {
   [[nodiscard]] std::vector<std::string> sentence(const std::string& text, std::string_view indent) const;
   [[nodiscard]] std::chrono::milliseconds elapsed_of(const StepView& step) const;
   [[nodiscard]] std::string amount_of(const StepView& step) const;
+  [[nodiscard]] std::string footer() const;
   [[nodiscard]] std::string header(std::size_t columns) const;
   [[nodiscard]] std::string line_of(const StepView& step, std::size_t columns) const;
   enum class Extent { fits, whole };
@@ -115,7 +118,10 @@ class StatusPrinter : public Status {
   std::map<std::string, std::size_t, std::less<>> index_;
   std::optional<RunStarted> run_;
   std::optional<Activity> activity_;
-  std::string footer_;  ///< of the live view: a lost connection, a cancel
+  std::string footer_;                             ///< of the live view: a lost connection, a cancel
+  std::int64_t event_ms_ = 0, last_event_ms_ = 0;  ///< the host's clock, of the event that is being taken and of the one before
+  std::string boot_id_;
+  std::optional<std::int64_t> rebooting_ms_;  ///< since when the host restarts, by its clock
   bool plan_ = false;
   bool ended_ = false;
 };

@@ -54,6 +54,9 @@ class StepLogPrinter : public Status {
   void progress(const Progress&) override {}
   void connection_lost(const Error& why) override { notice("connection lost: " + why.why()); }
   void connection_back() override { notice("connected again"); }
+  void rewound(std::uint64_t seen, std::uint64_t to) override {
+    notice(fmt::format("the host lost its last {} events when it went down", seen - to));
+  }
   void ending(const Ending&) override {}
   void pause() override {}
   void tick() override {}

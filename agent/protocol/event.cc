@@ -62,6 +62,16 @@ RunnerStarted read_runner_started(Members& members) {
   members.must("after", body.after);
   members.must("pid", body.pid);
   members.must("boot_id", body.boot_id);
+  members.may("interrupted", body.interrupted);
+  return body;
+}
+
+Rebooting read_rebooting(Members& members) {
+  Rebooting body;
+  members.must("step", body.step);
+  members.must("reason", body.reason);
+  members.must("boot_id", body.boot_id);
+  members.must("number", body.number);
   return body;
 }
 
@@ -129,6 +139,7 @@ decltype(Event::body) read_body(const std::string& type, Members& members, const
   if (type == "step_truncated") return read_step_truncated(members);
   if (type == "step_retry") return read_step_retry(members);
   if (type == "step_finished") return read_step_finished(members);
+  if (type == "rebooting") return read_rebooting(members);
   if (type == "run_finished") return read_run_finished(members);
   if (type == "step_started") {
     StepStarted body;
@@ -196,6 +207,15 @@ Json to_json(const Event& event) {
                           document["after"] = body.after;
                           document["pid"] = body.pid;
                           document["boot_id"] = body.boot_id;
+                          if (!body.interrupted.empty()) document["interrupted"] = body.interrupted;
+                          return document;
+                        },
+                        [&](const Rebooting& body) {
+                          Json document = head(event, "rebooting");
+                          document["step"] = body.step;
+                          document["reason"] = body.reason;
+                          document["boot_id"] = body.boot_id;
+                          document["number"] = body.number;
                           return document;
                         },
                         [&](const StepStarted& body) {

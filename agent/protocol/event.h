@@ -44,6 +44,13 @@ struct RunnerStarted {
   std::uint64_t incarnation = 1, after = 0;
   std::int64_t pid = 0;
   std::string boot_id;
+  /// Steps that had begun and not ended when the earlier runner died; they are looked at afresh.
+  std::vector<std::string> interrupted;
+};
+/// The host is about to restart because `step` asked for it; `number` counts the restarts that the run has asked for.
+struct Rebooting {
+  std::string step, reason, boot_id;
+  std::uint64_t number = 1;
 };
 struct StepStarted {
   std::string step;
@@ -94,8 +101,8 @@ struct UnknownEvent {
 struct Event {
   std::uint64_t seq = 0;     ///< from 1, without gaps within a run
   std::int64_t time_ms = 0;  ///< Unix time of the host
-  std::variant<RunStarted, RunnerStarted, StepStarted, StepChecked, StepOutput, StepTruncated, StepRetry, StepFinished, CancelRequested,
-               RunFinished, UnknownEvent>
+  std::variant<RunStarted, RunnerStarted, StepStarted, StepChecked, StepOutput, StepTruncated, StepRetry, StepFinished, Rebooting,
+               CancelRequested, RunFinished, UnknownEvent>
       body;
 };
 [[nodiscard]] Json to_json(const Event& event);

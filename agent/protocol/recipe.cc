@@ -376,7 +376,8 @@ std::string default_identity(const StepEntry& step) {
     case StepKind::jupyter:
     case StepKind::apt:
     case StepKind::deb:
-    case StepKind::apt_repository: return "root";
+    case StepKind::apt_repository:
+    case StepKind::reboot: return "root";
   }
   return is_under_home(spec, path) ? "login" : "root";
 }

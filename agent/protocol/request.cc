@@ -43,6 +43,7 @@ decltype(Request::body) read_body(const std::string& verb, Members& members) {
     AttachRequest body;
     members.must("run", body.run);
     members.must("after", body.after);
+    members.may("incarnation", body.incarnation);
     if (!body.run.empty() && !is_plain_id(body.run))
       members.fail_with(Error(ErrorCode::protocol, "`run` is not a run's id: " + quote_value(body.run)));
     return body;
@@ -118,6 +119,7 @@ Json to_json(const Request& request) {
                    document["verb"] = "attach";
                    document["run"] = body.run;
                    document["after"] = body.after;
+                   if (body.incarnation > 0) document["incarnation"] = body.incarnation;
                  },
                  [&](const StatusRequest&) { document["verb"] = "status"; },
                  [&](const CancelRequest& body) {

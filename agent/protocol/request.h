@@ -38,10 +38,12 @@ struct RunRequest {
   std::vector<std::string> tags;
 };
 /// Replays the events after `after` and goes on live until the run ends. `run` empty: the newest. Reply: {"run": id, "live": bool}; then
-/// its events.
+/// its events. Where the journal has lost events that the controller has seen, the reply also has "rewound": {"to": seq}, and the
+/// replay begins behind that event.
 struct AttachRequest {
   std::string run;
   std::uint64_t after = 0;
+  std::uint64_t incarnation = 0;  ///< the last runner_started among the events seen; 0: none, or not told
 };
 /// Reply: {"facts": …, "run": {"run", "recipe", "digest", "state": "running"|"finished"|"interrupted", "end", "since_ms", "counts": {…},
 /// "step"} or null}

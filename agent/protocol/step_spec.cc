@@ -27,6 +27,13 @@ template <> struct EnumNames<EnvironmentSpec::Scope> {
   }
 };
 
+template <> struct EnumNames<RebootSpec::Mode> {
+  static const std::vector<std::string>& names() {
+    static const std::vector<std::string> all = {"when_required", "always"};
+    return all;
+  }
+};
+
 namespace {
 
 template <std::size_t... Index> constexpr bool kinds_follow_enum(std::index_sequence<Index...> /*all*/) {
@@ -287,6 +294,10 @@ void check(const AptRepositorySpec& spec, SpecReader& reader) {
   if (!flat && !reader.has("components") && !reader.deferred("suites")) reader.say_missing("needs a field `components` with these suites");
   if (reader.has("pin") && !reader.has("priority")) reader.say_at("pin", "goes with `priority` only");
   if (spec.pin.find('\n') != std::string::npos) reader.say_at("pin", "must be one line");
+}
+
+void check(const RebootSpec& spec, SpecReader& reader) {
+  if (spec.message.find('\n') != std::string::npos) reader.say_at("message", "has more than one line");
 }
 
 }  // namespace

@@ -35,7 +35,8 @@ enum class StepKind : std::uint8_t {
   jupyter,
   git,
   deb,
-  apt_repository
+  apt_repository,
+  reboot
 };
 
 struct RequireSpec {
@@ -361,10 +362,28 @@ struct AptRepositorySpec {
   }
 };
 
+struct RebootSpec {
+  static constexpr StepKind kKind = StepKind::reboot;
+  static constexpr std::string_view kName = "reboot", kShorthand = "mode",
+                                    kHelp = "Restarts the host, and goes on with the run by itself once it is back.";
+  enum class Mode { when_required, always };
+  Mode mode = Mode::when_required;
+  std::string message;
+  bool allow_disruption = false;
+  Duration limit{std::chrono::minutes(5)};
+  template <class V> void fields(V& v) {
+    v("mode", mode, Presence::optional,
+      "when_required: where the system asks for a restart or has a newer kernel than the one that runs; always: once in every run");
+    v("message", message, Presence::optional, "what users of the host are told");
+    v("allow_disruption", allow_disruption, Presence::optional, "restart even while other users are logged in");
+    v("limit", limit, Presence::optional, "how long the host may take to go down");
+  }
+};
+
 /// In the order of StepKind.
 using StepSpec = std::variant<RequireSpec, WaitSpec, AptSpec, DownloadSpec, ArchiveSpec, FileSpec, BlockSpec, DirectorySpec, SymlinkSpec,
                               EnvironmentSpec, CommandSpec, ServiceSpec, VenvSpec, PipSpec, NvidiaSmiSpec, JupyterSpec, GitSpec, DebSpec,
-                              AptRepositorySpec>;
+                              AptRepositorySpec, RebootSpec>;
 constexpr std::size_t kStepKindCount = std::variant_size_v<StepSpec>;
 
 [[nodiscard]] std::string_view step_kind_name(StepKind kind);

@@ -29,5 +29,6 @@ namespace gpustrap {
 [[nodiscard]] std::unique_ptr<Step> make_git_step(const StepSpec& spec);
 [[nodiscard]] std::unique_ptr<Step> make_deb_step(const StepSpec& spec);
 [[nodiscard]] std::unique_ptr<Step> make_apt_repository_step(const StepSpec& spec);
+[[nodiscard]] std::unique_ptr<Step> make_reboot_step(const StepSpec& spec);
 
 }  // namespace gpustrap

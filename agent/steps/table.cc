@@ -29,6 +29,7 @@ constexpr auto kStepTypes = std::to_array<StepType>({
     {StepKind::git, make_git_step},
     {StepKind::deb, make_deb_step, StepType::Order::free, StepType::Uses::dpkg},
     {StepKind::apt_repository, make_apt_repository_step, StepType::Order::free, StepType::Uses::dpkg},
+    {StepKind::reboot, make_reboot_step, StepType::Order::barrier},
 });
 
 constexpr bool rows_follow_enum() {

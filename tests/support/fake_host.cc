@@ -25,6 +25,8 @@ struct FakeHost::Machine {
   std::map<std::string, int> failing_changes, failing_looks;
   std::uint64_t disk_free = std::uint64_t{100} << 30U;
   std::function<void(FakeHost&)> pause_hook, fetch_hook;
+  std::function<void(FakeHost&, const RebootWish&)> reboot_hook;
+  std::string asked_on_boot;
   std::chrono::milliseconds paused{0};
   std::int64_t clock = 1'000'000;
   std::vector<std::string> changes, looks;
@@ -579,6 +581,22 @@ Result<std::vector<UnpackedEntry>> FakeHost::unpack(const UnpackRequest& request
   }
   return entries;
 }
+
+FakeHost& FakeHost::on_reboot(std::function<void(FakeHost& host, const RebootWish& wish)> hook) {
+  machine_->reboot_hook = std::move(hook);
+  return *this;
+}
+
+Result<void> FakeHost::reboot(RebootWish wish) {
+  note_change("reboot");
+  machine_->asked_on_boot = machine_->facts.boot_id;
+  machine_->facts.boot_id += "'";
+  std::erase_if(machine_->files, [](const auto& file) { return file.first.starts_with("/run/"); });
+  if (machine_->reboot_hook) machine_->reboot_hook(*this, wish);
+  return {};
+}
+
+std::string FakeHost::asked_on_boot() const { return machine_->asked_on_boot; }
 
 void FakeHost::pause(std::chrono::milliseconds time) {
   machine_->paused += time;

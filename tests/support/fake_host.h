@@ -84,6 +84,9 @@ class FakeHost : public Host {
   /// Called while a fetch is under way: what else happens on the machine meanwhile.
   FakeHost& on_fetch(std::function<void(FakeHost& host)> hook);
 
+  /// Called when a step asks for a restart, which then has happened at once: another boot id, an empty /run, this hook.
+  FakeHost& on_reboot(std::function<void(FakeHost& host, const RebootWish& wish)> hook);
+
   // ---- what happened
   /// "write /etc/motd", "act systemctl start x", "fetch https://…": in order. Done through as_login() by a root step: "ubuntu: write …".
   [[nodiscard]] const std::vector<std::string>& changes() const;
@@ -122,6 +125,8 @@ class FakeHost : public Host {
   Result<CommandResult> act(const Command& command, StepLog& log) override;
   Result<FetchResult> fetch(const FetchRequest& request, StepLog& log) override;
   Result<std::vector<UnpackedEntry>> unpack(const UnpackRequest& request, StepLog& log) override;
+  Result<void> reboot(RebootWish wish) override;
+  [[nodiscard]] std::string asked_on_boot() const override;
   void pause(std::chrono::milliseconds time) override;
   [[nodiscard]] Host& as_login() override;
   [[nodiscard]] const Host& as_login() const override;

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 
 #include "agent/base/file.h"
@@ -69,6 +70,46 @@ TEST_F(JournalTest, ATailStartsBehindTheEventAskedFor) {
   EXPECT_EQ(*tail->next(), "");
   ASSERT_TRUE(journal->append(StepStarted{"d"}).has_value());
   EXPECT_EQ(sequence_in(std::string(trim(*tail->next()))), 4U);
+}
+
+TEST_F(JournalTest, ATailReadsATornLineAnewOnceItHasBeenCutOff) {
+  {
+    auto journal = Journal::open(path_);
+    ASSERT_TRUE(journal->append(StepStarted{"a"}).has_value());
+  }
+  std::ofstream(path_, std::ios::app) << "{\"event\":\"step_finished\",\"seq\":2,\"time_ms\":17172369";
+  auto tail = JournalTail::open(path_, 0);
+  EXPECT_EQ(sequence_in(std::string(trim(*tail->next()))), 1U);
+  auto journal = Journal::open(path_);
+  ASSERT_TRUE(journal->append(StepStarted{"b"}).has_value());
+  EXPECT_EQ(parse_line(trim(*tail->next()))->at("step"), "b");
+}
+
+/// Two runners: the second took the journal up behind event 3.
+class RewoundTest : public JournalTest {
+ protected:
+  RewoundTest() {
+    auto journal = Journal::open(path_);
+    (void)journal->append(RunStarted{});
+    (void)journal->append(RunnerStarted{1, 1, 7, "boot-1", {}});
+    (void)journal->append(StepStarted{"a"});
+    (void)journal->append(RunnerStarted{2, 3, 8, "boot-2", {"a"}});
+    for (const char* step : {"a", "b", "c"}) (void)journal->append(StepStarted{step});
+  }
+  std::optional<std::uint64_t> to(std::uint64_t after, std::uint64_t incarnation) { return rewound_to(path_, after, incarnation).value(); }
+};
+
+TEST_F(RewoundTest, OneWhoHasSeenNothingElseGoesOn) {
+  EXPECT_EQ(to(0, 0), std::nullopt);
+  EXPECT_EQ(to(3, 1), std::nullopt);
+  EXPECT_EQ(to(7, 2), std::nullopt);
+}
+
+TEST_F(RewoundTest, OneWhoHasSeenMoreOfTheFirstRunnerGoesBack) { EXPECT_EQ(to(6, 1), 3U) << "though the journal has grown beyond"; }
+
+TEST_F(RewoundTest, AJournalThatIsShorterIsAllThatCounts) {
+  EXPECT_EQ(to(9, 2), 7U);
+  EXPECT_EQ(to(9, 0), 7U) << "for one who has not told which runner it knows";
 }
 
 TEST_F(JournalTest, ATailNeverPassesOnHalfALine) {

@@ -46,6 +46,7 @@ class Told : public Status {
   void progress(const Progress&) override {}
   void connection_lost(const Error&) override { words.emplace_back("lost"); }
   void connection_back() override { words.emplace_back("back"); }
+  void rewound(std::uint64_t, std::uint64_t to) override { words.push_back("rewound to " + std::to_string(to)); }
   void notice(std::string_view sentence) override { words.emplace_back(sentence); }
   void ending(const Ending&) override {}
   void pause() override {}
@@ -140,6 +141,40 @@ TEST_F(Run, ComesBackAndSeesEveryEventOnce) {
   EXPECT_EQ(attaches[0].after, 2U);
   EXPECT_EQ(attaches[0].run, kRun);
   EXPECT_EQ(attaches[1].after, 4U);
+}
+
+AgentLine taken_up(std::uint64_t seq, std::uint64_t incarnation) {
+  return event(seq, RunnerStarted{incarnation, seq - 1, 7, "boot-" + std::to_string(incarnation), {}});
+}
+
+TEST_F(Run, GoesOnFromWhereAPowerLossLeftTheJournal) {
+  next_links_.push_back(
+      link({reply(2, {{"run", kRun}, {"live", true}, {"rewound", {{"to", 2U}}}}), taken_up(3, 2), output(4), finished(5)}));
+  auto run = client({reply(1, {{"run", kRun}}), started(1), taken_up(2, 1), output(3), output(4), lost()});
+  const auto result = run.run(request());
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_THAT(told_.seqs, ElementsAre(1, 2, 3, 4, 3, 4, 5));
+  EXPECT_THAT(told_.words, ElementsAre("lost", "back", "rewound to 2"));
+  ASSERT_EQ(asked<AttachRequest>().size(), 1U);
+  EXPECT_EQ(asked<AttachRequest>()[0].after, 4U);
+  EXPECT_EQ(asked<AttachRequest>()[0].incarnation, 1U);
+}
+
+TEST_F(Run, AHostCannotRewindIntoTheFuture) {
+  auto run = client({reply(1, {{"run", kRun}, {"rewound", {{"to", 7U}}}}), started(1), finished(2)});
+  ASSERT_TRUE(run.run(request()));
+  EXPECT_THAT(told_.seqs, ElementsAre(1, 2));
+}
+
+TEST_F(Run, AHostThatRestartsIsNotWaitedForInSilence) {
+  next_links_.push_back(link({taken_up(4, 2), finished(5)}));
+  std::vector<FakeLink::Say> script = {started(1), taken_up(2, 1), event(3, Rebooting{"reboot", "asked for", "boot-1", 1})};
+  for (int second = 0; second < 12; ++second) script.push_back(wait(1000));
+  auto run = client(std::move(script));
+  const auto result = run.run(request());
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_THAT(told_.seqs, ElementsAre(1, 2, 3, 4, 5));
+  EXPECT_LT(now_, milliseconds(12'000)) << "one heartbeat missed is enough";
 }
 
 TEST_F(Run, AGapIsAnError) {

@@ -64,6 +64,8 @@ class Screen {
       if (document->contains("at_ms")) {  // a note of the recording: time passes, and the screen is kept
         now = milliseconds(document->at("at_ms").get<int>());
         printer->tick();
+        if (document->value("connection", "") == "lost") printer->connection_lost(Error(ErrorCode::unreachable, "the connection ended"));
+        if (document->value("connection", "") == "back") printer->connection_back();
         if (document->contains("keep")) keep(document->at("keep").get<std::string>());
         continue;
       }
@@ -118,7 +120,7 @@ Ending ending_of(const Screen& screen) {
 class Screens : public ::testing::TestWithParam<Look> {};
 
 TEST_P(Screens, LookAsRecorded) {
-  for (const std::string recording : {"first", "again", "failed"}) {
+  for (const std::string recording : {"first", "again", "failed", "reboot"}) {
     Screen screen(GetParam());
     screen.play("screens/" + recording + ".jsonl");
     // What is redrawn must fit; the last words may be longer than a line.

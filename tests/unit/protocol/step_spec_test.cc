@@ -51,6 +51,7 @@ constexpr Sample kSamples[] = {
      R"({"url":"https://example.org/a.deb","mirrors":["http://mirror.example.org/a.deb"],"sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","package":"tool","version":"1:2.0-1"})"},
     {StepKind::apt_repository,
      R"({"name":"cuda","url":"https://example.org/repo","suites":["noble"],"components":["main"],"architectures":["amd64"],"key":"https://example.org/key.asc","sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","priority":600,"pin":"release l=Example"})"},
+    {StepKind::reboot, R"({"mode":"always","message":"back in a minute","allow_disruption":true,"limit":"2m"})"},
 };
 
 TEST(StepSpec, EveryKindReadsWhatItWrites) {

@@ -101,7 +101,7 @@ TEST(Events, UnknownOnesAreCarried) {
 }
 
 /// Members that a reader may do without.
-bool is_optional(const std::string& name) { return name == "error" || name == "hint"; }
+bool is_optional(const std::string& name) { return name == "error" || name == "hint" || name == "interrupted" || name == "incarnation"; }
 
 TEST(Events, EveryMemberMissingOrOfAnotherTypeIsAnError) {
   for (const Example& example : examples()) {
@@ -127,7 +127,7 @@ TEST(Requests, EveryMemberMissingIsAnError) {
     for (const auto& [name, value] : whole.items()) {
       Json without = whole;
       without.erase(name);
-      EXPECT_FALSE(request_from_json(without).has_value()) << example.line << " without " << name;
+      if (!is_optional(name)) { EXPECT_FALSE(request_from_json(without).has_value()) << example.line << " without " << name; }
     }
   }
 }

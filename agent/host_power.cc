@@ -1,0 +1,46 @@
+#include "agent/host_power.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <utility>
+
+#include "agent/base/file.h"
+#include "agent/base/subprocess.h"
+#include "agent/base/text.h"
+
+namespace gpustrap {
+namespace {
+
+constexpr auto kAskLimit = std::chrono::seconds(30);
+
+Result<SubprocessResult> systemctl(std::vector<std::string> words) {
+  Subprocess call;
+  call.argv = {"systemctl"};
+  call.argv.insert(call.argv.end(), words.begin(), words.end());
+  call.timeout = kAskLimit;
+  return run_subprocess(call);
+}
+
+}  // namespace
+
+bool host_is_shutting_down() {
+  if (!path_exists("/run/systemd/system")) return false;
+  const Result<SubprocessResult> state = systemctl({"is-system-running"});
+  return state && trim(state->out) == "stopping";
+}
+
+Result<void> restart_host(const std::string& message) {
+  ::sync();
+  Result<SubprocessResult> asked = systemctl({"--message=" + message, "reboot"});
+  // Releases before 226 have no --message.
+  if (asked && asked->exit_code != 0) asked = systemctl({"reboot"});
+  if (!asked) return fail(std::move(asked).error());
+  if (asked->exit_code != 0) {
+    return fail(ErrorCode::command, "systemctl reboot: " + first_line(strip_control(last_lines(asked->err, 1))),
+                "look at `systemctl list-jobs` and `systemd-inhibit --list` on the host");
+  }
+  return {};
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <string>
+
+#include "agent/base/result.h"
+
+namespace gpustrap {
+
+/// Whether systemd is on its way to a shutdown or a restart. False where there is no systemd.
+[[nodiscard]] bool host_is_shutting_down();
+
+/// Writes everything to the disk and asks systemd for a restart; `message` is what users of the host are told. Returns once it is under
+/// way.
+[[nodiscard]] Result<void> restart_host(const std::string& message);
+
+}  // namespace gpustrap

@@ -1,0 +1,222 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "agent/gather_facts.h"
+#include "agent/identity.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
+#include "agent/resume_unit.h"
+#include "agent/run_history.h"
+#include "agent/runner.h"
+#include "tests/support/temporary_directory.h"
+
+// A run that goes on after its runner, or its host, went down: each runner is a process of its own, on a boot of its own.
+
+namespace gpustrap {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr int kWentDown = 42;  ///< exit code of a runner that took the host down with it
+
+class ResumeTest : public ::testing::Test {
+ protected:
+  std::string journal() const { return directory_.path() + "/events.jsonl"; }
+  bool exists(const std::string& name) const { return path_exists(directory_.path() + "/" + name); }
+
+  /// One runner of the run, on this boot. `steps` is JSON in which @ stands for the private folder. True where it came to the run's end.
+  bool runner(std::string steps, const std::string& boot, const std::function<bool()>& is_shutting_down = {}) {
+    for (std::size_t at = steps.find('@'); at != std::string::npos; at = steps.find('@')) steps.replace(at, 1, directory_.path());
+    const pid_t child = ::fork();
+    if (child == 0) ::_exit(run(steps, boot, is_shutting_down));
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    EXPECT_TRUE(WIFEXITED(status)) << "the runner was killed by signal " << WTERMSIG(status);
+    read_events();
+    return WEXITSTATUS(status) == 0;
+  }
+
+  int run(const std::string& steps, const std::string& boot, const std::function<bool()>& is_shutting_down) {
+    std::vector<FieldProblem> problems;
+    RunDescription description;
+    description.id = "test";
+    description.recipe = read_recipe(Json{{"name", "test"}, {"steps", Json::parse(steps)}}, Placeholders::allowed, problems);
+    if (!problems.empty()) return 3;
+    description.login = identity_of_self();
+    description.history = *RunHistory::read(journal());
+    RunnerHooks hooks;
+    hooks.reboot = [](const RebootWish&) -> Result<void> { ::_exit(kWentDown); };
+    hooks.is_shutting_down = is_shutting_down;
+    hooks.before_first_change = [&](const std::vector<pid_t>& pids) {
+      (void)write_file_atomically(directory_.path() + "/prepared", std::to_string(pids.size()));
+    };
+    Runner one(std::move(description), std::move(*Journal::open(journal())), std::move(hooks));
+    Facts facts = gather_facts();
+    facts.boot_id = boot;
+    facts.systemd = true;
+    facts.container = false;
+    const Result<RunFinished> finished = one.run(facts, identity_of_self());
+    return finished ? 0 : 1;
+  }
+
+  void read_events() {
+    events_.clear();
+    const Result<std::string> text = read_file(journal());
+    for (const std::string& line : split(text.value_or(""), '\n')) {
+      if (line.empty()) continue;
+      const auto event = event_from_json(*parse_line(line));
+      ASSERT_TRUE(event.has_value()) << line;
+      events_.push_back(*event);
+      EXPECT_EQ(event->seq, events_.size());
+    }
+  }
+  template <class T> std::vector<T> all() const {
+    std::vector<T> found;
+    for (const Event& event : events_) {
+      if (const auto* body = std::get_if<T>(&event.body)) found.push_back(*body);
+    }
+    return found;
+  }
+  /// "a changed", "b unchanged": every end of a step, in order.
+  std::vector<std::string> ends() const {
+    std::vector<std::string> words;
+    for (const StepFinished& end : all<StepFinished>()) words.push_back(end.step + " " + std::string(outcome_name(end.outcome)));
+    return words;
+  }
+
+  TemporaryDirectory directory_;
+  std::vector<Event> events_;
+};
+
+const std::string kRebootInTheMiddle = R"([
+  {"id": "once", "as": "login", "command": {"run": "echo x >> @/once"}},
+  {"id": "file", "as": "login", "command": {"run": "echo x >> @/made", "creates": "@/made"}},
+  {"id": "reboot", "as": "login", "reboot": {"mode": "always", "allow_disruption": true}},
+  {"id": "after", "as": "login", "command": {"run": "touch @/after", "creates": "@/after"}}])";
+
+TEST_F(ResumeTest, ARestartIsAStepLikeAnyOther) {
+  EXPECT_FALSE(runner(kRebootInTheMiddle, "boot-1"));
+  ASSERT_TRUE(std::holds_alternative<Rebooting>(events_.back().body)) << "written down before it happens";
+  EXPECT_EQ(all<Rebooting>()[0].boot_id, "boot-1");
+  EXPECT_FALSE(exists("after"));
+
+  EXPECT_TRUE(runner(kRebootInTheMiddle, "boot-2"));
+  EXPECT_THAT(ends(), ElementsAre("once changed", "file changed", "once unchanged", "file unchanged", "reboot unchanged", "after changed"));
+  EXPECT_EQ(*read_file(directory_.path() + "/once"), "x\n") << "what cannot be verified is not done again";
+  EXPECT_EQ(*read_file(directory_.path() + "/made"), "x\n");
+  const RunnerStarted second = all<RunnerStarted>()[1];
+  EXPECT_EQ(second.incarnation, 2U);
+  EXPECT_EQ(second.boot_id, "boot-2");
+  const RunFinished end = all<RunFinished>()[0];
+  EXPECT_EQ(end.end, RunFinished::End::ok);
+  EXPECT_EQ(end.changed, 3U) << "by the run as a whole";
+  EXPECT_EQ(end.unchanged, 1U);
+}
+
+TEST_F(ResumeTest, ARunnerThatComesBackOnTheSameBootAsksAgain) {
+  EXPECT_FALSE(runner(kRebootInTheMiddle, "boot-1"));
+  EXPECT_FALSE(runner(kRebootInTheMiddle, "boot-1"));
+  EXPECT_EQ(all<Rebooting>().size(), 2U);
+  EXPECT_TRUE(runner(kRebootInTheMiddle, "boot-2"));
+}
+
+TEST_F(ResumeTest, ARunRestartsItsHostThreeTimesAtMost) {
+  std::string steps = "[";
+  for (const char* id : {"a", "b", "c", "d"})
+    steps += std::string(R"({"id": ")") + id + R"(", "as": "login", "reboot": {"mode": "always", "allow_disruption": true}},)";
+  steps.back() = ']';
+  for (const char* boot : {"1", "2", "3"}) EXPECT_FALSE(runner(steps, boot));
+  EXPECT_TRUE(runner(steps, "4"));
+  EXPECT_EQ(all<Rebooting>().size(), 3U);
+  const StepFinished last = all<StepFinished>().back();
+  EXPECT_EQ(last.step, "d");
+  EXPECT_EQ(last.outcome, Outcome::failed);
+  EXPECT_THAT(last.reason, HasSubstr("restarted the host 3 times already"));
+  EXPECT_EQ(all<RunFinished>()[0].end, RunFinished::End::failed);
+}
+
+TEST_F(ResumeTest, AHostThatGoesDownInTheSameStepAgainAndAgainIsLeftAlone) {
+  int runners = 0;
+  for (std::string boot = "1"; runners < 10; boot += "'") {
+    ++runners;
+    // The step takes its runner along, as a power cut would.
+    const std::string killing =
+        R"([{"id": "deadly", "as": "login", "command": {"run": "true", "unless": "kill -KILL $(cat @/runner); sleep 9"}}])";
+    const pid_t child = ::fork();
+    if (child == 0) {
+      (void)write_file_atomically(directory_.path() + "/runner", std::to_string(::getpid()));
+      std::string text = killing;
+      for (std::size_t at = text.find('@'); at != std::string::npos; at = text.find('@')) text.replace(at, 1, directory_.path());
+      ::_exit(run(text, boot, {}));
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    if (WIFEXITED(status)) break;
+  }
+  read_events();
+  EXPECT_EQ(runners, 5) << "one, and one after each of four restarts, of which the last only says so";
+  EXPECT_THAT(ends(), ElementsAre("deadly failed"));
+  EXPECT_THAT(all<StepFinished>()[0].reason, HasSubstr("went down 4 times in a row"));
+  EXPECT_THAT(all<RunnerStarted>()[1].interrupted, ElementsAre("deadly"));
+}
+
+TEST_F(ResumeTest, WhatFailsBecauseTheHostGoesDownIsLookedAtAfresh) {
+  const std::string steps = R"([{"id": "a", "as": "login", "command": {"run": "touch @/a; exit 1", "unless": "test -e @/back"}}])";
+  EXPECT_FALSE(runner(steps, "boot-1", [] { return true; }));
+  EXPECT_TRUE(ends().empty());
+  ASSERT_TRUE(write_file_atomically(directory_.path() + "/back", "").has_value());
+  EXPECT_TRUE(runner(steps, "boot-2"));
+  EXPECT_THAT(all<RunnerStarted>()[1].interrupted, ElementsAre("a"));
+  EXPECT_THAT(ends(), ElementsAre("a unchanged"));
+}
+
+TEST_F(ResumeTest, NothingIsChangedBeforeTheRunCouldSurviveIt) {
+  EXPECT_TRUE(runner(R"([{"id": "a", "as": "login", "command": {"run": "cp @/prepared @/seen", "creates": "@/seen"}}])", "boot-1"));
+  EXPECT_EQ(read_file(directory_.path() + "/seen").value_or(""), "1");
+}
+
+TEST_F(ResumeTest, ACancelSurvivesARestart) {
+  {
+    auto file = Journal::open(journal());
+    RunStarted started;
+    started.run = "test";
+    ASSERT_TRUE(file->append(started).has_value());
+    ASSERT_TRUE(file->append(RunnerStarted{1, 1, 7, "boot-1", {}}).has_value());
+    ASSERT_TRUE(file->append(CancelRequested{"ann"}).has_value());
+  }
+  EXPECT_TRUE(runner(R"([{"id": "a", "as": "login", "command": {"run": "touch @/a"}}])", "boot-2"));
+  EXPECT_FALSE(exists("a"));
+  EXPECT_EQ(all<RunFinished>()[0].end, RunFinished::End::cancelled);
+  EXPECT_EQ(all<CancelRequested>().size(), 1U);
+}
+
+TEST_F(ResumeTest, TheUnitNamesOnlyWhatRootAloneCanWrite) {
+  const ResumeUnit unit(directory_.path());
+  EXPECT_FALSE(unit.is_there());
+  const auto installed = unit.install();
+  ASSERT_TRUE(installed.has_value()) << installed.error().sentence();
+  const std::string folder = directory_.path() + "/etc/systemd/system/";
+  const std::string text = read_file(folder + ResumeUnit::kName).value_or("");
+  EXPECT_THAT(text, ::testing::ContainsRegex("ExecStart=/usr/local/lib/gpustrap/agent-[0-9a-f]+ resume\n"));
+  // Enabled: the link leads to it.
+  EXPECT_EQ(read_file(folder + "multi-user.target.wants/" + ResumeUnit::kName).value_or(""), text);
+  EXPECT_TRUE(unit.install().has_value()) << "a second time too";
+  ASSERT_TRUE(unit.remove().has_value());
+  EXPECT_FALSE(unit.is_there());
+  EXPECT_TRUE(unit.remove().has_value());
+}
+
+}  // namespace
+}  // namespace gpustrap
