@@ -239,18 +239,20 @@ outcomes() {
     shown_events step_finished | grep -F "\"step\":\"$1\"" | grep -o '"outcome":"[a-z_]*"' | cut -d'"' -f4 | paste -s -d' '
 }
 
-journal() {
-    # shellcheck disable=SC2016 # expanded on the host
-    testbed exec box sh -c 'cat /var/lib/gpustrap/runs/$(ls -t /var/lib/gpustrap/runs | head -n 1)/events.jsonl'
+# Read from outside: a command that is entered into a host which is just going down is stopped with it, and then holds up its end.
+journal_file() {
+    find "$GPUSTRAP_TESTBED_DIR/hosts/box/root/var/lib/gpustrap/runs" -name events.jsonl -printf '%T@ %p\n' 2>/dev/null |
+        sort -n | tail -n 1 | cut -d' ' -f2-
 }
+
+journal() { cat "$(journal_file)"; }
 
 journal_says() { journal | grep -q -F -- "$1"; }
 
 # As if the last lines had never reached the disk: the host is off.
 lose_last_events() {
     local newest
-    newest=$(find "$GPUSTRAP_TESTBED_DIR/hosts/box" -path '*/var/lib/gpustrap/runs/*/events.jsonl' -printf '%T@ %p\n' 2>/dev/null |
-        sort -n | tail -n 1 | cut -d' ' -f2-)
+    newest=$(journal_file)
     head -n "-$1" "$newest" >kept.jsonl
     cat kept.jsonl >"$newest"
 }
