@@ -316,8 +316,10 @@ class Server {
     if (host_is_shutting_down()) return;
     log_note("run " + followed_run_ + " lost its runner; starting another");
     const Result<void> started = start_runner_process(followed_paths_, followed_run_, origin());
-    // Busy: systemd or another agent was faster.
-    if (!started && started.error().code() != ErrorCode::busy) ended_ = true;
+    if (started || started.error().code() == ErrorCode::busy) return;  // busy: systemd or another agent was faster
+    // Said, because a controller takes an end without a word for a lost connection, and comes back again and again.
+    answer(0, fail(Error(started.error()).in("going on with run " + followed_run_)));
+    ended_ = true;
   }
 
   AgentPaths paths_;

@@ -294,7 +294,7 @@ Result<Options> read_options(const std::vector<std::string>& words) {
   add_run_options(up, options, raw);
   up.add_option("-L", raw.forward, "ports of the tunnel (8889 or the next free one)")->type_name("LOCAL:REMOTE")->group("Run");
   up.add_flag("--no-tunnel", options.no_tunnel, "prove the notebook once, then end")->group("Run");
-  up.add_flag("-d,--detach", options.detach, "start the run and leave")->group("Run");
+  up.add_flag("-d,--detach", options.detach, "start the run and leave (exit 9)")->group("Run");
   up.add_flag("-y,--yes", options.yes, "ask nothing")->group("Run");
   CLI::App& plan = host_verb(Verb::plan, "plan", "Says what `up` would change, and changes nothing.", "RECIPE HOST");
   add_run_options(plan, options, raw);

@@ -66,7 +66,6 @@ VerbResult run_recipe(const Options& options, RunMode mode) {
   if (!result) return broken_off(talk, std::move(result).error(), command_of(options, "attach"));
 
   Ending ending = ending_of(talk, *result, command_of(options, verb));
-  if (options.detach && result->exit == ExitCode::detached) ending.exit = ExitCode::ok;  // as asked
   const bool changes = result->finished && result->finished->would_change + result->finished->unknown > 0;
   if (mode == RunMode::plan && options.exit_code && ending.exit == ExitCode::ok && changes) ending.exit = ExitCode::plan_changes;
   const std::optional<NotebookPlace> place = notebook_of(loaded->recipe);

@@ -213,7 +213,7 @@ links_cases() {
     case_ "--detach starts the run and leaves it to itself"
     close_gates
     gpustrap up "$suite_dir/gated.yaml" "$there" -y --no-tunnel --detach
-    expect_exit 0
+    expect_exit 9
     expect_output "gpustrap attach"
     open_gate middle
     open_gate end

@@ -35,7 +35,7 @@ reboots_cases() {
     case_ "without a controller the run goes on as well, and attach shows every event once"
     close_gates
     gpustrap up "$suite_dir/middle.yaml" "$host" -i "$key" --accept-new-host-key -y --no-tunnel --detach
-    expect_exit 0
+    expect_exit 9
     await_that journal_says '"event":"run_finished"'
     follow attach "$host" --json
     end_of_run

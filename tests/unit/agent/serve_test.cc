@@ -118,6 +118,20 @@ TEST_F(ServeTest, ARunnerThatIsKilledIsReplacedAndTheRunEnds) {
   for (std::size_t i = 0; i < numbers.size(); ++i) EXPECT_EQ(numbers[i], i + 1);
 }
 
+TEST_F(ServeTest, ARunnerThatCannotBeReplacedIsSaid) {
+  LocalAgent agent(directory_);
+  agent.send(hello());
+  agent.send(run_request(1, "r1", R"([{"id": "wait", "command": {"run": "until test -e @/go; do sleep 0.01; done"}}])"));
+  const auto lines = agent.receive_until("step", "wait");
+  ASSERT_TRUE(write_file_atomically(directory_ + "/runs/r1/run.json", "not a run").has_value());
+  for (const Json& line : lines) {
+    if (line.value("event", "") == "runner_started") ::kill(line.at("pid").get<pid_t>(), SIGKILL);
+  }
+  const Json reply = agent.receive_until("reply").back();
+  EXPECT_EQ(reply.value("reply", 1), 0);
+  EXPECT_NE(reply.at("error").value("message", "").find("going on with run r1"), std::string::npos) << reply.dump();
+}
+
 TEST_F(ServeTest, ALaterRunOfAnotherRecipeDoesNotHideANotebook) {
   LocalAgent agent(directory_);
   agent.send(hello());
