@@ -33,7 +33,7 @@ remove_cases() {
 
     case_ "remove is refused while a run is in progress"
     gpustrap up "$suite_dir/long.yaml" "$host" -y --no-tunnel --detach
-    expect_exit 0
+    expect_exit 9
     gpustrap remove "$host" -y
     expect_exit 10
     expect_output "gpustrap cancel"
