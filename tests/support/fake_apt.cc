@@ -42,7 +42,7 @@ std::string fake_deb(const std::string& package, const std::string& version, con
 }
 
 FakeHost host_with_dpkg(const std::string& status) {
-  FakeHost host({{kStatus, status}, {"/etc/apt/sources.list", "deb http://deb.debian.org/debian bookworm main\n"}});
+  FakeHost host({{kStatus, status}, {"/etc/apt/sources.list", "deb http://deb.example.org/debian bookworm main\n"}});
   host.put_directory("/var/lib/apt/lists");
   host.put_directory("/etc/apt/sources.list.d");
   host.put_directory("/etc/apt/preferences.d");

@@ -126,17 +126,17 @@ TEST(AptRepositoryStep, OtherEntriesOfThePlaceAreNamedAndDisabled) {
   EXPECT_EQ(host.content("/etc/apt/sources.list.d/other.sources"),
             "# disabled by gpustrap\nEnabled: no\nTypes: deb\nURIs: " + std::string(kUrl) +
                 "\nSuites: /\n\nTypes: deb\nURIs: https://example.org/x\nSuites: a\n");
-  EXPECT_EQ(host.content("/etc/apt/sources.list"), "deb http://deb.debian.org/debian bookworm main\n");
+  EXPECT_EQ(host.content("/etc/apt/sources.list"), "deb http://deb.example.org/debian bookworm main\n");
 }
 
 TEST(AptRepositoryStep, AnotherSuiteOfThePlaceIsNobodysConflict) {
   FakeHost host = host_with_key();
   AptRepositorySpec spec = cuda();
-  spec.url = Url{"http://deb.debian.org/debian"};
+  spec.url = Url{"http://deb.example.org/debian"};
   spec.suites.items = {"bookworm-backports"};
   spec.components.items = {"main"};
   ASSERT_TRUE(run_step(spec, host).has_value());
-  EXPECT_EQ(host.content("/etc/apt/sources.list"), "deb http://deb.debian.org/debian bookworm main\n");
+  EXPECT_EQ(host.content("/etc/apt/sources.list"), "deb http://deb.example.org/debian bookworm main\n");
 }
 
 TEST(AptRepositoryStep, AnEntryThatNamesMoreIsLeftToTheUser) {
