@@ -63,6 +63,9 @@ struct Live {
   std::optional<RebootWish> wish;        ///< the same
 };
 
+/// Steps of these kinds wait for something or refuse; they change nothing, whatever they find.
+bool only_asks(StepKind kind) { return kind == StepKind::require || kind == StepKind::wait || kind == StepKind::nvidia_smi; }
+
 std::chrono::milliseconds since(Clock::time_point start) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start);
 }
@@ -317,7 +320,7 @@ class Runner::Loop {
   Result<void> take(Live& step, StepRecord record) {
     if (auto* checked = std::get_if<StepChecked>(&record.body)) {
       const bool satisfied = checked->satisfied;
-      if (!satisfied && !looks_only() && !changed_something_) {
+      if (!satisfied && !looks_only() && !changed_something_ && !only_asks(step.plan.entry.kind)) {
         changed_something_ = true;
         if (owner_.hooks_.before_first_change) owner_.hooks_.before_first_change(running_processes());
       }
