@@ -63,8 +63,9 @@ struct Live {
   std::optional<RebootWish> wish;        ///< the same
 };
 
-/// Steps of these kinds wait for something or refuse; they change nothing, whatever they find.
-bool only_asks(StepKind kind) { return kind == StepKind::require || kind == StepKind::wait || kind == StepKind::nvidia_smi; }
+/// Steps of these kinds pass or fail at once; they change nothing, whatever they find. (`wait` may go on for long, and then must be as
+/// safe from a logout or a restart as what changes something.)
+bool only_asks(StepKind kind) { return kind == StepKind::require || kind == StepKind::nvidia_smi; }
 
 std::chrono::milliseconds since(Clock::time_point start) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start);
