@@ -31,7 +31,7 @@ using Clock = std::chrono::steady_clock;
 /// would wait 170 times for 100 MB. Forwarded connections get less: there may be many of them, and a slow browser holds its share.
 constexpr std::size_t kCommandWindow = 8U << 20U;
 constexpr std::size_t kForwardWindow = 1U << 20U;
-/// Most that one read() takes while the window is still wide enough.
+/// Most that a read() asks for where nothing is there yet: libssh widens the window to what is asked for.
 constexpr std::size_t kReadPiece = 256U << 10U;
 /// Most that is handed to libssh at once: what the socket does not take, libssh would keep in memory.
 constexpr std::size_t kWritePiece = 128U << 10U;
@@ -462,10 +462,15 @@ Result<bool> SshChannel::is_open() {
 
 Result<std::size_t> SshChannel::read(Stream stream, std::string& into) {
   if (state_->opening) return std::size_t{0};
+  const int is_err = stream == Stream::err ? 1 : 0;
+  // All that is there is taken: with every read libssh lets the host send another 1.25 MiB, whatever still waits to be read. A caller
+  // that took pieces would fill the memory.
+  const int there = ssh_channel_poll(state_->channel, is_err);
+  const std::size_t all = std::min(kCommandWindow, std::max(kReadPiece, static_cast<std::size_t>(std::max(there, 0))));
   const bool widen = state_->taken >= state_->window / 4;
-  const std::size_t limit = widen ? state_->window : kReadPiece;
   char* scratch = state_->session->scratch.get();
-  const int got = ssh_channel_read_timeout(state_->channel, scratch, static_cast<std::uint32_t>(limit), stream == Stream::err ? 1 : 0, 0);
+  const int got = ssh_channel_read_timeout(state_->channel, scratch,
+                                           static_cast<std::uint32_t>(widen ? std::max(all, state_->window) : all), is_err, 0);
   if (got < 0) {
     // A channel that the host has closed without saying that its output ends is simply over.
     if (state_->alive() && ssh_channel_is_closed(state_->channel) != 0) return std::size_t{0};

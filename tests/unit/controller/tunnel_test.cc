@@ -198,6 +198,23 @@ TEST_F(TunnelTest, AClientThatDoesNotReadHoldsUpNobodyAndFillsNoMemory) {
   EXPECT_LT(program_.sent(), 24U << 20U);
 }
 
+TEST_F(TunnelTest, ASlowClientHoldsItsProgramBackAndKeepsItsConnection) {
+  const UniqueFd slow = connect_to_loopback(tunnel_->local_port());
+  ASSERT_TRUE(send_all(slow.get(), "f"));
+  ASSERT_TRUE(set_nonblocking(slow.get()).has_value());
+  std::vector<char> buffer(64 << 10);
+  std::uint64_t received = 0;
+  const Clock::time_point deadline = Clock::now() + seconds(60);
+  while (received < 24U << 20U && Clock::now() < deadline) {
+    const Result<void> pumped = tunnel_->pump(milliseconds(5));
+    ASSERT_TRUE(pumped.has_value()) << pumped.error().sentence() << ", after " << received << " bytes";
+    const ssize_t got = ::recv(slow.get(), buffer.data(), buffer.size(), 0);
+    if (got > 0) received += static_cast<std::uint64_t>(got);
+    ASSERT_LT(program_.sent(), received + (24U << 20U));
+  }
+  EXPECT_GE(received, 24U << 20U);
+}
+
 TEST_F(TunnelTest, AClientThatGoesAwayEndsItsConnectionAlone) {
   {
     const UniqueFd gone = connect_to_loopback(tunnel_->local_port());
