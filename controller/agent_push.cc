@@ -25,6 +25,8 @@ constexpr auto kHelloLimit = std::chrono::seconds(30);
 constexpr std::size_t kChatterLimit = 64U << 10U;
 /// No byte of an upload taken for this long.
 constexpr auto kUploadStall = std::chrono::seconds(60);
+/// From the end of a command's output to its exit status, which sshd sends as a message of its own.
+constexpr auto kStatusLimit = std::chrono::seconds(2);
 
 constexpr std::string_view kSystemFolder = "/usr/local/lib/gpustrap";
 constexpr std::string_view kUserFolder = "$HOME/.local/lib/gpustrap";
@@ -124,6 +126,17 @@ struct Start {
       }
       if (*taken > 0) return true;
       if (channel.at_end() || !session.connected()) return false;
+      session.wait(seen, std::chrono::milliseconds(200));
+    }
+  }
+
+  /// The exit status of a command whose output has ended; none where the host does not say it in time.
+  std::optional<int> status() {
+    const Clock::time_point deadline = Clock::now() + kStatusLimit;
+    while (true) {
+      const std::uint64_t seen = session.arrivals();
+      const std::optional<int> status = channel.exit_status();
+      if (status || channel.is_closed() || !session.connected() || Clock::now() >= deadline) return status;
       session.wait(seen, std::chrono::milliseconds(200));
     }
   }
@@ -257,7 +270,7 @@ Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentR
     }
     Result<bool> more = start.more(deadline);
     if (!more) return fail(std::move(more).error());
-    if (!*more) return fail(no_hello(start.out, start.err, start.channel.exit_status()));
+    if (!*more) return fail(no_hello(start.out, start.err, start.status()));
   }
 }
 

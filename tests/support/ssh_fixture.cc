@@ -169,12 +169,14 @@ void SshFixture::stop_listening() { order(kStop); }
 void SshFixture::listen_again() { order(kListen); }
 
 void SshFixture::write_config(const std::string& lines) const {
+  // A home of its own: what this machine's login files do or print is not part of a test.
   must_write(
       directory_ / "sshd_config",
       fmt::format(
           "{}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-          "PermitRootLogin yes\nPidFile none\nLogLevel VERBOSE\nMaxStartups 200\nMaxSessions 200\nPrintMotd no\n",
-          lines, directory_ / "host_key", directory_ / "authorized_keys"),
+          "PermitRootLogin yes\nPidFile none\nLogLevel VERBOSE\nMaxStartups 200\nMaxSessions 200\nPrintMotd no\n"
+          "SetEnv \"HOME={}\"\n",
+          lines, directory_ / "host_key", directory_ / "authorized_keys", directory_.path()),
       0600);
 }
 

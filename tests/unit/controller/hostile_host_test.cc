@@ -127,6 +127,12 @@ TEST_F(HostileHost, EscapeCodesInAGreetingAreNotPassedOn) {
   EXPECT_THAT(error.sentence(), AllOf(HasSubstr("go away"), HasSubstr("exit 3")));
 }
 
+TEST_F(HostileHost, AnExitStatusThatComesAfterTheEndOfTheOutputIsWaitedFor) {
+  // Output ends; the shell lives on for a while and only then exits.
+  const Error error = failure_of("printf 'go away\n'; exec >&- 2>&- <&-; sleep 0.5; exit 3");
+  EXPECT_THAT(error.sentence(), AllOf(HasSubstr("go away"), HasSubstr("exit 3")));
+}
+
 TEST_F(HostileHost, AHelloOfAnotherKindIsRefused) {
   for (const char* hello :
        {R"({"hello":2,"program":"x","features":[]})", R"({"hello":99999999999999999999,"program":"x","features":[]})",
