@@ -36,12 +36,16 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/identity.cc
   agent/journal.cc
   agent/log.cc
+  agent/output_relay.cc
   agent/pci_functions.cc
   agent/plan.cc
+  agent/quiet_look.cc
   agent/real_host.cc
   agent/removal.cc
+  agent/restarts.cc
   agent/resume_unit.cc
   agent/run_history.cc
+  agent/run_life.cc
   agent/run_store.cc
   agent/runner.cc
   agent/runner_process.cc
@@ -94,6 +98,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/transfer_child.cc
   agent/unpack.cc
   agent/unpack_tree.cc
+  agent/verdicts.cc
 )
 set(GPUSTRAP_AGENT_MAIN agent/main.cc)
 set(GPUSTRAP_AGENT_SOURCES ${GPUSTRAP_BASE_SOURCES} ${GPUSTRAP_PROTOCOL_SOURCES} ${GPUSTRAP_AGENT_LIBRARY_SOURCES} ${GPUSTRAP_AGENT_MAIN})

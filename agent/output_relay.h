@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "agent/protocol/event.h"
+#include "agent/step_process.h"
+
+namespace gpustrap {
+
+/// What a step's process writes, on its way to the journal: output as whole lines of bounded length, up to a cap for the whole step, and
+/// the records by which the process tells the runner what it does.
+class OutputRelay {
+ public:
+  using Say = std::function<Result<void>(decltype(Event::body) body)>;
+  OutputRelay(std::string step, Say say) : step_(std::move(step)), say_(std::move(say)) {}
+
+  /// Another attempt begins: what the last one left unfinished is forgotten. What was said counts on.
+  void begin();
+  /// Says what has come, and adds the records to `records`. Never waits, and takes a few pieces at most, so that one loud step does not
+  /// keep the others waiting. Returns whether anything came.
+  [[nodiscard]] Result<bool> read(StepProcess& process, std::vector<StepRecord>& records);
+  /// After the process has ended: what is still in its pipes, and the last line where it has no end.
+  [[nodiscard]] Result<void> drain(StepProcess& process);
+  /// Text of the runner's or the step's own: stream "log".
+  [[nodiscard]] Result<void> say(std::string_view stream, std::string_view text);
+
+ private:
+  Result<void> read_output(UniqueFd& fd, std::string_view stream, std::string& rest, bool& came);
+  Result<void> say_whole_lines(std::string_view stream, std::string& rest);
+
+  std::string step_;
+  Say say_;
+  std::string out_rest_, err_rest_, record_rest_;
+  std::uint64_t bytes_ = 0;
+  bool truncated_ = false;
+};
+
+}  // namespace gpustrap

@@ -1,0 +1,101 @@
+#include "agent/output_relay.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "agent/base/file.h"
+#include "agent/base/subprocess.h"
+
+namespace gpustrap {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+/// A process whose pipes the test writes itself.
+class OutputRelayTest : public ::testing::Test {
+ protected:
+  OutputRelayTest() {
+    for (auto [pipe, end] : {std::pair{&out_, &process_.output}, {&err_, &process_.errors}, {&records_, &process_.records}}) {
+      auto made = make_pipe();
+      *pipe = std::move(made->write_end);
+      *end = std::move(made->read_end);
+      EXPECT_TRUE(set_nonblocking(end->get()).has_value());
+    }
+  }
+  void write(const UniqueFd& pipe, std::string_view text) { ASSERT_TRUE(write_all(pipe.get(), text).has_value()); }
+  bool read() {
+    const Result<bool> came = relay_.read(process_, said_);
+    EXPECT_TRUE(came.has_value());
+    return came.value_or(false);
+  }
+
+  std::vector<std::string> events_;  ///< "out:text"
+  OutputRelay relay_{"step", [this](decltype(Event::body) body) -> Result<void> {
+                       if (const auto* output = std::get_if<StepOutput>(&body)) events_.push_back(output->stream + ":" + output->text);
+                       if (std::holds_alternative<StepTruncated>(body)) events_.emplace_back("truncated");
+                       return {};
+                     }};
+  UniqueFd out_, err_, records_;
+  StepProcess process_;
+  std::vector<StepRecord> said_;
+};
+
+TEST_F(OutputRelayTest, WaitsForALinesEndAndSaysWhetherAnythingCame) {
+  EXPECT_FALSE(read());
+  write(out_, "half");
+  EXPECT_TRUE(read());
+  EXPECT_THAT(events_, IsEmpty());
+  write(out_, " a line\nnext");
+  read();
+  EXPECT_THAT(events_, ElementsAre("out:half a line\n"));
+}
+
+TEST_F(OutputRelayTest, ALastLineWithoutAnEndIsSaidWhenTheProcessIsGone) {
+  write(out_, "no newline");
+  write(err_, "nor here");
+  out_.reset();
+  err_.reset();
+  ASSERT_TRUE(relay_.drain(process_).has_value());
+  EXPECT_THAT(events_, ElementsAre("out:no newline\n", "err:nor here\n"));
+}
+
+TEST_F(OutputRelayTest, AnotherAttemptDoesNotInheritHalfALine) {
+  write(out_, "of the first");
+  read();
+  relay_.begin();
+  write(out_, "of the second\n");
+  read();
+  EXPECT_THAT(events_, ElementsAre("out:of the second\n"));
+}
+
+TEST_F(OutputRelayTest, AnEndlessLineIsCut) {
+  write(out_, std::string(20000, 'x'));
+  read();
+  ASSERT_EQ(events_.size(), 1U);
+  EXPECT_EQ(events_[0].size(), 4 + (16U << 10U));
+}
+
+TEST_F(OutputRelayTest, BeyondTheCapOneEventSaysSo) {
+  const std::string piece(1U << 20U, 'x');
+  for (int i = 0; i < 300; ++i) ASSERT_TRUE(relay_.say("log", piece).has_value());
+  EXPECT_EQ(events_.size(), 257U);
+  EXPECT_EQ(events_.back(), "truncated");
+}
+
+TEST_F(OutputRelayTest, RecordsAreTakenWholeAndNonsenseIsLeftOut) {
+  write(records_, "{\"said\":\"hello\"}\nnonsense\n{\"said\":");
+  read();
+  ASSERT_EQ(said_.size(), 1U);
+  write(records_, "\"again\"}\n");
+  read();
+  ASSERT_EQ(said_.size(), 2U);
+  EXPECT_EQ(std::get<StepSaid>(said_[1].body).line, "again");
+}
+
+}  // namespace
+}  // namespace gpustrap
