@@ -61,6 +61,7 @@ struct Options {
   std::vector<std::pair<std::string, std::string>> vars;
   std::vector<std::string> tags;
   bool yes = false;
+  bool allow_disruption = false;
   bool detach = false;
   bool no_tunnel = false;
   bool exit_code = false;

@@ -51,6 +51,22 @@ Result<RunResult> RunClient::run(RunRequest request, Stay stay) {
   return follow(stay);
 }
 
+Result<std::vector<Event>> RunClient::rehearse(RunRequest request) {
+  request.mode = RunMode::plan;
+  rehearsal_.emplace();
+  const Result<RunResult> result = run(std::move(request));
+  std::vector<Event> events = *std::exchange(rehearsal_, std::nullopt);
+  request_.reset();
+  run_.clear();
+  last_seq_ = incarnation_ = asked_ = 0;
+  started_.reset();
+  finished_.reset();
+  confirmed_ = left_ = false;
+  if (!result) return fail(result.error());
+  if (!result->finished) return fail(ErrorCode::cancelled, "interrupted");
+  return events;
+}
+
 Result<RunResult> RunClient::attach(std::string run) {
   run_ = run;
   if (Result<void> begun = begin(AttachRequest{std::move(run), 0, 0}); !begun) return fail(std::move(begun).error());
@@ -143,7 +159,7 @@ RunResult RunClient::result() const {
 
 void RunClient::look_for_interrupts() {
   while (const std::optional<Interrupt> interrupt = around_.interrupt()) {
-    if (*interrupt == Interrupt::leave || around_.ctrl_c == CtrlC::leaves || mode_ == Mode::cancelling) {
+    if (*interrupt == Interrupt::leave || rehearsal_ || around_.ctrl_c == CtrlC::leaves || mode_ == Mode::cancelling) {
       left_ = true;
     } else if (mode_ == Mode::following) {
       mode_ = Mode::leaving;
@@ -180,6 +196,10 @@ Result<void> RunClient::take(const Event& event) {
   }
   if (std::holds_alternative<Rebooting>(event.body)) rebooting_since_ = around_.now();
   if (std::holds_alternative<StepFinished>(event.body)) rebooting_since_.reset();  // it came to nothing
+  if (rehearsal_) {
+    rehearsal_->push_back(event);
+    return {};
+  }
   around_.log(event);
   around_.status.event(event);
   return {};

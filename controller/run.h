@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "agent/base/result.h"
 #include "agent/protocol/request.h"
@@ -59,6 +60,9 @@ class RunClient {
   /// Starts the run (or joins one of the same recipe) and follows it. Errors: busy where another run is in progress; unreachable
   /// where the host did not come back; protocol where the agent breaks its own rules.
   [[nodiscard]] Result<RunResult> run(RunRequest request, Stay stay = Stay::until_finished);
+  /// What a plan of `request` says: every event in order, of which nothing is passed on. The client is then free for a run. Errors as
+  /// run(); cancelled where Ctrl-C was pressed.
+  [[nodiscard]] Result<std::vector<Event>> rehearse(RunRequest request);
   /// Follows a run that exists; an empty id means the newest.
   [[nodiscard]] Result<RunResult> attach(std::string run = {});
   /// One question, before, after or without a run. The reply's value, or its error.
@@ -96,6 +100,7 @@ class RunClient {
   std::optional<RunStarted> started_;
   std::optional<RunFinished> finished_;
   bool confirmed_ = false;
+  std::optional<std::vector<Event>> rehearsal_;  ///< where the events go instead
   Mode mode_ = Mode::following;
   bool left_ = false;
   std::chrono::milliseconds leaving_since_{0};

@@ -7,8 +7,11 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/protocol/json.h"
+#include "controller/consent.h"
 #include "controller/conversation.h"
 #include "controller/notebook_tunnel.h"
+#include "controller/prompt.h"
 #include "controller/recipe_loader.h"
 #include "controller/user_recipes.h"
 #include "controller/verbs.h"
@@ -25,6 +28,7 @@ std::string command_of(const Options& options, const std::string& verb) {
   // User, port and key are remembered; without these the same words would mean another run.
   for (const auto& [name, value] : options.vars) command += " --var " + shell_quote(name + "=" + value);
   for (const std::string& tag : options.tags) command += " --tag " + shell_quote(tag);
+  if (options.allow_disruption && verb == "up") command += " --allow-disruption";
   if (options.ask_sudo_password) command += " --ask-sudo-password";
   return command;
 }
@@ -48,6 +52,32 @@ VerbResult broken_off(Conversation& talk, Error error, const std::string& again)
   return fail(std::move(error));
 }
 
+/// Of a status reply: whether a run is in progress.
+bool is_running(const Json& status) {
+  const auto run = status.find("run");
+  if (run == status.end() || !run->is_object()) return false;
+  const auto state = run->find("state");
+  return state != run->end() && state->is_string() && state->get<std::string>() == "running";
+}
+
+/// Whether the run may begin: where it would install a driver or restart the host, somebody says yes to that first.
+Result<bool> agreed(Conversation& talk, const Options& options, const RunRequest& request) {
+  if (options.yes || request.mode == RunMode::plan || !may_disrupt(request.recipe)) return true;
+  const auto status = talk.client().ask(StatusRequest{});
+  if (!status) return fail(status.error());
+  if (is_running(**status)) return true;  // it is followed, or refused; nothing begins
+  const Result<std::vector<Event>> plan = talk.client().rehearse(request);
+  if (!plan) return fail(plan.error());
+  const Disruption disruption = disruption_in(*plan);
+  if (disruption.what.empty()) return true;
+  talk.status().pause();
+  if (!can_ask()) {
+    return fail(ErrorCode::usage, fmt::format("this run {}, and nobody can be asked whether it may", disruption.what),
+                fmt::format("add -y to say yes; `{}` shows what it would do", command_of(options, "plan")));
+  }
+  return ask_yes_no(fmt::format("This run {} ({}). It would change:\n{}Go on?", disruption.what, options.destination(), disruption.steps));
+}
+
 VerbResult run_recipe(const Options& options, RunMode mode) {
   LoadOptions load;
   load.sources = recipe_sources();
@@ -60,7 +90,14 @@ VerbResult run_recipe(const Options& options, RunMode mode) {
   request.run = make_run_id();
   request.mode = mode;
   request.recipe = loaded->recipe;
+  if (options.allow_disruption) allow_disruption(request.recipe);
   request.tags = options.tags;
+  const Result<bool> may_begin = agreed(talk, options, request);
+  if (!may_begin) return broken_off(talk, may_begin.error(), command_of(options, "up"));
+  if (!*may_begin) {
+    talk.status().notice("Nothing was changed.");
+    return ExitCode::cancelled;
+  }
   Result<RunResult> result = talk.client().run(std::move(request), options.detach ? Stay::until_started : Stay::until_finished);
   const std::string verb = mode == RunMode::plan ? "plan" : "up";
   if (!result) return broken_off(talk, std::move(result).error(), command_of(options, "attach"));

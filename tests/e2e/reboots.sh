@@ -7,6 +7,21 @@ reboots_cases() {
     recipes
     boot_host box
 
+    case_ "a restart is not begun where nobody can be asked whether it may"
+    off_a_terminal gpustrap up "$suite_dir/middle.yaml" "$host" -i "$key" --accept-new-host-key --no-tunnel
+    expect_exit 2
+    expect_output "this run would restart the host"
+    expect_output "add -y"
+    expect_equal "$(journal_file)" ""
+
+    case_ "at a terminal somebody is shown what would change, and asked"
+    at_terminal "Go on?" n gpustrap up "$suite_dir/middle.yaml" "$host" -i "$key" --no-tunnel
+    expect_exit 130
+    expect_output "This run would restart the host"
+    expect_output "early"
+    expect_output "Nothing was changed"
+    expect_equal "$(journal_file)" ""
+
     case_ "a restart in the middle of a run is a step like any other, and the view goes on by itself"
     begin "$suite_dir/middle.yaml" --json
     end_of_run
@@ -196,6 +211,12 @@ steps:
     as: root
     command: { run: systemctl reboot && sleep 600, unless: "false" }
 RECIPE
+}
+
+# Not even /dev/tty is there.
+off_a_terminal() {
+    local -a runner=(run_recorded setsid -w)
+    "$@"
 }
 
 close_gates() { testbed exec box rm -rf /var/lib/e2e; }

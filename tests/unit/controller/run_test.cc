@@ -121,6 +121,33 @@ TEST_F(Run, PassesEveryEventOn) {
   EXPECT_EQ(logged_, told_.seqs);
 }
 
+TEST_F(Run, ARehearsalIsAPlanThatNobodyElseSees) {
+  auto run = client({reply(1, {{"run", kRun}}), started(1), output(2), finished(3), reply(2, {{"run", kRun}}), started(1), finished(2)});
+  const auto plan = run.rehearse(request());
+  ASSERT_TRUE(plan) << plan.error().sentence();
+  EXPECT_EQ(plan->size(), 3U);
+  EXPECT_THAT(told_.seqs, ElementsAre());
+  EXPECT_THAT(logged_, ElementsAre());
+
+  const auto result = run.run(request());
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_EQ(result->exit, ExitCode::ok);
+  EXPECT_THAT(told_.seqs, ElementsAre(1, 2));
+  EXPECT_EQ(logged_, told_.seqs);
+  const auto runs = asked<RunRequest>();
+  ASSERT_EQ(runs.size(), 2U);
+  EXPECT_EQ(runs[0].mode, RunMode::plan);
+  EXPECT_EQ(runs[1].mode, RunMode::apply);
+}
+
+TEST_F(Run, CtrlCEndsARehearsalAtOnce) {
+  auto run = client({reply(1, {{"run", kRun}}), started(1), press(), output(2)});
+  const auto plan = run.rehearse(request());
+  ASSERT_FALSE(plan);
+  EXPECT_EQ(plan.error().code(), ErrorCode::cancelled);
+  EXPECT_THAT(told_.words, ElementsAre());
+}
+
 TEST_F(Run, AFailedRunExitsWith1) {
   const auto result = client({started(1), finished(2, RunFinished::End::failed)}).run(request());
   ASSERT_TRUE(result);
