@@ -110,7 +110,17 @@ void RunLog::say(std::int64_t time_ms, std::string_view step, std::string_view l
 }
 
 void RunLog::event(const Event& event) {
-  static_cast<void>(write_all(events_.get(), to_line(to_json(event))).has_value());
+  if (event.seq > 0 && event.seq <= begins_.size()) {
+    say(event.time_ms, "", fmt::format("the host went down and lost what followed event {}; from there it goes on", event.seq - 1));
+    end_ = begins_[event.seq - 1];
+    begins_.resize(event.seq - 1);
+    static_cast<void>(::ftruncate(events_.get(), end_) == 0 && ::lseek(events_.get(), end_, SEEK_SET) == end_);
+  }
+  const std::string document = to_line(to_json(event));
+  if (write_all(events_.get(), document)) {
+    begins_.push_back(end_);
+    end_ += static_cast<std::int64_t>(document.size());
+  }
   const auto lines = [&](std::string_view step, std::string_view mark, std::string_view text) {
     if (text.ends_with('\n')) text.remove_suffix(1);
     for (const std::string& line : split(text, '\n')) say(event.time_ms, step, std::string(mark) + line);

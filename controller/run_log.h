@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
@@ -24,6 +25,7 @@ class RunLog {
   /// Makes `state`/runs/<run>, forgets the oldest runs beyond a hundred, and starts both files afresh.
   [[nodiscard]] static Result<RunLog> create(const std::string& state, const std::string& run);
 
+  /// An event whose number was there already takes the place of that one and of all that followed it: the host had lost them.
   void event(const Event& event);
   /// Path of log.txt.
   [[nodiscard]] const std::string& path() const { return path_; }
@@ -33,6 +35,8 @@ class RunLog {
   void say(std::int64_t time_ms, std::string_view step, std::string_view line);
 
   UniqueFd events_;
+  std::vector<std::int64_t> begins_;  ///< where in events.jsonl each event begins, from number 1 on
+  std::int64_t end_ = 0;
   UniqueFd text_;
   std::string path_;
 };

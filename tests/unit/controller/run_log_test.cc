@@ -1,0 +1,67 @@
+#include "controller/run_log.h"
+
+#include <gmock/gmock.h>
+
+#include <cstdint>
+#include <string>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "agent/protocol/json.h"
+#include "tests/support/temporary_directory.h"
+
+namespace gpustrap {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+
+constexpr const char* kRun = "20260801-141503-7f3a";
+
+class RunLogTest : public testing::Test {
+ protected:
+  RunLogTest() : log_(*RunLog::create(state_.path(), kRun)) {}
+  void say(std::uint64_t seq, const std::string& text) { log_.event({seq, 1000, StepOutput{"pip", "out", text + "\n"}}); }
+  /// "1 one": number and text of every event that events.jsonl holds.
+  [[nodiscard]] std::vector<std::string> events() const {
+    std::vector<std::string> found;
+    for (const std::string& line : split(*read_file(state_ / "runs" + std::string("/") + kRun + "/events.jsonl", 1U << 20U), '\n')) {
+      if (line.empty()) continue;
+      const Json document = Json::parse(line);
+      found.push_back(std::to_string(document.at("seq").get<std::uint64_t>()) + " " +
+                      std::string(trim(document.at("text").get<std::string>())));
+    }
+    return found;
+  }
+  [[nodiscard]] std::string text() const { return *read_file(log_.path(), 1U << 20U); }
+
+  TemporaryDirectory state_;
+  RunLog log_;
+};
+
+TEST_F(RunLogTest, KeepsEveryEventForProgramsAndForPeople) {
+  say(1, "one");
+  say(2, "two");
+  EXPECT_THAT(events(), ElementsAre("1 one", "2 two"));
+  EXPECT_THAT(text(), AllOf(HasSubstr("[pip] | one\n"), EndsWith("[pip] | two\n")));
+}
+
+TEST_F(RunLogTest, EventsThatTheHostLostGiveWayToThoseThatTookTheirPlace) {
+  say(1, "one");
+  say(2, "two");
+  say(3, "a third that is longer than what replaces it");
+  say(2, "other");
+  say(3, "third");
+  EXPECT_THAT(events(), ElementsAre("1 one", "2 other", "3 third"));
+  EXPECT_THAT(text(), AllOf(HasSubstr("two"), HasSubstr("lost what followed event 1"), EndsWith("third\n")));
+}
+
+TEST_F(RunLogTest, EscapeCodesDoNotReachTheTextThatPeopleRead) {
+  say(1, "\x1b[2Jone");
+  EXPECT_THAT(text(), ::testing::Not(HasSubstr("\x1b")));
+}
+
+}  // namespace
+}  // namespace gpustrap
