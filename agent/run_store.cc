@@ -107,6 +107,10 @@ std::vector<std::string> runs_newest_first(const AgentPaths& paths) {
   return ids;
 }
 
+void drop_run(const AgentPaths& paths, const std::string& id) {
+  if (is_run_id(id)) (void)remove_tree_at(AT_FDCWD, paths.run(id));  // it would be shown as interrupted, no more
+}
+
 void prune_runs(const AgentPaths& paths, std::size_t keep) {
   const auto runs = runs_by_age(paths);
   for (std::size_t i = 0; i + keep < runs.size(); ++i) {

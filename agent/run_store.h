@@ -19,6 +19,8 @@ namespace gpustrap {
 
 /// Makes the run's folder (0700) with run.json (recipe, login, mode, tags; 0600). An error (busy) where the id exists already.
 [[nodiscard]] Result<void> store_run(const AgentPaths& paths, const RunDescription& run);
+/// Takes back what store_run has made, where the run could not begin.
+void drop_run(const AgentPaths& paths, const std::string& id);
 [[nodiscard]] Result<RunDescription> load_run(const AgentPaths& paths, const std::string& id);
 [[nodiscard]] std::string journal_path(const AgentPaths& paths, const std::string& id);
 /// The newest run's id, by the time its folder was made; nullopt where there is none.

@@ -9,14 +9,12 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
 #include "agent/base/file.h"
-#include "agent/base/subprocess.h"
 #include "agent/base/text.h"
 #include "agent/control_socket.h"
 #include "agent/gather_facts.h"
@@ -27,6 +25,7 @@
 #include "agent/protocol/line.h"
 #include "agent/resume_unit.h"
 #include "agent/run_store.h"
+#include "agent/run_units.h"
 #include "agent/runner.h"
 
 namespace gpustrap {
@@ -35,46 +34,6 @@ namespace {
 constexpr auto kStartLimit = std::chrono::seconds(10);
 /// Journals of older runs are removed when a new one begins.
 constexpr std::size_t kRunsKept = 20;
-
-/// Whether systemd started this process at boot: it is in a service of its own already.
-bool is_in_resume_service() {
-  const Result<std::string> groups = read_file("/proc/self/cgroup");
-  return groups && groups->find(ResumeUnit::kName) != std::string::npos;
-}
-
-/// Puts this process and its steps into a systemd scope of their own, so that neither the end of the login session nor its limits touch the
-/// run, and a step that runs out of memory does not take the runner along. Where that is refused (no systemd, no bus) the new session must
-/// do.
-void leave_login_session(const std::string& run, const std::vector<pid_t>& steps) {
-  if (::geteuid() != 0 || !path_exists("/run/systemd/system") || is_in_resume_service()) return;
-  Subprocess call;
-  // The scope of a runner that died may be kept up by what its steps left behind: no two have one name.
-  call.argv = {"busctl",
-               "call",
-               "--quiet",
-               "org.freedesktop.systemd1",
-               "/org/freedesktop/systemd1",
-               "org.freedesktop.systemd1.Manager",
-               "StartTransientUnit",
-               "ssa(sv)a(sa(sv))",
-               fmt::format("gpustrap-run-{}.scope", ::getpid()),
-               "replace",
-               "4",
-               "PIDs",
-               "au",
-               fmt::format("{}", steps.size() + 1),
-               fmt::format("{}", ::getpid())};
-  for (const pid_t step : steps) call.argv.push_back(fmt::format("{}", step));
-  for (const char* word : {"Description", "s"}) call.argv.emplace_back(word);
-  call.argv.push_back("gpustrap run " + run);
-  for (const char* word : {"KillMode", "s", "mixed", "TimeoutStopUSec", "t", "600000000", "0"}) call.argv.emplace_back(word);
-  call.timeout = std::chrono::seconds(5);
-  const Result<SubprocessResult> called = run_subprocess(call);
-  if (!called)
-    log_note("no scope: " + called.error().sentence());
-  else if (called->exit_code != 0)
-    log_note("no scope: " + first_line(called->err));
-}
 
 /// Only root's own runs on a host with systemd can be taken up at boot.
 bool can_resume_at_boot(const AgentPaths& paths) {
@@ -87,10 +46,13 @@ void prepare_to_resume(const AgentPaths& paths) {
     log_note("a restart of the host would end this run: " + installed.error().sentence());
 }
 
-/// When the run is over, nothing of it may start at the next boot.
-void forget_resuming(const AgentPaths& paths) {
+/// When the run is over, nothing of it may start at the next boot, or be remembered by systemd. A run that one runner has seen through
+/// without changing anything has left nothing there, and does not pay for the question.
+void forget_resuming(const AgentPaths& paths, bool was_taken_up) {
   if (!can_resume_at_boot(paths)) return;
+  const bool may_be_known = was_taken_up || ResumeUnit().is_there();
   if (const Result<void> removed = ResumeUnit().remove(); !removed) log_note(removed.error().sentence());
+  if (may_be_known) forget_run_units();
 }
 
 Result<void> restart_and_resume(const AgentPaths& paths, const RebootWish& wish) {
@@ -137,6 +99,7 @@ int runner_main(const AgentPaths& paths, const std::string& run, const std::stri
   if (!control) return refuse(control.error());
   lower_oom_score();
 
+  const bool was_taken_up = description->history.incarnations > 0;
   Runner* runner_pointer = nullptr;
   RunnerHooks hooks;
   hooks.on_event = [&](const std::string&) {
@@ -161,7 +124,7 @@ int runner_main(const AgentPaths& paths, const std::string& run, const std::stri
     log_note("run " + run + " broke off: " + finished.error().sentence());
     return refuse(finished.error());
   }
-  forget_resuming(paths);
+  forget_resuming(paths, was_taken_up);
   prune_runs(paths, kRunsKept);
   return finished->end == RunFinished::End::ok ? 0 : 1;
 }
@@ -221,6 +184,7 @@ Result<RunFinished> run_here(const AgentPaths& paths, const std::string& run, in
   if (!journal) return fail(std::move(journal).error());
   Result<ControlSocket> control = ControlSocket::listen(paths.socket());
   if (!control) return fail(std::move(control).error());
+  const bool was_taken_up = description->history.incarnations > 0;
   Runner* runner_pointer = nullptr;
   RunnerHooks hooks;
   // Nobody may be listening any more: the journal is what counts.
@@ -235,7 +199,7 @@ Result<RunFinished> run_here(const AgentPaths& paths, const std::string& run, in
   Runner runner(std::move(*description), std::move(*journal), std::move(hooks));
   runner_pointer = &runner;
   Result<RunFinished> finished = runner.run(gather_facts(), identity_of_self());
-  if (finished) forget_resuming(paths);
+  if (finished) forget_resuming(paths, was_taken_up);
   return finished;
 }
 

@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -41,6 +42,9 @@ using Clock = std::chrono::steady_clock;
 
 /// With this much unsent the journal is not read on: a slow link holds back `serve`, never the run.
 constexpr std::size_t kUnsentLimit = 1U << 20U;
+/// Before its first event a runner gathers facts; after its last one it may have systemd read its units anew: seconds on a busy host.
+constexpr auto kTidyLimit = std::chrono::seconds(90);
+constexpr auto kTidyPause = std::chrono::milliseconds(10);
 
 class Server {
  public:
@@ -150,10 +154,29 @@ class Server {
     return mode == RunMode::plan ? AgentPaths{paths_.runtime + "/plan", paths_.runtime + "/plan"} : paths_;
   }
 
+  /// Who keeps another run from starting. A runner that is about to write its first event is waited for, and so is one whose run is over:
+  /// it tidies up and then lets go, and its run is neither joined nor said to be in progress.
+  static std::optional<RunLock::Holder> holder_of_open_run(const AgentPaths& paths) {
+    const Clock::time_point deadline = Clock::now() + kTidyLimit;
+    std::string over;
+    std::optional<RunLock::Holder> holder = RunLock::holder(paths);
+    while (holder && Clock::now() < deadline) {
+      if (holder->run != over) {
+        const Result<RunSummary> held = summarize_run(paths, holder->run);
+        const bool has_begun = held && !held->digest.empty();
+        if (has_begun && held->state != "finished") return holder;
+        if (has_begun) over = holder->run;
+      }
+      std::this_thread::sleep_for(kTidyPause);
+      holder = RunLock::holder(paths);
+    }
+    return holder;
+  }
+
   void handle(std::uint64_t number, RunRequest& request) {
     const AgentPaths paths = paths_for(request.mode);
-    if (const std::optional<RunLock::Holder> holder = RunLock::holder(paths)) {
-      join_or_refuse(number, request, paths, *holder);
+    if (const std::optional<RunLock::Holder> holder = holder_of_open_run(paths)) {
+      join_or_refuse(number, request.recipe, paths, *holder);
       return;
     }
     RunDescription run;
@@ -163,20 +186,27 @@ class Server {
     run.login = login_;
     run.tags = std::move(request.tags);
     if (Result<void> stored = store_run(paths, run); !stored) return answer(number, fail(std::move(stored).error()));
-    if (Result<void> started = start_runner_process(paths, run.id, origin()); !started)
+    if (Result<void> started = start_runner_process(paths, run.id, origin()); !started) {
+      if (started.error().code() == ErrorCode::busy) {
+        // Another agent was faster: this run has never been.
+        drop_run(paths, run.id);
+        if (const std::optional<RunLock::Holder> holder = holder_of_open_run(paths))
+          return join_or_refuse(number, run.recipe, paths, *holder);
+      }
       return answer(number, fail(std::move(started).error()));
+    }
     answer(number, Json{{"run", run.id}, {"attached", false}});
     follow(paths, run.id, 0);
   }
 
-  void join_or_refuse(std::uint64_t number, const RunRequest& request, const AgentPaths& paths, const RunLock::Holder& holder) {
+  void join_or_refuse(std::uint64_t number, const Recipe& recipe, const AgentPaths& paths, const RunLock::Holder& holder) {
     const Result<RunSummary> running = summarize_run(paths, holder.run);
-    if (running && running->digest == digest_of(request.recipe)) {
+    if (running && running->digest == digest_of(recipe)) {
       answer(number, Json{{"run", holder.run}, {"attached", true}});
       follow(paths, holder.run, 0);
       return;
     }
-    const std::string recipe = running ? running->recipe : "another recipe";
+    const std::string other = running ? running->recipe : "another recipe";
     std::string since;
     if (running) {
       const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch());
@@ -184,7 +214,7 @@ class Server {
           fmt::format(", for {}", human_duration(std::chrono::milliseconds(std::max<std::int64_t>(now.count() - running->since_ms, 0))));
     }
     answer(number, fail(ErrorCode::busy,
-                        fmt::format("a run of {} is in progress on this host{}{} (run {})", recipe, since,
+                        fmt::format("a run of {} is in progress on this host{}{} (run {})", other, since,
                                     holder.from.empty() ? "" : ", started from " + holder.from, holder.run),
                         "follow it with `gpustrap attach HOST`, or stop it with `gpustrap cancel HOST`"));
   }
@@ -246,7 +276,7 @@ class Server {
   void handle(std::uint64_t number, const TokenRequest& request) { answer(number, jupyter_token(paths_, login_, request.service)); }
 
   void handle(std::uint64_t number, const RemoveRequest& request) {
-    if (const std::optional<RunLock::Holder> holder = RunLock::holder(paths_); holder && !request.preview) {
+    if (const std::optional<RunLock::Holder> holder = request.preview ? std::nullopt : holder_of_open_run(paths_)) {
       return answer(number, fail(ErrorCode::busy, fmt::format("run {} is in progress", holder->run),
                                  "wait for it, or stop it with `gpustrap cancel HOST`"));
     }

@@ -47,6 +47,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/run_history.cc
   agent/run_life.cc
   agent/run_store.cc
+  agent/run_units.cc
   agent/runner.cc
   agent/runner_process.cc
   agent/safe_directory.cc

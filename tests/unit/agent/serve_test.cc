@@ -2,9 +2,13 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
+#include <iterator>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -13,6 +17,7 @@
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/request.h"
+#include "agent/run_store.h"
 #include "tests/support/local_agent.h"
 
 // The real program over plain pipes: hello, runs that outlive it, attach, cancel, what a broken peer may send.
@@ -173,6 +178,57 @@ TEST_F(ServeTest, TheSameRecipeAttachesAndAnotherIsToldWhatRuns) {
   ASSERT_TRUE(write_file_atomically(directory_ + "/go", "").has_value());
   EXPECT_EQ(same.receive_until("event", "run_finished").back().value("end", ""), "ok");
   EXPECT_EQ(first.receive_until("event", "run_finished").back().value("end", ""), "ok");
+}
+
+TEST_F(ServeTest, TwoThatStartAtOnceShareOneRun) {
+  const std::string steps = R"([{"id": "wait", "command": {"run": "until test -e @/go; do sleep 0.01; done"}}])";
+  LocalAgent one(directory_);
+  LocalAgent two(directory_);
+  for (LocalAgent* agent : {&one, &two}) agent->send(hello());
+  one.send(run_request(1, "r1", steps));
+  two.send(run_request(1, "r2", steps));
+  const Json first = one.receive_until("reply").back();
+  const Json second = two.receive_until("reply").back();
+  ASSERT_TRUE(first.contains("value")) << first.dump();
+  ASSERT_TRUE(second.contains("value")) << second.dump();
+  EXPECT_EQ(first.at("value").at("run"), second.at("value").at("run"));
+  EXPECT_NE(first.at("value").at("attached"), second.at("value").at("attached"));
+  ASSERT_TRUE(write_file_atomically(directory_ + "/go", "").has_value());
+  EXPECT_EQ(one.receive_until("event", "run_finished").back().value("end", ""), "ok");
+  EXPECT_EQ(two.receive_until("event", "run_finished").back().value("end", ""), "ok");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory_ + "/runs"), {}), 1) << "a run that has never been is kept";
+}
+
+TEST_F(ServeTest, ARunnerThatIsTidyingUpIsWaitedFor) {
+  const std::string steps = R"([{"id": "a", "command": {"run": "true"}}])";
+  LocalAgent agent(directory_);
+  agent.send(hello());
+  agent.send(run_request(1, "r1", steps));
+  agent.receive_until("event", "run_finished");
+  // What r1's runner does after its last event, drawn out: it keeps the lock until the pipe is closed.
+  auto hold = make_pipe();
+  auto held = make_pipe();
+  const pid_t runner = ::fork();
+  if (runner == 0) {
+    hold->write_end.reset();
+    std::optional<RunLock> lock;
+    while (!lock) lock = RunLock::take({directory_, directory_}, "r1", "").value_or(std::nullopt);
+    (void)write_all(held->write_end.get(), "+");
+    char byte = 0;
+    ::_exit(::read(hold->read_end.get(), &byte, 1) == 0 ? 0 : 1);
+  }
+  char byte = 0;
+  ASSERT_EQ(::read(held->read_end.get(), &byte, 1), 1);
+  LocalAgent again(directory_);
+  again.send(hello());
+  again.send(run_request(1, "r2", steps));
+  hold->write_end.reset();
+  const Json reply = again.receive_until("reply").back();
+  ::waitpid(runner, nullptr, 0);
+  ASSERT_TRUE(reply.contains("value")) << reply.dump();
+  EXPECT_EQ(reply.at("value").at("run"), "r2");
+  EXPECT_EQ(reply.at("value").at("attached"), false);
+  EXPECT_EQ(again.receive_until("event", "run_finished").back().value("end", ""), "ok");
 }
 
 TEST_F(ServeTest, ACancelFromAnotherAgentEndsTheRunAfterItsStep) {
