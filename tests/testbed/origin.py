@@ -3,7 +3,8 @@
 
     origin.py --root DIR --state DIR [--bind ADDRESS] [--name NAME]…
 
-A bare git repository below it, NAME.git, is served too, as `git http-backend` does it (smart HTTP, reading only).
+A path that ends with a slash is that folder's index.html. A bare git repository below it, NAME.git, is served too, as
+`git http-backend` does it (smart HTTP, reading only).
 
 Writes to the state directory: http and https (the base URLs, once it listens), ca.pem (a throw-away CA that signed its
 certificate) and requests (one line a request: scheme, method, target, Range or -, status, bytes sent).
@@ -141,7 +142,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.serve_git(path, faults)
         if self.command == "POST":
             return self.refuse(405)
-        file = (origin.root / urllib.parse.unquote(path).lstrip("/")).resolve()
+        file = (origin.root / urllib.parse.unquote(path + ("index.html" if path.endswith("/") else "")).lstrip("/")).resolve()
         if origin.root not in file.parents or not file.is_file():
             return self.refuse(404)
         content = file.read_bytes()
@@ -150,7 +151,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         tag = hashlib.sha256(content).hexdigest()[:16]
         if "changed" in faults:
             tag += f"-{next(origin.serial)}"
-        self.send_content(content, f'"{tag}"', faults, body)
+        self.send_content(content, "text/html" if file.suffix == ".html" else "application/octet-stream", f'"{tag}"', faults, body)
 
     def serve_git(self, path, faults):
         environment = {
@@ -167,8 +168,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.start(code, headers)
         self.send_body(content, faults)
 
-    def send_content(self, content, tag, faults, body):
-        headers = {"Content-Type": "application/octet-stream", "ETag": tag}
+    def send_content(self, content, kind, tag, faults, body):
+        headers = {"Content-Type": kind, "ETag": tag}
         code, total, begin = 200, len(content), 0
         if "norange" not in faults:
             headers["Accept-Ranges"] = "bytes"

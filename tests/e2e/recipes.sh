@@ -1,0 +1,70 @@
+# shellcheck shell=bash disable=SC2154 # host, origin and the like come from the frame
+# The recipes that ship with gpustrap, each on a bare host, twice, and with what goes wrong on the way. apt, pip, Python and Jupyter are
+# real; the frameworks are stand-ins (stand_in_index.py), and there is no GPU.
+
+recipes_needs() { needs_gpustrap; }
+
+recipes_cases() {
+    case_ "pytorch: while another package manager is at work, then from an index that fails half-way: said so, and completed by a rerun"
+    boot_host box
+    mkdir -p "$suite_dir/www"
+    "$e2e_dir/stand_in_index.py" "$suite_dir/www/simple"
+    serve "$suite_dir/www"
+    trust_origin
+    package_manager_at_work 20
+    up_recipe pytorch "$origin/~status=404/simple/"
+    expect_exit 1
+    expect_output "torch"
+    expect_output '"step":"apt","outcome":"changed"'
+    up_recipe pytorch "$origin/simple/"
+    expect_exit 0
+    expect_output '"step":"framework","outcome":"skipped"' # there is no GPU
+    as_login /home/ubuntu/pytorch-env/bin/python -c 'import torch; print("torch", torch.__version__)'
+    expect_output "torch 2.14.0"
+
+    case_ "pytorch: the same command again changes nothing"
+    up_recipe pytorch "$origin/simple/"
+    expect_exit 0
+    expect_unchanged_but_skipped
+
+    case_ "tensorflow: beside another recipe's environment, whose notebook it takes over"
+    up_recipe tensorflow "$origin/simple/"
+    expect_exit 0
+    as_login /home/ubuntu/tensorflow-env/bin/python -c 'import tensorflow as tf; print("tensorflow", tf.__version__)'
+    expect_output "tensorflow 2.21.0"
+    on_host systemctl show -p ExecStart gpustrap-jupyter.service
+    expect_output tensorflow-env
+
+    case_ "tensorflow: the same command again changes nothing"
+    up_recipe tensorflow "$origin/simple/"
+    expect_exit 0
+    expect_unchanged_but_skipped
+
+    case_ "pytorch: a disk that fills up while packages are unpacked is named, and after room was made a rerun completes"
+    on_host mount -t tmpfs -o size=24M,mode=0755,uid="$(testbed exec box id -u ubuntu)" full /home/ubuntu/pytorch-env
+    up_recipe pytorch "$origin/simple/"
+    expect_exit 1
+    expect_output "No space left"
+    on_host mount -o remount,size=1G /home/ubuntu/pytorch-env
+    expect_exit 0
+    up_recipe pytorch "$origin/simple/"
+    expect_exit 0
+    on_host umount -l /home/ubuntu/pytorch-env
+    expect_exit 0
+}
+
+up_recipe() { up "$1" --var "index=$2" --var disk=1GiB --json "${@:3}"; }
+
+# Holds the lock that apt and dpkg share, for so many seconds. A bare host has Perl alone.
+package_manager_at_work() {
+    on_host systemd-run --unit=package-manager perl -MFcntl -e \
+        'open(F, ">>", "/var/lib/dpkg/lock-frontend") && fcntl(F, F_SETLK, pack("ssx4qqi", F_WRLCK, 0, 0, 0, 0)) or die; sleep shift' "$1"
+    expect_exit 0
+}
+
+expect_unchanged_but_skipped() {
+    local other
+    other=$(json_events step_finished | grep -v -E '"outcome": *"(unchanged|skipped)"' || true)
+    [ -n "$(json_events step_finished)" ] || fail_case "no step finished"
+    [ -z "$other" ] || fail_case "steps that were not unchanged:"$'\n'"$other"
+}
