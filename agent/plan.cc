@@ -59,6 +59,7 @@ Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& fa
     step.type = &step_type(entry.kind);
     const auto mistake = [&](const std::string& why) { mistakes.push_back(fmt::format("step `{}`: {}", entry.id, why)); };
 
+    if (!entry.stall && step.type->stall.count() > 0) step.entry.stall = Duration{step.type->stall};
     if (entry.when) step.skip_reason = unmet_reason(*entry.when, facts);
     if (step.skip_reason.empty() && !options.tags.empty() && !entry.tags.items.empty() && !has_any(entry.tags, options.tags)) {
       step.skip_reason = "its tags are not among those chosen";

@@ -13,6 +13,8 @@ set(GPUSTRAP_PROTOCOL_SOURCES
   agent/protocol/compat_lookup.cc
   agent/protocol/compat_resolver.cc
   agent/protocol/compat_sources.cc
+  agent/protocol/conda_installers.cc
+  agent/protocol/conda_requirement.cc
   agent/protocol/demands.cc
   agent/protocol/event.cc
   agent/protocol/facts.cc
@@ -63,6 +65,11 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/archive_manifest.cc
   agent/steps/block.cc
   agent/steps/command.cc
+  agent/steps/conda.cc
+  agent/steps/conda_command.cc
+  agent/steps/conda_env.cc
+  agent/steps/conda_login.cc
+  agent/steps/conda_prefix.cc
   agent/steps/deb.cc
   agent/steps/deb_package.cc
   agent/steps/directory.cc

@@ -360,6 +360,8 @@ std::string default_identity(const StepEntry& step) {
     case StepKind::venv:
     case StepKind::pip:
     case StepKind::git:
+    case StepKind::conda:
+    case StepKind::conda_env:
     // These only look, at what every user may see.
     case StepKind::require:
     case StepKind::nvidia_smi: return "login";

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/protocol/conda_requirement.h"
 #include "agent/protocol/facts.h"
 #include "agent/protocol/fields_visit.h"
 #include "agent/protocol/json.h"
@@ -30,6 +31,13 @@ template <> struct EnumNames<EnvironmentSpec::Scope> {
 template <> struct EnumNames<RebootSpec::Mode> {
   static const std::vector<std::string>& names() {
     static const std::vector<std::string> all = {"when_required", "always"};
+    return all;
+  }
+};
+
+template <> struct EnumNames<CondaDistribution> {
+  static const std::vector<std::string>& names() {
+    static const std::vector<std::string> all = {"miniforge", "miniconda", "anaconda"};
     return all;
   }
 };
@@ -194,7 +202,21 @@ void check(const VenvSpec& spec, SpecReader& reader) {
   }
 }
 
+/// A name is a folder's name below conda's envs/.
+void check_conda_environment(const std::string& name, std::string_view field, SpecReader& reader) {
+  if (name.empty() || is_plain_id(name)) return;
+  reader.say_at(field, fmt::format("is {}: expected the name of a conda environment, not a path", quote_value(name)));
+}
+
+template <class Spec> void check_environment(const Spec& spec, SpecReader& reader) {
+  if (reader.has("venv") == reader.has("env"))
+    reader.say_missing(reader.has("venv") ? "has `venv` and `env`: expected one of them" : "needs a field `venv` or `env`");
+  if (reader.has("conda") && !reader.has("env")) reader.say_at("conda", "goes with `env` only");
+  check_conda_environment(spec.env, "env", reader);
+}
+
 void check(const PipSpec& spec, SpecReader& reader) {
+  check_environment(spec, reader);
   if (!reader.has("packages") && !reader.has("requirements"))
     reader.say_missing("has nothing to do: expected `packages` or `requirements`");
   const auto is_requirement = [](std::string_view text) { return text[0] != '-' && text.find('\n') == std::string_view::npos; };
@@ -209,6 +231,7 @@ void check(const NvidiaSmiSpec& spec, SpecReader& reader) {
 }
 
 void check(const JupyterSpec& spec, SpecReader& reader) {
+  check_environment(spec, reader);
   check_service_name(spec.name, reader);
   if (!reader.deferred("port") && spec.port.number > 0 && spec.port.number < 1024) {
     reader.say_at("port", fmt::format("is `{}`: expected 1024 or more, since the server runs as the login user", spec.port.number));
@@ -298,6 +321,49 @@ void check(const AptRepositorySpec& spec, SpecReader& reader) {
 
 void check(const RebootSpec& spec, SpecReader& reader) {
   if (spec.message.find('\n') != std::string::npos) reader.say_at("message", "has more than one line");
+}
+
+/// Installers and conda's own scripts put it into first lines of scripts, which end at a space.
+bool is_conda_prefix(std::string_view path) {
+  return path != "~" && path != "/" && path.find_first_of(" \t\n'\"") == std::string_view::npos;
+}
+
+void check_conda_prefix(const HostPath& path, std::string_view field, SpecReader& reader) {
+  if (path.text.empty() || reader.deferred(field) || is_conda_prefix(path.text)) return;
+  reader.say_at(field, fmt::format("is {}: expected a folder of conda's own, without spaces and quotes", quote_value(path.text)));
+}
+
+void check(const CondaSpec& spec, SpecReader& reader) {
+  constexpr std::string_view kVersion = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+  check_conda_prefix(spec.prefix, "prefix", reader);
+  if (!spec.version.empty() && !is_made_of(spec.version, kVersion, kVersion)) {
+    reader.say_at("version", fmt::format("is {}: expected an installer's version, such as 26.3.2-3", quote_value(spec.version)));
+    return;
+  }
+  if (reader.has("mirrors") && !reader.has("url")) reader.say_at("mirrors", "goes with `url` only");
+  if (spec.version.empty() || reader.deferred("version") || reader.deferred("distribution") || reader.has("sha256")) return;
+  if (is_pinned_conda_version(spec.distribution, spec.version)) return;
+  reader.say_missing(
+      fmt::format("needs a field `sha256`: gpustrap knows no digest of version {} (it knows {}); the publisher lists them at {}",
+                  spec.version, pinned_conda_version(spec.distribution), conda_digest_source(spec.distribution)));
+}
+
+void check(const CondaEnvSpec& spec, SpecReader& reader) {
+  check_conda_prefix(spec.conda, "conda", reader);
+  check_conda_environment(spec.name, "name", reader);
+  if (!spec.python.empty() && !is_made_of(spec.python, "0123456789", "0123456789."))
+    reader.say_at("python", fmt::format("is {}: expected a version such as \"3.11\"", quote_value(spec.python)));
+  const auto is_package = [](std::string_view text) { return parse_conda_requirement(text).has_value(); };
+  check_items(spec.packages, "packages", reader, is_package, "a package as conda takes it: name, name=1.2, name==1.2.3, name>=1,<2");
+  const auto is_channel = [](std::string_view text) {
+    return !text.empty() && text[0] != '-' && text.find_first_of(" \n") == std::string_view::npos;
+  };
+  check_items(spec.channels, "channels", reader, is_channel, "a channel's name or URL");
+  const auto is_requirement = [](std::string_view text) { return text[0] != '-' && text.find('\n') == std::string_view::npos; };
+  check_items(spec.pip, "pip", reader, is_requirement, "a requirement, not an option of pip");
+  if (!reader.has("python") && !reader.has("packages") && !reader.has("file") && spec.name != "base")
+    reader.say_missing("would be empty: expected `python`, `packages` or `file`");
+  if (reader.has("channels") && reader.has("file")) reader.say_at("channels", "does not go with `file`, which names its own");
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "agent/protocol/conda_installers.h"
 #include "agent/protocol/fields.h"
 #include "agent/protocol/json_fwd.h"
 
@@ -36,7 +37,9 @@ enum class StepKind : std::uint8_t {
   git,
   deb,
   apt_repository,
-  reboot
+  reboot,
+  conda,
+  conda_env
 };
 
 struct RequireSpec {
@@ -252,14 +255,18 @@ struct VenvSpec {
 
 struct PipSpec {
   static constexpr StepKind kKind = StepKind::pip;
-  static constexpr std::string_view kName = "pip", kShorthand = "", kHelp = "Python packages in a virtual environment.";
-  HostPath venv;
+  static constexpr std::string_view kName = "pip", kShorthand = "",
+                                    kHelp = "Python packages in an environment: a virtual one or one of conda.";
+  HostPath venv, conda{"~/conda"};
+  std::string env;
   StringList packages;
   std::optional<HostPath> requirements;
   std::optional<Url> index;
   bool upgrade = false;
   template <class V> void fields(V& v) {
-    v("venv", venv, Presence::required, "folder of the environment");
+    v("venv", venv, Presence::optional, "folder of a virtual environment (this or env)");
+    v("env", env, Presence::optional, "name of a conda environment (this or venv)");
+    v("conda", conda, Presence::optional, "folder of the conda that `env` belongs to");
     v("packages", packages, Presence::optional, "requirements: name, name==1.2, name>=1,<2, name[extra]");
     v("requirements", requirements, Presence::optional, "a requirements file on the host");
     v("index", index, Presence::optional, "package index; the host's own pip settings otherwise");
@@ -287,11 +294,14 @@ struct JupyterSpec {
   static constexpr StepKind kKind = StepKind::jupyter;
   static constexpr std::string_view kName = "jupyter", kShorthand = "",
                                     kHelp = "A Jupyter server as a service of the login user, on the host's loopback, behind a token.";
-  HostPath venv, dir{"~"};
+  HostPath venv, conda{"~/conda"}, dir{"~"};
+  std::string env;
   PortNumber port{8888};
   std::string name = "gpustrap-jupyter";
   template <class V> void fields(V& v) {
-    v("venv", venv, Presence::required, "environment that has jupyterlab or notebook");
+    v("venv", venv, Presence::optional, "folder of a virtual environment that has jupyterlab or notebook (this or env)");
+    v("env", env, Presence::optional, "name of a conda environment that has one of them (this or venv)");
+    v("conda", conda, Presence::optional, "folder of the conda that `env` belongs to");
     v("dir", dir, Presence::optional, "folder that it shows");
     v("port", port, Presence::optional, "port on the host's loopback");
     v("name", name, Presence::optional, "name of the systemd service");
@@ -380,10 +390,61 @@ struct RebootSpec {
   }
 };
 
+struct CondaSpec {
+  static constexpr StepKind kKind = StepKind::conda;
+  static constexpr std::string_view kName = "conda", kShorthand = "distribution",
+                                    kHelp = "A conda of its own for the login user; one that is there already is used.";
+  CondaDistribution distribution = CondaDistribution::miniforge;
+  std::string version;
+  HostPath prefix{"~/conda"};
+  bool init = true, accept_tos = false;
+  std::optional<Url> url;
+  std::vector<Url> mirrors;
+  std::optional<Sha256Digest> sha256;
+  template <class V> void fields(V& v) {
+    v("distribution", distribution, Presence::optional, "whose installer; miniconda and anaconda are under Anaconda's Terms of Service");
+    v("version", version, Presence::optional,
+      "the installer's version, such as 26.3.2-3 or py313_26.5.3-1; an older conda is updated to it; the one gpustrap knows otherwise");
+    v("prefix", prefix, Presence::optional, "its folder");
+    v("init", init, Presence::optional, "let `conda init` put its block into ~/.bashrc");
+    v("accept_tos", accept_tos, Presence::optional,
+      "you have read and accept Anaconda's Terms of Service (https://www.anaconda.com/legal); nothing accepts them for you");
+    v("url", url, Presence::optional, "another place that serves the same installer");
+    v("mirrors", mirrors, Presence::optional, "tried in turn where url fails");
+    v("sha256", sha256, Presence::optional, "digest of the installer; required for a version that gpustrap does not know");
+  }
+};
+
+struct CondaEnvSpec {
+  static constexpr StepKind kKind = StepKind::conda_env;
+  static constexpr std::string_view kName = "conda_env", kShorthand = "name",
+                                    kHelp = "An environment of a conda, with Python and packages.";
+  std::string name, python;
+  HostPath conda{"~/conda"};
+  StringList packages, channels, pip;
+  std::optional<HostPath> file;
+  template <class V> void fields(V& v) {
+    v("name", name, Presence::required, "its name; base is the conda itself");
+    v("conda", conda, Presence::optional, "folder of the conda");
+    v("python", python, Presence::optional, "version of Python, such as 3.11");
+    v("packages", packages, Presence::optional, "as conda takes them: name, name=1.2, name==1.2.3, name>=1,<2, channel::name");
+    v("channels", channels, Presence::optional,
+      "these and no others, the first first, such as conda-forge; conda's own settings otherwise");
+    v("file", file, Presence::optional, "an environment.yml on the host, applied again whenever it has changed");
+    v("pip", pip, Presence::optional, "Python packages that pip installs into it afterwards");
+  }
+};
+
+/// Folder of the environment that `pip` and `jupyter` name in one of two ways.
+template <class Spec> [[nodiscard]] std::string environment_folder(const Spec& spec) {
+  if (spec.env.empty()) return spec.venv.text;
+  return spec.env == "base" ? spec.conda.text : spec.conda.text + "/envs/" + spec.env;
+}
+
 /// In the order of StepKind.
 using StepSpec = std::variant<RequireSpec, WaitSpec, AptSpec, DownloadSpec, ArchiveSpec, FileSpec, BlockSpec, DirectorySpec, SymlinkSpec,
                               EnvironmentSpec, CommandSpec, ServiceSpec, VenvSpec, PipSpec, NvidiaSmiSpec, JupyterSpec, GitSpec, DebSpec,
-                              AptRepositorySpec, RebootSpec>;
+                              AptRepositorySpec, RebootSpec, CondaSpec, CondaEnvSpec>;
 constexpr std::size_t kStepKindCount = std::variant_size_v<StepSpec>;
 
 [[nodiscard]] std::string_view step_kind_name(StepKind kind);

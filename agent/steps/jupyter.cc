@@ -69,7 +69,8 @@ class JupyterStep : public Step {
     if (!program) return fail(program.error());
     if (program->empty()) {
       return fail(ErrorCode::not_found, fmt::format("no Jupyter server is installed in {}", venv(host)),
-                  fmt::format("add a step before this one: pip: {{ venv: {}, packages: [jupyterlab] }}", spec_.venv.text));
+                  fmt::format("add a step before this one: pip: {{ {}: {}, packages: [jupyterlab] }}", spec_.env.empty() ? "venv" : "env",
+                              spec_.env.empty() ? spec_.venv.text : spec_.env));
     }
     if (Result<void> free = check_port_is_free(host); !free) return free;
     if (Result<void> kept = ensure_token(host); !kept) return kept;
@@ -84,7 +85,7 @@ class JupyterStep : public Step {
 
  private:
   [[nodiscard]] std::string wants_path() const { return "/etc/systemd/system/multi-user.target.wants/" + unit_.service(); }
-  [[nodiscard]] std::string venv(const Host& host) const { return host.as_login().expand(spec_.venv.text); }
+  [[nodiscard]] std::string venv(const Host& host) const { return host.as_login().expand(environment_folder(spec_)); }
   [[nodiscard]] std::string directory(const Host& host) const { return host.as_login().expand(spec_.dir.text); }
 
   /// The server that is installed, JupyterLab first; empty where there is none.

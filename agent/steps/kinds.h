@@ -30,5 +30,7 @@ namespace gpustrap {
 [[nodiscard]] std::unique_ptr<Step> make_deb_step(const StepSpec& spec);
 [[nodiscard]] std::unique_ptr<Step> make_apt_repository_step(const StepSpec& spec);
 [[nodiscard]] std::unique_ptr<Step> make_reboot_step(const StepSpec& spec);
+[[nodiscard]] std::unique_ptr<Step> make_conda_step(const StepSpec& spec);
+[[nodiscard]] std::unique_ptr<Step> make_conda_env_step(const StepSpec& spec);
 
 }  // namespace gpustrap

@@ -34,7 +34,7 @@ class PipStep : public Step {
   explicit PipStep(PipSpec spec) : spec_(std::move(spec)) {}
 
   [[nodiscard]] Result<StepState> check(const Host& host) const override {
-    const std::string path = host.expand(spec_.venv.text);
+    const std::string path = host.expand(environment_folder(spec_));
     const Result<std::vector<PythonRequirement>> wanted = requirements(host);
     if (!wanted) return fail(wanted.error());
     const Result<std::optional<PythonEnvironment>> environment = find_python_environment(host, path);
@@ -63,10 +63,12 @@ class PipStep : public Step {
   }
 
   Result<void> apply(Host& host, StepLog& log) override {
-    const std::string path = host.expand(spec_.venv.text);
+    const std::string path = host.expand(environment_folder(spec_));
     const Result<std::optional<PythonEnvironment>> environment = find_python_environment(host, path);
     if (!environment) return fail(environment.error());
-    if (!*environment) return fail(ErrorCode::not_found, path + " is no virtual environment", "add a `venv` step before this one");
+    if (!*environment)
+      return fail(ErrorCode::not_found, path + " is no Python environment",
+                  fmt::format("add a `{}` step before this one", spec_.env.empty() ? "venv" : "conda_env"));
     const Result<std::map<std::string, std::string>> installed = installed_python_packages(host, **environment);
     if (!installed) return fail(installed.error());
     Command command;
@@ -85,7 +87,8 @@ class PipStep : public Step {
     const Result<CommandResult> result = host.act(command, log);
     if (!result) return fail(result.error());
     if (result->exit_code == 127)
-      return fail(ErrorCode::not_found, fmt::format("{} has no pip, and there is no uv", path), "make it anew with a `venv` step");
+      return fail(ErrorCode::not_found, fmt::format("{} has no pip, and there is no uv", path),
+                  "make it anew with a `venv` step, or let its `conda_env` step install pip");
     if (result->exit_code != 0) return fail(pip_error(command, *result));
     return {};
   }

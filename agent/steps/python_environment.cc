@@ -4,6 +4,7 @@
 
 #include "agent/base/file.h"
 #include "agent/base/text.h"
+#include "agent/steps/conda_prefix.h"
 #include "agent/steps/python_version.h"
 
 namespace gpustrap {
@@ -43,12 +44,22 @@ std::pair<std::string, std::string> name_and_version(const Host& host, const std
   return {normalized_package_name(metadata_field(*metadata, "Name")), metadata_field(*metadata, "Version")};
 }
 
+/// An environment of conda that has a Python.
+Result<std::optional<PythonEnvironment>> find_conda_environment(const Host& host, const std::string& path) {
+  const Result<std::map<std::string, CondaPackage>> packages = conda_packages(host, path);
+  if (!packages) return fail(packages.error());
+  const auto python = packages->find("python");
+  const std::string interpreter = path + "/bin/python";
+  if (python == packages->end() || !leads_somewhere(host, interpreter)) return std::optional<PythonEnvironment>();
+  return std::optional<PythonEnvironment>({path, python->second.version, interpreter, false});
+}
+
 }  // namespace
 
 Result<std::optional<PythonEnvironment>> find_python_environment(const Host& host, const std::string& path) {
   const Result<std::string> config = host.read(path + "/pyvenv.cfg");
   if (!config) {
-    if (config.error().code() == ErrorCode::not_found) return std::optional<PythonEnvironment>();
+    if (config.error().code() == ErrorCode::not_found) return find_conda_environment(host, path);
     return fail(config.error());
   }
   PythonEnvironment environment;

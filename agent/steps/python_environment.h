@@ -9,10 +9,10 @@
 
 namespace gpustrap {
 
-/// What can be seen of a virtual environment without starting Python.
+/// What can be seen of a virtual environment, or one of conda, without starting Python.
 struct PythonEnvironment {
   std::string path;
-  std::string version;      ///< "3.11.2", from pyvenv.cfg
+  std::string version;      ///< "3.11.2", from pyvenv.cfg or conda's records
   std::string interpreter;  ///< path/bin/python
   bool system_site_packages = false;
 };

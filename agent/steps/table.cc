@@ -1,12 +1,17 @@
 #include "agent/steps/table.h"
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 
 #include "agent/steps/kinds.h"
 
 namespace gpustrap {
 namespace {
+
+/// conda says nothing while it solves, nor while it links what it has fetched: seconds with today's solver, many minutes with the one
+/// before 2023. Past this it is lost.
+constexpr std::chrono::minutes kSolverStall{20};
 
 /// In the order of StepKind, one line a kind.
 constexpr auto kStepTypes = std::to_array<StepType>({
@@ -30,6 +35,8 @@ constexpr auto kStepTypes = std::to_array<StepType>({
     {StepKind::deb, make_deb_step, StepType::Order::free, StepType::Uses::dpkg},
     {StepKind::apt_repository, make_apt_repository_step, StepType::Order::free, StepType::Uses::dpkg},
     {StepKind::reboot, make_reboot_step, StepType::Order::barrier},
+    {StepKind::conda, make_conda_step},
+    {StepKind::conda_env, make_conda_env_step, StepType::Order::free, StepType::Uses::nothing, kSolverStall},
 });
 
 constexpr bool rows_follow_enum() {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string_view>
 
@@ -14,6 +15,7 @@ struct StepType {
   std::unique_ptr<Step> (*make)(const StepSpec& spec);
   enum class Order { free, barrier } order = Order::free;  ///< a barrier ends before any later step starts
   enum class Uses { nothing, dpkg } uses = Uses::nothing;  ///< steps that use the same thing never overlap
+  std::chrono::seconds stall{0};                           ///< how long it may be silent where the recipe says nothing; 0: for ever
 };
 
 /// The row of a kind.

@@ -41,7 +41,7 @@ class VenvStep : public Step {
     const std::string path = host.expand(spec_.path.text);
     if (Result<void> made = host.make_directory(parent_of(path), {}); !made) return made;
     Command command;
-    command.argv = {is_version(spec_.python) ? "python" + spec_.python : spec_.python, "-m", "venv"};
+    command.argv = {is_version(spec_.python) ? "python" + spec_.python : host.expand(spec_.python), "-m", "venv"};
     if (spec_.system_site_packages) command.argv.emplace_back("--system-site-packages");
     command.argv.push_back(path);
     const Result<CommandResult> result = host.act(command, log);

@@ -74,6 +74,15 @@ TEST_F(Plan, OrderFollowsNeedsAndThePreviousStep) {
   EXPECT_THAT(steps->at(3).after, IsEmpty());
 }
 
+TEST_F(Plan, AKindMayHaveALimitOfSilenceThatTheRecipeCanChange) {
+  const auto steps = plan(
+      R"([{"id":"a","conda_env":{"name":"a","python":"3.11"}},{"id":"b","conda_env":{"name":"b","python":"3.11"},"stall":"2h"},{"command":"c"}])");
+  ASSERT_TRUE(steps.has_value()) << steps.error().sentence();
+  EXPECT_EQ(steps->at(0).entry.stall->time, std::chrono::minutes(20));
+  EXPECT_EQ(steps->at(1).entry.stall->time, std::chrono::hours(2));
+  EXPECT_FALSE(steps->at(2).entry.stall.has_value());
+}
+
 TEST_F(Plan, WhenAndTagsLeaveStepsOut) {
   options_.tags = {"py"};
   const auto steps = plan(

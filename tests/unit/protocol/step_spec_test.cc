@@ -52,6 +52,10 @@ constexpr Sample kSamples[] = {
     {StepKind::apt_repository,
      R"({"name":"cuda","url":"https://example.org/repo","suites":["noble"],"components":["main"],"architectures":["amd64"],"key":"https://example.org/key.asc","sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","priority":600,"pin":"release l=Example"})"},
     {StepKind::reboot, R"({"mode":"always","message":"back in a minute","allow_disruption":true,"limit":"2m"})"},
+    {StepKind::conda,
+     R"({"distribution":"miniconda","version":"py313_26.3.2-2","prefix":"/opt/conda","init":false,"accept_tos":true,"url":"https://example.org/a.sh","mirrors":["http://mirror.example.org/a.sh"],"sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"})"},
+    {StepKind::conda_env,
+     R"({"name":"d2l","conda":"/opt/conda","python":"3.11","packages":["numpy>=1,<2","zlib"],"channels":["conda-forge"],"pip":["d2l==1.0.3"]})"},
 };
 
 TEST(StepSpec, EveryKindReadsWhatItWrites) {
@@ -114,7 +118,7 @@ TEST(StepSpec, ANumberWhereATextIsWantedMustNotLoseDigits) {
 
 TEST(StepSpec, RequiredFieldsAndShorthands) {
   EXPECT_THAT(problems_of(StepKind::pip, R"({})"),
-              ElementsAre(" pip needs a field `venv`", " pip has nothing to do: expected `packages` or `requirements`"));
+              ElementsAre(" pip needs a field `venv` or `env`", " pip has nothing to do: expected `packages` or `requirements`"));
   EXPECT_THAT(problems_of(StepKind::apt, R"(["git","unzip"])"), IsEmpty());
   EXPECT_THAT(problems_of(StepKind::command, R"("make install")"), IsEmpty());
   EXPECT_THAT(problems_of(StepKind::directory, R"("notes")"),
@@ -198,10 +202,11 @@ TEST(StepSpec, SizesAndTimes) {
 
 TEST(StepSpec, DocumentationComesFromTheFields) {
   const StepKindDoc doc = describe_step_kind(StepKind::jupyter);
-  ASSERT_EQ(doc.fields.size(), 4U);
+  ASSERT_EQ(doc.fields.size(), 6U);
   EXPECT_EQ(doc.fields[0].name, "venv");
-  EXPECT_EQ(doc.fields[0].presence, Presence::required);
-  EXPECT_EQ(doc.fields[2].default_text, "8888");
+  EXPECT_EQ(doc.fields[0].presence, Presence::optional);
+  EXPECT_EQ(doc.fields[4].default_text, "8888");
+  EXPECT_EQ(describe_step_kind(StepKind::conda_env).fields[0].presence, Presence::required);
   EXPECT_EQ(describe_step_kind(StepKind::wait).fields[4].default_text, "\"10m\"");
   EXPECT_EQ(describe_step_kind(StepKind::archive).fields.back().default_text, "\"64GiB\"");
 }

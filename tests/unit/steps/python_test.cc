@@ -151,6 +151,15 @@ TEST(VenvStep, NamesThePackageWhereEnsurepipIsMissingAndLeavesNoHalfEnvironment)
   EXPECT_FALSE(host.at(std::string(kVenv) + "/pyvenv.cfg").has_value());
 }
 
+TEST(VenvStep, TakesAnInterpreterBelowTheHome) {
+  FakeHost host = host_with_python();
+  host.on({"/home/ubuntu/conda/bin/python", "-m", "venv"}, [](FakeHost& fake, const Command&) {
+    put_environment(fake);
+    return CommandResult{};
+  });
+  ASSERT_TRUE(run_step(environment("~/conda/bin/python"), host).has_value());
+}
+
 TEST(VenvStep, NeverReplacesAnEnvironmentOfAnotherPython) {
   FakeHost host = host_with_python();
   put_environment(host, "3.9.2");
