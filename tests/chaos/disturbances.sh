@@ -159,15 +159,20 @@ expect_views_whole() {
 
 expect_nothing_left() {
     await_that no_gpustrap_runs
-    on_host sh -c 'find /run/gpustrap /home/ubuntu/.cache /usr/local/lib/gpustrap /var/lib/gpustrap/cache -type f ! -name "agent-*" 2>/dev/null'
+    # A scope ends when systemd hears of it; what it remembers of the run is gone with the run.
+    await_that no_gpustrap_unit
+    on_host systemctl --failed --no-legend --plain
+    expect_equal "$(cat "$case_dir/stdout")" "$(cat "$suite_dir/failed_units")"
+    on_host sh -c 'find /run/gpustrap /home/ubuntu/.cache /usr/local/lib/gpustrap /var/lib/gpustrap/cache -type f ! -name "agent-*" 2>/dev/null; true'
     expect_equal "$(cat "$case_dir/stdout")" ''
-    # Of units that are gone, systemd may remember that they failed, until it is told to forget: those are its own words.
-    on_host sh -c 'systemctl list-units --state=active,activating,deactivating --no-legend "gpustrap*"
-        find /etc/systemd /run/systemd/system -name "gpustrap*"'
+    on_host sh -c 'find /etc/systemd /run/systemd/system /run/systemd/transient -name "gpustrap*" 2>/dev/null; true'
     expect_equal "$(cat "$case_dir/stdout")" ''
     on_host sh -c 'find /home /srv /etc -name "*.gpustrap-*" -o -name "*.part"'
     expect_equal "$(cat "$case_dir/stdout")" ''
 }
+
+# Not even remembered.
+no_gpustrap_unit() { [ -z "$(testbed exec "$host_name" systemctl list-units --all --no-legend --plain 'gpustrap-*')" ]; }
 
 no_gpustrap_runs() {
     ! testbed exec "$host_name" sh -c 'readlink /proc/[0-9]*/exe | grep gpustrap'

@@ -70,7 +70,7 @@ accounts_cases() {
     case_ "a password is nowhere on the host, and in no output"
     at_terminal "Password of sudo" "$password" up "$suite_dir/root.yaml" --ask-sudo-password --json
     expect_no_output "$password"
-    on_host grep -r -l -F "$password" /var/lib/gpustrap /var/log /home /root /etc
+    ! on_host grep -r -l -F "$password" /var/lib/gpustrap /var/log /home /root /etc
     expect_equal "$(cat stdout)" ''
 
     case_ "root needs no sudo"

@@ -142,8 +142,12 @@ use_host() {
     host=$user@$address
 }
 
-# Runs a command as root on the host; its output is what `expect_output` looks at.
-on_host() { run_recorded testbed exec "$host_name" "$@"; }
+# Runs a command as root on the host; its output is what `expect_output` looks at, and its status its own: where it is to fail, or may,
+# the case says so: `! on_host …`, and `expect_exit` behind it.
+on_host() {
+    run_recorded testbed exec "$host_name" "$@"
+    return "$status"
+}
 
 as_login() { on_host runuser --user "$user" -- "$@"; }
 

@@ -78,7 +78,7 @@ links_cases() {
     step_pid=$(testbed exec box cat /run/gated.pid)
     kill_runner
     await_that shown '"incarnation":2'
-    on_host kill -0 "$step_pid"
+    ! on_host kill -0 "$step_pid"
     expect_exit 1 # a step does not outlive its runner
     open_gate middle
     open_gate end
@@ -152,7 +152,7 @@ links_cases() {
     expect_output "gated"
     expect_output "gpustrap attach"
     expect_output "gpustrap cancel"
-    on_host test -e /run/other
+    ! on_host test -e /run/other
     expect_exit 1
 
     case_ "a plan may be made while a run is in progress"
@@ -175,7 +175,7 @@ links_cases() {
     open_gate end
     end_of_run
     expect_exit 130
-    on_host test -e /run/last
+    ! on_host test -e /run/last
     expect_exit 1
     gpustrap status "$there"
     expect_output "gated cancelled"
@@ -228,7 +228,7 @@ links_cases() {
     expect_whole_journal
 
     case_ "nothing is left running"
-    on_host sh -c 'readlink /proc/[0-9]*/exe | grep gpustrap'
+    ! on_host sh -c 'readlink /proc/[0-9]*/exe | grep gpustrap'
     expect_equal "$(cat stdout)" ''
 }
 

@@ -6,7 +6,7 @@ main_job_needs() { needs_gpustrap; }
 main_job_cases() {
     case_ "one command leads from a bare host to a notebook that answers"
     boot_host bare
-    on_host sh -c 'command -v python3 || command -v pip || command -v curl'
+    ! on_host sh -c 'command -v python3 || command -v pip || command -v curl'
     expect_different "$status" 0
     up jupyter --json
     expect_exit 0
@@ -37,7 +37,7 @@ main_job_cases() {
     up jupyter
     expect_exit 0
     expect_no_output "$token"
-    on_host grep -rlF "$token" /var/lib/gpustrap /var/log /run/gpustrap /etc /usr/local
+    ! on_host grep -rlF "$token" /var/lib/gpustrap /var/log /run/gpustrap /etc /usr/local
     expect_equal "$(cat "$case_dir/stdout")" ""
     on_host sh -c 'cat /proc/[0-9]*/cmdline | tr "\0" " "; journalctl --no-pager'
     expect_no_output "$token"

@@ -21,7 +21,7 @@ RECIPE
     expect_exit 1
     expect_output "No space left"
     expect_output "free in /opt"
-    on_host test -e /opt/large
+    ! on_host test -e /opt/large
     expect_exit 1
 
     case_ "with room again, the same command goes on"
@@ -44,7 +44,7 @@ RECIPE
 
     case_ "a disk too full for the agent itself is one clear error"
     boot_host full --disk 16M
-    on_host sh -c 'cat /dev/zero >/var/ballast'
+    ! on_host sh -c 'cat /dev/zero >/var/ballast' # until there is no room
     up "$suite_dir/large.yaml"
     expect_different "$status" 0
     expect_output "No space left"

@@ -289,7 +289,11 @@ expect_whole_journal() {
     [ -z "$difference" ] || fail_case "shown (<) and journal (>) differ:"$'\n'"$difference"
 }
 
+# No file of it, and systemd remembers neither it nor a runner's scope.
 expect_no_unit() {
-    on_host sh -c 'ls /etc/systemd/system/gpustrap-resume.service /etc/systemd/system/multi-user.target.wants/gpustrap-resume.service'
+    await_that no_unit_is_known
+    ! on_host sh -c 'ls /etc/systemd/system/gpustrap-resume.service /etc/systemd/system/multi-user.target.wants/gpustrap-resume.service'
     expect_equal "$(cat stdout)" ''
 }
+
+no_unit_is_known() { [ -z "$(testbed exec "$host_name" systemctl list-units --all --no-legend --plain 'gpustrap-*')" ]; }

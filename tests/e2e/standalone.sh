@@ -28,7 +28,7 @@ standalone_cases() {
     agent_run
     expect_exit 1
     expect_output "on the way"
-    on_host test -e /run/after
+    ! on_host test -e /run/after
     expect_exit 1
 
     case_ "a recipe with a mistake is refused before anything is done"
@@ -41,22 +41,23 @@ standalone_cases() {
     case_ "without a login user it says which it could be"
     recipe
     on_host useradd --create-home --uid 1001 second
-    on_host /opt/gpustrap-agent run /opt/recipe.json
+    ! on_host /opt/gpustrap-agent run /opt/recipe.json
     expect_exit 2
     expect_output --login-user
 
     case_ "a recipe that is not there, and one that is not JSON"
-    on_host /opt/gpustrap-agent run /opt/nothing.json --login-user ubuntu
+    ! on_host /opt/gpustrap-agent run /opt/nothing.json --login-user ubuntu
     expect_different "$status" 0
     expect_output /opt/nothing.json
     echo '{"name": ' >broken.json
     put broken.json /opt/broken.json 0644
-    on_host /opt/gpustrap-agent run /opt/broken.json --login-user ubuntu
+    ! on_host /opt/gpustrap-agent run /opt/broken.json --login-user ubuntu
     expect_exit 2
     expect_output /opt/broken.json
 }
 
-agent_run() { on_host /opt/gpustrap-agent run /opt/recipe.json --login-user ubuntu; }
+# Whether it succeeds is for `expect_exit` to say.
+agent_run() { run_recorded testbed exec "$host_name" /opt/gpustrap-agent run /opt/recipe.json --login-user ubuntu; }
 
 recipe() {
     cat >recipe.json <<'JSON'

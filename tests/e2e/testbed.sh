@@ -81,7 +81,7 @@ testbed_cases() {
 
     case_ "a small disk is full soon"
     boot_host small --disk 64M
-    on_host sh -c 'head -c 100M /dev/zero >/var/big'
+    ! on_host sh -c 'head -c 100M /dev/zero >/var/big'
     expect_exit 1
     expect_output 'No space left'
 

@@ -79,7 +79,7 @@ host_reboot() {
     local leader
     leader=$(host_leader "$1") || die "host '$1' is not running"
     # The answer may be lost when the host goes down faster than it is given.
-    host_exec "$1" systemctl reboot 2>/dev/null || true
+    GPUSTRAP_TESTBED_EXEC_LIMIT=20 host_exec "$1" systemctl reboot 2>/dev/null </dev/null || true
     host_wait "$1" "$leader"
 }
 
@@ -93,7 +93,7 @@ host_gone() {
 
 host_stop() {
     host_leader "$1" >/dev/null || return 0
-    host_exec "$1" systemctl poweroff 2>/dev/null || true
+    GPUSTRAP_TESTBED_EXEC_LIMIT=20 host_exec "$1" systemctl poweroff 2>/dev/null </dev/null || true
     host_gone "$1" 60 || die "host '$1' did not shut down within 60 s; 'testbed kill' ends it"
 }
 
@@ -110,11 +110,15 @@ host_kill() {
     host_gone "$1" 20 || die "host '$1' still has processes 20 s after they were killed"
 }
 
+# A command that is entered into a host which is going down may be stopped with it, and would be waited for for ever: where no person is
+# looking it has a limit.
 host_exec() {
     local name=$1 leader
+    local -a limited=()
     shift
     leader=$(host_leader "$name") || die "host '$name' is not running"
-    nsenter --target "$leader" --mount --uts --ipc --net --pid --cgroup -- \
+    [ -t 0 ] || limited=(timeout --kill-after=5 "${GPUSTRAP_TESTBED_EXEC_LIMIT:-300}")
+    "${limited[@]}" nsenter --target "$leader" --mount --uts --ipc --net --pid --cgroup -- \
         env -i HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" \
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
 }
