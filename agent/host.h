@@ -70,6 +70,9 @@ class StepLog {
   virtual void progress(std::string_view text, std::uint64_t done, std::uint64_t total) = 0;
   /// What is not counted in bytes: the part that is done, 0 to 1.
   virtual void share(std::string_view text, double part) = 0;
+  /// From here on the step is not to be killed, whatever its limits say: half done, its change would leave the host broken (dpkg's
+  /// database). Returns once the runner knows.
+  virtual void must_finish() {}
 };
 
 struct FetchRequest {

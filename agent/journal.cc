@@ -17,6 +17,17 @@
 
 namespace gpustrap {
 
+namespace {
+
+/// For the end of a run: a few hundred steps that end or are skipped, at a few hundred bytes each.
+constexpr std::int64_t kRoomForEnd = 256 << 10;
+/// Room is taken in pieces, so that it costs one call for many lines.
+constexpr std::int64_t kRoomPiece = 64 << 10;
+
+bool is_full(int error) { return error == ENOSPC || error == EDQUOT; }
+
+}  // namespace
+
 Result<Journal> Journal::open(const std::string& path) {
   UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   if (!file.valid()) return fail(errno_error(errno, "opening " + path));
@@ -37,7 +48,27 @@ Result<Journal> Journal::open(const std::string& path) {
     offset += got;
   }
   if (whole < offset && ::ftruncate(file.get(), whole) != 0) return fail(errno_error(errno, "dropping the torn last line of " + path));
-  return Journal(std::move(file), lines);
+  Journal journal(std::move(file), lines, whole);
+  journal.take_room();
+  return journal;
+}
+
+void Journal::take_room() {
+  if (!can_keep_room_ || room_ - size_ >= kRoomForEnd) return;
+  const std::int64_t wanted = size_ + kRoomForEnd + kRoomPiece;
+  if (::fallocate(file_.get(), FALLOC_FL_KEEP_SIZE, size_, wanted - size_) == 0) {
+    room_ = wanted;
+    is_short_ = false;
+  } else if (is_full(errno)) {
+    is_short_ = true;
+  } else {
+    can_keep_room_ = false;  // a file system that cannot: the journal is written as long as there is room
+  }
+}
+
+void Journal::close_room() {
+  const int cut = ::ftruncate(file_.get(), size_);
+  (void)cut;  // it keeps a few blocks more than it needs, no more
 }
 
 Result<std::string> Journal::append(decltype(Event::body) body, Durability durability) {
@@ -46,14 +77,16 @@ Result<std::string> Journal::append(decltype(Event::body) body, Durability durab
   event.time_ms = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   event.body = std::move(body);
   std::string line = to_line(to_json(event));
-  struct stat before {};
-  if (::fstat(file_.get(), &before) != 0) return fail(errno_error(errno, "writing the journal"));
+  take_room();
+  if (is_short_ && std::holds_alternative<StepOutput>(event.body)) return fail(errno_error(ENOSPC, "writing the journal"));
   if (Result<void> wrote = write_all(file_.get(), line); !wrote) {
-    // A part of a line must not stay: the next event would be glued to it.
-    const int kept = ::ftruncate(file_.get(), before.st_size);
+    // A part of a line must not stay: the next event would be glued to it. The room behind it goes with it.
+    const int kept = ::ftruncate(file_.get(), size_);
     (void)kept;
+    room_ = size_;
     return fail(std::move(wrote).error().in("writing the journal"));
   }
+  size_ += static_cast<std::int64_t>(line.size());
   last_ = event.seq;
   if (durability == Durability::synced && ::fdatasync(file_.get()) != 0) return fail(errno_error(errno, "syncing the journal"));
   return line;

@@ -12,21 +12,32 @@
 namespace gpustrap {
 
 /// The single source of truth of a run: events.jsonl, one event a line, numbered from 1 without gaps, so that line N is event N.
-/// Only the runner writes it.
+/// Only the runner writes it. It keeps room on the disk for its own end: blocks behind the last line are its own already, so that a disk
+/// that fills up ends the run with that cause, and not the journal in the middle of a sentence.
 class Journal {
  public:
   /// Creates the file, or takes up the journal of a runner that died: a torn last line is dropped.
   [[nodiscard]] static Result<Journal> open(const std::string& path);
 
   enum class Durability { lazy, synced };  ///< synced: fdatasync before append returns
-  /// Writes the event with the next number and the host's time. Returns the line as written.
+  /// Writes the event with the next number and the host's time. Returns the line as written. Output is refused (no_space) once the disk
+  /// is full; what else there is to say still has its room.
   [[nodiscard]] Result<std::string> append(decltype(Event::body) body, Durability durability = Durability::lazy);
   [[nodiscard]] std::uint64_t last() const { return last_; }
+  /// The disk is full: only the room for the end is left.
+  [[nodiscard]] bool is_short_of_room() const { return is_short_; }
+  /// Gives back the room that the end did not need. Nothing is appended after it.
+  void close_room();
 
  private:
-  Journal(UniqueFd file, std::uint64_t last) : file_(std::move(file)), last_(last) {}
+  Journal(UniqueFd file, std::uint64_t last, std::int64_t size) : file_(std::move(file)), last_(last), size_(size), room_(size) {}
+  void take_room();
   UniqueFd file_;
   std::uint64_t last_ = 0;
+  std::int64_t size_ = 0;  ///< in bytes, up to the last whole line
+  std::int64_t room_ = 0;  ///< up to here the disk's blocks are the file's own; size_ where the file system cannot promise any
+  bool can_keep_room_ = true;
+  bool is_short_ = false;
 };
 
 /// Reads a journal while it grows.

@@ -29,6 +29,7 @@ struct LiveStep {
   std::chrono::steady_clock::time_point resume_at{};  ///< while pausing between attempts
   std::chrono::steady_clock::time_point kill_at{};    ///< SIGKILL after SIGTERM; zero: not being killed
   std::optional<Error> killed_for;
+  bool must_finish = false;  ///< it changes dpkg's database: never killed
   StepProcess process;
   std::optional<StepFinished> finished;  ///< said by the process, not yet an event
   std::optional<RebootWish> wish;        ///< the same

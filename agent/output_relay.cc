@@ -77,8 +77,14 @@ Result<void> OutputRelay::say(std::string_view stream, std::string_view text) {
     truncated_ = true;
     return say_(StepTruncated{step_, bytes_});
   }
+  Result<void> said = say_(StepOutput{step_, std::string(stream), to_utf8(text)});
+  if (!said && said.error().code() == ErrorCode::no_space) {
+    // The journal keeps what room there is for how the step ends.
+    truncated_ = true;
+    return say_(StepTruncated{step_, bytes_});
+  }
   bytes_ += text.size();
-  return say_(StepOutput{step_, std::string(stream), to_utf8(text)});
+  return said;
 }
 
 Result<void> OutputRelay::read_output(UniqueFd& fd, std::string_view stream, std::string& rest, bool& came) {

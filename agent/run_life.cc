@@ -47,6 +47,7 @@ std::string_view run_sign_name(RunSign sign) {
     case RunSign::cancelled: return "cancelled";
     case RunSign::restart_wished: return "restart_wished";
     case RunSign::restart_begun: return "restart_begun";
+    case RunSign::no_room: return "no_room";
     case RunSign::host_goes_down: return "host_goes_down";
     case RunSign::nothing_runs: return "nothing_runs";
     case RunSign::nothing_is_left: return "nothing_is_left";

@@ -28,6 +28,7 @@ enum class RunSign : std::uint8_t {
   cancelled,        ///< by whoever may
   restart_wished,   ///< a step has done its part and wants the host restarted
   restart_begun,    ///< the host was asked
+  no_room,          ///< the disk is full: the journal has room left for the run's end alone
   host_goes_down,   ///< a step ended badly while the host shuts down
   nothing_runs,     ///< the last process of a run that is leaving has ended
   nothing_is_left,  ///< no step runs, waits to be tried again, or may still start
@@ -46,27 +47,32 @@ inline constexpr RunMove kRunMoves[] = {
 
     {RunPhase::going, RunSign::step_failed, RunPhase::stopping},
     {RunPhase::going, RunSign::cancelled, RunPhase::stopping},
+    {RunPhase::going, RunSign::no_room, RunPhase::stopping},
     {RunPhase::going, RunSign::restart_wished, RunPhase::holding},
     {RunPhase::going, RunSign::host_goes_down, RunPhase::leaving},
     {RunPhase::going, RunSign::nothing_is_left, RunPhase::ended},
 
     {RunPhase::stopping, RunSign::step_failed, RunPhase::stopping},
     {RunPhase::stopping, RunSign::cancelled, RunPhase::stopping},
+    {RunPhase::stopping, RunSign::no_room, RunPhase::stopping},
     {RunPhase::stopping, RunSign::restart_wished, RunPhase::stopping},  // too late: there will be no restart
     {RunPhase::stopping, RunSign::host_goes_down, RunPhase::leaving},
     {RunPhase::stopping, RunSign::nothing_is_left, RunPhase::ended},
 
     {RunPhase::holding, RunSign::step_failed, RunPhase::stopping},
     {RunPhase::holding, RunSign::cancelled, RunPhase::stopping},
+    {RunPhase::holding, RunSign::no_room, RunPhase::stopping},
     {RunPhase::holding, RunSign::restart_wished, RunPhase::holding},  // one restart at a time; the other step asks again after it
     {RunPhase::holding, RunSign::restart_begun, RunPhase::restarting},
     {RunPhase::holding, RunSign::host_goes_down, RunPhase::leaving},
 
     {RunPhase::restarting, RunSign::step_failed, RunPhase::stopping},
     {RunPhase::restarting, RunSign::cancelled, RunPhase::restarting},  // under way; the next runner finds the cancel in the journal
+    {RunPhase::restarting, RunSign::no_room, RunPhase::restarting},
 
     {RunPhase::leaving, RunSign::step_failed, RunPhase::leaving},
     {RunPhase::leaving, RunSign::cancelled, RunPhase::leaving},
+    {RunPhase::leaving, RunSign::no_room, RunPhase::leaving},
     {RunPhase::leaving, RunSign::restart_wished, RunPhase::leaving},
     {RunPhase::leaving, RunSign::host_goes_down, RunPhase::leaving},
     {RunPhase::leaving, RunSign::nothing_runs, RunPhase::left},

@@ -61,9 +61,13 @@ class Runner::Loop {
   }
 
   ~Loop() {
-    // A journal that cannot be written ends the run; its steps must not go on unseen.
+    // A journal that cannot be written ends the run; its steps must not go on unseen, but for one that changes dpkg's database.
     for (const auto& step : steps_) {
-      if (step->is(StepPhase::running)) ::kill(-step->process.pid, SIGKILL);
+      if (!step->is(StepPhase::running)) continue;
+      if (step->must_finish)
+        await_end_unheard(step->process);
+      else
+        ::kill(-step->process.pid, SIGKILL);
     }
   }
   Loop(const Loop&) = delete;
@@ -131,6 +135,26 @@ class Runner::Loop {
 
   Result<void> refuse_restart(const Error& why) { return end(*asking_, failure_of(asking_->plan.entry.id, why)); }
 
+  // ---- what the run meets beside its steps
+
+  Result<void> notice() {
+    if (Result<void> noticed = notice_cancel(); !noticed) return noticed;
+    return notice_full_disk();
+  }
+
+  Result<void> notice_cancel() {
+    if (owner_.cancelled_by_.empty() || cancel_said_) return {};
+    cancel_said_ = true;
+    if (Result<void> said = say(CancelRequested{owner_.cancelled_by_}, Journal::Durability::synced); !said) return said;
+    return life_.meet(RunSign::cancelled);
+  }
+
+  Result<void> notice_full_disk() {
+    if (!owner_.journal_.is_short_of_room() || disk_is_full_) return {};
+    disk_is_full_ = true;
+    return life_.meet(RunSign::no_room);
+  }
+
   // ---- starting
 
   Result<void> start_what_can() {
@@ -146,7 +170,7 @@ class Runner::Loop {
         if (Result<void> skipped = skip(step, step.plan.skip_reason); !skipped) return skipped;
         continue;
       }
-      if (Result<void> noticed = notice_cancel(); !noticed) return noticed;
+      if (Result<void> noticed = notice(); !noticed) return noticed;
       if (life_.phase() != RunPhase::going || resource_is_taken(step)) continue;
       if (Result<void> started = start(step); !started) return started;
     }
@@ -171,6 +195,7 @@ class Runner::Loop {
     step.attempt_started = step.last_sign = Clock::now();
     step.kill_at = {};
     step.killed_for.reset();
+    step.must_finish = false;
     step.finished.reset();
     step.wish.reset();
     step.relay.begin();
@@ -216,7 +241,7 @@ class Runner::Loop {
         owner_.hooks_.on_readable(entry.fd);
       }
     }
-    if (Result<void> noticed = notice_cancel(); !noticed) return noticed;
+    if (Result<void> noticed = notice(); !noticed) return noticed;
     for (const auto& step : steps_) {
       if (!step->is(StepPhase::running)) continue;
       if (Result<void> heard = listen(*step); !heard) return heard;
@@ -238,13 +263,6 @@ class Runner::Loop {
     }
     const auto wait = std::chrono::duration_cast<std::chrono::milliseconds>(next - now).count();
     return static_cast<int>(std::max<std::int64_t>(wait, 0));
-  }
-
-  Result<void> notice_cancel() {
-    if (owner_.cancelled_by_.empty() || cancel_said_) return {};
-    cancel_said_ = true;
-    if (Result<void> said = say(CancelRequested{owner_.cancelled_by_}, Journal::Durability::synced); !said) return said;
-    return life_.meet(RunSign::cancelled);
   }
 
   Result<void> listen(LiveStep& step) {
@@ -276,6 +294,12 @@ class Runner::Loop {
     }
     if (auto* progress = std::get_if<Progress>(&record.body)) {
       if (owner_.hooks_.on_signal) owner_.hooks_.on_signal(to_line(to_json(Signal{std::move(*progress)})));
+      return {};
+    }
+    if (std::holds_alternative<StepMustFinish>(record.body)) {
+      // Being killed, it waits for an answer that will not come.
+      step.must_finish = !step.killed_for;
+      if (step.must_finish) (void)write_all(step.process.go_ahead.get(), "+");
       return {};
     }
     if (auto* wish = std::get_if<RebootWish>(&record.body)) {
@@ -317,7 +341,7 @@ class Runner::Loop {
 
   /// A process that changes dpkg's database is never killed; its limit is said and it goes on.
   Result<void> stop(LiveStep& step, Error why) {
-    if (step.plan.type->uses == StepType::Uses::dpkg) {
+    if (step.must_finish) {
       const std::string line = why.sentence() + "; packages are being installed, so it is left to finish\n";
       step.plan.entry.timeout.reset();
       step.plan.entry.stall.reset();
@@ -387,8 +411,18 @@ class Runner::Loop {
   Result<RunFinished> finish() {
     const auto failed = std::find_if(steps_.begin(), steps_.end(),
                                      [](const auto& step) { return step->is(StepPhase::ended) && step->outcome == Outcome::failed; });
-    const std::string why =
-        failed == steps_.end() ? "the run was cancelled" : fmt::format("not started, because {} failed", (*failed)->plan.entry.id);
+    std::string why = "the run was cancelled";
+    if (failed != steps_.end()) {
+      why = fmt::format("not started, because {} failed", (*failed)->plan.entry.id);
+    } else if (LiveStep* next = disk_is_full_ ? first(StepPhase::waiting) : nullptr; next != nullptr) {
+      // No step has failed of itself, so the first that could not start carries the reason, where people look for it.
+      if (Result<void> ended = next->life.enter(StepPhase::ended); !ended) return fail(std::move(ended).error());
+      next->outcome = Outcome::failed;
+      const Error full = errno_error(ENOSPC, "writing the journal");
+      if (Result<void> said = say(failure_of(next->plan.entry.id, full), Journal::Durability::synced); !said)
+        return fail(std::move(said).error());
+      why = fmt::format("not started, because {} failed", next->plan.entry.id);
+    }
     while (LiveStep* waiting = first(StepPhase::waiting)) {
       if (Result<void> skipped = skip(*waiting, why); !skipped) return fail(std::move(skipped).error());
     }
@@ -396,6 +430,7 @@ class Runner::Loop {
     if (finished.end == RunFinished::End::ok && !owner_.cancelled_by_.empty()) finished.end = RunFinished::End::cancelled;
     finished.elapsed = std::max(since(started_), since_run_started());
     if (Result<void> said = say(finished, Journal::Durability::synced); !said) return fail(std::move(said).error());
+    owner_.journal_.close_room();
     return finished;
   }
 
@@ -427,6 +462,7 @@ class Runner::Loop {
   RunLife life_;
   LiveSteps steps_;
   bool cancel_said_ = false;
+  bool disk_is_full_ = false;
   bool changed_something_ = false;
   // While the run is holding and restarting:
   LiveStep* asking_ = nullptr;  ///< the step for which the host is restarted
@@ -487,6 +523,7 @@ Result<RunFinished> Runner::run(const Facts& facts, const Identity& self) {
     if (Result<void> met = life.meet(RunSign::given_up); !met) return fail(std::move(met).error());
     if (Result<void> said = say(std::move(first)); !said) return fail(std::move(said).error());
     if (Result<void> said = say(finished); !said) return fail(std::move(said).error());
+    journal_.close_room();
     return finished;
   };
   const auto first_open = [&]() -> std::string {

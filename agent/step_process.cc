@@ -1,13 +1,16 @@
 #include "agent/step_process.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
@@ -49,6 +52,7 @@ class RecordLog : public StepLog {
     record["satisfied"] = checked.satisfied;
     send(record);
   }
+  void must_finish() override;
   void wants_reboot(const RebootWish& wish) {
     Json record;
     record["reboot"] = wish.reason;
@@ -82,6 +86,7 @@ class RecordLog : public StepLog {
     (void)sent;
   }
   int fd_;
+  bool must_finish_ = false;
   TransferRate rate_;
 };
 
@@ -102,6 +107,15 @@ void await_go_ahead() {
   do got = ::read(kGoAheadFd, &byte, 1);
   while (got < 0 && errno == EINTR);
   if (got != 1) ::_exit(1);  // the runner is gone
+}
+
+void RecordLog::must_finish() {
+  if (must_finish_) return;
+  must_finish_ = true;
+  Json record;
+  record["must_finish"] = true;
+  send(record);
+  await_go_ahead();  // a runner that is already ending this process does not answer any more
 }
 
 /// The runner lowers its own chance of being killed when memory runs out; what steps run must not inherit that.
@@ -197,6 +211,7 @@ Result<StepRecord> step_record_from_line(std::string_view line, const std::strin
       return StepRecord{Progress{step, document->at("progress").get<std::string>(), document->at("done").get<std::uint64_t>(),
                                  document->at("total").get<std::uint64_t>(), document->at("bytes_per_s").get<std::uint64_t>()}};
     }
+    if (document->contains("must_finish")) return StepRecord{StepMustFinish{}};
     if (document->contains("checked")) {
       return StepRecord{StepChecked{step, document->at("satisfied").get<bool>(), document->at("checked").get<std::string>()}};
     }
@@ -271,6 +286,21 @@ Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, c
     if (Result<void> set = set_nonblocking(fd); !set) return fail(std::move(set).error());
   }
   return process;
+}
+
+void await_end_unheard(StepProcess& process) {
+  // It may be about to ask whether it is known that it must finish.
+  (void)write_all(process.go_ahead.get(), "+");
+  std::array<char, 16 * 1024> buffer{};
+  while (::waitpid(process.pid, nullptr, WNOHANG) == 0) {
+    std::array<pollfd, 3> polled = {pollfd{process.output.get(), POLLIN, 0}, pollfd{process.errors.get(), POLLIN, 0},
+                                    pollfd{process.records.get(), POLLIN, 0}};
+    // Half a second: it may end while something that it started keeps its pipes.
+    if (::poll(polled.data(), polled.size(), 500) < 0 && errno != EINTR) break;
+    for (UniqueFd* unread : {&process.output, &process.errors, &process.records}) {
+      if (unread->valid() && ::read(unread->get(), buffer.data(), buffer.size()) == 0) unread->reset();
+    }
+  }
 }
 
 }  // namespace gpustrap

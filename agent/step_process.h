@@ -18,8 +18,10 @@ namespace gpustrap {
 struct StepSaid {
   std::string line;
 };
+/// From here on it must not be killed. It goes on when it has read a byte from its go-ahead pipe.
+struct StepMustFinish {};
 struct StepRecord {
-  std::variant<StepChecked, Progress, StepSaid, RebootWish, StepFinished> body;
+  std::variant<StepChecked, Progress, StepSaid, StepMustFinish, RebootWish, StepFinished> body;
 };
 [[nodiscard]] Result<StepRecord> step_record_from_line(std::string_view line, const std::string& step);
 
@@ -37,6 +39,9 @@ struct StepProcess {
 
 /// Forks the step's process: identity, own group, dies with the runner, standard input from the null device, every other descriptor closed.
 [[nodiscard]] Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, const Facts& facts, const Identity& login);
+
+/// Waits until the process has ended, throwing away what it says, so that a full pipe does not hold it up.
+void await_end_unheard(StepProcess& process);
 
 /// What the process does, apart from the process: check, apply, check. Used by it and by tests with a fake host.
 /// `report` receives StepChecked as it happens; the outcome is returned without elapsed time.

@@ -30,6 +30,8 @@ class RecordingLog : public StepLog {
     last_progress = {std::string(text), {done, total}};
   }
   void share(std::string_view text, double part) override { last_share = {std::string(text), part}; }
+  void must_finish() override { finishes = true; }
+  bool finishes = false;
   std::vector<std::string> lines;
   std::pair<std::string, std::pair<std::uint64_t, std::uint64_t>> last_progress;
   std::pair<std::string, double> last_share;

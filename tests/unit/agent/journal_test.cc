@@ -1,6 +1,7 @@
 #include "agent/journal.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -54,6 +55,25 @@ TEST_F(JournalTest, DropsATornLastLineAndGoesOnBehindTheLastWholeOne) {
   ASSERT_EQ(lines.size(), 4U);  // three events and what follows the last newline
   EXPECT_EQ(sequence_in(lines[2]), 3U);
   EXPECT_EQ(lines[3], "");
+}
+
+TEST_F(JournalTest, KeepsRoomForItsEndAndGivesBackWhatIsLeft) {
+  const auto on_disk = [&] {
+    struct stat info {};
+    EXPECT_EQ(::stat(path_.c_str(), &info), 0);
+    return static_cast<std::int64_t>(info.st_blocks) * 512;
+  };
+  auto journal = Journal::open(path_);
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(journal->append(StepOutput{"a", "out", std::string(30000, 'x')}).has_value());
+    const auto size = static_cast<std::int64_t>(std::filesystem::file_size(path_));
+    EXPECT_GE(on_disk() - size, 200 << 10) << "after " << size << " bytes";
+  }
+  EXPECT_FALSE(journal->is_short_of_room());
+  journal->close_room();
+  EXPECT_LT(on_disk() - static_cast<std::int64_t>(std::filesystem::file_size(path_)), 16 << 10);
+  auto again = Journal::open(path_);
+  EXPECT_EQ(again->last(), 20U);
 }
 
 TEST_F(JournalTest, IsReadableByItsOwnerAlone) {

@@ -87,6 +87,25 @@ TEST_F(OutputRelayTest, BeyondTheCapOneEventSaysSo) {
   EXPECT_EQ(events_.back(), "truncated");
 }
 
+TEST_F(OutputRelayTest, WhereTheDiskIsFullOneEventSaysSoAndTheRunGoesOn) {
+  std::vector<std::uint64_t> kept;
+  OutputRelay relay("step", [&](decltype(Event::body) body) -> Result<void> {
+    if (std::holds_alternative<StepOutput>(body)) return fail(ErrorCode::no_space, "the disk is full");
+    if (const auto* truncated = std::get_if<StepTruncated>(&body)) kept.push_back(truncated->kept);
+    return {};
+  });
+  EXPECT_TRUE(relay.say("log", "a line\n").has_value());
+  EXPECT_TRUE(relay.say("log", "another\n").has_value());
+  EXPECT_THAT(kept, ElementsAre(0U));
+}
+
+TEST_F(OutputRelayTest, AsksForAPromiseAreTaken) {
+  write(records_, "{\"must_finish\":true}\n");
+  read();
+  ASSERT_EQ(said_.size(), 1U);
+  EXPECT_TRUE(std::holds_alternative<StepMustFinish>(said_[0].body));
+}
+
 TEST_F(OutputRelayTest, RecordsAreTakenWholeAndNonsenseIsLeftOut) {
   write(records_, "{\"said\":\"hello\"}\nnonsense\n{\"said\":");
   read();

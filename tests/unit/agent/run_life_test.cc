@@ -17,9 +17,9 @@ using ::testing::HasSubstr;
 
 constexpr RunPhase kRunPhases[] = {RunPhase::opening,    RunPhase::going,   RunPhase::stopping, RunPhase::holding,
                                    RunPhase::restarting, RunPhase::leaving, RunPhase::left,     RunPhase::ended};
-constexpr RunSign kRunSigns[] = {RunSign::opened,         RunSign::given_up,       RunSign::step_failed,
-                                 RunSign::cancelled,      RunSign::restart_wished, RunSign::restart_begun,
-                                 RunSign::host_goes_down, RunSign::nothing_runs,   RunSign::nothing_is_left};
+constexpr RunSign kRunSigns[] = {RunSign::opened,          RunSign::given_up,      RunSign::step_failed,    RunSign::cancelled,
+                                 RunSign::restart_wished,  RunSign::restart_begun, RunSign::host_goes_down, RunSign::nothing_runs,
+                                 RunSign::nothing_is_left, RunSign::no_room};
 constexpr StepPhase kStepPhases[] = {StepPhase::waiting, StepPhase::running,     StepPhase::pausing,
                                      StepPhase::asking,  StepPhase::interrupted, StepPhase::ended};
 
@@ -59,6 +59,7 @@ std::optional<RunPhase> expected(RunPhase from, RunSign sign) {
       if (works || from == P::restarting) return P::stopping;
       return from == P::leaving ? std::optional(P::leaving) : std::nullopt;
     case S::cancelled:
+    case S::no_room:
       if (works) return P::stopping;
       return from == P::restarting || from == P::leaving ? std::optional(from) : std::nullopt;
     case S::restart_wished:
