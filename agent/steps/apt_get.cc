@@ -23,7 +23,8 @@ constexpr const char* kStamp = "/var/lib/gpustrap/apt-updated";
 /// apt's machine-readable progress, sent to its standard output: "dlstatus:3:42.1:…", "pmstatus:git:61.5:Unpacking git".
 bool take_progress(std::string_view line, StepLog& log) {
   const bool downloads = line.starts_with("dlstatus:");
-  if (!downloads && !line.starts_with("pmstatus:")) return line.starts_with("pmconffile:") || line.starts_with("media-change:");
+  if (!downloads && !line.starts_with("pmstatus:"))
+    return line.starts_with("pmconffile:") || line.starts_with("pmerror:") || line.starts_with("media-change:");
   const std::vector<std::string> fields = split(line, ':');
   double percent = 0;
   if (fields.size() < 4 || std::from_chars(fields[2].data(), fields[2].data() + fields[2].size(), percent).ec != std::errc()) return true;
@@ -147,6 +148,11 @@ Error apt_error(const Command& command, const CommandResult& result) {
   } else if (why.find("Could not get lock") != std::string::npos) {
     code = ErrorCode::busy;
     hint = "another package manager is at work; run the same command again when it is done";
+  } else if ((result.out + result.err).find("Hash Sum mismatch") != std::string::npos) {
+    code = ErrorCode::network;
+    if (why.find("Hash Sum mismatch") == std::string::npos) why += ": Hash Sum mismatch";
+    hint =
+        "the mirror does not serve what its own lists promise: it is being updated, or something on the way alters it; use another mirror";
   } else if (why.find("free space") != std::string::npos || result.err.find("No space left") != std::string::npos) {
     code = ErrorCode::no_space;
     hint = "make room on / (df -h), then run the same command again";
@@ -166,6 +172,8 @@ bool lists_may_lie(const Error& error) {
 
 Result<void> run_apt_get(Host& host, StepLog& log, const std::vector<std::string>& words_after) {
   Command command = apt_command(words_after);
+  // Lists that were half fetched do no harm; packages that were half installed do.
+  if (words_after.empty() || words_after.back() != "update") log.must_finish();
   command.takes_line = [&log](std::string_view line) { return take_progress(line, log); };
   for (int attempt = 1;; ++attempt) {
     const Result<CommandResult> result = host.act(command, log);
@@ -190,11 +198,24 @@ Result<void> finish_cut_installation(Host& host, StepLog& log) {
                        });
   if (status->unfinished().empty() && !journal) return {};
   log.say("an earlier installation was cut short; finishing it first (dpkg --configure -a)");
+  log.must_finish();
   Command command;
   command.argv = {"dpkg", "--configure", "-a", "--force-confdef", "--force-confold"};
   command.env = {{"DEBIAN_FRONTEND", "noninteractive"}, {"NEEDRESTART_SUSPEND", "1"}};
   const Result<CommandResult> result = host.act(command, log);
   if (!result) return fail(result.error());
+  const Result<DpkgStatus> after = DpkgStatus::read(host);
+  if (!after) return fail(after.error());
+  if (const std::vector<std::string> half = after->half_installed(); !half.empty()) {
+    // Killed before its files were all there: dpkg leaves it as it is, and so every later installation would stumble over it.
+    log.say(fmt::format("{} was not even unpacked; installing it again", join(half, " ")));
+    std::vector<std::string> again = {"install", "--reinstall", "--"};
+    again.insert(again.end(), half.begin(), half.end());
+    if (Result<void> installed = run_apt_get(host, log, again); !installed) {
+      return fail(std::move(installed).error().in(fmt::format("finishing the installation of {} that was cut short", join(half, " "))));
+    }
+    return {};
+  }
   if (result->exit_code == 0) return {};
   // What dpkg cannot finish by itself, apt may: a missing dependency, for instance.
   return run_apt_get(host, log, {"install", "-f"});
@@ -219,7 +240,9 @@ bool lists_are_old(const Host& host, std::chrono::seconds max_age) {
   const bool any = lists && std::any_of(lists->begin(), lists->end(), [](const std::string& name) {
                      return name.find("_Packages") != std::string::npos || name.find("InRelease") != std::string::npos;
                    });
-  return !any || host.now() - newest > max_age.count();
+  // A stamp of the future was written before the clock was set right, and says nothing.
+  const std::int64_t age = host.now() - newest;
+  return !any || age < 0 || age > max_age.count();
 }
 
 }  // namespace gpustrap

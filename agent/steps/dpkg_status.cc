@@ -90,4 +90,12 @@ std::vector<std::string> DpkgStatus::unfinished() const {
   return names;
 }
 
+std::vector<std::string> DpkgStatus::half_installed() const {
+  std::vector<std::string> names;
+  for (const auto& [name, package] : packages_) {
+    if (package.state == "half-installed") names.push_back(name);
+  }
+  return names;
+}
+
 }  // namespace gpustrap

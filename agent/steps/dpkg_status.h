@@ -31,6 +31,8 @@ class DpkgStatus {
   [[nodiscard]] bool is_held(std::string_view name) const;
   /// Names whose installation was cut short.
   [[nodiscard]] std::vector<std::string> unfinished() const;
+  /// Of those, the ones that were not even unpacked whole: configuring cannot finish them.
+  [[nodiscard]] std::vector<std::string> half_installed() const;
 
  private:
   std::map<std::string, DpkgPackage, std::less<>> packages_;

@@ -96,9 +96,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         faults = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
         first, _, rest = path.lstrip("/").partition("/")
+        first = urllib.parse.unquote(first)  # apt writes %7e
         if first.startswith("~"):
             path = "/" + rest
-            faults.update(urllib.parse.parse_qsl(urllib.parse.unquote(first[1:]).replace(";", "&"), keep_blank_values=True))
+            faults.update(urllib.parse.parse_qsl(first[1:].replace(";", "&"), keep_blank_values=True))
         times = int(faults.pop("times", 0))
         if times and self.server.origin.times_seen(self.path) > times:
             faults = {}

@@ -123,6 +123,20 @@ TEST(AptStep, FinishesAnInstallationThatWasCutShortFirst) {
   EXPECT_EQ(done->is, StepState::Is::satisfied);
 }
 
+TEST(AptStep, InstallsAgainWhatWasNotEvenUnpacked) {
+  FakeHost host = debian_host(stanza("half", "1", "install ok half-installed"));
+  host.on({"dpkg", "--configure", "-a"}, [](FakeHost&, const Command&) { return CommandResult{}; });
+  host.on({"apt-get"}, [](FakeHost& fake, const Command& command) {
+    if (std::find(command.argv.begin(), command.argv.end(), "--reinstall") == command.argv.end()) return fake_apt(fake, command);
+    EXPECT_EQ(command.argv.back(), "half");
+    fake.put(kStatus, stanza("half", "1"));
+    return CommandResult{};
+  });
+  const auto done = run_step(packages({"git"}), host);
+  ASSERT_TRUE(done.has_value()) << done.error().sentence();
+  EXPECT_EQ(done->is, StepState::Is::satisfied);
+}
+
 TEST(AptStep, AnUnknownPackageIsAskedForOnceMoreAndThenNamed) {
   FakeHost host = debian_host();
   const auto done = run_step(packages({"no-such-package"}), host);
@@ -142,6 +156,43 @@ TEST(AptStep, TriesAgainWhereAMirrorFailsInPassing) {
   const auto done = run_step(packages({"git"}), host);
   ASSERT_TRUE(done.has_value()) << done.error().sentence();
   EXPECT_EQ(calls, 3);
+}
+
+TEST(AptStep, AMirrorThatServesOtherBytesThanItPromisedIsNamedAsSuch) {
+  FakeHost host = debian_host();
+  host.on({"apt-get"}, [](FakeHost&, const Command&) {
+    return CommandResult{100, "", "E: Failed to fetch http://mirror/x.deb  Hash Sum mismatch\n"};
+  });
+  const auto done = run_step(packages({"git"}), host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), ErrorCode::network);
+  EXPECT_THAT(done.error().why(), HasSubstr("http://mirror/x.deb"));
+  EXPECT_THAT(done.error().hint(), HasSubstr("another mirror"));
+}
+
+TEST(AptStep, MayBeEndedUntilItChangesWhatIsInstalled) {
+  FakeHost host = debian_host();
+  host.take_away("/var/lib/apt/lists/mirror_InRelease");
+  RecordingLog log;
+  std::vector<std::pair<std::string, bool>> calls;
+  host.on({"apt-get"}, [&](FakeHost& fake, const Command& command) {
+    const bool updates = std::find(command.argv.begin(), command.argv.end(), "update") != command.argv.end();
+    calls.emplace_back(updates ? "update" : "install", log.finishes);
+    return fake_apt(fake, command);
+  });
+  ASSERT_TRUE(run_step(packages({"git"}), host, log).has_value());
+  EXPECT_EQ(calls, (std::vector<std::pair<std::string, bool>>{{"update", false}, {"install", true}}));
+}
+
+TEST(AptStep, ARepairIsNotEndedEither) {
+  FakeHost host = debian_host(stanza("half", "1", "install ok half-configured"));
+  RecordingLog log;
+  host.on({"dpkg", "--configure", "-a"}, [&](FakeHost& fake, const Command&) {
+    EXPECT_TRUE(log.finishes);
+    fake.put(kStatus, stanza("half", "1"));
+    return CommandResult{};
+  });
+  EXPECT_TRUE(run_step(packages({"git"}), host, log).has_value());
 }
 
 TEST(AptStep, NeverAsks) {
