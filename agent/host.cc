@@ -12,6 +12,9 @@ std::string Host::expand(std::string_view path) const {
   return std::string(path);
 }
 
+/// Of a program that met SIGKILL, and of a shell whose last program did.
+constexpr int kKilled = 137;
+
 Error command_error(const Command& command, const CommandResult& result) {
   const std::string name = first_line(join(command.argv, " "), 80);
   std::string evidence = first_line(last_lines(strip_control(result.err), 1));
@@ -19,6 +22,10 @@ Error command_error(const Command& command, const CommandResult& result) {
   if (result.exit_code == 127) {
     return {ErrorCode::not_found, fmt::format("`{}` is not on this host", command.argv.empty() ? name : command.argv.front()),
             "install it, or correct its name"};
+  }
+  if (result.exit_code == kKilled) {
+    return {ErrorCode::command, fmt::format("`{}` was killed (exit {}){}{}", name, kKilled, evidence.empty() ? "" : ": ", evidence),
+            "if memory ran out (dmesg | grep -i oom), use a larger instance or add swap; then run the same command again"};
   }
   return {ErrorCode::command, fmt::format("`{}` failed (exit {}){}{}", name, result.exit_code, evidence.empty() ? "" : ": ", evidence)};
 }

@@ -37,10 +37,8 @@ bool is_in_resume_service() {
   return groups && groups->find(ResumeUnit::kName) != std::string::npos;
 }
 
-}  // namespace
-
-void leave_login_session(const std::string& run, const std::vector<pid_t>& steps) {
-  if (::geteuid() != 0 || !path_exists("/run/systemd/system") || is_in_resume_service()) return;
+/// `more`: one property, as name, type and value, or none.
+Subprocess scope_call(const std::string& run, const std::vector<pid_t>& steps, const std::vector<std::string>& more) {
   Subprocess call;
   // Named by the process: the scope of a runner that died may be kept up by what its steps left behind.
   call.argv = {"busctl",
@@ -53,17 +51,28 @@ void leave_login_session(const std::string& run, const std::vector<pid_t>& steps
                "ssa(sv)a(sa(sv))",
                own_scope(),
                "replace",
-               "4",
+               more.empty() ? "4" : "5",
                "PIDs",
                "au",
                fmt::format("{}", steps.size() + 1),
                fmt::format("{}", ::getpid())};
   for (const pid_t step : steps) call.argv.push_back(fmt::format("{}", step));
-  for (const char* word : {"Description", "s"}) call.argv.emplace_back(word);
-  call.argv.push_back("gpustrap run " + run);
-  for (const char* word : {"KillMode", "s", "mixed", "TimeoutStopUSec", "t", "600000000", "0"}) call.argv.emplace_back(word);
+  for (const std::string& word : {std::string("Description"), std::string("s"), "gpustrap run " + run}) call.argv.push_back(word);
+  for (const char* word : {"KillMode", "s", "mixed", "TimeoutStopUSec", "t", "600000000"}) call.argv.emplace_back(word);
+  call.argv.insert(call.argv.end(), more.begin(), more.end());
+  call.argv.emplace_back("0");
   call.timeout = std::chrono::seconds(5);
-  const Result<SubprocessResult> called = run_subprocess(call);
+  return call;
+}
+
+}  // namespace
+
+void leave_login_session(const std::string& run, const std::vector<pid_t>& steps) {
+  if (::geteuid() != 0 || !path_exists("/run/systemd/system") || is_in_resume_service()) return;
+  // From systemd 253 on a scope ends with the first of its processes that runs out of memory, unless told otherwise; before, it has no
+  // such property, refuses the whole call for it, and goes on without being told.
+  Result<SubprocessResult> called = run_subprocess(scope_call(run, steps, {"OOMPolicy", "s", "continue"}));
+  if (called && called->exit_code != 0) called = run_subprocess(scope_call(run, steps, {}));
   if (!called)
     log_note("no scope: " + called.error().sentence());
   else if (called->exit_code != 0)
