@@ -1,0 +1,56 @@
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "agent/base/file.h"
+
+// The wall clock may jump while a run goes on: time is set at first boot, a laptop sleeps, a virtual machine is moved. What waits,
+// times out or retries asks the steady clock; the wall clock is for what people read, and for comparing with the times of files.
+
+namespace gpustrap {
+namespace {
+
+/// Where the wall clock may be asked, and how often: each place is told here what for.
+const std::map<std::string, int> kForPeople = {
+    {"agent/journal.cc", 1},          // the time of an event
+    {"agent/runner.cc", 1},           // how long a run took that had several runners
+    {"agent/serve.cc", 1},            // for how long another run has been in progress
+    {"agent/main.cc", 1},             // the id of a standalone run
+    {"agent/host.h", 1},              // Host::now, for the age of files
+    {"controller/verbs_host.cc", 1},  // for how long a run has been in progress
+    {"controller/run_log.cc", 1},     // the names of logs
+};
+
+int occurrences(const std::string& text, const std::string& word) {
+  int count = 0;
+  for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++count;
+  return count;
+}
+
+TEST(Clocks, NothingWaitsByTheWallClock) {
+  const std::filesystem::path root = GPUSTRAP_SOURCE_DIR;
+  int files = 0;
+  for (const char* folder : {"agent", "controller"}) {
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(root / folder)) {
+      if (entry.path().extension() != ".cc" && entry.path().extension() != ".h") continue;
+      ++files;
+      const std::string name = entry.path().lexically_relative(root);
+      const Result<std::string> text = read_file(entry.path());
+      ASSERT_TRUE(text.has_value()) << name;
+      int found = 0;
+      for (const char* word : {"system_clock", "std::time(", "::time(nullptr)", "gettimeofday", "CLOCK_REALTIME", "high_resolution_clock"})
+        found += occurrences(*text, word);
+      // "std::time(nullptr)" is both of two words.
+      found -= occurrences(*text, "std::time(nullptr)");
+      const auto allowed = kForPeople.find(name);
+      EXPECT_EQ(found, allowed == kForPeople.end() ? 0 : allowed->second)
+          << name << " asks the wall clock: what waits must use steady_clock; what people read is listed in this test";
+    }
+  }
+  EXPECT_GT(files, 100) << "the sources were not found";
+}
+
+}  // namespace
+}  // namespace gpustrap
