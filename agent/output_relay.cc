@@ -11,8 +11,6 @@
 namespace gpustrap {
 namespace {
 
-/// Output kept per step; what comes after is counted as truncated.
-constexpr std::uint64_t kOutputCap = std::uint64_t{256} << 20U;
 /// One output event carries at most this much, so that a line of JSON stays far below kMaxLine even when every byte is escaped.
 constexpr std::size_t kOutputChunk = 64U << 10U;
 /// A line without an end is cut here.
@@ -73,7 +71,7 @@ Result<void> OutputRelay::drain(StepProcess& process) {
 
 Result<void> OutputRelay::say(std::string_view stream, std::string_view text) {
   if (truncated_) return {};
-  if (bytes_ + text.size() > kOutputCap) {
+  if (bytes_ + text.size() > cap_) {
     truncated_ = true;
     return say_(StepTruncated{step_, bytes_});
   }

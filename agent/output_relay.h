@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "agent/base/result.h"
@@ -17,7 +18,9 @@ namespace gpustrap {
 class OutputRelay {
  public:
   using Say = std::function<Result<void>(decltype(Event::body) body)>;
-  OutputRelay(std::string step, Say say) : step_(std::move(step)), say_(std::move(say)) {}
+  /// Output kept per step, in bytes; what comes after is counted as truncated.
+  static constexpr std::uint64_t kCap = std::uint64_t{256} << 20U;
+  OutputRelay(std::string step, Say say, std::uint64_t cap = kCap) : step_(std::move(step)), say_(std::move(say)), cap_(cap) {}
 
   /// Another attempt begins: what the last one left unfinished is forgotten. What was said counts on.
   void begin();
@@ -35,6 +38,7 @@ class OutputRelay {
 
   std::string step_;
   Say say_;
+  std::uint64_t cap_;
   std::string out_rest_, err_rest_, record_rest_;
   std::uint64_t bytes_ = 0;
   bool truncated_ = false;
