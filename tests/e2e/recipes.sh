@@ -15,6 +15,7 @@ recipes_cases() {
     up_recipe pytorch "$origin/~status=404/simple/"
     expect_exit 1
     expect_output "torch"
+    expect_output "(perl) to release the locks of apt"
     expect_output '"step":"apt","outcome":"changed"'
     up_recipe pytorch "$origin/simple/"
     expect_exit 0
@@ -57,8 +58,12 @@ up_recipe() { up "$1" --var "index=$2" --var disk=1GiB --json "${@:3}"; }
 
 # Holds the lock that apt and dpkg share, for so many seconds. A bare host has Perl alone.
 package_manager_at_work() {
-    on_host systemd-run --unit=package-manager perl -MFcntl -e \
-        'open(F, ">>", "/var/lib/dpkg/lock-frontend") && fcntl(F, F_SETLK, pack("ssx4qqi", F_WRLCK, 0, 0, 0, 0)) or die; sleep shift' "$1"
+    # shellcheck disable=SC2016 # perl's own
+    on_host systemd-run --unit=package-manager perl -MFcntl -e '
+        open(F, ">>", "/var/lib/dpkg/lock-frontend") or die;
+        my $lock = pack("ssx4qqix4", F_WRLCK, 0, 0, 0, 0);
+        fcntl(F, F_SETLK, $lock) or die;
+        sleep shift;' "$1"
     expect_exit 0
 }
 
