@@ -177,6 +177,52 @@ conda_cases() {
     up "$suite_dir/nothing.yaml" --json
     expect_exit 1
     expect_output "$origin/nowhere is no channel"
+
+    conda_recipes_cases
+}
+
+conda_recipes_cases() {
+    case_ "the recipe anaconda leads to a notebook, twice: stand-in conda, real JupyterLab"
+    boot_host recipes
+    trust_origin
+    as_login sh -c 'sudo apt-get update && sudo apt-get install -y --no-install-recommends python3-venv'
+    shipped anaconda terms.sh >"$suite_dir/anaconda.yaml"
+    up "$suite_dir/anaconda.yaml" --var port=8890
+    expect_exit 1
+    expect_output "--var accept_tos=true"
+    up "$suite_dir/anaconda.yaml" --var port=8890 --var accept_tos=true --json
+    expect_exit 0
+    up "$suite_dir/anaconda.yaml" --var port=8890 --var accept_tos=true --json
+    expect_exit 0
+    expect_nothing_changed
+    # shellcheck disable=SC2016 # expanded on the host
+    as_login bash -ic 'echo "path $PATH"'
+    expect_output "path /home/ubuntu/anaconda3/bin:"
+
+    case_ "the recipe d2l, without its gigabytes of PyTorch, leads to a notebook, twice"
+    mkdir -p "$suite_dir/book/pytorch"
+    echo "{}" >"$suite_dir/book/pytorch/chapter.ipynb"
+    (cd "$suite_dir/book" && python3 -m zipfile -c "$suite_dir/www/book.zip" pytorch)
+    shipped d2l installer.sh | sed 's/packages: \[torch.*/packages: [jupyterlab]/; s/python: "3.11" .*/python: "3"/' >"$suite_dir/d2l.yaml"
+    up "$suite_dir/d2l.yaml" --var notebooks="$origin/book.zip" --var port=8891 --json
+    expect_exit 0
+    up "$suite_dir/d2l.yaml" --var notebooks="$origin/book.zip" --var port=8891 --json
+    expect_exit 0
+    expect_nothing_changed
+    on_host cat /home/ubuntu/d2l-en/pytorch/chapter.ipynb
+    expect_output "{}"
+}
+
+# A recipe that ships, with another place for its installer.
+shipped() {
+    "$bin/gpustrap" recipe show "$1" | sed "s,^  - conda:\$,&\n      url: $origin/$2\n      sha256: $(digest_of "$2"),"'; s/disk_free: [0-9]*GiB/disk_free: 1GiB/'
+}
+
+# Steps for GPUs are skipped here, the others were unchanged.
+expect_nothing_changed() {
+    local other
+    other=$(json_events step_finished | grep -v -E '"outcome": *"(unchanged|skipped)"' || true)
+    [ -z "$other" ] || fail_case "steps that were not unchanged:"$'\n'"$other"
 }
 
 digest_of() { sha256sum <"$suite_dir/www/$1" | cut -c1-64; }
