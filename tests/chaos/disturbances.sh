@@ -1,7 +1,8 @@
 # shellcheck shell=bash disable=SC2154,SC2034 # host_name, following and the like are the frame's
 # What may happen to a run, and how its end is reached and judged in spite of it.
 
-kinds=(cut away stall serve runner step controller power reboot lock full second other)
+kinds=(cut away stall slow serve runner step controller power reboot lock full second twin other
+    freeze_serve freeze_runner freeze_step freeze_controller)
 
 # Between three and six of them, each after a random number of events: $disturbances and $moments.
 draw_disturbances() {
@@ -46,9 +47,21 @@ disturb() {
         sleep "$((pause * 2))"
         relay go
         ;;
-    serve) kill_serve ;;
-    runner) kill_runner 2>/dev/null || true ;; # it may just have ended
-    step) kill_step ;;
+    # From here on, to the end of the round: round trips of 50 to 400 ms, one way of which is half.
+    slow) relay latency $((25 + RANDOM % 176)) ;;
+    serve) signal_agent KILL serve ;;
+    runner) signal_agent KILL runner ;;
+    step) signal_agent KILL step ;;
+    freeze_serve | freeze_runner | freeze_step)
+        signal_agent STOP "${1#freeze_}"
+        sleep "$((pause * 2))"
+        signal_agent CONT "${1#freeze_}"
+        ;;
+    freeze_controller)
+        kill -STOP "$follower" || true
+        sleep "$((pause * 2))"
+        kill -CONT "$follower" || true
+        ;;
     controller)
         kill -KILL "$follower" || true
         wait "$follower" 2>/dev/null || true
@@ -66,23 +79,45 @@ disturb() {
         sleep "$pause"
         testbed exec "$host_name" rm -f /filler
         ;;
-    second)
-        mkdir -p "$suite_dir/second"
-        "$bin/gpustrap" attach "$there" --json >"$suite_dir/second/shown" 2>"$suite_dir/second/told" </dev/null &
-        second=$!
-        ;;
+    second) look_on attach "$there" ;;
+    twin) look_on up "$suite_dir/thirty.yaml" "$there" -y --no-tunnel ;;
     other) try_another_recipe ;;
     esac
 }
 
-# One of the processes that the runner has started.
-kill_step() {
+# signal_agent SIGNAL serve|runner|step: all of that sort, as far as there are any just now. A step is what a runner has started.
+signal_agent() {
     # shellcheck disable=SC2016 # expanded on the host
     testbed exec "$host_name" sh -c 'for p in /proc/[0-9]*; do
         case $(readlink $p/exe) in */agent-*) ;; *) continue ;; esac
         parent=$(sed -n "s/^PPid:[^0-9]*//p" $p/status)
-        case $(readlink /proc/$parent/exe) in */agent-*) kill -KILL ${p#/proc/}; exit 0 ;; esac
-    done; true'
+        case $(readlink /proc/$parent/exe)$(tr "\\0" " " <$p/cmdline) in
+        */agent-*/agent-*) sort=step ;;
+        *" runner "* | *" resume "*) sort=runner ;;
+        *" serve "*) sort=serve ;;
+        *) sort=none ;;
+        esac
+        [ $sort != "$2" ] || kill -"$1" ${p#/proc/}
+    done; true' sh "$1" "$2" 2>/dev/null
+}
+
+# Another controller that wants the same, or only looks: it must be shown what the first one is.
+look_on() {
+    local view=$suite_dir/onlooker${#onlookers[@]}
+    "$bin/gpustrap" "$@" --json >"$view" 2>"$view.told" </dev/null &
+    onlookers+=("$!:$view")
+}
+
+# Onlookers that came to a run's end have seen the whole of it; one that was refused, because the host was just going down, saw nothing.
+await_onlookers() {
+    local onlooker
+    for onlooker in "${onlookers[@]}"; do
+        wait "${onlooker%%:*}" 2>/dev/null || true
+        grep -q '"event":"run_finished"' "${onlooker#*:}" || continue
+        cp "${onlooker#*:}" "$case_dir/view${#views[@]}"
+        views+=("whole:$case_dir/view${#views[@]}")
+    done
+    onlookers=()
 }
 
 # A record lock, as dpkg's own.
@@ -91,7 +126,8 @@ hold_dpkg_lock() {
     testbed exec "$host_name" systemd-run --quiet --collect /usr/bin/perl -e '
         use Fcntl;
         open(my $file, ">>", "/var/lib/dpkg/lock-frontend") or exit 0;
-        fcntl($file, F_SETLK, pack("s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0)) or exit 0;
+        my $lock = pack("s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0);
+        fcntl($file, F_SETLK, $lock) or exit 0;
         sleep '"$1"';' || true
 }
 
@@ -112,6 +148,7 @@ keep_view() {
 # The world is well again.
 calm_down() {
     relay go
+    relay latency 0
     testbed exec "$host_name" rm -f /filler
 }
 
@@ -127,11 +164,7 @@ bring_to_an_end() {
             return
         fi
         end_of_run
-        if [ -n "${second:-}" ]; then
-            wait "$second" 2>/dev/null || true
-            views+=("whole:$suite_dir/second/shown")
-            second=''
-        fi
+        await_onlookers
         if grep -q '"event":"run_finished"' "$following/shown"; then keep_view whole; else keep_view part; fi
         expect_views_whole
         [ "$status" -ne 0 ] || return 0
@@ -141,12 +174,17 @@ bring_to_an_end() {
     fail_case "it still fails at the fourth attempt; the output ends:"$'\n'"$(last_output)"
 }
 
-# Every view of the newest run is its journal from the start: to the end, or as far as its controller lived.
+# Every view of a run is its journal from the start: to the end, or as far as its controller lived.
 expect_views_whole() {
-    local view file size
-    journal >"$case_dir/journal.jsonl"
+    local view file size run
     for view in "${views[@]}"; do
         file=${view#*:}
+        run=$(grep -o -m 1 '"run":"[^"]*"' "$file" | cut -d'"' -f4 || true)
+        if [ -z "$run" ]; then
+            [ "${view%%:*}" = part ] || fail_case "a view does not say of which run it is: $file"
+            continue
+        fi
+        testbed exec "$host_name" cat "/var/lib/gpustrap/runs/$run/events.jsonl" >"$case_dir/journal.jsonl"
         if [ "${view%%:*}" = whole ]; then
             cmp -s "$file" "$case_dir/journal.jsonl" ||
                 fail_case "a view (<) is not the journal (>):"$'\n'"$(diff "$file" "$case_dir/journal.jsonl" | head -n 5)"

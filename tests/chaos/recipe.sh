@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154 # origin, suite_dir and the like are the frame's
-# The recipe that the disturbances meet: thirty steps, some of which run side by side, slow enough to be hit in the middle.
+# The recipe that the disturbances meet: thirty steps and a restart of the host, some of which run side by side, slow enough to be hit in the middle.
 
 thirty_steps() {
     local www=$suite_dir/www n
@@ -43,6 +43,10 @@ steps:
     environment: { EDITOR: vi, PATH: { prepend: ~/bin } }
   - id: everywhere
     environment: { scope: system, CHAOS: "on" }
+  - id: kernel
+    as: root
+    command: { run: "touch /run/reboot-required /srv/kernel", creates: /srv/kernel }
+  - reboot: when_required
   - id: latest
     symlink: { path: ~/latest, target: ~/data }
   - id: sleeper
