@@ -9,6 +9,7 @@
 
 #include "agent/base/file.h"
 #include "agent/base/text.h"
+#include "agent/driver_facts.h"
 #include "agent/pci_functions.h"
 
 namespace gpustrap {
@@ -42,15 +43,6 @@ std::vector<PciGpu> gpus_on_pci(const std::string& root) {
   return gpus;
 }
 
-/// "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.161.08  …" (the open module says "… Open Kernel Module for x86_64  580.65.06  …").
-std::string loaded_driver(const std::string& root) {
-  for (const std::string& word : words(first_line(text_of(root + "/proc/driver/nvidia/version"), 400))) {
-    const bool version = word.find('.') != std::string::npos && word.find_first_not_of("0123456789.") == std::string::npos;
-    if (version) return word;
-  }
-  return {};
-}
-
 }  // namespace
 
 Facts gather_facts(const std::string& root) {
@@ -82,7 +74,7 @@ Facts gather_facts(const std::string& root) {
     facts.cloud_type = text_of(root + "/sys/devices/virtual/dmi/id/product_name");
   }
   facts.gpus = gpus_on_pci(root);
-  facts.driver = loaded_driver(root);
+  facts.driver = driver_version_in(text_of(root + "/proc/driver/nvidia/version"));
   return facts;
 }
 

@@ -38,6 +38,33 @@ Result<Identity> identity_for(const StepEntry& entry, const Identity& login, con
   return identity_of_name(as);
 }
 
+/// A field of the first step of this kind that stands in the recipe as a text; empty where there is none.
+std::string said_by(const Recipe& recipe, StepKind kind, const char* field) {
+  for (const StepEntry& entry : recipe.steps) {
+    if (entry.kind != kind || !entry.spec) continue;
+    const Json* value = &*entry.spec;
+    if (value->is_object()) {
+      const auto found = value->find(field);
+      if (found == value->end()) return {};
+      value = &*found;
+    }
+    const std::string text = value->is_string() ? value->get<std::string>() : std::string();
+    return text.find("${{") == std::string::npos ? text : std::string();
+  }
+  return {};
+}
+
+/// Driver and toolkit are chosen from the same tables, and with an eye on each other.
+void add_tables(StepSpec& spec, const Recipe& recipe) {
+  if (auto* driver = std::get_if<NvidiaDriverSpec>(&spec)) {
+    driver->tables = recipe.compat;
+    if (driver->cuda.empty()) driver->cuda = said_by(recipe, StepKind::cuda, "version");
+  } else if (auto* cuda = std::get_if<CudaSpec>(&spec)) {
+    cuda->tables = recipe.compat;
+    cuda->driver_branch = said_by(recipe, StepKind::nvidia_driver, "branch");
+  }
+}
+
 bool has_any(const StringList& tags, const std::vector<std::string>& wanted) {
   return std::any_of(tags.items.begin(), tags.items.end(),
                      [&](const std::string& tag) { return std::find(wanted.begin(), wanted.end(), tag) != wanted.end(); });
@@ -75,6 +102,7 @@ Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& fa
       text = filled.is_string() ? filled.get<std::string>() : filled.dump();
     }
     if (problems.empty()) step.spec = read_step_spec(entry.kind, value, "", Placeholders::refused, problems);
+    add_tables(step.spec, recipe);
     if (step.skip_reason.empty()) {
       for (const FieldProblem& problem : problems) mistake(problem.message);
       Result<Identity> identity = identity_for(entry, login, self);

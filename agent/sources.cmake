@@ -39,6 +39,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/journal.cc
   agent/log.cc
   agent/output_relay.cc
+  agent/openpgp_key.cc
   agent/pci_functions.cc
   agent/plan.cc
   agent/quiet_look.cc
@@ -70,6 +71,9 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/conda_env.cc
   agent/steps/conda_login.cc
   agent/steps/conda_prefix.cc
+  agent/steps/cuda.cc
+  agent/steps/cuda_sources.cc
+  agent/steps/cuda_toolkits.cc
   agent/steps/deb.cc
   agent/steps/deb_package.cc
   agent/steps/directory.cc
@@ -80,13 +84,20 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/file.cc
   agent/steps/git.cc
   agent/steps/git_repository.cc
+  agent/steps/host_restart.cc
   agent/steps/jupyter.cc
   agent/steps/reboot.cc
   agent/steps/library_paths.cc
   agent/steps/managed_block.cc
   agent/steps/nvidia_diagnosis.cc
+  agent/steps/nvidia_driver.cc
+  agent/steps/nvidia_holds.cc
+  agent/steps/nvidia_module.cc
+  agent/steps/nvidia_packages.cc
   agent/steps/nvidia_probe.cc
   agent/steps/nvidia_query.cc
+  agent/steps/nvidia_repository.cc
+  agent/steps/nvidia_services.cc
   agent/steps/nvidia_smi.cc
   agent/steps/ownership.cc
   agent/steps/pip.cc

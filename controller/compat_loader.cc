@@ -1,5 +1,6 @@
 #include "controller/compat_loader.h"
 
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -22,5 +23,13 @@ Result<Compat> load_compat(const std::string& text, const std::string& label) {
 }
 
 Result<Compat> load_builtin_compat() { return load_compat(std::string(builtin_compat()), "built-in/compat.yaml"); }
+
+Result<void> add_compat(Recipe& recipe) {
+  if (!needs_compat(recipe)) return {};
+  Result<Compat> compat = load_builtin_compat();
+  if (!compat) return fail(std::move(compat).error());
+  recipe.compat = std::make_shared<const Compat>(*std::move(compat));
+  return {};
+}
 
 }  // namespace gpustrap

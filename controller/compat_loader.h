@@ -5,6 +5,7 @@
 
 #include "agent/base/result.h"
 #include "agent/protocol/compat.h"
+#include "agent/protocol/recipe.h"
 
 namespace gpustrap {
 
@@ -15,5 +16,7 @@ namespace gpustrap {
 [[nodiscard]] Result<Compat> load_compat(const std::string& text, const std::string& label);
 /// The tables that come with gpustrap.
 [[nodiscard]] Result<Compat> load_builtin_compat();
+/// Puts those tables into a recipe that needs them on the host.
+[[nodiscard]] Result<void> add_compat(Recipe& recipe);
 
 }  // namespace gpustrap

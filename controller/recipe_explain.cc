@@ -89,14 +89,21 @@ class Explainer {
     CompatQuestion question = question_of(machine_.facts);
     if (!machine_.os_known) question.os.clear();
     const StepEntry *driver = step_of("nvidia_driver"), *cuda = step_of("cuda");
-    const auto said = [](const StepEntry* step, const char* field) {
-      return step == nullptr || !step->spec ? "" : text_field(*step->spec, field);
+    const auto said = [](const StepEntry* step, const char* field) -> std::string {
+      if (step == nullptr || !step->spec) return {};
+      if (step->spec->is_object()) return text_field(*step->spec, field);
+      return describe_step_kind(step->kind).shorthand == field ? text_field(Json{{field, *step->spec}}, field) : std::string();
     };
     const auto choose = [](const std::string& first, const std::string& second) {
       return !first.empty() ? first : second.empty() ? "auto" : second;
     };
     question.cuda = choose(machine_.cuda, said(cuda, "version"));
     question.branch = choose(machine_.branch, said(driver, "branch"));
+    const std::string modules = said(driver, "modules"), source = said(driver, "source");
+    if (modules == "open") question.modules = ModulesWish::open;
+    if (modules == "proprietary") question.modules = ModulesWish::proprietary;
+    if (source != "auto") question.source = source;
+    if (const std::string from = said(cuda, "from"); from == "runfile" || from == "deb") question.toolkit = ToolkitFrom::runfile;
     return question;
   }
 
@@ -200,8 +207,10 @@ class Explainer {
     line(indent, fmt::format("driver branch {}{}, {} kernel modules", driver.branch,
                              driver.at_least.empty() ? "" : " (at least " + driver.at_least + ")", driver.open ? "open" : "proprietary"));
     for (const DriverAnswer::Source& source : driver.sources) {
-      line(indent, fmt::format("from {}: {}", source.from == "ubuntu" ? "Ubuntu's own packages, signed and built" : "NVIDIA's repository",
-                               join(source.packages, " ")));
+      const std::string whose = source.from == "ubuntu"   ? "Ubuntu's own packages, signed and built"
+                                : source.from == "debian" ? "Debian's own packages"
+                                                          : "NVIDIA's repository";
+      line(indent, fmt::format("from {}: {}", whose, join(source.packages, " ")));
     }
     if (!driver.fabric_packages.empty()) line(indent, "with " + join(driver.fabric_packages, " ") + " at exactly the driver's version");
   }

@@ -8,6 +8,7 @@
 
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
+#include "controller/compat_loader.h"
 #include "controller/consent.h"
 #include "controller/conversation.h"
 #include "controller/notebook_tunnel.h"
@@ -84,6 +85,7 @@ VerbResult run_recipe(const Options& options, RunMode mode) {
   load.vars = options.vars;
   Result<LoadedRecipe> loaded = load_recipe(options.recipe, load);
   if (!loaded) return fail(std::move(loaded).error());
+  if (Result<void> added = add_compat(loaded->recipe); !added) return fail(std::move(added).error());
 
   Conversation talk(options, needs_root(loaded->recipe) ? Rights::root : Rights::whatever, make_status(options, loaded->recipe.name));
   RunRequest request;

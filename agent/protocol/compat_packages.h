@@ -30,11 +30,12 @@ struct DistributionRow {
 
 struct RepositoryRow {
   std::string base, keyring, pin, toolkit, compat;
-  TextMap architectures;
+  TextMap architectures, fingerprints;
   template <class V> void fields(V& v) {
     v("base", base, Presence::required, "URL that all repositories are below");
     v("keyring", keyring, Presence::required, "file name of the keyring package");
     v("architectures", architectures, Presence::required, "uname -m to the folder's name");
+    v("fingerprints", fingerprints, Presence::required, "short id of a key to its whole fingerprint");
     v("pin", pin, Presence::required, "package that holds a driver branch");
     v("toolkit", toolkit, Presence::required, "package of a toolkit");
     v("compat", compat, Presence::required, "package of forward compatibility");
@@ -42,13 +43,14 @@ struct RepositoryRow {
 };
 
 struct DriverPackagesRow {
-  std::string from, os, first_branch, last_branch;
+  std::string from, os, os_version, first_branch, last_branch;
   bool is_signed = false;
   StringList open, proprietary;
   std::string note;
   template <class V> void fields(V& v) {
-    v("from", from, Presence::required, "whose packages: ubuntu, nvidia");
+    v("from", from, Presence::required, "whose packages: ubuntu, nvidia, debian");
     v("os", os, Presence::optional, "only there");
+    v("os_version", os_version, Presence::optional, "only in that release, which then has this branch alone");
     v("first_branch", first_branch, Presence::optional, "from this branch on");
     v("last_branch", last_branch, Presence::optional, "up to this branch");
     v("signed", is_signed, Presence::optional, "modules that Secure Boot takes, and that need no compiler");

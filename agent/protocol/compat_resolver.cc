@@ -240,6 +240,11 @@ class Resolver {
     std::vector<std::string> branches = picked_branches(compat_);
     const std::vector<std::string> known = known_branches(compat_);
     branches.insert(branches.end(), known.rbegin(), known.rend());
+    for (const DriverPackagesRow& row : compat_.driver_packages) {
+      // A release's own packages are of the one branch that it came with.
+      if (row.from == question_.source && row.os == question_.os && row.os_version == question_.os_version && !row.os_version.empty())
+        branches = {row.first_branch};
+    }
     for (const std::string& branch : branches) {
       const KnownDriver driver{branch, true};
       if (is_unconfirmed(branch) || !driver_problem(driver).empty() || !runs_the_wish(driver)) continue;

@@ -28,6 +28,7 @@ struct CompatQuestion {
   std::string branch = "auto";  ///< "auto" or the number of a driver branch
   ModulesWish modules = ModulesWish::automatic;
   ToolkitFrom toolkit = ToolkitFrom::any;
+  std::string source;  ///< whose driver packages: "ubuntu", "nvidia", "debian"; empty: the best but `debian`, which is for who asks
 };
 /// The question of a host; what is wanted there is left to say.
 [[nodiscard]] CompatQuestion question_of(const Facts& facts);
@@ -59,6 +60,7 @@ struct CudaAnswer {
 
 struct RepositoryAnswer {
   std::string name, url, keyring_url, key;
+  std::string fingerprint;  ///< of the key; empty where it is not recorded
 };
 
 struct CompatAnswer {

@@ -23,11 +23,22 @@ Result<void> add_driver_packages(const Compat& compat, const CompatQuestion& que
                                  DriverAnswer& driver) {
   for (const DriverPackagesRow& row : compat.driver_packages) {
     if ((!row.os.empty() && row.os != question.os) || !covers(row, driver.branch)) continue;
+    if (!row.os_version.empty() && row.os_version != question.os_version) continue;
     if (row.os.empty() && distribution == nullptr) continue;
+    if (row.from != question.source && (!question.source.empty() || row.from == "debian")) continue;
     DriverAnswer::Source source{row.from, row.is_signed, {}};
     for (const std::string& name : (driver.open ? row.open : row.proprietary).items)
       source.packages.push_back(filled_in(name, {{"branch", driver.branch}}));
     driver.sources.push_back(std::move(source));
+  }
+  if (driver.sources.empty() && !question.source.empty()) {
+    return fail(ErrorCode::unsupported,
+                fmt::format("{} has no packages of driver branch {} with {} modules for {} {}",
+                            question.source == "nvidia"   ? "NVIDIA's repository"
+                            : question.source == "debian" ? "Debian"
+                                                          : "Ubuntu",
+                            driver.branch, driver.open ? "open" : "proprietary", question.os, question.os_version),
+                "want the source `auto`, or another branch");
   }
   if (driver.sources.empty()) return fail(not_served(compat, question));
   if (question.secure_boot) {
@@ -89,7 +100,9 @@ Result<void> add_sources(const Compat& compat, const CompatQuestion& question, c
   if (chosen.distribution != nullptr) {
     const std::string url = compat.repository.base + chosen.distribution->repository + "/" + folder->second;
     answer.repository =
-        RepositoryAnswer{chosen.distribution->repository, url, url + "/" + compat.repository.keyring, chosen.distribution->key};
+        RepositoryAnswer{chosen.distribution->repository, url, url + "/" + compat.repository.keyring, chosen.distribution->key, ""};
+    for (const auto& [key, fingerprint] : compat.repository.fingerprints.items)
+      if (key == "key_" + answer.repository->key) answer.repository->fingerprint = fingerprint;
   }
   if (answer.driver.how != How::install) return {};
   return add_driver_packages(compat, question, chosen.distribution, answer.driver);

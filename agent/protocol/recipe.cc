@@ -78,7 +78,8 @@ class RecipeReader {
     }
     const std::vector<std::string> names = {"name", "description", "steps"};
     for (const auto& [name, value] : document.items()) {
-      if (std::find(names.begin(), names.end(), name) == names.end()) at_key("/" + name, unknown(name, "a recipe", names));
+      if (name != "compat" && std::find(names.begin(), names.end(), name) == names.end())
+        at_key("/" + name, unknown(name, "a recipe", names));
     }
     read_text(document, "name", recipe.name);
     read_text(document, "description", recipe.description);
@@ -96,6 +97,11 @@ class RecipeReader {
       for (std::size_t i = 0; i < steps->size(); ++i) read_step((*steps)[i], "/steps/" + std::to_string(i), recipe);
       give_ids(recipe);
       check_needs(recipe);
+    }
+    if (const auto compat = document.find("compat"); compat != document.end()) {
+      std::vector<FieldProblem> found;
+      recipe.compat = std::make_shared<const Compat>(read_compat(*compat, found));
+      for (FieldProblem& problem : found) problems_.push_back({problem.at, "/compat" + problem.pointer, std::move(problem.message)});
     }
     return recipe;
   }
@@ -344,6 +350,7 @@ Json write_recipe(const Recipe& recipe) {
     if (!entry.tags.items.empty()) step["tags"] = entry.tags.items;
     document["steps"].push_back(std::move(step));
   }
+  if (recipe.compat) document["compat"] = write_compat(*recipe.compat);
   return document;
 }
 
@@ -379,7 +386,9 @@ std::string default_identity(const StepEntry& step) {
     case StepKind::apt:
     case StepKind::deb:
     case StepKind::apt_repository:
-    case StepKind::reboot: return "root";
+    case StepKind::reboot:
+    case StepKind::nvidia_driver:
+    case StepKind::cuda: return "root";
   }
   return is_under_home(spec, path) ? "login" : "root";
 }
@@ -388,6 +397,11 @@ std::string identity_of(const StepEntry& step) { return step.as.empty() ? defaul
 
 bool needs_root(const Recipe& recipe) {
   return std::any_of(recipe.steps.begin(), recipe.steps.end(), [](const StepEntry& step) { return identity_of(step) != "login"; });
+}
+
+bool needs_compat(const Recipe& recipe) {
+  return std::any_of(recipe.steps.begin(), recipe.steps.end(),
+                     [](const StepEntry& step) { return step.kind == StepKind::nvidia_driver || step.kind == StepKind::cuda; });
 }
 
 std::vector<FieldDoc> describe_common_fields() { return docs_of_common_fields(); }

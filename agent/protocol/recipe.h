@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "agent/base/result.h"
+#include "agent/protocol/compat.h"
 #include "agent/protocol/facts.h"
 #include "agent/protocol/fields.h"
 #include "agent/protocol/json_fwd.h"
@@ -50,10 +51,13 @@ struct Recipe {
   std::string name;
   std::string description;
   std::vector<StepEntry> steps;
+  /// The tables of GPUs and drivers, where a step asks them: an agent has none of its own, so that they are as new as the controller.
+  std::shared_ptr<const Compat> compat;
 };
 
-/// Reads a resolved recipe: `{"name", "description", "steps": [{"apt": {…}, "id": …, "needs": […], …}]}`. Gives ids to steps without one,
-/// and reports duplicate ids, needs that name no earlier step, and everything wrong in a step. Usable only where no problem was added.
+/// Reads a resolved recipe: `{"name", "description", "steps": [{"apt": {…}, "id": …, "needs": […], …}], "compat": {…}}`. Gives ids to steps
+/// without one, and reports duplicate ids, needs that name no earlier step, and everything wrong in a step. Usable only where no problem
+/// was added.
 [[nodiscard]] Recipe read_recipe(const Json& document, Placeholders placeholders, std::vector<FieldProblem>& problems);
 [[nodiscard]] Json write_recipe(const Recipe& recipe);
 /// sha256 over the resolved recipe: the same recipe attaches to a run in progress, another one is told what runs.
@@ -69,5 +73,7 @@ struct Recipe {
 [[nodiscard]] std::string identity_of(const StepEntry& step);
 /// Whether any step needs root, so that sudo is required.
 [[nodiscard]] bool needs_root(const Recipe& recipe);
+/// Whether any step asks the tables of GPUs and drivers, so that they must travel with the recipe.
+[[nodiscard]] bool needs_compat(const Recipe& recipe);
 
 }  // namespace gpustrap

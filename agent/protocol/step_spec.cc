@@ -42,6 +42,41 @@ template <> struct EnumNames<CondaDistribution> {
   }
 };
 
+template <> struct EnumNames<NvidiaDriverSpec::Modules> {
+  static const std::vector<std::string>& names() {
+    static const std::vector<std::string> all = {"auto", "open", "proprietary"};
+    return all;
+  }
+};
+
+template <> struct EnumNames<NvidiaDriverSpec::Source> {
+  static const std::vector<std::string>& names() {
+    static const std::vector<std::string> all = {"auto", "ubuntu", "nvidia", "debian"};
+    return all;
+  }
+};
+
+template <> struct EnumNames<NvidiaDriverSpec::Reboot> {
+  static const std::vector<std::string>& names() {
+    static const std::vector<std::string> all = {"if_needed", "never", "always"};
+    return all;
+  }
+};
+
+template <> struct EnumNames<NvidiaDriverSpec::FabricManager> {
+  static const std::vector<std::string>& names() {
+    static const std::vector<std::string> all = {"auto", "always", "never"};
+    return all;
+  }
+};
+
+template <> struct EnumNames<CudaSpec::From> {
+  static const std::vector<std::string>& names() {
+    static const std::vector<std::string> all = {"repository", "deb", "runfile"};
+    return all;
+  }
+};
+
 namespace {
 
 template <std::size_t... Index> constexpr bool kinds_follow_enum(std::index_sequence<Index...> /*all*/) {
@@ -300,6 +335,11 @@ void check(const DebSpec& spec, SpecReader& reader) {
     reader.say_at("version", fmt::format("is {}: expected a Debian version such as 1.1-1", quote_value(spec.version)));
 }
 
+void check_fingerprint(const std::string& text, SpecReader& reader) {
+  if (text.empty() || (text.size() == 40 && is_made_of(text, "0123456789abcdefABCDEF", "0123456789abcdefABCDEF"))) return;
+  reader.say_at("fingerprint", fmt::format("is {}: expected 40 hex digits without spaces", quote_value(text)));
+}
+
 void check(const AptRepositorySpec& spec, SpecReader& reader) {
   static constexpr std::string_view kWord = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+~/";
   if (!spec.name.empty() && !is_made_of(spec.name, kLowerDigits, "abcdefghijklmnopqrstuvwxyz0123456789_-"))
@@ -315,6 +355,11 @@ void check(const AptRepositorySpec& spec, SpecReader& reader) {
       std::any_of(spec.suites.items.begin(), spec.suites.items.end(), [](const std::string& suite) { return suite.ends_with('/'); });
   if (flat && reader.has("components")) reader.say_at("components", "does not go with a flat repository (a suite that ends with /)");
   if (!flat && !reader.has("components") && !reader.deferred("suites")) reader.say_missing("needs a field `components` with these suites");
+  if (reader.has("keyring") && !reader.has("sha256"))
+    reader.say_missing("needs a field `sha256` with `keyring`: a package's scripts run as root");
+  if (!reader.has("sha256") && !reader.has("fingerprint")) reader.say_missing("needs a field `sha256` or `fingerprint`");
+  if (reader.has("fingerprint") && reader.has("keyring")) reader.say_at("fingerprint", "goes with `key` only");
+  check_fingerprint(spec.fingerprint, reader);
   if (reader.has("pin") && !reader.has("priority")) reader.say_at("pin", "goes with `priority` only");
   if (spec.pin.find('\n') != std::string::npos) reader.say_at("pin", "must be one line");
 }
@@ -364,6 +409,43 @@ void check(const CondaEnvSpec& spec, SpecReader& reader) {
   if (!reader.has("python") && !reader.has("packages") && !reader.has("file") && spec.name != "base")
     reader.say_missing("would be empty: expected `python`, `packages` or `file`");
   if (reader.has("channels") && reader.has("file")) reader.say_at("channels", "does not go with `file`, which names its own");
+}
+
+/// "auto", "580".
+bool is_auto_or_number(std::string_view text) { return text == "auto" || is_made_of(text, "123456789", "0123456789"); }
+
+/// "12", "12.4".
+bool is_cuda_version(std::string_view text) {
+  const std::size_t dot = text.find('.');
+  return is_made_of(text.substr(0, dot), "123456789", "0123456789") &&
+         (dot == std::string_view::npos || is_made_of(text.substr(dot + 1), "0123456789", "0123456789"));
+}
+
+void check(const NvidiaDriverSpec& spec, SpecReader& reader) {
+  if (!is_auto_or_number(spec.branch))
+    reader.say_at("branch", fmt::format("is {}: expected auto or a driver branch such as \"580\"", quote_value(spec.branch)));
+  if (!spec.cuda.empty() && spec.cuda != "auto" && !is_cuda_version(spec.cuda))
+    reader.say_at("cuda", fmt::format("is {}: expected auto or a CUDA version such as \"12.4\"", quote_value(spec.cuda)));
+  check_fingerprint(spec.fingerprint, reader);
+}
+
+void check(const CudaSpec& spec, SpecReader& reader) {
+  if (spec.version != "auto" && !is_cuda_version(spec.version))
+    reader.say_at("version", fmt::format("is {}: expected auto or a CUDA version such as \"12.4\"", quote_value(spec.version)));
+  check_fingerprint(spec.fingerprint, reader);
+  if (spec.from == CudaSpec::From::repository && !reader.deferred("from")) {
+    for (const char* field : {"url", "mirrors", "path", "sha256"})
+      if (reader.has(field)) reader.say_at(field, "goes with `from: deb` or `from: runfile` only");
+    return;
+  }
+  for (const char* field : {"mirror", "fingerprint"})
+    if (reader.has(field) && !reader.deferred("from")) reader.say_at(field, "goes with `from: repository` only");
+  if (reader.has("url") == reader.has("path")) {
+    reader.say_missing(reader.has("url") ? "has `url` and `path`: expected one of them" : "needs a field `url` or `path`");
+  }
+  if (reader.has("mirrors") && !reader.has("url")) reader.say_at("mirrors", "goes with `url` only");
+  if (reader.has("url") && !reader.has("sha256")) reader.say_missing("needs a field `sha256`: what it holds runs as root");
+  if (spec.version == "auto" && !reader.deferred("version")) reader.say_missing("needs a field `version`: the one that the file holds");
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,6 +17,8 @@
 // fields(): reading, writing, documentation and schema all go through it. `kShorthand` is the field that a bare value means.
 
 namespace gpustrap {
+
+struct Compat;
 
 enum class StepKind : std::uint8_t {
   require,
@@ -39,7 +42,9 @@ enum class StepKind : std::uint8_t {
   apt_repository,
   reboot,
   conda,
-  conda_env
+  conda_env,
+  nvidia_driver,
+  cuda
 };
 
 struct RequireSpec {
@@ -354,7 +359,8 @@ struct AptRepositorySpec {
   Url url;
   StringList suites{{"/"}}, components, architectures;
   std::optional<Url> key, keyring;
-  Sha256Digest sha256;
+  std::optional<Sha256Digest> sha256;
+  std::string fingerprint;
   std::optional<std::int64_t> priority;
   std::string pin;
   template <class V> void fields(V& v) {
@@ -365,7 +371,9 @@ struct AptRepositorySpec {
     v("architectures", architectures, Presence::optional, "Debian's names of them, such as amd64; all of the host's otherwise");
     v("key", key, Presence::optional, "its public key, armoured or not (this or keyring)");
     v("keyring", keyring, Presence::optional, "a .deb that brings its key, such as cuda-keyring (this or key)");
-    v("sha256", sha256, Presence::required, "digest of the key or the .deb, as it is downloaded");
+    v("sha256", sha256, Presence::optional, "digest of the key or the .deb, as it is downloaded; required with keyring");
+    v("fingerprint", fingerprint, Presence::optional,
+      "the key's fingerprint, 40 hex digits: the file must hold this one key (this or sha256)");
     v("priority", priority, Presence::optional, "pin its packages with this priority: 500 is normal, above 1000 downgrades");
     v("pin", pin, Presence::optional,
       "which packages the priority is for, as in `Pin:` (`release l=NAME`); those of the URL's host otherwise");
@@ -441,10 +449,79 @@ template <class Spec> [[nodiscard]] std::string environment_folder(const Spec& s
   return spec.env == "base" ? spec.conda.text : spec.conda.text + "/envs/" + spec.env;
 }
 
+struct NvidiaDriverSpec {
+  static constexpr StepKind kKind = StepKind::nvidia_driver;
+  static constexpr std::string_view kName = "nvidia_driver", kShorthand = "branch",
+                                    kHelp = "An NVIDIA driver that serves the host's GPUs, loaded; a container's is only looked at.";
+  enum class Modules { automatic, open, proprietary };
+  enum class Source { automatic, ubuntu, nvidia, debian };
+  enum class Reboot { if_needed, never, always };
+  enum class FabricManager { automatic, always, never };
+  std::string branch = "auto", cuda;
+  Modules modules = Modules::automatic;
+  Source source = Source::automatic;
+  Reboot reboot = Reboot::if_needed;
+  bool hold = true, persistence = true, allow_disruption = false;
+  FabricManager fabric_manager = FabricManager::automatic;
+  std::optional<Url> mirror;
+  std::string fingerprint;
+  Duration limit{std::chrono::minutes(5)};
+  /// From the recipe, by agent/plan; no field of the step.
+  std::shared_ptr<const Compat> tables;
+  template <class V> void fields(V& v) {
+    v("branch", branch, Presence::optional, "auto: a loaded driver that serves the GPUs stays, else the best branch for them; or a number");
+    v("cuda", cuda, Presence::optional, "a CUDA that the driver must run, such as 12.4; that of the recipe's `cuda` step otherwise");
+    v("modules", modules, Presence::optional, "kernel modules; auto: open ones where the GPUs work with them");
+    v("source", source, Presence::optional,
+      "whose packages; auto: Ubuntu's own, signed and built, before NVIDIA's; debian: the branch that the release has");
+    v("reboot", reboot, Presence::optional, "if_needed: only where the module cannot be loaded otherwise; always: after each installation");
+    v("hold", hold, Presence::optional, "keep upgrades away from kernel and driver, which must fit each other");
+    v("persistence", persistence, Presence::optional, "nvidia-persistenced, which keeps idle GPUs initialised");
+    v("fabric_manager", fabric_manager, Presence::optional, "auto: where NVSwitches join the GPUs, at exactly the driver's version");
+    v("mirror", mirror, Presence::optional, "base URL of a copy of NVIDIA's repositories: what stands before ubuntu2404/x86_64");
+    v("fingerprint", fingerprint, Presence::optional, "of the key that signs the repository, 40 hex digits; NVIDIA's otherwise");
+    v("allow_disruption", allow_disruption, Presence::optional, "go on while programs use the GPUs or other users are logged in");
+    v("limit", limit, Presence::optional, "how long the host may take to go down for a restart");
+  }
+};
+
+struct CudaSpec {
+  static constexpr StepKind kKind = StepKind::cuda;
+  static constexpr std::string_view kName = "cuda", kShorthand = "version",
+                                    kHelp = "A CUDA toolkit that the GPUs and their driver can run, and /usr/local/cuda leading to it.";
+  enum class From { repository, deb, runfile };
+  std::string version = "auto";
+  From from = From::repository;
+  std::optional<Url> url;
+  std::vector<Url> mirrors;
+  std::optional<HostPath> path;
+  std::optional<Sha256Digest> sha256;
+  bool is_default = true;
+  std::optional<Url> mirror;
+  std::string fingerprint;
+  /// From the recipe, by agent/plan; no fields of the step. The branch is that of the recipe's `nvidia_driver` step.
+  std::shared_ptr<const Compat> tables;
+  std::string driver_branch;
+  template <class V> void fields(V& v) {
+    v("version", version, Presence::optional, "auto: the best that GPUs and driver run; or 12, or 12.4");
+    v("from", from, Presence::optional,
+      "repository: NVIDIA's for this release; deb: a local repository in a .deb; runfile: NVIDIA's installer. A toolkit that is there is "
+      "taken "
+      "as it is");
+    v("url", url, Presence::optional, "of the .deb or the runfile (this or path)");
+    v("mirrors", mirrors, Presence::optional, "tried in turn where url fails");
+    v("path", path, Presence::optional, "a .deb or runfile that is on the host already");
+    v("sha256", sha256, Presence::optional, "digest of the file; required with url");
+    v("default", is_default, Presence::optional, "/usr/local/cuda leads to it");
+    v("mirror", mirror, Presence::optional, "base URL of a copy of NVIDIA's repositories: what stands before ubuntu2404/x86_64");
+    v("fingerprint", fingerprint, Presence::optional, "of the key that signs the repository, 40 hex digits; NVIDIA's otherwise");
+  }
+};
+
 /// In the order of StepKind.
 using StepSpec = std::variant<RequireSpec, WaitSpec, AptSpec, DownloadSpec, ArchiveSpec, FileSpec, BlockSpec, DirectorySpec, SymlinkSpec,
                               EnvironmentSpec, CommandSpec, ServiceSpec, VenvSpec, PipSpec, NvidiaSmiSpec, JupyterSpec, GitSpec, DebSpec,
-                              AptRepositorySpec, RebootSpec, CondaSpec, CondaEnvSpec>;
+                              AptRepositorySpec, RebootSpec, CondaSpec, CondaEnvSpec, NvidiaDriverSpec, CudaSpec>;
 constexpr std::size_t kStepKindCount = std::variant_size_v<StepSpec>;
 
 [[nodiscard]] std::string_view step_kind_name(StepKind kind);

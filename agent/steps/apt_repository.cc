@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <optional>
 #include <string>
 #include <utility>
@@ -8,7 +9,9 @@
 #include <fmt/format.h>
 
 #include "agent/base/file.h"
+#include "agent/base/sha256.h"
 #include "agent/base/text.h"
+#include "agent/openpgp_key.h"
 #include "agent/shown_url.h"
 #include "agent/steps/apt_get.h"
 #include "agent/steps/apt_lock.h"
@@ -109,7 +112,7 @@ class AptRepositoryStep : public Step {
   [[nodiscard]] WantedDeb keyring_deb() const {
     WantedDeb deb;
     deb.urls.push_back(spec_.keyring->text);
-    deb.sha256 = spec_.sha256.hex;
+    deb.sha256 = spec_.sha256->hex;
     return deb;
   }
 
@@ -135,14 +138,28 @@ class AptRepositoryStep : public Step {
       const Result<std::optional<FileInfo>> info = host.info(path);
       if (!info) return fail(info.error());
       if (!*info) continue;
-      const Result<std::string> digest = host.digest(path);
-      if (!digest) return fail(digest.error());
-      if (*digest == spec_.sha256.hex) return path;
+      const Result<std::string> key = host.read(path);
+      if (!key) return fail(key.error());
+      if (why_not_this_key(*key).empty()) return path;
       other = path;
     }
     reasons.push_back(other.empty() ? "its key is not there"
                                     : fmt::format("{} holds {}, another key is wanted", other, name_of_key(host, other)));
     return std::string();
+  }
+
+  /// Why this is not the key that the recipe names; empty where it is.
+  [[nodiscard]] std::string why_not_this_key(const std::string& key) const {
+    if (spec_.sha256 && sha256_hex(key) != spec_.sha256->hex)
+      return fmt::format("it has sha256 {}, wanted was {}", sha256_hex(key), spec_.sha256->hex);
+    if (spec_.fingerprint.empty()) return {};
+    const Result<std::vector<std::string>> fingerprints = key_fingerprints(key);
+    if (!fingerprints) return fingerprints.error().why();
+    std::string wanted = spec_.fingerprint;
+    std::transform(wanted.begin(), wanted.end(), wanted.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+    // A second key in the file would be trusted just as much.
+    if (*fingerprints == std::vector<std::string>{wanted}) return {};
+    return fmt::format("it holds {}, wanted was {} alone", join(*fingerprints, " and "), wanted);
   }
 
   Result<std::string> keyring_of_package(const Host& host, std::vector<std::string>& reasons) const {
@@ -198,7 +215,7 @@ class AptRepositoryStep : public Step {
     if (Result<void> made = host.make_directory("/etc/apt/keyrings", folder); !made) return fail(std::move(made).error());
     FetchRequest request;
     request.urls = {spec_.key->text};
-    request.sha256 = spec_.sha256.hex;
+    if (spec_.sha256) request.sha256 = spec_.sha256->hex;
     request.attributes.mode = 0644;  // apt's own unprivileged user reads it
     request.to = key_path(".gpustrap-new");
     const Result<FetchResult> fetched = host.fetch(request, log);
@@ -213,6 +230,11 @@ class AptRepositoryStep : public Step {
       if (Result<void> removed = host.remove(request.to); !removed) return fail(std::move(removed).error());
       return fail(ErrorCode::unsupported, shown_url(spec_.key->text) + " is no OpenPGP public key",
                   "does the address lead to the key itself?");
+    }
+    if (const std::string why = why_not_this_key(*key); !why.empty()) {
+      if (Result<void> removed = host.remove(request.to); !removed) return fail(std::move(removed).error());
+      return fail(ErrorCode::digest, fmt::format("{} is not the key that is trusted: {}", shown_url(spec_.key->text), why),
+                  "compare with the fingerprint that the repository's own instructions name");
     }
     const std::string named = key_path(armoured ? ".gpustrap-new.asc" : ".gpustrap-new.gpg");
     if (Result<void> renamed = host.rename(request.to, named); !renamed) return fail(std::move(renamed).error());

@@ -80,6 +80,14 @@ bool DpkgStatus::is_held(std::string_view name) const {
   return found != packages_.end() && found->second.wanted == "hold";
 }
 
+std::vector<std::string> DpkgStatus::installed_names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, package] : packages_) {
+    if (package.state == "installed") names.push_back(name);
+  }
+  return names;
+}
+
 std::vector<std::string> DpkgStatus::unfinished() const {
   std::vector<std::string> names;
   for (const auto& [name, package] : packages_) {

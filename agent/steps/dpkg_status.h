@@ -29,6 +29,8 @@ class DpkgStatus {
   /// The installed package of this name, or one that provides it; nullptr where there is none.
   [[nodiscard]] const DpkgPackage* installed(std::string_view name) const;
   [[nodiscard]] bool is_held(std::string_view name) const;
+  /// Names of all installed packages, sorted.
+  [[nodiscard]] std::vector<std::string> installed_names() const;
   /// Names whose installation was cut short.
   [[nodiscard]] std::vector<std::string> unfinished() const;
   /// Of those, the ones that were not even unpacked whole: configuring cannot finish them.

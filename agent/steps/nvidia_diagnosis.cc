@@ -11,14 +11,13 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/steps/nvidia_module.h"
 
 namespace gpustrap {
 namespace {
 
 constexpr auto kLookLimit = std::chrono::seconds(30);
 constexpr const char* kGuide = "https://docs.nvidia.com/datacenter/tesla/driver-installation-guide/";
-/// Enough for whoever upgrades kernels and never removes one.
-constexpr std::size_t kMostKernels = 8;
 
 // ---- looking at the host
 
@@ -47,31 +46,7 @@ std::string kernel_log(const Host& host) {
 
 bool has(std::string_view text, std::string_view what) { return text.find(what) != std::string_view::npos; }
 
-bool is_loaded(const Host& host, const std::string& module) {
-  for (const std::string& line : split(text_of(host, "/proc/modules"), '\n')) {
-    if (line.starts_with(module + " ")) return true;
-  }
-  return false;
-}
-
 std::string loaded_version(const Host& host) { return text_of(host, "/sys/module/nvidia/version"); }
-
-/// The module for a kernel as it lies on the disk; empty where there is none.
-std::string module_version(const Host& host, const std::string& kernel) {
-  return std::string(trim(answer_of(host, {"modinfo", "-k", kernel, "-F", "version", "nvidia"})));
-}
-
-std::string kernel_with_module(const Host& host) {
-  const Result<std::vector<std::string>> kernels = host.list("/lib/modules");
-  if (!kernels) return {};
-  std::size_t asked = 0;
-  for (auto kernel = kernels->rbegin(); kernel != kernels->rend() && asked < kMostKernels; ++kernel) {
-    if (*kernel == host.facts().kernel) continue;
-    ++asked;
-    if (!module_version(host, *kernel).empty()) return *kernel;
-  }
-  return {};
-}
 
 bool secure_boot_is_on(const Host& host) {
   const Result<std::string> variable = host.read("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c");
@@ -237,13 +212,13 @@ Error driver_does_not_answer(const Host& host) {
     return {ErrorCode::unsupported, "the GPU is set aside for virtual machines (bound to vfio-pci)",
             "take it out of the vfio-pci options in /etc/modprobe.d and the kernel command line, then reboot"};
   }
-  if (any_bound_to(host, "nouveau") || (is_loaded(host, "nouveau") && !is_loaded(host, "nvidia"))) {
+  if (any_bound_to(host, "nouveau") || (is_module_loaded(host, "nouveau") && !is_module_loaded(host, "nvidia"))) {
     return {ErrorCode::unsupported, "the GPU is held by nouveau, the free driver that cannot compute",
             "printf 'blacklist nouveau\\noptions nouveau modeset=0\\n' | sudo tee /etc/modprobe.d/blacklist-nouveau.conf && sudo "
             "update-initramfs -u && sudo reboot"};
   }
   const std::string log = kernel_log(host);
-  if (!is_loaded(host, "nvidia")) {
+  if (!is_module_loaded(host, "nvidia")) {
     if (std::optional<Error> refused = driver_refuses_gpu(log))
       return *std::move(refused);  // it loads and goes again where it wants no GPU
     return facts.container ? in_container() : module_is_not_loaded(host, log);

@@ -37,6 +37,8 @@ constexpr auto kStepTypes = std::to_array<StepType>({
     {StepKind::reboot, make_reboot_step, StepType::Order::barrier},
     {StepKind::conda, make_conda_step},
     {StepKind::conda_env, make_conda_env_step, StepType::Order::free, StepType::Uses::nothing, kSolverStall},
+    {StepKind::nvidia_driver, make_nvidia_driver_step, StepType::Order::free, StepType::Uses::dpkg},
+    {StepKind::cuda, make_cuda_step, StepType::Order::free, StepType::Uses::dpkg},
 });
 
 constexpr bool rows_follow_enum() {

@@ -41,6 +41,24 @@ TEST_F(Plan, PutsFactsIntoFieldsAndEnvironment) {
   EXPECT_THAT(steps->at(0).entry.env.items, ElementsAre(std::pair("CPUS", "4"), std::pair("OS", "on debian")));
 }
 
+TEST_F(Plan, DriverAndToolkitKnowOfEachOtherAndOfTheTables) {
+  std::vector<FieldProblem> problems;
+  Recipe recipe = read_recipe(
+      Json::parse(
+          R"({"name":"r","steps":[{"nvidia_driver":"580"},{"cuda":{"version":"12.4"}},{"id":"other","nvidia_driver":{"cuda":"11.8"}}]})"),
+      Placeholders::allowed, problems);
+  ASSERT_THAT(problems, IsEmpty());
+  recipe.compat = std::make_shared<const Compat>();
+  const auto steps = make_plan(recipe, facts_, login_, self_, options_);
+  ASSERT_TRUE(steps.has_value()) << steps.error().sentence();
+  const auto& driver = std::get<NvidiaDriverSpec>(steps->at(0).spec);
+  EXPECT_EQ(driver.cuda, "12.4");
+  EXPECT_EQ(driver.tables, recipe.compat);
+  EXPECT_EQ(std::get<CudaSpec>(steps->at(1).spec).driver_branch, "580");
+  EXPECT_EQ(std::get<CudaSpec>(steps->at(1).spec).tables, recipe.compat);
+  EXPECT_EQ(std::get<NvidiaDriverSpec>(steps->at(2).spec).cuda, "11.8");
+}
+
 TEST_F(Plan, AFactOfAnotherTypeIsAMistakeBeforeAnythingIsChanged) {
   const auto steps = plan(R"([{"wait":{"port":"${{ facts.os }}"}},{"command":"echo ${{ facts.memroy }}"}])");
   ASSERT_FALSE(steps.has_value());

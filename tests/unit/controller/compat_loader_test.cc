@@ -41,6 +41,31 @@ TEST(CompatLoader, GivesAnAgentTheSameTablesAsJson) {
   EXPECT_EQ(again.gpus.size(), compat.gpus.size());
 }
 
+TEST(CompatLoader, SendsTheTablesWithARecipeThatAsksThem) {
+  const auto recipe_of = [](const char* steps) {
+    std::vector<FieldProblem> problems;
+    Recipe recipe = read_recipe(Json::parse(std::string(R"({"name":"r","steps":)") + steps + "}"), Placeholders::allowed, problems);
+    EXPECT_TRUE(problems.empty());
+    EXPECT_TRUE(add_compat(recipe).has_value());
+    return recipe;
+  };
+  EXPECT_FALSE(write_recipe(recipe_of(R"([{"apt":"git"}])")).contains("compat"));
+  const Recipe recipe = recipe_of(R"([{"cuda":"12.4"}])");
+  std::vector<FieldProblem> problems;
+  const Recipe again = read_recipe(Json::parse(write_recipe(recipe).dump()), Placeholders::allowed, problems);
+  EXPECT_TRUE(problems.empty()) << problems.front().pointer;
+  ASSERT_NE(again.compat, nullptr);
+  EXPECT_EQ(write_compat(*again.compat), write_compat(*recipe.compat));
+  EXPECT_EQ(digest_of(again), digest_of(recipe));
+  // A line of the protocol holds at most 1 MiB, and the recipe must have room beside them.
+  EXPECT_LT(write_compat(*recipe.compat).dump().size(), 100'000U);
+  Json broken = write_recipe(recipe);
+  broken["compat"]["gpus"][0]["ids"] = "nonsense";
+  (void)read_recipe(broken, Placeholders::allowed, problems);
+  ASSERT_FALSE(problems.empty());
+  EXPECT_THAT(problems.front().pointer, HasSubstr("/compat/gpus/0/ids"));
+}
+
 TEST(CompatLoader, NamesThePlaceOfEveryMistake) {
   EXPECT_THAT(said_of("    aliases: [t4]", "    aliasses: [t4]"), HasSubstr("`aliasses` is not a field of a GPU; did you mean `aliases`?"));
   EXPECT_THAT(said_of("\ngpus:\n  - name: GRID K520\n    aliases: [k520]\n    ids: [\"118a\"]",

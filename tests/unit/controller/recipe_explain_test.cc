@@ -88,6 +88,14 @@ TEST_F(RecipeExplain, NamesTheBuildOfAFramework) {
               HasSubstr("note: no build of torch 2.14 for aarch64 runs on NVIDIA T4G (sm_75)"));
 }
 
+TEST_F(RecipeExplain, SaysWhatDriverAndToolkitWouldBe) {
+  const std::string steps = "  - nvidia_driver: { source: debian }\n  - cuda: \"12.4\"\n";
+  const std::string text = explain(steps, machine({"t4"}, "debian:12")).text;
+  EXPECT_THAT(text, HasSubstr("from Debian's own packages: nvidia-open-kernel-dkms nvidia-smi"));
+  EXPECT_THAT(text, HasSubstr("driver branch 535"));
+  EXPECT_THAT(text, HasSubstr("CUDA 12.4: cuda-toolkit-12-4 from https://"));
+}
+
 TEST_F(RecipeExplain, BreaksItsLines) {
   const Explanation narrow = explain_recipe(load("  - nvidia_smi: {}\n"), table(), machine({"8xh100"}, "ubuntu:24.04"), 79);
   for (const std::string& line : split(narrow.text, '\n')) EXPECT_LE(display_width(line), 79U) << line;
@@ -95,7 +103,7 @@ TEST_F(RecipeExplain, BreaksItsLines) {
 
 TEST_F(RecipeExplain, OfTheRecipesThatShip) {
   for (const auto& [name, gpu, os] : {std::tuple{"d2l", "t4", "ubuntu:22.04"}, std::tuple{"check-gpu", "8xh100", "ubuntu:24.04"},
-                                      std::tuple{"jupyter", "none", "debian:12"}}) {
+                                      std::tuple{"jupyter", "none", "debian:12"}, std::tuple{"cuda", "t4", "ubuntu:24.04"}}) {
     const auto loaded = load_recipe(name, {});
     ASSERT_TRUE(loaded.has_value()) << loaded.error().sentence();
     const Explanation explanation = explain_recipe(*loaded, table(), machine({gpu}, os), 100);

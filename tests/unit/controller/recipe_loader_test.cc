@@ -64,7 +64,8 @@ TEST_F(RecipeLoader, BuiltInRecipesLoad) {
     EXPECT_EQ(loaded->recipe.name, builtin.name);
     EXPECT_FALSE(loaded->recipe.description.empty());
   }
-  EXPECT_THAT(recipe_names(options_.sources), ElementsAre("anaconda", "check-gpu", "d2l", "d2l-zh", "jupyter", "pytorch", "tensorflow"));
+  EXPECT_THAT(recipe_names(options_.sources),
+              ElementsAre("anaconda", "check-gpu", "cuda", "d2l", "d2l-zh", "jupyter", "pytorch", "tensorflow"));
 }
 
 TEST_F(RecipeLoader, JupyterTakesItsVars) {
@@ -161,7 +162,7 @@ TEST_F(RecipeLoader, IncludesAreChecked) {
       "one.yaml:3:14: `include` of `recipe` makes a circle: expected a recipe that does not include this one\n"
       "recipe.yaml:4:12: `pgk` is not a var of base.yaml; did you mean `pkg`?\n"
       "recipe.yaml:6:14: `include` of `recipe` makes a circle: expected a recipe that does not include this one\n"
-      "recipe.yaml:7:14: `include`: there is no recipe `nowhere`; recipes: anaconda, base, check-gpu, d2l, d2l-zh, jupyter, one, "
+      "recipe.yaml:7:14: `include`: there is no recipe `nowhere`; recipes: anaconda, base, check-gpu, cuda, d2l, d2l-zh, jupyter, one, "
       "pytorch, recipe, tensorflow\n"
       "recipe.yaml:8:14: `include`: `https://example.org/r.yaml` is a URL: expected a recipe's name or file; download it, read it, then "
       "name the file\n"
@@ -174,7 +175,7 @@ TEST_F(RecipeLoader, UnknownNamesNameTheNearest) {
   ASSERT_FALSE(loaded.has_value());
   EXPECT_EQ(loaded.error().code(), ErrorCode::recipe);
   EXPECT_EQ(loaded.error().why(), "there is no recipe `jupiter`; did you mean `jupyter`?");
-  EXPECT_EQ(loaded.error().hint(), "recipes: anaconda, check-gpu, d2l, d2l-zh, jupyter, pytorch, tensorflow");
+  EXPECT_EQ(loaded.error().hint(), "recipes: anaconda, check-gpu, cuda, d2l, d2l-zh, jupyter, pytorch, tensorflow");
   EXPECT_FALSE(load_recipe(directory_ + "/none.yaml", options_).has_value());
   EXPECT_FALSE(load_recipe(directory_ + "/", options_).has_value());
 }

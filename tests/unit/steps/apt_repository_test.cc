@@ -4,6 +4,7 @@
 #include "agent/base/sha256.h"
 #include "agent/steps/apt_sources.h"
 #include "tests/support/fake_apt.h"
+#include "tests/support/fake_gpu_host.h"
 #include "tests/support/step_contract.h"
 
 namespace gpustrap {
@@ -50,12 +51,29 @@ TEST(AptRepositoryStep, WritesKeySourceAndLists) {
   EXPECT_EQ(host.content("/var/lib/gpustrap/apt-trial/cuda.sources"), "<no file>");
 }
 
+TEST(AptRepositoryStep, AKeyIsKnownByItsFingerprint) {
+  FakeHost host = host_with_dpkg();
+  host.serve(kKeyUrl, kStandInKey);
+  AptRepositorySpec spec = cuda();
+  spec.sha256.reset();
+  spec.fingerprint = "fc1a14422642bdeb111853e2172c607d0dfa6345";  // in small letters, too
+  ASSERT_TRUE(run_step(spec, host).has_value());
+  EXPECT_EQ(host.content(kKeyring), kStandInKey);
+  EXPECT_EQ(state_of(spec, host).is, StepState::Is::satisfied);
+  host.put(kKeyring, std::string(kStandInKey) + kStandInKey);  // a second key would be trusted just as much
+  EXPECT_EQ(state_of(spec, host).is, StepState::Is::unsatisfied);
+  host.serve(kKeyUrl, host.content(kKeyring));
+  const auto refused = run_step(spec, host);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code(), ErrorCode::digest);
+}
+
 TEST(AptRepositoryStep, ABinaryKeyKeepsItsName) {
   FakeHost host = host_with_key();
   const std::string key = "\x99\x02\x0d binary";
   host.serve(kKeyUrl, key);
   AptRepositorySpec spec = cuda();
-  spec.sha256.hex = sha256_hex(key);
+  spec.sha256->hex = sha256_hex(key);
   ASSERT_TRUE(run_step(spec, host).has_value());
   EXPECT_EQ(host.content("/etc/apt/keyrings/cuda.gpg"), key);
   EXPECT_THAT(host.content(kSource), HasSubstr("Signed-By: /etc/apt/keyrings/cuda.gpg\n"));
@@ -65,7 +83,7 @@ TEST(AptRepositoryStep, WhatIsNoKeyIsNotTrusted) {
   FakeHost host = host_with_key();
   host.serve(kKeyUrl, "<html>");
   AptRepositorySpec spec = cuda();
-  spec.sha256.hex = sha256_hex("<html>");
+  spec.sha256->hex = sha256_hex("<html>");
   const auto done = run_step(spec, host);
   ASSERT_FALSE(done.has_value());
   EXPECT_THAT(done.error().why(), HasSubstr("is no OpenPGP public key"));
@@ -166,7 +184,7 @@ AptRepositorySpec by_keyring_package() {
   AptRepositorySpec spec = cuda();
   spec.key.reset();
   spec.keyring = Url{kKeyringUrl};
-  spec.sha256.hex = sha256_hex(fake_deb("cuda-keyring", "1.1-1", "all"));
+  spec.sha256->hex = sha256_hex(fake_deb("cuda-keyring", "1.1-1", "all"));
   return spec;
 }
 FakeHost host_with_keyring_package() {
