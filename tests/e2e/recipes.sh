@@ -15,7 +15,7 @@ recipes_cases() {
     up_recipe pytorch "$origin/~status=404/simple/"
     expect_exit 1
     expect_output "torch"
-    expect_output "(perl) to release the locks of apt"
+    expect_output "(perl) holds the locks of apt"
     expect_output '"step":"apt","outcome":"changed"'
     up_recipe pytorch "$origin/simple/"
     expect_exit 0

@@ -56,6 +56,10 @@ constexpr Sample kSamples[] = {
      R"({"distribution":"miniconda","version":"py313_26.3.2-2","prefix":"/opt/conda","init":false,"accept_tos":true,"url":"https://example.org/a.sh","mirrors":["http://mirror.example.org/a.sh"],"sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"})"},
     {StepKind::conda_env,
      R"({"name":"d2l","conda":"/opt/conda","python":"3.11","packages":["numpy>=1,<2","zlib"],"channels":["conda-forge"],"pip":["d2l==1.0.3"]})"},
+    {StepKind::nvidia_driver,
+     R"({"branch":"580","cuda":"12.4","modules":"open","source":"nvidia","reboot":"never","hold":false,"persistence":false,"fabric_manager":"always","mirror":"https://mirror.example.org/cuda","fingerprint":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","allow_disruption":true,"limit":"2m"})"},
+    {StepKind::cuda,
+     R"({"version":"12.4","from":"runfile","url":"https://example.org/cuda.run","mirrors":["http://mirror.example.org/cuda.run"],"sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","default":false})"},
 };
 
 TEST(StepSpec, EveryKindReadsWhatItWrites) {
