@@ -31,14 +31,14 @@ class CudaStep : public Step {
     if (!wanted->installed) missing.push_back(fmt::format("CUDA {} is not installed", version));
     if (spec_.is_default && wanted->now_default != version) {
       missing.push_back(wanted->now_default.empty() ? "there is no /usr/local/cuda"
-                                                    : fmt::format("/usr/local/cuda is {}", wanted->now_default));
+                                                    : fmt::format("/usr/local/cuda is {}{}", wanted->now_default, beside(*wanted)));
     }
     const Result<std::vector<std::string>> packages = missing_packages(host, *wanted);
     if (!packages) return fail(packages.error());
     if (missing.empty() && !packages->empty()) missing.push_back(join(*packages, " ") + " not installed");
     if (!missing.empty()) return StepState::unsatisfied(fmt::format("{}; {}", join(missing, "; "), reason), changes(*wanted, *packages));
-    return StepState::satisfied(fmt::format("CUDA {} at {}{}; {}", version, toolkit_folder(version),
-                                            spec_.is_default ? ", where /usr/local/cuda leads" : "", reason));
+    return StepState::satisfied(fmt::format("CUDA {} at {}{}{}; {}", version, toolkit_folder(version),
+                                            spec_.is_default ? ", where /usr/local/cuda leads" : "", beside(*wanted), reason));
   }
 
   Result<void> apply(Host& host, StepLog& log) override {
@@ -67,7 +67,17 @@ class CudaStep : public Step {
     CompatAnswer answer;
     bool installed = false;
     std::string now_default;
+    std::vector<std::string> there;  ///< every toolkit, oldest first
   };
+
+  /// ", beside 11.8 and 12.1": the toolkits that neither the step nor /usr/local/cuda means.
+  [[nodiscard]] static std::string beside(const Wanted& wanted) {
+    std::vector<std::string> others;
+    for (const std::string& version : wanted.there) {
+      if (version != wanted.answer.cuda->version && version != wanted.now_default) others.push_back(version);
+    }
+    return others.empty() ? "" : ", beside " + join(others, " and ");
+  }
 
   [[nodiscard]] Result<CompatAnswer> resolve(const Host& host, const std::string& version) const {
     CompatQuestion question = question_of(host.facts(), gather_driver_facts(host));
@@ -89,6 +99,7 @@ class CudaStep : public Step {
     if (!now_default && spec_.is_default) return fail(std::move(now_default).error());
     Wanted wanted;
     wanted.now_default = now_default.value_or("");
+    wanted.there = *there;
     const auto is_there = [&](const std::string& version) { return std::find(there->begin(), there->end(), version) != there->end(); };
     // Where any will do, or any of a major version, one that is there and runs is as good as the newest, and stays.
     const bool open = spec_.version.find('.') == std::string::npos;

@@ -59,13 +59,17 @@ constexpr const char* kHead = "name: r\nsteps:\n";
 
 TEST_F(RecipeLoader, BuiltInRecipesLoad) {
   for (const BuiltinRecipe& builtin : builtin_recipes()) {
+    options_.vars.clear();
+    // Nobody but its user knows the file.
+    if (builtin.name == "cuda-runfile")
+      options_.vars = {{"version", "11.8"}, {"url", "https://example.org/cuda.run"}, {"sha256", std::string(64, 'a')}};
     const auto loaded = load_recipe(std::string(builtin.name), options_);
     ASSERT_TRUE(loaded.has_value()) << loaded.error().why();
     EXPECT_EQ(loaded->recipe.name, builtin.name);
     EXPECT_FALSE(loaded->recipe.description.empty());
   }
   EXPECT_THAT(recipe_names(options_.sources),
-              ElementsAre("anaconda", "check-gpu", "cuda", "d2l", "d2l-zh", "jupyter", "pytorch", "tensorflow"));
+              ElementsAre("anaconda", "check-gpu", "cuda", "cuda-runfile", "d2l", "d2l-zh", "dlami", "jupyter", "pytorch", "tensorflow"));
 }
 
 TEST_F(RecipeLoader, JupyterTakesItsVars) {
@@ -162,7 +166,8 @@ TEST_F(RecipeLoader, IncludesAreChecked) {
       "one.yaml:3:14: `include` of `recipe` makes a circle: expected a recipe that does not include this one\n"
       "recipe.yaml:4:12: `pgk` is not a var of base.yaml; did you mean `pkg`?\n"
       "recipe.yaml:6:14: `include` of `recipe` makes a circle: expected a recipe that does not include this one\n"
-      "recipe.yaml:7:14: `include`: there is no recipe `nowhere`; recipes: anaconda, base, check-gpu, cuda, d2l, d2l-zh, jupyter, one, "
+      "recipe.yaml:7:14: `include`: there is no recipe `nowhere`; recipes: anaconda, base, check-gpu, cuda, cuda-runfile, d2l, d2l-zh, "
+      "dlami, jupyter, one, "
       "pytorch, recipe, tensorflow\n"
       "recipe.yaml:8:14: `include`: `https://example.org/r.yaml` is a URL: expected a recipe's name or file; download it, read it, then "
       "name the file\n"
@@ -175,7 +180,7 @@ TEST_F(RecipeLoader, UnknownNamesNameTheNearest) {
   ASSERT_FALSE(loaded.has_value());
   EXPECT_EQ(loaded.error().code(), ErrorCode::recipe);
   EXPECT_EQ(loaded.error().why(), "there is no recipe `jupiter`; did you mean `jupyter`?");
-  EXPECT_EQ(loaded.error().hint(), "recipes: anaconda, check-gpu, cuda, d2l, d2l-zh, jupyter, pytorch, tensorflow");
+  EXPECT_EQ(loaded.error().hint(), "recipes: anaconda, check-gpu, cuda, cuda-runfile, d2l, d2l-zh, dlami, jupyter, pytorch, tensorflow");
   EXPECT_FALSE(load_recipe(directory_ + "/none.yaml", options_).has_value());
   EXPECT_FALSE(load_recipe(directory_ + "/", options_).has_value());
 }

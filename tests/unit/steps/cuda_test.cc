@@ -112,7 +112,7 @@ TEST(CudaStep, TakesWhatThereIsWhereAnyWillDo) {
   put_toolkit(host, "12.9");
   host.put_symlink("/usr/local/cuda", "cuda-12.4");
   EXPECT_EQ(state_of(cuda(), host).is, StepState::Is::satisfied);
-  EXPECT_THAT(state_of(cuda(), host).reason, HasSubstr("CUDA 12.4 at /usr/local/cuda-12.4, where /usr/local/cuda leads"));
+  EXPECT_THAT(state_of(cuda(), host).reason, HasSubstr("CUDA 12.4 at /usr/local/cuda-12.4, where /usr/local/cuda leads, beside 12.9; "));
   EXPECT_EQ(state_of(cuda("12"), host).is, StepState::Is::satisfied);
 }
 
