@@ -1,7 +1,9 @@
 #include "agent/control_socket.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -12,6 +14,7 @@
 
 #include "agent/base/file.h"
 #include "agent/base/text.h"
+#include "agent/private_memory.h"
 #include "agent/protocol/json.h"
 
 namespace gpustrap {
@@ -50,7 +53,7 @@ void ControlSocket::descriptors(std::vector<int>& into) const {
   for (const auto& [fd, client] : clients_) into.push_back(fd);
 }
 
-void ControlSocket::readable(int descriptor, const std::function<void(const std::string&)>& on_cancel) {
+void ControlSocket::readable(int descriptor, const ControlHandlers& handlers) {
   if (descriptor == listener_.get()) {
     UniqueFd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (fd.valid()) {
@@ -70,15 +73,42 @@ void ControlSocket::readable(int descriptor, const std::function<void(const std:
   }
   found->second.lines.add({buffer.data(), static_cast<std::size_t>(got)});
   while (true) {
-    const Result<std::optional<std::string>> line = found->second.lines.next();
+    Result<std::optional<std::string>> line = found->second.lines.next();
     if (!line) {
       clients_.erase(found);
       return;
     }
     if (!line->has_value()) return;
-    const Result<Json> request = parse_line(**line);
-    if (request && request->contains("cancel") && request->at("cancel").is_string()) on_cancel(request->at("cancel").get<std::string>());
+    Result<Json> request = parse_line(**line);
+    if (!request) continue;
+    if (request->contains("cancel") && request->at("cancel").is_string()) handlers.cancel(request->at("cancel").get<std::string>());
+    if (const auto secrets = request->find("secrets"); secrets != request->end() && secrets->is_object()) {
+      SecretValues values;
+      for (auto& [name, value] : secrets->items()) {
+        if (value.is_string()) values[name] = std::move(value.get_ref<std::string&>());
+      }
+      handlers.secrets(values);
+      clear_text(**line);
+      for (auto& [name, value] : values) clear_text(value);
+    }
   }
+}
+
+Result<void> send_secrets(const std::string& path, const SecretValues& values) {
+  Result<UniqueFd> socket = connect_control_socket(path);
+  if (!socket) return fail(std::move(socket).error());
+  // Longer than a socket takes at once: wait for a runner that is busy for a moment.
+  const timeval limit{10, 0};
+  const int flags = ::fcntl(socket->get(), F_GETFL);
+  if (flags < 0 || ::fcntl(socket->get(), F_SETFL, flags & ~O_NONBLOCK) != 0 ||
+      ::setsockopt(socket->get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) != 0) {
+    return fail(errno_error(errno, "speaking to the runner"));
+  }
+  std::string line = to_line(Json{{"secrets", values}});
+  Result<void> sent = write_all(socket->get(), line);
+  clear_text(line);
+  if (!sent) return fail(std::move(sent).error().in("handing secrets to the runner"));
+  return {};
 }
 
 void ControlSocket::broadcast(const std::string& line) {

@@ -8,11 +8,18 @@
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
 #include "agent/protocol/line.h"
+#include "agent/protocol/secrets.h"
 
 namespace gpustrap {
 
-/// The runner's ear: a local socket (0600, its owner's alone) by which every `serve` hears signals and passes on a cancel.
-/// Lines on it never leave the host: {"cancel": "who"} one way, signals as they are the other.
+/// What is asked of a runner.
+struct ControlHandlers {
+  std::function<void(const std::string& by)> cancel;
+  std::function<void(const SecretValues& values)> secrets;
+};
+
+/// The runner's ear: a local socket (0600, its owner's alone) by which every `serve` hears signals and passes on
+/// a cancel or secrets. Lines on it never leave the host: {"cancel": "who"} or {"secrets": {name: value}} one way, signals the other.
 class ControlSocket {
  public:
   [[nodiscard]] static Result<ControlSocket> listen(const std::string& path);
@@ -21,8 +28,8 @@ class ControlSocket {
   ControlSocket& operator=(ControlSocket&&) = delete;
 
   void descriptors(std::vector<int>& into) const;
-  /// Accepts or reads; calls `on_cancel` with who asked.
-  void readable(int descriptor, const std::function<void(const std::string&)>& on_cancel);
+  /// Accepts or reads; calls a handler for each line that is understood.
+  void readable(int descriptor, const ControlHandlers& handlers);
   /// To every listener that can take it at once.
   void broadcast(const std::string& line);
 
@@ -37,6 +44,8 @@ class ControlSocket {
   std::map<int, Client> clients_;
 };
 
+/// Hands secrets to the runner that listens at `path`.
+[[nodiscard]] Result<void> send_secrets(const std::string& path, const SecretValues& values);
 /// The other end; an error (not_found) where no runner listens.
 [[nodiscard]] Result<UniqueFd> connect_control_socket(const std::string& path);
 

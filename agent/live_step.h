@@ -33,6 +33,7 @@ struct LiveStep {
   StepProcess process;
   std::optional<StepFinished> finished;  ///< said by the process, not yet an event
   std::optional<RebootWish> wish;        ///< the same
+  bool said_waiting = false;             ///< for secrets
 
   [[nodiscard]] bool is(StepPhase phase) const { return life.phase() == phase; }
 };

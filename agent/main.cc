@@ -6,11 +6,14 @@
 
 #include <charconv>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <map>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include <fmt/format.h>
@@ -18,10 +21,12 @@
 #include "agent/base/file.h"
 #include "agent/base/sha256.h"
 #include "agent/base/text.h"
+#include "agent/control_socket.h"
 #include "agent/identity.h"
 #include "agent/log.h"
 #include "agent/manifest.h"
 #include "agent/paths.h"
+#include "agent/private_memory.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "agent/resume_unit.h"
@@ -35,10 +40,13 @@ namespace {
 constexpr std::string_view kUsage = "gpustrap-agent " GPUSTRAP_VERSION R"( runs a gpustrap recipe on this host.
 
   gpustrap-agent run RECIPE.json [--login-user NAME]   runs a resolved recipe (see `gpustrap recipe show --json`), events on stdout
+  gpustrap-agent secrets RECIPE.json                   hands the recipe's secrets to its run, which waits for them after a restart
   gpustrap-agent resume                                takes up a run whose runner died
   gpustrap-agent serve [--user]                        speaks the protocol on stdin and stdout (started by gpustrap over SSH)
   gpustrap-agent --version                             version, and what it was built from
   gpustrap-agent --self-digest                         sha256 of this file
+
+The secrets of a recipe come from where its `secrets` say, here on the host: {"secrets": {"token": {"env": "TOKEN"}}}, or "file".
 
 Exit codes: 0 ok, 1 a step failed, 2 usage or recipe, 10 another run is in progress.
 )";
@@ -148,19 +156,61 @@ ProtocolEnds take_standard_streams() {
   return ends;
 }
 
-int run_file(const Arguments& arguments, const Identity& self, const AgentPaths& paths) {
-  if (arguments.words.size() != 2)
-    return complain({ErrorCode::usage, "run takes one file: the resolved recipe", "gpustrap-agent run recipe.json"});
+/// The resolved recipe that the second word names; the exit code where it is none, after what is wrong was said.
+std::variant<Recipe, int> read_recipe_file(const Arguments& arguments) {
+  const std::string verb = arguments.words.front();
+  if (arguments.words.size() != 2) {
+    return complain({ErrorCode::usage, verb + " takes one file: the resolved recipe", fmt::format("gpustrap-agent {} recipe.json", verb)});
+  }
   Result<std::string> text = read_file(arguments.words[1]);
   if (!text) return complain(text.error());
   Result<Json> document = parse_line(*text);
   if (!document)
     return complain(Error(document.error()).in("reading " + arguments.words[1]).with_hint("`gpustrap recipe show NAME --json` writes one"));
   std::vector<FieldProblem> problems;
-  RunDescription run;
-  run.recipe = read_recipe(*document, Placeholders::allowed, problems);
+  Recipe recipe = read_recipe(*document, Placeholders::allowed, problems);
   for (const FieldProblem& problem : problems) fmt::print(stderr, "{}: {}: {}\n", arguments.words[1], problem.pointer, problem.message);
   if (!problems.empty()) return 2;
+  return recipe;
+}
+
+/// Nobody is asked: whoever runs the agent by hand has an environment and files.
+Result<SecretValues> secrets_here(const Recipe& recipe, const Identity& self) {
+  SecretSurroundings around;
+  around.environment = [](const std::string& name) {
+    const char* value = std::getenv(name.c_str());
+    return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+  };
+  around.home = self.home;
+  close_process_to_others();
+  return collect_secrets(recipe.secrets, around);
+}
+
+/// After a restart the run goes on by itself, but without its secrets.
+int hand_secrets(const Arguments& arguments, const Identity& self, const AgentPaths& paths) {
+  std::variant<Recipe, int> read = read_recipe_file(arguments);
+  if (const int* code = std::get_if<int>(&read)) return *code;
+  const Recipe& recipe = std::get<Recipe>(read);
+  const std::optional<RunLock::Holder> holder = RunLock::holder(paths);
+  if (!holder) return complain({ErrorCode::not_found, "no run is in progress on this host"});
+  const Result<RunSummary> running = summarize_run(paths, holder->run);
+  if (!running) return complain(running.error());
+  if (running->digest != digest_of(recipe)) {
+    return complain({ErrorCode::busy, fmt::format("the run in progress is of another recipe, {}", running->recipe)});
+  }
+  const Result<SecretValues> values = secrets_here(recipe, self);
+  if (!values) return complain(values.error());
+  if (Result<void> sent = send_secrets(paths.socket(), *values); !sent) return complain(sent.error());
+  return 0;
+}
+
+int run_file(const Arguments& arguments, const Identity& self, const AgentPaths& paths) {
+  std::variant<Recipe, int> read = read_recipe_file(arguments);
+  if (const int* code = std::get_if<int>(&read)) return *code;
+  RunDescription run;
+  run.recipe = std::get<Recipe>(std::move(read));
+  const Result<SecretValues> secrets = secrets_here(run.recipe, self);
+  if (!secrets) return complain(secrets.error());
   if (self.uid == 0 && !needs_root(run.recipe) && !arguments.has("login-user"))
     run.login = self;
   else if (self.uid != 0)
@@ -175,7 +225,7 @@ int run_file(const Arguments& arguments, const Identity& self, const AgentPaths&
   run.id = fmt::format("standalone-{}-{}", std::time(nullptr), ::getpid());
   if (Result<void> stored = store_run(paths, run); !stored) return complain(stored.error());
   const ProtocolEnds ends = take_standard_streams();
-  const Result<RunFinished> finished = run_here(paths, run.id, ends.out);
+  const Result<RunFinished> finished = run_here(paths, run.id, ends.out, *secrets);
   if (!finished) return complain(finished.error());
   return finished->end == RunFinished::End::ok ? 0 : 1;
 }
@@ -228,6 +278,7 @@ int run_agent(int argc, char** argv) {
     return runner_main(paths, arguments.option("run"), arguments.option("from"), number_in<int>(arguments.option("ready-fd")).value_or(-1));
   }
   if (verb == "run") return run_file(arguments, self, paths);
+  if (verb == "secrets") return hand_secrets(arguments, self, paths);
   if (verb == "resume") return resume(paths);
   return complain({ErrorCode::usage, fmt::format("there is no verb `{}`", verb), "gpustrap-agent --help"});
 }

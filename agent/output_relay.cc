@@ -106,7 +106,9 @@ Result<void> OutputRelay::say_whole_lines(std::string_view stream, std::string& 
     std::size_t end = rest.size() > kOutputChunk ? rest.rfind('\n', kOutputChunk) : rest.rfind('\n');
     if (end == std::string::npos) {
       if (rest.size() < kLongestOutputLine) return {};
-      end = kLongestOutputLine - 1;
+      end = masking_ == nullptr ? kLongestOutputLine : masking_->safe_end(rest, kLongestOutputLine);
+      if (end == 0) return {};  // all of it may be a secret, whose end is still to come
+      --end;
     }
     if (Result<void> said = say(stream, rest.substr(0, end + 1)); !said) return said;
     rest.erase(0, end + 1);

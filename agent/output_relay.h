@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "agent/base/result.h"
+#include "agent/masking.h"
 #include "agent/protocol/event.h"
 #include "agent/step_process.h"
 
@@ -20,7 +21,10 @@ class OutputRelay {
   using Say = std::function<Result<void>(decltype(Event::body) body)>;
   /// Output kept per step, in bytes; what comes after is counted as truncated.
   static constexpr std::uint64_t kCap = std::uint64_t{256} << 20U;
-  OutputRelay(std::string step, Say say, std::uint64_t cap = kCap) : step_(std::move(step)), say_(std::move(say)), cap_(cap) {}
+  /// `masking`, which must outlive this, says where a line that is too long may be cut: never within a secret, since what is cut in two
+  /// cannot be masked any more.
+  OutputRelay(std::string step, Say say, std::uint64_t cap = kCap, const Masking* masking = nullptr)
+      : step_(std::move(step)), say_(std::move(say)), cap_(cap), masking_(masking) {}
 
   /// Another attempt begins: what the last one left unfinished is forgotten. What was said counts on.
   void begin();
@@ -39,6 +43,7 @@ class OutputRelay {
   std::string step_;
   Say say_;
   std::uint64_t cap_;
+  const Masking* masking_;
   std::string out_rest_, err_rest_, record_rest_;
   std::uint64_t bytes_ = 0;
   bool truncated_ = false;

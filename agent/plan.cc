@@ -14,10 +14,11 @@
 namespace gpustrap {
 namespace {
 
-/// Facts are all that a placeholder can still ask for on the host.
+/// Facts and secrets are all that a placeholder can still ask for on the host.
 Result<std::optional<Json>> look_up(const std::string& name, const Facts& facts) {
+  if (name.starts_with("secrets.")) return std::nullopt;  // for the step's process
   if (!name.starts_with("facts.")) {
-    return fail(ErrorCode::recipe, fmt::format("`{}` cannot be known on the host; only facts can", name));
+    return fail(ErrorCode::recipe, fmt::format("`{}` cannot be known on the host; only facts and secrets can", name));
   }
   const std::string wanted = name.substr(6);
   if (std::optional<Json> value = fact(facts, wanted)) return value;
@@ -101,8 +102,15 @@ Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& fa
           filled, "", [&](const std::string& fact_name) { return look_up(fact_name, facts); }, problems);
       text = filled.is_string() ? filled.get<std::string>() : filled.dump();
     }
-    if (problems.empty()) step.spec = read_step_spec(entry.kind, value, "", Placeholders::refused, problems);
+    const SecretNeeds secrets = secrets_of(entry);
+    const bool is_open = !secrets.in_spec.empty();
+    step.secrets = secrets.all;
+    step.looks_with_secrets = is_open || (entry.kind == StepKind::command && value.is_object() && value.contains("unless"));
+    if (problems.empty()) {
+      step.spec = read_step_spec(entry.kind, value, "", is_open ? Placeholders::allowed : Placeholders::refused, problems);
+    }
     add_tables(step.spec, recipe);
+    if (is_open) step.with_secrets = std::make_shared<const Json>(std::move(value));
     if (step.skip_reason.empty()) {
       for (const FieldProblem& problem : problems) mistake(problem.message);
       Result<Identity> identity = identity_for(entry, login, self);

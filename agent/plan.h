@@ -7,6 +7,7 @@
 #include "agent/base/result.h"
 #include "agent/host.h"
 #include "agent/protocol/facts.h"
+#include "agent/protocol/json_fwd.h"
 #include "agent/protocol/recipe.h"
 #include "agent/steps/step.h"
 #include "agent/steps/table.h"
@@ -18,10 +19,14 @@ struct PlannedStep {
   StepEntry entry;
   StepSpec spec;
   const StepType* type = nullptr;
-  Identity identity;               ///< whom it runs as
-  std::vector<std::size_t> after;  ///< indices of the steps that must end before it starts
-  std::string skip_reason;         ///< not empty: its `when` or the chosen tags leave it out
-  std::string asked_on_boot;       ///< not empty: the boot on which it asked for a restart, earlier in the run
+  Identity identity;                 ///< whom it runs as
+  std::vector<std::size_t> after;    ///< indices of the steps that must end before it starts
+  std::string skip_reason;           ///< not empty: its `when` or the chosen tags leave it out
+  std::vector<std::string> secrets;  ///< that it needs
+  bool looks_with_secrets = false;   ///< they decide what a look sees; else they are for acting alone
+  /// Not null: the value of its kind where secrets are still to be filled in, in the step's process; `spec` then has their places.
+  std::shared_ptr<const Json> with_secrets;
+  std::string asked_on_boot;  ///< not empty: the boot on which it asked for a restart, earlier in the run
 };
 
 struct PlanOptions {

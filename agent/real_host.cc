@@ -369,7 +369,7 @@ Result<void> RealHost::write(const std::string& path, std::string_view content, 
   } else if (errno != ENOENT) {
     return fail(errno_error(errno, doing));
   }
-  if (!wanted.mode) wanted.mode = 0644;
+  if (!wanted.mode) wanted.mode = private_files_ ? 0600U : 0644U;
   const std::string temporary = temporary_name(entry->name);
   ::unlinkat(parent, temporary.c_str(), 0);  // of a process with this number that died
   UniqueFd file(::openat(parent, temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));

@@ -49,6 +49,8 @@ class RealHost : public Host {
   Result<void> reboot(RebootWish wish) override;
   [[nodiscard]] std::string asked_on_boot() const override { return asked_on_boot_; }
   void set_asked_on_boot(std::string boot) { asked_on_boot_ = std::move(boot); }
+  /// Files that write() makes are for their owner alone where nothing else is asked for.
+  void make_new_files_private() { private_files_ = true; }
   [[nodiscard]] bool awaits_reboot() const override { return reboot_wish_.has_value(); }
   /// What reboot() was asked for.
   [[nodiscard]] const std::optional<RebootWish>& reboot_wish() const { return reboot_wish_; }
@@ -67,6 +69,7 @@ class RealHost : public Host {
   Identity login_;
   Environment env_;
   std::string asked_on_boot_;
+  bool private_files_ = false;
   std::optional<RebootWish> reboot_wish_;
   mutable std::unique_ptr<RealHost> as_login_;
 };

@@ -148,13 +148,18 @@ Result<RunSummary> summarize_run(const AgentPaths& paths, const std::string& id)
       } else if (std::get_if<RunnerStarted>(&event->body) != nullptr) {
         ++summary.incarnations;
         summary.steps.clear();
+        summary.waiting.clear();
+      } else if (const auto* waiting = std::get_if<WaitingForSecret>(&event->body)) {
+        summary.waiting[waiting->step] = waiting->secrets;
       } else if (const auto* step = std::get_if<StepStarted>(&event->body)) {
         summary.step = step->step;
+        summary.waiting.erase(step->step);
       } else if (auto* done = std::get_if<StepFinished>(&event->body)) {
         if (summary.step == done->step) summary.step.clear();
         summary.steps.push_back(std::move(*done));
       } else if (const auto* end = std::get_if<RunFinished>(&event->body)) {
         finished = true;
+        summary.waiting.clear();
         summary.end = end->end == RunFinished::End::ok ? "ok" : end->end == RunFinished::End::failed ? "failed" : "cancelled";
       }
     }
@@ -174,6 +179,7 @@ Json to_json(const RunSummary& summary) {
   document["end"] = summary.end;
   document["since_ms"] = summary.since_ms;
   document["step"] = summary.step;
+  if (!summary.waiting.empty()) document["waiting_for_secrets"] = summary.waiting;
   Json counts = Json::object();
   document["steps"] = Json::array();
   for (const StepFinished& step : summary.steps) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -38,6 +39,7 @@ struct RunSummary {
   std::uint64_t incarnations = 0;
   RunMode mode = RunMode::apply;
   std::vector<StepFinished> steps;
+  std::map<std::string, std::vector<std::string>> waiting;  ///< steps that wait for secrets
 };
 [[nodiscard]] Result<RunSummary> summarize_run(const AgentPaths& paths, const std::string& id);
 [[nodiscard]] Json to_json(const RunSummary& summary);

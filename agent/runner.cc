@@ -22,6 +22,7 @@
 #include "agent/protocol/line.h"
 #include "agent/restarts.h"
 #include "agent/run_life.h"
+#include "agent/secret_gate.h"
 #include "agent/step_process.h"
 #include "agent/verdicts.h"
 
@@ -36,6 +37,9 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kKillGrace = std::chrono::seconds(5);
 /// Between attempts of a step: 2 s, 4 s, 8 s … at most this.
 constexpr auto kLongestRetryWait = std::chrono::seconds(60);
+
+/// Secrets follow the start of a run by one round trip. Only a step that waits for longer says so.
+constexpr auto kSecretsOnTheWay = std::chrono::seconds(5);
 
 /// Steps of these kinds pass or fail at once; they change nothing, whatever they find. (`wait` may go on for long, and then must be as
 /// safe from a logout or a restart as what changes something.)
@@ -52,7 +56,9 @@ class Runner::Loop {
   Loop(Runner& owner, std::vector<PlannedStep> plan, const Facts& facts, RunLife life)
       : owner_(owner), facts_(facts), started_(Clock::now()), life_(life) {
     for (PlannedStep& step : plan) {
-      OutputRelay relay(step.entry.id, [this](decltype(Event::body) body) { return say(std::move(body)); });
+      OutputRelay relay(
+          step.entry.id, [this](decltype(Event::body) body) { return say(std::move(body)); }, OutputRelay::kCap,
+          &owner_.secrets_.masking());
       auto live = std::make_unique<LiveStep>(LiveStep{std::move(step), {}, std::move(relay)});
       const auto asked = history().asked_on_boot.find(live->plan.entry.id);
       if (asked != history().asked_on_boot.end()) live->plan.asked_on_boot = asked->second;
@@ -172,7 +178,7 @@ class Runner::Loop {
       }
       if (Result<void> noticed = notice(); !noticed) return noticed;
       if (life_.phase() != RunPhase::going || resource_is_taken(step)) continue;
-      if (Result<void> started = start(step); !started) return started;
+      if (Result<void> started = start_with_secrets(step); !started) return started;
     }
     return {};
   }
@@ -183,6 +189,29 @@ class Runner::Loop {
       const bool active = other->is(StepPhase::running) || other->is(StepPhase::pausing);
       return active && other->plan.type->uses == step.plan.type->uses;
     });
+  }
+
+  Result<void> start_with_secrets(LiveStep& step) {
+    const SecretUse use = looks_only()                                  ? SecretUse::looking
+                          : history().done.contains(step.plan.entry.id) ? SecretUse::done_before
+                                                                        : SecretUse::acting;
+    auto answer = ask_for_secrets(step.plan, owner_.secrets_, use);
+    if (std::holds_alternative<StepMayStart>(answer)) return start(step);
+    if (auto* settled = std::get_if<StepIsSettled>(&answer)) {
+      step.started = Clock::now();
+      if (Result<void> said = say(StepStarted{step.plan.entry.id}); !said) return said;
+      return end(step, std::move(settled->finished));
+    }
+    if (step.said_waiting || since(started_) < kSecretsOnTheWay) return {};
+    step.said_waiting = true;
+    prepare_for_long();
+    return say(WaitingForSecret{step.plan.entry.id, std::get<StepMustWait>(answer).secrets}, Journal::Durability::synced);
+  }
+
+  /// Before the first change, and before a wait of unknown length: the run must outlive this login and this boot.
+  void prepare_for_long() {
+    if (std::exchange(changed_something_, true)) return;
+    if (owner_.hooks_.before_first_change) owner_.hooks_.before_first_change(running_processes());
   }
 
   Result<void> start(LiveStep& step) {
@@ -202,7 +231,7 @@ class Runner::Loop {
     const StepWork work = looks_only()                                  ? StepWork::look
                           : history().done.contains(step.plan.entry.id) ? StepWork::done_before
                                                                         : StepWork::work;
-    Result<StepProcess> process = start_step_process(step.plan, work, facts_, owner_.run_.login);
+    Result<StepProcess> process = start_step_process(step.plan, work, facts_, owner_.run_.login, owner_.secrets_);
     if (!process) return end(step, failure_of(step.plan.entry.id, process.error()));
     step.process = std::move(*process);
     return step.life.enter(StepPhase::running);
@@ -279,10 +308,7 @@ class Runner::Loop {
   Result<void> take(LiveStep& step, StepRecord record) {
     if (auto* checked = std::get_if<StepChecked>(&record.body)) {
       const bool satisfied = checked->satisfied;
-      if (!satisfied && !looks_only() && !changed_something_ && !only_asks(step.plan.entry.kind)) {
-        changed_something_ = true;
-        if (owner_.hooks_.before_first_change) owner_.hooks_.before_first_change(running_processes());
-      }
+      if (!satisfied && !looks_only() && !only_asks(step.plan.entry.kind)) prepare_for_long();
       if (Result<void> said = say(std::move(*checked), satisfied ? Journal::Durability::lazy : Journal::Durability::synced); !said)
         return said;
       // It waits for this byte before it changes anything. Where it is gone already, its end tells.
@@ -293,6 +319,7 @@ class Runner::Loop {
       return step.relay.say("log", said->line.ends_with('\n') ? said->line : said->line + "\n");
     }
     if (auto* progress = std::get_if<Progress>(&record.body)) {
+      progress->text = owner_.secrets_.masking().mask(progress->text);
       if (owner_.hooks_.on_signal) owner_.hooks_.on_signal(to_line(to_json(Signal{std::move(*progress)})));
       return {};
     }
@@ -398,7 +425,7 @@ class Runner::Loop {
 
   Result<void> end(LiveStep& step, StepFinished finished) {
     finished.elapsed = since(step.started);
-    weigh(finished, step, steps_, {looks_only(), facts_, owner_.run_.login});
+    weigh(finished, step, steps_, {looks_only(), facts_, owner_.run_.login, owner_.secrets_});
     step.outcome = finished.outcome;
     if (Result<void> ended = step.life.enter(StepPhase::ended); !ended) return ended;
     if (finished.outcome == Outcome::failed && !looks_only()) {
@@ -442,6 +469,7 @@ class Runner::Loop {
   bool looks_only() const { return owner_.run_.mode == RunMode::plan; }
 
   Result<void> say(decltype(Event::body) body, Journal::Durability durability = Journal::Durability::lazy) {
+    owner_.secrets_.mask(body);
     Result<std::string> line = owner_.journal_.append(std::move(body), durability);
     if (!line) return fail(std::move(line).error());
     if (owner_.hooks_.on_event) owner_.hooks_.on_event(*line);
@@ -473,6 +501,16 @@ class Runner::Loop {
 Runner::Runner(RunDescription run, Journal journal, RunnerHooks hooks)
     : run_(std::move(run)), journal_(std::move(journal)), hooks_(std::move(hooks)), cancelled_by_(run_.history.cancelled_by) {}
 Runner::~Runner() = default;
+
+void Runner::take_secrets(const SecretValues& values) {
+  SecretValues declared = values;
+  std::erase_if(declared, [&](const auto& item) {
+    const auto& secrets = run_.recipe.secrets;
+    return std::none_of(secrets.begin(), secrets.end(), [&](const SecretSource& secret) { return secret.name == item.first; });
+  });
+  secrets_.put(declared);
+  for (auto& [name, value] : declared) clear_text(value);
+}
 
 void Runner::cancel(const std::string& by) {
   if (cancelled_by_.empty()) cancelled_by_ = by.empty() ? "someone" : by;

@@ -14,6 +14,7 @@
 #include "agent/protocol/event.h"
 #include "agent/protocol/recipe.h"
 #include "agent/run_history.h"
+#include "agent/secret_store.h"
 
 namespace gpustrap {
 
@@ -55,6 +56,8 @@ class Runner {
 
   /// To the end of the run. An error only where the journal cannot be written; a failed step is a result.
   [[nodiscard]] Result<RunFinished> run(const Facts& facts, const Identity& self);
+  /// Values of secrets that the recipe declares; others are not kept. May be called from a hook, and more than once.
+  void take_secrets(const SecretValues& values);
   /// No further step starts; running ones end. May be called from a hook.
   void cancel(const std::string& by);
 
@@ -64,6 +67,7 @@ class Runner {
   Journal journal_;
   RunnerHooks hooks_;
   std::string cancelled_by_;
+  SecretStore secrets_;
 };
 
 }  // namespace gpustrap

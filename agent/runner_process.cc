@@ -21,6 +21,7 @@
 #include "agent/host_power.h"
 #include "agent/identity.h"
 #include "agent/log.h"
+#include "agent/private_memory.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "agent/resume_unit.h"
@@ -63,6 +64,10 @@ Result<void> restart_and_resume(const AgentPaths& paths, const RebootWish& wish)
   return restart_host(wish.message);
 }
 
+ControlHandlers handlers_of(Runner* runner) {
+  return {[runner](const std::string& by) { runner->cancel(by); }, [runner](const SecretValues& values) { runner->take_secrets(values); }};
+}
+
 /// The runner is the last that should go when memory runs out; its steps put this back.
 void lower_oom_score() {
   const UniqueFd file(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
@@ -98,6 +103,7 @@ int runner_main(const AgentPaths& paths, const std::string& run, const std::stri
   Result<ControlSocket> control = ControlSocket::listen(paths.socket());
   if (!control) return refuse(control.error());
   lower_oom_score();
+  close_process_to_others();
 
   const bool was_taken_up = description->history.incarnations > 0;
   Runner* runner_pointer = nullptr;
@@ -109,7 +115,7 @@ int runner_main(const AgentPaths& paths, const std::string& run, const std::stri
   };
   hooks.on_signal = [&](const std::string& line) { control->broadcast(line); };
   hooks.watched = [&](std::vector<int>& into) { control->descriptors(into); };
-  hooks.on_readable = [&](int fd) { control->readable(fd, [&](const std::string& by) { runner_pointer->cancel(by); }); };
+  hooks.on_readable = [&](int fd) { control->readable(fd, handlers_of(runner_pointer)); };
   hooks.before_first_change = [&](const std::vector<pid_t>& steps) {
     leave_login_session(run, steps);
     prepare_to_resume(paths);
@@ -170,7 +176,7 @@ Result<void> start_runner_process(const AgentPaths& paths, const std::string& ru
   return fail(ErrorCode::internal, "the runner ended before it began", "look at " + paths.state + "/agent.log on the host");
 }
 
-Result<RunFinished> run_here(const AgentPaths& paths, const std::string& run, int out_fd) {
+Result<RunFinished> run_here(const AgentPaths& paths, const std::string& run, int out_fd, const SecretValues& secrets) {
   Result<RunDescription> description = load_run(paths, run);
   if (!description) return fail(std::move(description).error());
   Result<std::optional<RunLock>> lock = RunLock::take(paths, run, "standalone");
@@ -191,13 +197,14 @@ Result<RunFinished> run_here(const AgentPaths& paths, const std::string& run, in
   hooks.on_event = [&](const std::string& line) { (void)write_all(out_fd, line); };
   hooks.on_signal = [&](const std::string& line) { control->broadcast(line); };
   hooks.watched = [&](std::vector<int>& into) { control->descriptors(into); };
-  hooks.on_readable = [&](int fd) { control->readable(fd, [&](const std::string& by) { runner_pointer->cancel(by); }); };
+  hooks.on_readable = [&](int fd) { control->readable(fd, handlers_of(runner_pointer)); };
   // Whoever started the agent by hand keeps it in their session; only a restart needs to be prepared for.
   hooks.before_first_change = [&](const std::vector<pid_t>&) { prepare_to_resume(paths); };
   hooks.reboot = [&](const RebootWish& wish) { return restart_and_resume(paths, wish); };
   hooks.is_shutting_down = host_is_shutting_down;
   Runner runner(std::move(*description), std::move(*journal), std::move(hooks));
   runner_pointer = &runner;
+  runner.take_secrets(secrets);
   Result<RunFinished> finished = runner.run(gather_facts(), identity_of_self());
   if (finished) forget_resuming(paths, was_taken_up);
   return finished;

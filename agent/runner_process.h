@@ -5,6 +5,7 @@
 #include "agent/base/result.h"
 #include "agent/paths.h"
 #include "agent/protocol/event.h"
+#include "agent/protocol/secrets.h"
 
 namespace gpustrap {
 
@@ -16,7 +17,7 @@ namespace gpustrap {
 /// What that process does. Writes "ok" or an error to descriptor `ready_fd` (-1: nobody waits). Returns the exit code.
 [[nodiscard]] int runner_main(const AgentPaths& paths, const std::string& run, const std::string& from, int ready_fd);
 
-/// Runs a stored run in this process and prints its events to `out_fd`: the standalone agent.
-[[nodiscard]] Result<RunFinished> run_here(const AgentPaths& paths, const std::string& run, int out_fd);
+/// Runs a stored run in this process and prints its events to `out_fd`: the standalone agent. `secrets` are the values that it needs.
+[[nodiscard]] Result<RunFinished> run_here(const AgentPaths& paths, const std::string& run, int out_fd, const SecretValues& secrets);
 
 }  // namespace gpustrap

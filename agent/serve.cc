@@ -27,6 +27,7 @@
 #include "agent/host_power.h"
 #include "agent/journal.h"
 #include "agent/log.h"
+#include "agent/private_memory.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "agent/protocol/request.h"
@@ -275,6 +276,19 @@ class Server {
 
   void handle(std::uint64_t number, const TokenRequest& request) { answer(number, jupyter_token(paths_, login_, request.service)); }
 
+  void handle(std::uint64_t number, SecretsRequest& request) {
+    const std::optional<RunLock::Holder> holder = RunLock::holder(paths_);
+    Result<void> sent;
+    if (!holder || holder->run != request.run) {
+      sent = fail(ErrorCode::not_found, "the run that these secrets are for is not in progress");
+    } else {
+      sent = send_secrets(paths_.socket(), request.values);
+    }
+    for (auto& [name, value] : request.values) clear_text(value);
+    if (!sent) return answer(number, fail(sent.error()));
+    answer(number, Json{{"run", request.run}});
+  }
+
   void handle(std::uint64_t number, const RemoveRequest& request) {
     if (const std::optional<RunLock::Holder> holder = request.preview ? std::nullopt : holder_of_open_run(paths_)) {
       return answer(number, fail(ErrorCode::busy, fmt::format("run {} is in progress", holder->run),
@@ -373,6 +387,7 @@ class Server {
 
 int serve(const AgentPaths& paths, const Identity& login, int in_fd, int out_fd) {
   ::signal(SIGPIPE, SIG_IGN);
+  close_process_to_others();
   if (!set_nonblocking(in_fd) || !set_nonblocking(out_fd)) return 1;
   return Server(paths, login, in_fd, out_fd).run();
 }

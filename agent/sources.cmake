@@ -25,6 +25,7 @@ set(GPUSTRAP_PROTOCOL_SOURCES
   agent/protocol/placeholders.cc
   agent/protocol/recipe.cc
   agent/protocol/request.cc
+  agent/protocol/secrets.cc
   agent/protocol/step_spec.cc
 )
 set(GPUSTRAP_AGENT_LIBRARY_SOURCES
@@ -38,10 +39,12 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/identity.cc
   agent/journal.cc
   agent/log.cc
+  agent/masking.cc
   agent/output_relay.cc
   agent/openpgp_key.cc
   agent/pci_functions.cc
   agent/plan.cc
+  agent/private_memory.cc
   agent/quiet_look.cc
   agent/real_host.cc
   agent/removal.cc
@@ -54,6 +57,8 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/runner.cc
   agent/runner_process.cc
   agent/safe_directory.cc
+  agent/secret_gate.cc
+  agent/secret_store.cc
   agent/serve.cc
   agent/shown_url.cc
   agent/step_process.cc

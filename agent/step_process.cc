@@ -25,6 +25,7 @@
 #include "agent/identity.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
+#include "agent/protocol/placeholders.h"
 #include "agent/real_host.h"
 #include "agent/transfer_rate.h"
 
@@ -124,7 +125,69 @@ void reset_oom_score() {
   if (file.valid()) (void)write_all(file.get(), "0");
 }
 
-[[noreturn]] void run_in_child(const PlannedStep& step, StepWork work, const Facts& facts, const Identity& login) {
+using Environment = std::vector<std::pair<std::string, std::string>>;
+
+/// What a step with secrets in it would change is not shown: a diff shows a text in pieces, which no mask finds again.
+class UnshownStep : public Step {
+ public:
+  explicit UnshownStep(std::unique_ptr<Step> step) : step_(std::move(step)) {}
+  [[nodiscard]] Result<StepState> check(const Host& host) const override {
+    Result<StepState> state = step_->check(host);
+    if (state) state->changes.clear();
+    return state;
+  }
+  Result<void> apply(Host& host, StepLog& log) override { return step_->apply(host, log); }
+  [[nodiscard]] bool can_verify() const override { return step_->can_verify(); }
+
+ private:
+  std::unique_ptr<Step> step_;
+};
+
+/// Fills in what the runner has kept out of the plan.
+class SecretFiller {
+ public:
+  explicit SecretFiller(SecretValues values) : values_(std::move(values)) {}
+
+  [[nodiscard]] Environment fill(const Environment& items) const {
+    Environment filled;
+    for (const auto& [name, text] : items) {
+      Json value = text;
+      bool is_whole = true;
+      std::vector<FieldProblem> problems;
+      fill_placeholders(value, "", lookup(is_whole), problems);
+      if (is_whole) filled.emplace_back(name, value.get<std::string>());
+    }
+    return filled;
+  }
+  [[nodiscard]] StepSpec fill(StepKind kind, Json value) const {
+    bool is_whole = true;
+    std::vector<FieldProblem> problems;
+    fill_step_placeholders(kind, value, "", lookup(is_whole), problems);
+    return read_step_spec(kind, value, "", Placeholders::refused, problems);
+  }
+
+ private:
+  [[nodiscard]] PlaceholderLookup lookup(bool& is_whole) const {
+    return [this, &is_whole](const std::string& name) -> Result<std::optional<Json>> {
+      const auto found = name.starts_with("secrets.") ? values_.find(name.substr(8)) : values_.end();
+      if (found == values_.end()) is_whole = false;
+      return found == values_.end() ? std::optional<Json>() : std::optional<Json>(found->second);
+    };
+  }
+  SecretValues values_;
+};
+
+std::unique_ptr<Step> make_step(const PlannedStep& step, const SecretFiller& secrets) {
+  if (!step.with_secrets) return step.type->make(step.spec);
+  return std::make_unique<UnshownStep>(step.type->make(secrets.fill(step.entry.kind, *step.with_secrets)));
+}
+
+void forbid_core_files() {
+  const rlimit none{0, 0};
+  ::setrlimit(RLIMIT_CORE, &none);
+}
+
+[[noreturn]] void run_in_child(const PlannedStep& step, StepWork work, const Facts& facts, const Identity& login, SecretStore& given) {
   RecordLog log(kRecordFd);
   StepFinished finished;
   finished.outcome = Outcome::failed;
@@ -136,9 +199,12 @@ void reset_oom_score() {
       if (::chdir(step.identity.home.c_str()) != 0 && ::chdir("/") != 0) std::perror("chdir");
       // PR_SET_PDEATHSIG is cleared when the uid changes.
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-      RealHost host(facts, step.identity, login, step.entry.env.items);
+      const SecretFiller secrets(given.pick(step.secrets));
+      given.clear();
+      RealHost host(facts, step.identity, login, step.secrets.empty() ? step.entry.env.items : secrets.fill(step.entry.env.items));
       host.set_asked_on_boot(step.asked_on_boot);
-      const std::unique_ptr<Step> made = step.type->make(step.spec);
+      if (step.with_secrets) host.make_new_files_private();
+      const std::unique_ptr<Step> made = make_step(step, secrets);
       finished = perform_step(*made, step.entry.id, work, host, log, [&](const StepChecked& checked) {
         log.checked(checked);
         if (!checked.satisfied && work != StepWork::look) await_go_ahead();
@@ -237,7 +303,8 @@ Result<StepRecord> step_record_from_line(std::string_view line, const std::strin
   }
 }
 
-Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, const Facts& facts, const Identity& login) {
+Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, const Facts& facts, const Identity& login,
+                                       SecretStore& secrets) {
   Result<Pipe> output = make_pipe();
   if (!output) return fail(std::move(output).error());
   Result<Pipe> errors = make_pipe();
@@ -261,6 +328,8 @@ Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, c
     for (const int number : {SIGTERM, SIGHUP, SIGINT, SIGCHLD}) ::signal(number, SIG_DFL);
     ::signal(SIGPIPE, SIG_IGN);
     reset_oom_score();
+    // A program that crashes with a secret in its environment must not leave it in a core file.
+    if (!step.secrets.empty()) forbid_core_files();
     // The record pipe first moves out of the way of 0..2, where any of these may lie.
     const int record = ::fcntl(records->write_end.get(), F_DUPFD_CLOEXEC, 64);
     const int out = ::fcntl(output->write_end.get(), F_DUPFD_CLOEXEC, 64);
@@ -273,7 +342,7 @@ Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, c
     ::dup3(record, kRecordFd, O_CLOEXEC);
     ::dup3(go, kGoAheadFd, O_CLOEXEC);
     close_from(kGoAheadFd + 1);
-    run_in_child(step, work, facts, login);
+    run_in_child(step, work, facts, login, secrets);
   }
   ::setpgid(pid, pid);
   StepProcess process;

@@ -11,6 +11,7 @@
 #include "agent/base/unique_fd.h"
 #include "agent/plan.h"
 #include "agent/protocol/event.h"
+#include "agent/secret_store.h"
 
 namespace gpustrap {
 
@@ -38,7 +39,10 @@ struct StepProcess {
 };
 
 /// Forks the step's process: identity, own group, dies with the runner, standard input from the null device, every other descriptor closed.
-[[nodiscard]] Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, const Facts& facts, const Identity& login);
+/// Of `secrets` it keeps what the step needs; where some are missing, which only a look may do, the variables that would hold them are not
+/// set.
+[[nodiscard]] Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, const Facts& facts, const Identity& login,
+                                                     SecretStore& secrets);
 
 /// Waits until the process has ended, throwing away what it says, so that a full pipe does not hold it up.
 void await_end_unheard(StepProcess& process);

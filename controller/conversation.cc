@@ -13,6 +13,7 @@
 #include "agent/base/text.h"
 #include "controller/console.h"
 #include "controller/json_printer.h"
+#include "controller/secret_input.h"
 #include "controller/status_printer.h"
 
 namespace gpustrap {
@@ -48,7 +49,11 @@ Conversation::Conversation(const Options& options, Rights rights, std::unique_pt
                               },
                               *status_, [this](const Event& event) { log(event); }, [this] { return interrupt(); }, steady_now,
                               [](std::chrono::milliseconds time) { std::this_thread::sleep_for(time); },
-                              [this] { return access_.was_connected(); }, ctrl_c}) {}
+                              [this] { return access_.was_connected(); }, ctrl_c,
+                              [this, &options](const std::vector<std::string>& names) {
+                                const std::optional<RunStarted>& run = client_.started();
+                                return secrets_waited_for(names, run ? run->recipe : "", options, *status_);
+                              }}) {}
 
 void Conversation::log(const Event& event) {
   if (const auto* started = std::get_if<RunStarted>(&event.body); started != nullptr && !log_tried_) {

@@ -10,6 +10,7 @@
 #include "controller/agent_push.h"
 #include "controller/hosts_file.h"
 #include "controller/prompt.h"
+#include "controller/recipe_sources.h"
 
 namespace gpustrap {
 namespace {
@@ -109,7 +110,7 @@ void HostAccess::remember() {
     entry.port = options_.port;
     entry.identities.clear();
     for (const std::string& identity : options_.identities) entry.identities.push_back(absolute(identity));
-    if (!options_.recipe.empty()) entry.recipe = options_.recipe;
+    if (!options_.recipe.empty()) entry.recipe = is_recipe_file(options_.recipe) ? absolute(options_.recipe) : options_.recipe;
   });
 }
 

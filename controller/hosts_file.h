@@ -17,7 +17,7 @@ struct RememberedHost {
   std::string user;
   std::optional<std::uint16_t> port;
   std::vector<std::string> identities;  ///< absolute paths
-  std::string recipe;                   ///< of the last `up`, as it was named
+  std::string recipe;                   ///< of the last `up`: its name, or the absolute path of its file
   std::uint16_t local_port = 0;         ///< of the last tunnel; 0: none yet
 };
 

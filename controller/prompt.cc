@@ -15,6 +15,9 @@
 namespace gpustrap {
 namespace {
 
+/// A terminal hands on no longer line.
+constexpr std::size_t kLongestAnswer = 4096;
+
 UniqueFd open_terminal() { return UniqueFd(::open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY)); }
 
 /// One line; nullopt at its end, or where a signal came in between.
@@ -25,7 +28,7 @@ std::optional<std::string> read_answer(int terminal) {
     const ssize_t got = ::read(terminal, &c, 1);
     if (got <= 0) return std::nullopt;
     if (c == '\n') return answer;
-    if (answer.size() < 1024) answer += c;
+    if (answer.size() < kLongestAnswer) answer += c;
   }
 }
 

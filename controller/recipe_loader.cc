@@ -64,16 +64,13 @@ Result<std::optional<Json>> look_up(const std::string& name, const Vars& vars) {
     if (std::find(known.begin(), known.end(), rest) != known.end()) return std::nullopt;
     return fail(ErrorCode::recipe, fmt::format("`{}` is not a fact{}", name, did_you_mean(rest, known, "the facts are")));
   }
-  if (space == "secrets") {
-    return fail(ErrorCode::recipe,
-                fmt::format("`{}` is a secret, and this version of gpustrap cannot deliver secrets: expected a value or a var", name));
-  }
+  if (space == "secrets") return std::nullopt;  // whether it is declared is read_recipe's to say
   if (space == "hosts") {
     return fail(ErrorCode::recipe,
                 fmt::format("`{}` names a host, and this version of gpustrap has no hosts in recipes: expected a value or a var", name));
   }
-  return fail(ErrorCode::recipe,
-              fmt::format("`{}` begins with `{}`: expected vars or facts{}", name, space, did_you_mean(space, {"vars", "facts"}, "")));
+  return fail(ErrorCode::recipe, fmt::format("`{}` begins with `{}`: expected vars, facts or secrets{}", name, space,
+                                             did_you_mean(space, {"vars", "facts", "secrets"}, "")));
 }
 
 /// A recipe with its includes taken in: steps with places, none of its own vars left.
@@ -123,7 +120,7 @@ class Loader {
           {{source.label, 1, 1}, fmt::format("a recipe is {}: expected a mapping with `name` and `steps`", quote_value(document))});
       return std::nullopt;
     }
-    check_fields(document, {"name", "description", "vars", "steps"}, "a recipe", "", yaml.places);
+    check_fields(document, {"name", "description", "vars", "secrets", "steps"}, "a recipe", "", yaml.places);
     const Vars vars = read_vars(document, yaml.places, given);
     if (!given) root_vars_ = vars;
     Flat flat;
@@ -133,6 +130,7 @@ class Loader {
       flat.document[field] = document[field];
       fill(flat.document[field], std::string("/") + field, vars, yaml.places, HostFacts::refused);
     }
+    flat.document["secrets"] = document.contains("secrets") ? secrets_of(document["secrets"], yaml.places) : Json::object();
     const auto steps = document.find("steps");
     if (steps == document.end()) return flat;
     if (!steps->is_array()) {
@@ -140,7 +138,7 @@ class Loader {
       return flat;
     }
     flat.places = PlaceMap();
-    for (const char* field : {"/name", "/description"}) flat.places.graft(yaml.places, field, field);
+    for (const char* field : {"/name", "/description", "/secrets"}) flat.places.graft(yaml.places, field, field);
     flat.places.set("", yaml.places.at(""));
     flat.places.set("/steps", yaml.places.at("/steps"));
     flat.document["steps"] = Json::array();
@@ -149,6 +147,15 @@ class Loader {
     expand_groups(flat.document["steps"]);
     groups_.pop_back();
     return flat;
+  }
+
+  /// The list of names is the host's form: here each says where its value comes from.
+  Json secrets_of(const Json& value, const PlaceMap& places) {
+    if (!value.is_array()) return value;
+    report({{FieldProblem::At::value, "/secrets",
+             "`secrets` is a list: expected a mapping of names to where their values come from, for instance `token: {env: TOKEN}`"}},
+           places);
+    return Json::object();
   }
 
   void report(const std::vector<FieldProblem>& problems, const PlaceMap& places) {
@@ -179,6 +186,11 @@ class Loader {
   static PlaceholderLookup lookup(const Vars& vars, HostFacts facts) {
     return [&vars, facts](const std::string& name) -> Result<std::optional<Json>> {
       auto value = look_up(name, vars);
+      if (value && !*value && facts == HostFacts::refused && name.starts_with("secrets.")) {
+        return fail(ErrorCode::recipe, fmt::format("`{}` may not stand here: expected it in `env`, in the text of a command, or in "
+                                                   "`content` of file and block",
+                                                   name));
+      }
       if (value && !*value && facts == HostFacts::refused) {
         return fail(ErrorCode::recipe,
                     fmt::format("`{}` is known on the host only: expected facts in the fields of a kind or in `env`", name));
@@ -354,6 +366,13 @@ class Loader {
       return report({{FieldProblem::At::key, join_pointer(pointer, "include"),
                       fmt::format("`id` is required: another include is called `{}`", prefix)}},
                     places);
+    }
+    // A secret is one for the whole recipe: where both declare it, the one that includes says where it comes from.
+    const Json secrets = inner.document.value("secrets", Json::object());
+    for (const auto& [name, source] : secrets.items()) {
+      if (flat.document["secrets"].contains(name)) continue;
+      flat.document["secrets"][name] = source;
+      flat.places.graft(inner.places, join_pointer("/secrets", name), join_pointer("/secrets", name));
     }
     Json& inner_steps = inner.document["steps"];
     give_ids(inner_steps);

@@ -134,10 +134,39 @@ Result<RunResult> RunClient::follow(Stay stay) {
         if (const auto* progress = std::get_if<Progress>(&signal->body)) around_.status.progress(*progress);
       }
       if (!taken) return fail(std::move(taken).error());
-      if (finished_ || (stay == Stay::until_started && confirmed_)) return result();
+      const bool handed = secrets_.empty() || (asked_ == 0 && handing_ == 0);
+      if (finished_ || (stay == Stay::until_started && confirmed_ && handed)) return result();
     }
+    if (!line->has_value()) answer_waiting();
     around_.status.tick();
   }
+}
+
+void RunClient::hand_over(const SecretValues& values) {
+  for (const auto& [name, value] : values) secrets_[name] = value;
+}
+
+/// Only behind an answer of the agent's: whatever else may read what is sent before it must not have them.
+void RunClient::send_secrets() {
+  if (secrets_.empty() || !link_) return;  // without a link: on coming back
+  if (send(SecretsRequest{run_, secrets_})) handing_ = number_;
+}
+
+/// All events so far are read, and a step still waits: for values that are known here, or that can be found.
+void RunClient::answer_waiting() {
+  if (finished_) return;
+  std::vector<std::string> names;
+  for (const auto& [step, secrets] : waiting_) {
+    for (const std::string& name : secrets) {
+      if (asked_for_.insert(name).second && !secrets_.contains(name)) names.push_back(name);
+    }
+  }
+  if (!names.empty() && around_.secrets) {
+    const SecretValues found = around_.secrets(names);
+    hand_over(found);
+    forgotten_ = forgotten_ || !found.empty();
+  }
+  if (std::exchange(forgotten_, false)) send_secrets();
 }
 
 RunResult RunClient::result() const {
@@ -190,7 +219,12 @@ Result<void> RunClient::take(const Event& event) {
     if (run_.empty()) run_ = started->run;
   }
   if (const auto* finished = std::get_if<RunFinished>(&event.body)) finished_ = *finished;
+  if (const auto* waiting = std::get_if<WaitingForSecret>(&event.body)) waiting_[waiting->step] = waiting->secrets;
+  if (const auto* step = std::get_if<StepStarted>(&event.body)) waiting_.erase(step->step);
   if (const auto* runner = std::get_if<RunnerStarted>(&event.body)) {
+    waiting_.clear();
+    asked_for_.clear();
+    forgotten_ = runner->incarnation > 1;
     incarnation_ = runner->incarnation;
     rebooting_since_.reset();
   }
@@ -207,6 +241,7 @@ Result<void> RunClient::take(const Event& event) {
 
 Result<void> RunClient::take(const Reply& reply) {
   if (reply.number == 0 && reply.error) return fail(as_error(*reply.error));
+  if (reply.number == handing_) handing_ = 0;
   if (reply.number != asked_) {
     // The answer to a cancel: the run's end follows as events. A run that is over already says so too.
     if (reply.error && reply.error->code != ErrorCode::not_found) around_.status.notice(reply.error->message);
@@ -229,6 +264,7 @@ Result<void> RunClient::take(const Reply& reply) {
     run_ = run->get<std::string>();
   }
   take_rewound(*reply.value);
+  send_secrets();
   const auto attached = reply.value->find("attached");
   if (attached != reply.value->end() && attached->is_boolean() && attached->get<bool>()) {
     around_.status.notice("This recipe is running there already; following that run.");

@@ -3,8 +3,10 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -38,6 +40,8 @@ struct RunSurroundings {
   /// Whether the host has been reached before: then a connection that goes before the agent has answered is taken up again, too.
   std::function<bool()> was_connected;
   CtrlC ctrl_c = CtrlC::leaves_then_cancels;
+  /// The values of secrets that the run waits for, as far as they can be had; may ask the person. None: nobody knows them.
+  std::function<SecretValues(const std::vector<std::string>& names)> secrets = {};
 };
 
 /// How following a run ended.
@@ -57,6 +61,11 @@ class RunClient {
  public:
   explicit RunClient(RunSurroundings surroundings) : around_(std::move(surroundings)) {}
 
+  /// How the run began; none before its first event.
+  [[nodiscard]] const std::optional<RunStarted>& started() const { return started_; }
+  /// Values that the run is given as soon as the agent has answered, and again after every lost connection: a host that was restarted has
+  /// forgotten them.
+  void hand_over(const SecretValues& values);
   /// Starts the run (or joins one of the same recipe) and follows it. Errors: busy where another run is in progress; unreachable
   /// where the host did not come back; protocol where the agent breaks its own rules.
   [[nodiscard]] Result<RunResult> run(RunRequest request, Stay stay = Stay::until_finished);
@@ -82,6 +91,8 @@ class RunClient {
   Result<void> take(const Event& event);
   Result<void> take(const Reply& reply);
   void take_rewound(const Json& value);
+  void send_secrets();
+  void answer_waiting();
   [[nodiscard]] bool is_rebooting() const;
   void look_for_interrupts();
   [[nodiscard]] bool must_leave() const;
@@ -101,6 +112,11 @@ class RunClient {
   std::optional<RunFinished> finished_;
   bool confirmed_ = false;
   std::optional<std::vector<Event>> rehearsal_;  ///< where the events go instead
+  SecretValues secrets_;
+  std::uint64_t handing_ = 0;                                ///< number of the secrets request whose reply is awaited; 0: none
+  std::map<std::string, std::vector<std::string>> waiting_;  ///< steps that wait for secrets, as the events say
+  std::set<std::string> asked_for_;                          ///< secrets that this runner was found to wait for
+  bool forgotten_ = false;                                   ///< there is a runner that has not been handed all that is known here
   Mode mode_ = Mode::following;
   bool left_ = false;
   std::chrono::milliseconds leaving_since_{0};

@@ -148,6 +148,8 @@ void RunLog::event(const Event& event) {
     for (const std::string& step : runner->interrupted) lines(step, "", "interrupted; it is looked at afresh");
   } else if (const auto* rebooting = std::get_if<Rebooting>(&event.body)) {
     lines(rebooting->step, "", "the host restarts: " + rebooting->reason);
+  } else if (const auto* waiting = std::get_if<WaitingForSecret>(&event.body)) {
+    lines(waiting->step, "", "waiting for secrets: " + join(waiting->secrets, ", "));
   } else if (const auto* cancel = std::get_if<CancelRequested>(&event.body)) {
     lines("", "", "cancel asked for by " + cancel->by);
   } else if (const auto* end = std::get_if<RunFinished>(&event.body)) {

@@ -120,6 +120,12 @@ void StatusPrinter::take(const Rebooting& rebooting) {
   plain(view, fmt::format("rebooting{} ({})", ellipsis(), rebooting.reason));
 }
 
+void StatusPrinter::take(const WaitingForSecret& waiting) {
+  StepView& view = step(waiting.step);
+  view.reason = fmt::format("waiting for the secret{} {}", waiting.secrets.size() == 1 ? "" : "s", join(waiting.secrets, ", "));
+  plain(view, view.reason);
+}
+
 void StatusPrinter::take(const StepStarted& started) { step(started.step).phase = StepView::Phase::running; }
 
 void StatusPrinter::take(const StepChecked& checked) {

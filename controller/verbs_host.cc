@@ -53,6 +53,10 @@ std::string run_text(const Json& run) {
   const std::string state = text_of(run, "state");
   if (state == "running") {
     const std::string step = text_of(run, "step");
+    if (const auto waiting = run.find("waiting_for_secrets"); waiting != run.end() && waiting->is_object() && !waiting->empty()) {
+      return fmt::format("{} is waiting for a secret, at {}; `gpustrap attach` hands it over  ({})", recipe,
+                         strip_control(waiting->begin().key()), id);
+    }
     return fmt::format("{} is running for {}{}  ({})", recipe, age, step.empty() ? "" : ", at " + step, id);
   }
   if (state == "finished") {

@@ -14,6 +14,7 @@
 #include "controller/notebook_tunnel.h"
 #include "controller/prompt.h"
 #include "controller/recipe_loader.h"
+#include "controller/secret_input.h"
 #include "controller/user_recipes.h"
 #include "controller/verbs.h"
 
@@ -87,6 +88,13 @@ VerbResult run_recipe(const Options& options, RunMode mode) {
   if (!loaded) return fail(std::move(loaded).error());
   if (Result<void> added = add_compat(loaded->recipe); !added) return fail(std::move(added).error());
 
+  SecretValues secrets;
+  if (mode == RunMode::apply) {
+    Result<SecretValues> collected = secrets_for(loaded->recipe);
+    if (!collected) return fail(std::move(collected).error());
+    secrets = *std::move(collected);
+  }
+
   Conversation talk(options, needs_root(loaded->recipe) ? Rights::root : Rights::whatever, make_status(options, loaded->recipe.name));
   RunRequest request;
   request.run = make_run_id();
@@ -100,6 +108,7 @@ VerbResult run_recipe(const Options& options, RunMode mode) {
     talk.status().notice("Nothing was changed.");
     return ExitCode::cancelled;
   }
+  talk.client().hand_over(secrets);
   Result<RunResult> result = talk.client().run(std::move(request), options.detach ? Stay::until_started : Stay::until_finished);
   const std::string verb = mode == RunMode::plan ? "plan" : "up";
   if (!result) return broken_off(talk, std::move(result).error(), command_of(options, "attach"));

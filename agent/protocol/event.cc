@@ -75,6 +75,13 @@ Rebooting read_rebooting(Members& members) {
   return body;
 }
 
+WaitingForSecret read_waiting_for_secret(Members& members) {
+  WaitingForSecret body;
+  members.must("step", body.step);
+  members.must("secrets", body.secrets);
+  return body;
+}
+
 StepChecked read_step_checked(Members& members) {
   StepChecked body;
   members.must("step", body.step);
@@ -140,6 +147,7 @@ decltype(Event::body) read_body(const std::string& type, Members& members, const
   if (type == "step_retry") return read_step_retry(members);
   if (type == "step_finished") return read_step_finished(members);
   if (type == "rebooting") return read_rebooting(members);
+  if (type == "waiting_for_secret") return read_waiting_for_secret(members);
   if (type == "run_finished") return read_run_finished(members);
   if (type == "step_started") {
     StepStarted body;
@@ -216,6 +224,12 @@ Json to_json(const Event& event) {
                           document["reason"] = body.reason;
                           document["boot_id"] = body.boot_id;
                           document["number"] = body.number;
+                          return document;
+                        },
+                        [&](const WaitingForSecret& body) {
+                          Json document = head(event, "waiting_for_secret");
+                          document["step"] = body.step;
+                          document["secrets"] = body.secrets;
                           return document;
                         },
                         [&](const StepStarted& body) {

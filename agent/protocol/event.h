@@ -52,6 +52,11 @@ struct Rebooting {
   std::string step, reason, boot_id;
   std::uint64_t number = 1;
 };
+/// A step cannot start before someone hands these secrets to the run; other steps go on.
+struct WaitingForSecret {
+  std::string step;
+  std::vector<std::string> secrets;
+};
 struct StepStarted {
   std::string step;
 };
@@ -102,7 +107,7 @@ struct Event {
   std::uint64_t seq = 0;     ///< from 1, without gaps within a run
   std::int64_t time_ms = 0;  ///< Unix time of the host
   std::variant<RunStarted, RunnerStarted, StepStarted, StepChecked, StepOutput, StepTruncated, StepRetry, StepFinished, Rebooting,
-               CancelRequested, RunFinished, UnknownEvent>
+               WaitingForSecret, CancelRequested, RunFinished, UnknownEvent>
       body;
 };
 [[nodiscard]] Json to_json(const Event& event);

@@ -19,26 +19,8 @@ bool is_name(std::string_view name) {
   return name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") == std::string_view::npos;
 }
 
-/// Whether the shell is inside quotes at the end of `text`. Comments are skipped; anything it misjudges it takes for quoted,
-/// which refuses a value rather than letting it out of its quotes.
-bool ends_inside_quotes(std::string_view text) {
-  char quote = 0;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (quote == '\'') {
-      if (c == '\'') quote = 0;
-    } else if (c == '\\') {
-      ++i;
-    } else if (quote == '"') {
-      if (c == '"') quote = 0;
-    } else if (c == '\'' || c == '"') {
-      quote = c;
-    } else if (c == '#' && (i == 0 || std::string_view(" \t\n;&|(").find(text[i - 1]) != std::string_view::npos)) {
-      i = std::min(text.find('\n', i), text.size());
-    }
-  }
-  return quote != 0;
-}
+/// Whether the shell is inside quotes at the end of `text`.
+bool ends_inside_quotes(std::string_view text) { return shell_quote_at_end(text) != 0; }
 
 class Filler {
  public:
@@ -110,6 +92,25 @@ class Filler {
 };
 
 }  // namespace
+
+char shell_quote_at_end(std::string_view text) {
+  char quote = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quote == '\'') {
+      if (c == '\'') quote = 0;
+    } else if (c == '\\') {
+      ++i;
+    } else if (quote == '"') {
+      if (c == '"') quote = 0;
+    } else if (c == '\'' || c == '"') {
+      quote = c;
+    } else if (c == '#' && (i == 0 || std::string_view(" \t\n;&|(").find(text[i - 1]) != std::string_view::npos)) {
+      i = std::min(text.find('\n', i), text.size());
+    }
+  }
+  return quote;
+}
 
 Result<std::vector<Placeholder>> find_placeholders(std::string_view text) {
   std::vector<Placeholder> found;

@@ -21,6 +21,10 @@ struct Placeholder {
 /// All of them in order. An error (recipe) for one that is not closed or whose name is not words joined by dots.
 [[nodiscard]] Result<std::vector<Placeholder>> find_placeholders(std::string_view text);
 
+/// The quote in which the shell is at the end of `text`: ', ", or 0 outside of quotes. Comments are skipped; anything that is misjudged
+/// is taken for quoted, which refuses a value rather than letting it out of its quotes.
+[[nodiscard]] char shell_quote_at_end(std::string_view text);
+
 /// The value of a name such as "vars.port"; nullopt leaves the placeholder for someone else to fill; an error says why it has none.
 using PlaceholderLookup = std::function<Result<std::optional<Json>>(const std::string& name)>;
 

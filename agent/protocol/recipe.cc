@@ -76,7 +76,7 @@ class RecipeReader {
       at_value("", fmt::format("a recipe is {}: expected a mapping with name and steps", quote_value(document)));
       return recipe;
     }
-    const std::vector<std::string> names = {"name", "description", "steps"};
+    const std::vector<std::string> names = {"name", "description", "secrets", "steps"};
     for (const auto& [name, value] : document.items()) {
       if (name != "compat" && std::find(names.begin(), names.end(), name) == names.end())
         at_key("/" + name, unknown(name, "a recipe", names));
@@ -86,6 +86,7 @@ class RecipeReader {
     if (!recipe.name.empty() && !is_plain_id(recipe.name)) {
       at_value("/name", fmt::format("`name` is {}: expected {}", quote_value(recipe.name), kIdExpected));
     }
+    if (const auto secrets = document.find("secrets"); secrets != document.end()) recipe.secrets = read_secret_sources(*secrets, problems_);
     const auto steps = document.find("steps");
     if (steps == document.end()) {
       at_key("", "a recipe needs a field `steps`");
@@ -176,6 +177,7 @@ class RecipeReader {
       (void)read_step_spec(*kind, *entry.spec, join_pointer(pointer, name), placeholders_, problems_);
     }
     read_common(step, pointer, entry);
+    settle_secrets(entry, pointer, recipe.secrets, problems_);
     if (const auto when = step.find("when"); when != step.end()) {
       Condition condition;
       SpecReader reader("when", "", *when, join_pointer(pointer, "when"), Placeholders::refused, problems_);
@@ -329,6 +331,7 @@ Recipe read_recipe(const Json& document, Placeholders placeholders, std::vector<
 
 Json write_recipe(const Recipe& recipe) {
   Json document = {{"name", recipe.name}, {"description", recipe.description}, {"steps", Json::array()}};
+  for (const SecretSource& secret : recipe.secrets) document["secrets"].push_back(secret.name);
   for (const StepEntry& entry : recipe.steps) {
     Json step = {{"id", entry.id}};
     step[std::string(step_kind_name(entry.kind))] = entry.spec ? *entry.spec : Json();

@@ -11,6 +11,7 @@
 #include "agent/protocol/facts.h"
 #include "agent/protocol/fields.h"
 #include "agent/protocol/json_fwd.h"
+#include "agent/protocol/secrets.h"
 #include "agent/protocol/step_spec.h"
 
 namespace gpustrap {
@@ -50,15 +51,17 @@ struct StepEntry {
 struct Recipe {
   std::string name;
   std::string description;
+  std::vector<SecretSource> secrets;
   std::vector<StepEntry> steps;
   /// The tables of GPUs and drivers, where a step asks them: an agent has none of its own, so that they are as new as the controller.
   std::shared_ptr<const Compat> compat;
 };
 
-/// Reads a resolved recipe: `{"name", "description", "steps": [{"apt": {…}, "id": …, "needs": […], …}], "compat": {…}}`. Gives ids to steps
-/// without one, and reports duplicate ids, needs that name no earlier step, and everything wrong in a step. Usable only where no problem
-/// was added.
+/// Reads a resolved recipe: `{"name", "description", "secrets": ["token"], "steps": [{"apt": {…}, "id": …, "needs": […], …}], "compat":
+/// {…}}`. Gives ids to steps without one, and reports duplicate ids, needs that name no earlier step, and everything wrong in a step.
+/// Usable only where no problem was added.
 [[nodiscard]] Recipe read_recipe(const Json& document, Placeholders placeholders, std::vector<FieldProblem>& problems);
+/// Secrets are written by name only: where their values come from is no business of the host's, and no part of the digest.
 [[nodiscard]] Json write_recipe(const Recipe& recipe);
 /// sha256 over the resolved recipe: the same recipe attaches to a run in progress, another one is told what runs.
 [[nodiscard]] std::string digest_of(const Recipe& recipe);

@@ -17,7 +17,7 @@ template <class... Cases> struct Overloaded : Cases... { using Cases::operator()
 template <class... Cases> Overloaded(Cases...) -> Overloaded<Cases...>;
 
 const std::vector<std::string>& verbs() {
-  static const std::vector<std::string> names = {"run", "attach", "status", "cancel", "token", "remove"};
+  static const std::vector<std::string> names = {"run", "attach", "status", "cancel", "token", "secrets", "remove"};
   return names;
 }
 
@@ -33,6 +33,25 @@ RunRequest read_run(Members& members) {
     std::vector<FieldProblem> problems;
     body.recipe = read_recipe(*recipe, Placeholders::allowed, problems);
     if (!problems.empty()) { members.fail_with(Error(ErrorCode::recipe, fmt::format("{}: {}", problems[0].pointer, problems[0].message))); }
+  }
+  return body;
+}
+
+/// What is wrong here is said without quoting anything.
+SecretsRequest read_secrets(Members& members) {
+  SecretsRequest body;
+  members.must("run", body.run);
+  const Json* values = members.find("values", Members::Wanted::required);
+  if (values == nullptr) return body;
+  if (!values->is_object()) {
+    members.fail_with(Error(ErrorCode::protocol, "`values` of the request secrets is not an object"));
+    return body;
+  }
+  for (const auto& [name, value] : values->items()) {
+    if (is_secret_name(name) && value.is_string())
+      body.values[name] = value.get<std::string>();
+    else
+      members.fail_with(Error(ErrorCode::protocol, "`values` of the request secrets has a member that is no secret"));
   }
   return body;
 }
@@ -59,6 +78,7 @@ decltype(Request::body) read_body(const std::string& verb, Members& members) {
     members.must("service", body.service);
     return body;
   }
+  if (verb == "secrets") return read_secrets(members);
   if (verb == "remove") {
     RemoveRequest body;
     members.must("preview", body.preview);
@@ -129,6 +149,11 @@ Json to_json(const Request& request) {
                  [&](const TokenRequest& body) {
                    document["verb"] = "token";
                    document["service"] = body.service;
+                 },
+                 [&](const SecretsRequest& body) {
+                   document["verb"] = "secrets";
+                   document["run"] = body.run;
+                   document["values"] = body.values;
                  },
                  [&](const RemoveRequest& body) {
                    document["verb"] = "remove";

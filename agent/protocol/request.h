@@ -56,6 +56,12 @@ struct CancelRequest {
 struct TokenRequest {
   std::string service;
 };
+/// Hands the values of secrets to the run in progress; sent only after the agent has spoken, since before that another program may be
+/// reading. Reply: {"run": id}
+struct SecretsRequest {
+  std::string run;
+  SecretValues values;
+};
 /// Lists (preview) or removes agent, journals, cache and gpustrap's own units. Reply: {"paths": […], "units": […]}
 struct RemoveRequest {
   bool preview = true;
@@ -63,7 +69,7 @@ struct RemoveRequest {
 
 struct Request {
   std::uint64_t number = 0;
-  std::variant<RunRequest, AttachRequest, StatusRequest, CancelRequest, TokenRequest, RemoveRequest> body;
+  std::variant<RunRequest, AttachRequest, StatusRequest, CancelRequest, TokenRequest, SecretsRequest, RemoveRequest> body;
 };
 [[nodiscard]] Json to_json(const Request& request);
 /// An unknown verb is an error (protocol) that names it; the agent answers it and goes on.

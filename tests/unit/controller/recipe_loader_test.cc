@@ -225,5 +225,37 @@ TEST_F(RecipeLoader, TwentyFiveMistakesAreReportedTogether) {
   EXPECT_GE(split(loaded.error().why(), '\n').size(), 25U);
 }
 
+TEST_F(RecipeLoader, SecretsKeepTheirPlaceholdersAndWhereTheyComeFrom) {
+  const auto loaded = load("name: r\nsecrets:\n  token: { env: TOKEN }\nsteps:\n  - command: login ${{ secrets.token }}\n");
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().sentence();
+  ASSERT_EQ(loaded->recipe.secrets.size(), 1U);
+  EXPECT_EQ(loaded->recipe.secrets[0].env, "TOKEN");
+  EXPECT_THAT(steps_of(loaded), HasSubstr("login \\\"${GPUSTRAP_SECRET_token}\\\""));
+}
+
+TEST_F(RecipeLoader, SecretsOfAnIncludeAreSecretsOfTheWhole) {
+  save("inner.yaml",
+       "name: inner\nsecrets: { token: { env: INNER }, key: { file: ~/key } }\nsteps:\n  - command: a ${{ secrets.token }} ${{ secrets.key "
+       "}}\n");
+  const auto loaded = load("name: r\nsecrets: { token: { env: OUTER } }\nsteps:\n  - include: ./inner.yaml\n");
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().sentence();
+  ASSERT_EQ(loaded->recipe.secrets.size(), 2U);
+  EXPECT_EQ(loaded->recipe.secrets[0].env, "OUTER");
+  EXPECT_EQ(loaded->recipe.secrets[1].file, "~/key");
+  EXPECT_EQ(problems_of("name: r\nsteps:\n  - include: ./inner.yaml\n"), "none");
+}
+
+TEST_F(RecipeLoader, WrongSecretsAreNamedWithTheirPlaces) {
+  EXPECT_EQ(problems_of("name: r\nsecrets:\n  token: { envv: TOKEN }\nsteps:\n  - command: x\n"),
+            "recipe.yaml:3:12: `envv` is not a field of the secret token; did you mean `env`?");
+  EXPECT_EQ(problems_of("name: r\nsteps:\n  - command: x ${{ secrets.token }}\n"),
+            "recipe.yaml:3:14: `secrets.token` is not declared: expected it in the recipe's `secrets`, for instance "
+            "`secrets: {token: {env: token}}`");
+  EXPECT_EQ(problems_of("name: ${{ secrets.a }}\nsecrets: [a]\nsteps:\n  - command: x\n"),
+            "recipe.yaml:1:7: `secrets.a` may not stand here: expected it in `env`, in the text of a command, or in `content` of file and "
+            "block\nrecipe.yaml:2:10: `secrets` is a list: expected a mapping of names to where their values come from, for instance "
+            "`token: {env: TOKEN}`");
+}
+
 }  // namespace
 }  // namespace gpustrap

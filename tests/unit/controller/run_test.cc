@@ -80,7 +80,12 @@ class Run : public ::testing::Test {
                                        interrupts_.erase(interrupts_.begin());
                                        return first;
                                      },
-                                     [this] { return now_; }, [this](milliseconds time) { now_ += time; }, [this] { return connected_; }});
+                                     [this] { return now_; }, [this](milliseconds time) { now_ += time; }, [this] { return connected_; },
+                                     CtrlC::leaves_then_cancels,
+                                     [this](const std::vector<std::string>& names) {
+                                       waited_for_.push_back(names);
+                                       return found_;
+                                     }});
   }
   static RunRequest request() {
     RunRequest request;
@@ -109,6 +114,8 @@ class Run : public ::testing::Test {
   milliseconds now_{0};
   int lost_on_the_way_ = 0;  ///< so many logins are followed by a lost connection, before an agent is there
   bool connected_ = false;
+  std::vector<std::vector<std::string>> waited_for_;  ///< secrets that were looked for
+  SecretValues found_;
 };
 
 TEST_F(Run, PassesEveryEventOn) {
@@ -354,6 +361,54 @@ TEST_F(Run, AskGivesUpOnSilence) {
   const auto result = client(std::move(script)).ask(StatusRequest{});
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code(), ErrorCode::timeout);
+}
+
+TEST_F(Run, SecretsGoOutOnlyAfterTheAgentHasAnsweredAndAgainAfterALoss) {
+  std::size_t before_the_answer = 99;
+  next_links_.push_back(link({reply(3, {{"run", kRun}, {"live", true}}), finished(2)}));
+  auto run = client(
+      {[&] { before_the_answer = asked<SecretsRequest>().size(); }, reply(1, {{"run", kRun}, {"attached", false}}), started(1), lost()});
+  run.hand_over({{"token", "value"}});
+  const auto result = run.run(request());
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_EQ(before_the_answer, 0U);
+  const auto handed = asked<SecretsRequest>();
+  ASSERT_EQ(handed.size(), 2U);
+  EXPECT_EQ(handed[0].run, kRun);
+  EXPECT_EQ(handed[1].values, (SecretValues{{"token", "value"}}));
+}
+
+TEST_F(Run, WhoDetachesWaitsUntilTheSecretsHaveArrived) {
+  std::size_t handed = 0;
+  auto run = client({started(1), reply(1, {{"run", kRun}, {"attached", false}}), [&] { handed = asked<SecretsRequest>().size(); },
+                     reply(2, {{"run", kRun}}), finished(2)});
+  run.hand_over({{"token", "value"}});
+  const auto result = run.run(request(), Stay::until_started);
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_EQ(handed, 1U);
+  EXPECT_EQ(result->exit, ExitCode::detached);
+}
+
+TEST_F(Run, ASecretThatAStepStillWaitsForIsLookedFor) {
+  found_ = {{"token", "value"}};
+  // Of the two that wait in the replayed events, one goes on a moment later.
+  auto run = client({reply(1, {{"run", kRun}, {"live", true}}), started(1), event(2, WaitingForSecret{"old", {"gone"}}),
+                     event(3, StepStarted{"old"}), event(4, WaitingForSecret{"pip", {"token"}}), std::nullopt, std::nullopt,
+                     reply(2, {{"run", kRun}}), finished(5)});
+  const auto result = run.attach(kRun);
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_THAT(waited_for_, ElementsAre(ElementsAre("token")));
+  ASSERT_EQ(asked<SecretsRequest>().size(), 1U);
+}
+
+TEST_F(Run, ARunnerThatBeganAnewIsGivenWhatIsKnownWithoutAskingAgain) {
+  auto run = client({reply(1, {{"run", kRun}, {"attached", false}}), started(1), event(2, RunnerStarted{2, 1, 7, "boot", {}}), std::nullopt,
+                     event(3, WaitingForSecret{"pip", {"token"}}), std::nullopt, finished(4)});
+  run.hand_over({{"token", "value"}});
+  const auto result = run.run(request());
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_EQ(asked<SecretsRequest>().size(), 2U);
+  EXPECT_TRUE(waited_for_.empty());
 }
 
 }  // namespace
