@@ -84,3 +84,21 @@ UNIT
     mkdir -p "$root/etc/systemd/system/ssh.service.requires"
     ln -sf ../testbed-gpus.service "$root/etc/systemd/system/ssh.service.requires/"
 }
+
+# A driver is installed on machines alone; in a container there is none to install. sshd waits here too.
+hide_container() {
+    cat >"$1/etc/systemd/system/testbed-machine.service" <<'UNIT'
+[Unit]
+Description=No sign of the testbed's container
+DefaultDependencies=no
+After=local-fs.target
+Before=ssh.service ssh.socket
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/rm -f /run/systemd/container
+UNIT
+    mkdir -p "$1/etc/systemd/system/ssh.service.requires"
+    ln -sf ../testbed-machine.service "$1/etc/systemd/system/ssh.service.requires/"
+}

@@ -1,0 +1,301 @@
+# shellcheck shell=bash disable=SC2154 # host, origin and the like come from the frame
+# Drivers and toolkits on hosts with stand-in GPUs. apt, dpkg, signatures, systemd and restarts are real. NVIDIA's repository is a
+# stand-in: a throw-away key, and tiny packages of the real names. Their "module" is a file, "loading" it shows the file that a driver
+# would show in /proc, and their nvidia-smi answers by that. No case here says that a real driver works.
+
+driver_needs() {
+    needs_gpustrap
+    local tool
+    for tool in gpg dpkg-scanpackages; do
+        have "$tool" || echo "$tool is not installed"
+    done
+}
+
+driver_cases() {
+    case_ "what would be done is told before anything is changed"
+    boot_host gpu --gpu t4 --machine
+    publish_stand_ins
+    trust_origin
+    driver_recipe 535 >"$suite_dir/old.yaml"
+    driver_recipe 580 12.9 >"$suite_dir/recipe.yaml"
+    # The first one brings the agent; the second leaves no trace.
+    gpustrap plan "$suite_dir/recipe.yaml" "$host" -i "$key" --accept-new-host-key
+    take_listing
+    gpustrap plan "$suite_dir/recipe.yaml" "$host" -i "$key"
+    expect_exit 0
+    expect_output "Tesla T4 (sm_75): driver branch 580, open modules"
+    expect_output "install from NVIDIA's repository: nvidia-open-580"
+    expect_output "cuda-toolkit-12-9"
+    expect_same_listing
+
+    case_ "a key that is not NVIDIA's is not trusted, and apt is left as it was"
+    sed "s/fingerprint: \"[0-9A-F]*/fingerprint: \"00000000000000000000000000000000$key_id/" "$suite_dir/recipe.yaml" >"$suite_dir/wrong.yaml"
+    up "$suite_dir/wrong.yaml"
+    expect_exit 1
+    expect_output "is not the key that is trusted: it holds $fingerprint"
+    on_host test ! -e /etc/apt/sources.list.d/nvidia-cuda.sources
+    expect_exit 0
+
+    case_ "a driver is installed, loaded without a restart, and held with its services"
+    up "$suite_dir/old.yaml" --json
+    expect_exit 0
+    expect_output "nvidia-smi answers: Tesla T4"
+    expect_output "driver 535.261.03 is loaded and stays"
+    expect_no_output '"event":"rebooting"'
+    on_host apt-mark showhold
+    expect_output "nvidia-open-535"
+    on_host systemctl is-active nvidia-persistenced
+    expect_output active
+    up "$suite_dir/old.yaml" --json
+    expect_exit 0
+    expect_unchanged
+
+    case_ "a driver that programs compute with is left to them"
+    on_host sh -c 'echo "812, python3" >/run/stand-in-programs'
+    up "$suite_dir/recipe.yaml"
+    expect_exit 1
+    expect_output "812 (python3) computes on the GPUs, and another driver would end that"
+    on_host rm /run/stand-in-programs
+
+    case_ "another branch needs a restart, which is journalled, and the run goes on behind it"
+    up "$suite_dir/recipe.yaml" --json
+    expect_exit 0
+    expect_output '"event":"rebooting"'
+    expect_output "driver 535.261.03 is loaded and in use, and 580.95.05 is installed"
+    expect_output "driver 580.95.05 is loaded and stays"
+    on_host /usr/local/cuda/bin/nvcc --version
+    expect_output "release 12.9"
+    # shellcheck disable=SC2016 # dpkg's own placeholders
+    on_host dpkg-query -W -f '${Package} ${Status}\n' 'nvidia-open*' 'cuda*'
+    expect_output "cuda-toolkit-12-9 install ok installed"
+    expect_output "nvidia-open-580 hold ok installed"
+    expect_no_output "cuda-drivers"
+    up "$suite_dir/recipe.yaml" --json
+    expect_exit 0
+    expect_unchanged
+
+    case_ "a second run with everything in place touches nothing"
+    take_listing
+    up "$suite_dir/recipe.yaml" --json
+    expect_exit 0
+    expect_unchanged
+    expect_same_listing
+
+    case_ "a toolkit beside the first, and back again: each by one word of the recipe"
+    sed 's/12\.9/12.8/' "$suite_dir/recipe.yaml" >"$suite_dir/other.yaml"
+    up "$suite_dir/other.yaml" --json
+    expect_exit 0
+    on_host readlink -f /usr/local/cuda
+    expect_output /usr/local/cuda-12.8
+    up "$suite_dir/recipe.yaml" --json
+    expect_exit 0
+    on_host readlink -f /usr/local/cuda
+    expect_output /usr/local/cuda-12.9
+    on_host readlink /usr/local/cuda
+    expect_output /etc/alternatives/cuda
+
+    case_ "a toolkit by NVIDIA's installer stands beside those of packages"
+    runfile_recipe >"$suite_dir/runfile.yaml"
+    up "$suite_dir/runfile.yaml" --json
+    expect_exit 0
+    on_host readlink -f /usr/local/cuda
+    expect_output /usr/local/cuda-11.8
+    on_host cat /var/lib/stand-in/runfile-arguments
+    expect_output "--silent --toolkit --override"
+    up "$suite_dir/runfile.yaml" --json
+    expect_exit 0
+    expect_unchanged
+
+    case_ "a toolkit that would bring a driver along is refused"
+    sed 's/12\.9/12.6/' "$suite_dir/recipe.yaml" >"$suite_dir/greedy.yaml"
+    up "$suite_dir/greedy.yaml"
+    expect_exit 1
+    expect_output "cuda-toolkit-12-6 would install cuda-drivers along with it"
+
+    case_ "a CUDA that the GPU cannot run is refused with the reason"
+    boot_host old --gpu k80 --machine
+    trust_origin
+    driver_recipe auto 12.9 >"$suite_dir/k80.yaml"
+    up "$suite_dir/k80.yaml"
+    expect_exit 1
+    expect_output "CUDA 12.9 cannot run on Tesla K80 (sm_37): the last is 11.8 with driver branch 470"
+    on_host test ! -e /etc/apt/sources.list.d/nvidia-cuda.sources
+    expect_exit 0
+
+    case_ "Debian's own driver, which is real, tells what it lacks: its component, then the kernel's headers"
+    cat >"$suite_dir/debian.yaml" <<RECIPE
+name: debian
+steps:
+  - nvidia_driver: { source: debian, modules: proprietary }
+RECIPE
+    boot_host debian --gpu t4 --machine --codename bookworm
+    up "$suite_dir/debian.yaml"
+    expect_exit 1
+    expect_output "Debian has it in the component non-free"
+    on_host sh -c 'sed -i "s/^Components:.*/Components: main contrib non-free non-free-firmware/; s/ main$/ main contrib non-free non-free-firmware/" /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null; rm -rf /var/lib/apt/lists/*'
+    up "$suite_dir/debian.yaml"
+    expect_exit 1
+    expect_output "the headers of the running kernel $(uname -r) are not to be had"
+    on_host dpkg-query -W nvidia-kernel-dkms
+    expect_exit 1
+
+    case_ "NVIDIA's real tool without its driver is told apart"
+    on_host apt-get install -y -qq --no-install-recommends nvidia-smi
+    printf 'name: smi\nsteps:\n  - nvidia_smi: {}\n' >"$suite_dir/smi.yaml"
+    up "$suite_dir/smi.yaml"
+    expect_exit 1
+    expect_output "there is no nvidia module for the kernel"
+
+    case_ "in a container nothing is installed, and that is said"
+    boot_host box --gpu t4
+    trust_origin
+    up "$suite_dir/recipe.yaml"
+    expect_exit 1
+    expect_output "a container has its driver from outside, and none is loaded"
+    on_host test ! -e /etc/apt/sources.list.d/nvidia-cuda.sources
+    expect_exit 0
+}
+
+# driver_recipe BRANCH [CUDA]
+driver_recipe() {
+    cat <<RECIPE
+name: driver
+steps:
+  - nvidia_driver: { branch: "$1", source: nvidia, mirror: $origin/repos, fingerprint: "$fingerprint" }
+RECIPE
+    [ -z "${2:-}" ] || echo "  - cuda: { version: \"$2\", mirror: $origin/repos, fingerprint: \"$fingerprint\" }"
+}
+
+runfile_recipe() {
+    local digest
+    digest=$(sha256sum "$suite_dir/www/cuda_11.8.0_stand-in.run" | cut -c1-64)
+    cat <<RECIPE
+name: runfile
+steps:
+  - cuda: { version: "11.8", from: runfile, url: $origin/cuda_11.8.0_stand-in.run, sha256: $digest }
+RECIPE
+}
+
+publish_stand_ins() {
+    repo=$suite_dir/www/repos/debian12/x86_64
+    mkdir -p "$repo"
+    install -d -m 0700 "$suite_dir/gnupg"
+    throwaway_gpg --quick-gen-key "stand-in for NVIDIA (throw-away, for a test) <stand-in@example.org>" ed25519 sign never
+    fingerprint=$(throwaway_gpg --with-colons --list-keys stand-in@example.org | sed -n 's/^fpr:*\([0-9A-F]*\):$/\1/p' | head -n 1)
+    key_id=${fingerprint: -8}
+    throwaway_gpg --armor --export stand-in@example.org >"$repo/${key_id,,}.pub"
+    make_driver 535 535.261.03
+    make_driver 580 580.95.05
+    make_package "linux-headers-$(uname -r)" 1
+    make_package cuda-drivers 595.71.05-1
+    make_toolkit 12.8
+    make_toolkit 12.9
+    make_toolkit 12.6 cuda-drivers
+    # NVIDIA's installer, as far as its arguments.
+    {
+        printf '#!/bin/sh\n# Stand-in for a test.\nset -e\nmkdir -p /usr/local/cuda-11.8/bin /var/lib/stand-in\n'
+        printf 'echo "$*" >/var/lib/stand-in/runfile-arguments\n'
+        printf 'printf "#!/bin/sh\\necho release 11.8, V11.8.89\\n" >/usr/local/cuda-11.8/bin/nvcc\nchmod 0755 /usr/local/cuda-11.8/bin/nvcc\n'
+    } >"$suite_dir/www/cuda_11.8.0_stand-in.run"
+    (
+        cd "$repo" || exit
+        dpkg-scanpackages --multiversion . >Packages 2>"$suite_dir/scan.log"
+        {
+            printf 'Origin: Stand-in\nLabel: Stand-in\nDate: %s\nSHA256:\n' "$(LC_ALL=C date -R -u)"
+            printf ' %s %s Packages\n' "$(sha256sum Packages | cut -c1-64)" "$(stat -c %s Packages)"
+        } >Release
+        throwaway_gpg --yes --local-user stand-in@example.org --clearsign --output InRelease Release
+    )
+    serve "$suite_dir/www"
+}
+
+# make_driver BRANCH VERSION
+make_driver() {
+    local tree=$suite_dir/packages/nvidia-open-$1
+    make_package "nvidia-driver-pinning-$1" 1
+    mkdir -p "$tree/usr/local/sbin" "$tree/usr/bin" "$tree/usr/lib/systemd/system" "$tree/DEBIAN"
+    stand_in_modinfo >"$tree/usr/local/sbin/modinfo"
+    stand_in_modprobe >"$tree/usr/local/sbin/modprobe"
+    stand_in_nvidia_smi >"$tree/usr/bin/nvidia-smi"
+    chmod 0755 "$tree"/usr/local/sbin/* "$tree/usr/bin/nvidia-smi"
+    printf '[Unit]\nDescription=Stand-in for a test\n[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n' \
+        >"$tree/usr/lib/systemd/system/nvidia-persistenced.service"
+    # shellcheck disable=SC2016 # expanded on the host
+    printf '#!/bin/sh\nmkdir -p /var/lib/stand-in\necho %s >"/var/lib/stand-in/module-$(uname -r)"\n' "$2" >"$tree/DEBIAN/postinst"
+    chmod 0755 "$tree/DEBIAN/postinst"
+    make_package "nvidia-open-$1" "$2-1" '' "nvidia-open"
+}
+
+# make_toolkit VERSION [DEPENDS]
+make_toolkit() {
+    local name=cuda-toolkit-${1/./-}
+    local tree=$suite_dir/packages/$name
+    mkdir -p "$tree/usr/local/cuda-$1/bin" "$tree/DEBIAN"
+    printf '#!/bin/sh\necho "release %s, V%s.61"\n' "$1" "$1" >"$tree/usr/local/cuda-$1/bin/nvcc"
+    chmod 0755 "$tree/usr/local/cuda-$1/bin/nvcc"
+    printf '#!/bin/sh\nupdate-alternatives --quiet --install /usr/local/cuda cuda /usr/local/cuda-%s %s\n' "$1" "${1/./}" >"$tree/DEBIAN/postinst"
+    chmod 0755 "$tree/DEBIAN/postinst"
+    make_package "$name" "$1.1-1" "${2:-}"
+}
+
+# make_package NAME VERSION [DEPENDS [CONFLICTS]]: with what stands in its tree already.
+make_package() {
+    local tree=$suite_dir/packages/$1
+    mkdir -p "$tree/DEBIAN"
+    {
+        printf 'Package: %s\nVersion: %s\nArchitecture: all\n' "$1" "$2"
+        printf 'Maintainer: A test <test@example.org>\nDescription: stand-in for a test\n'
+        [ -z "${3:-}" ] || printf 'Depends: %s\n' "$3"
+        [ -z "${4:-}" ] || printf 'Provides: %s\nConflicts: %s\nReplaces: %s\n' "$4" "$4" "$4"
+    } >"$tree/DEBIAN/control"
+    dpkg-deb --root-owner-group --build "$tree" "$repo/$1.deb" >/dev/null
+}
+
+stand_in_modinfo() {
+    cat <<'SCRIPT'
+#!/bin/sh
+# Stand-in for a test: modinfo -k KERNEL -F version nvidia
+cat "/var/lib/stand-in/module-$2" 2>/dev/null || { echo "modinfo: ERROR: Module nvidia not found." >&2; exit 1; }
+SCRIPT
+}
+
+stand_in_modprobe() {
+    cat <<'SCRIPT'
+#!/bin/sh
+# Stand-in for a test: what is loaded is seen in /proc, until the next boot.
+[ "$1" = nvidia ] || exit 0
+version=$(cat "/var/lib/stand-in/module-$(uname -r)") || exit 1
+mount -t tmpfs stand-in /proc/driver
+mkdir /proc/driver/nvidia
+echo "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  $version  Stand-in" >/proc/driver/nvidia/version
+SCRIPT
+}
+
+stand_in_nvidia_smi() {
+    cat <<'SCRIPT'
+#!/bin/sh
+# Stand-in for a test: answers by the stand-in module.
+version=$(sed -n 's/.*x86_64  \([0-9.]*\) .*/\1/p' /proc/driver/nvidia/version 2>/dev/null)
+[ -n "$version" ] || {
+    echo "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
+    exit 9
+}
+case $1 in
+--query-compute-apps*) [ ! -e /run/stand-in-programs ] || cat /run/stand-in-programs ;;
+*)
+    index=0
+    for class in /sys/bus/pci/devices/*/class; do
+        grep -q '^0x0302' "$class" || continue
+        echo "$index, GPU-stand-in-$index, Tesla T4, 00000000:10:0$index.0, $version, 15360, [N/A]"
+        index=$((index + 1))
+    done
+    ;;
+esac
+SCRIPT
+}
+
+# Its agent ends with each call, or it would outlive the suite.
+throwaway_gpg() {
+    gpg --homedir "$suite_dir/gnupg" --batch --quiet --no-tty --pinentry-mode loopback --passphrase '' "$@" &&
+        gpgconf --homedir "$suite_dir/gnupg" --kill all
+}
