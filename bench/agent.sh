@@ -10,7 +10,7 @@ measure() {
 size_figures() {
     local arch
     for arch in x86_64 aarch64; do
-        figure "$arch agent on the wire, gzip -9" \
+        figure "$arch agent on the wire, gzip format" \
             "$(awk -v bytes="$(stat -c %s "$repository/build/agents/$arch/gpustrap-agent.gz")" 'BEGIN { printf "%.2f", bytes / 1048576 }')" MiB 2.3
     done
 }

@@ -1,4 +1,4 @@
-# embed_agent(ARCH FILE): FILE is a static agent; it is packed by gzip -9 at configure time and taken in with .incbin.
+# embed_agent(ARCH FILE): FILE is a static agent; packaging/pack.sh packs it at configure time and taken in with .incbin.
 set(AGENT_BLOBS "")
 set(AGENT_ROWS "")
 function(embed_agent arch file)
@@ -12,7 +12,7 @@ function(embed_agent arch file)
   file(SHA256 ${file} digest)
   set(packed ${CMAKE_CURRENT_BINARY_DIR}/agent-${arch}-${digest}.gz)
   if(NOT EXISTS ${packed})
-    execute_process(COMMAND gzip -9 -n -c ${file} OUTPUT_FILE ${packed} COMMAND_ERROR_IS_FATAL ANY)
+    execute_process(COMMAND ${CMAKE_SOURCE_DIR}/packaging/pack.sh ${file} ${packed} COMMAND_ERROR_IS_FATAL ANY)
   endif()
   string(APPEND AGENT_BLOBS "asm(R\"(
   .section .rodata

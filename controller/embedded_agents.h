@@ -18,7 +18,7 @@ struct EmbeddedAgent {
 /// The agents inside this program. Empty in a build that was configured without them.
 [[nodiscard]] const std::vector<EmbeddedAgent>& embedded_agents();
 
-/// What gzip -9 had packed.
+/// What packaging/pack.sh had packed.
 [[nodiscard]] Result<std::string> gunzip(std::string_view bytes);
 
 }  // namespace gpustrap

@@ -40,7 +40,7 @@ stage() {  # ARCH WHAT LOG COMMAND...: runs it, says how long it took, shows the
 
 publish() {  # DIR: what the controller embeds, and what a person checks
     local agent=$1/gpustrap-agent
-    gzip -9 -n -c "$agent" > "$agent.gz.new"
+    "$root/packaging/pack.sh" "$agent" "$agent.gz.new"
     mv "$agent.gz.new" "$agent.gz"
     (cd "$1" && sha256sum gpustrap-agent > gpustrap-agent.sha256)
 }
