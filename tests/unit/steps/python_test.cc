@@ -151,6 +151,35 @@ TEST(VenvStep, NamesThePackageWhereEnsurepipIsMissingAndLeavesNoHalfEnvironment)
   EXPECT_FALSE(host.at(std::string(kVenv) + "/pyvenv.cfg").has_value());
 }
 
+TEST(VenvStep, AFullDiskIsTheCauseWhereVenvDoesNotSayIt) {
+  FakeHost host = host_with_python();
+  host.set_disk_free(300'000);
+  host.on({"python3", "-m", "venv"}, [](FakeHost& fake, const Command&) {
+    put_environment(fake);
+    return CommandResult{1, "Error: Command '['env/bin/python3', '-m', 'ensurepip']' returned non-zero exit status 1.\n", ""};
+  });
+  const auto done = run_step(environment(), host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), ErrorCode::no_space);
+  EXPECT_THAT(done.error().why(), HasSubstr("No space left"));
+  EXPECT_FALSE(host.at(std::string(kVenv) + "/pyvenv.cfg").has_value());
+}
+
+TEST(VenvStep, WhatACrashLeftBehindIsMadeAnew) {
+  FakeHost host = host_with_python();
+  put_environment(host);
+  host.put(std::string(kVenv) + "/.gpustrap-unfinished", "");
+  host.put(std::string(kVenv) + "/lib/half", "");
+  const auto state = make_step(environment())->check(host);
+  ASSERT_TRUE(state.has_value());
+  EXPECT_EQ(state->is, StepState::Is::unsatisfied);
+  EXPECT_THAT(state->reason, HasSubstr("was interrupted"));
+  ASSERT_TRUE(run_step(environment(), host).has_value());
+  EXPECT_FALSE(host.at(std::string(kVenv) + "/lib/half").has_value());
+  EXPECT_FALSE(host.at(std::string(kVenv) + "/.gpustrap-unfinished").has_value());
+  EXPECT_EQ(make_step(environment())->check(host)->is, StepState::Is::satisfied);
+}
+
 TEST(VenvStep, TakesAnInterpreterBelowTheHome) {
   FakeHost host = host_with_python();
   host.on({"/home/ubuntu/conda/bin/python", "-m", "venv"}, [](FakeHost& fake, const Command&) {
