@@ -17,7 +17,6 @@ namespace gpustrap {
 namespace {
 
 constexpr auto kLookLimit = std::chrono::seconds(30);
-constexpr const char* kGuide = "https://docs.nvidia.com/datacenter/tesla/driver-installation-guide/";
 
 // ---- looking at the host
 
@@ -85,18 +84,7 @@ std::string install_advice(const Host& host) {
   // K520, K80: 470 was the last. M60, V100: 580 is, and the open modules never knew them.
   if (any_is_one_of(host, {"118a", "102d"}))
     return "this GPU was last supported by driver 470, which current kernels do not take; choose an instance with a newer GPU";
-  const bool before_turing = any_is_one_of(host, {"13f2", "1db1", "1db5"});
-  if (host.facts().os != "ubuntu") {
-    return fmt::format("install the driver, branch 580{}, as {} says, then run the same command again",
-                       before_turing ? " with the proprietary modules" : " or newer", kGuide);
-  }
-  const std::string& kernel = host.facts().kernel;
-  const std::string flavour = kernel.find('-') == std::string::npos ? "generic" : kernel.substr(kernel.rfind('-') + 1);
-  const std::string open = before_turing ? "" : "-open";
-  return fmt::format(
-      "on the host: sudo apt-get install linux-modules-nvidia-580-server{0}-{1} nvidia-headless-no-dkms-580-server{0} "
-      "nvidia-utils-580-server && sudo modprobe nvidia",
-      open, flavour);
+  return "`gpustrap up cuda HOST` installs one that fits, as a step `nvidia_driver: auto` before this one does in a recipe of yours";
 }
 
 constexpr const char* kStopAndStart =
