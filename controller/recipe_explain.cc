@@ -97,13 +97,16 @@ class Explainer {
     const auto choose = [](const std::string& first, const std::string& second) {
       return !first.empty() ? first : second.empty() ? "auto" : second;
     };
-    question.cuda = choose(machine_.cuda, said(cuda, "version"));
+    const std::string driver_cuda = said(driver, "cuda");
+    question.cuda = choose(machine_.cuda, cuda != nullptr ? said(cuda, "version") : driver_cuda);
     question.branch = choose(machine_.branch, said(driver, "branch"));
     const std::string modules = said(driver, "modules"), source = said(driver, "source");
     if (modules == "open") question.modules = ModulesWish::open;
     if (modules == "proprietary") question.modules = ModulesWish::proprietary;
     if (source != "auto") question.source = source;
     if (const std::string from = said(cuda, "from"); from == "runfile" || from == "deb") question.toolkit = ToolkitFrom::runfile;
+    // A CUDA that only the driver is asked for comes with something else, such as an environment.
+    if (cuda == nullptr && !driver_cuda.empty()) question.toolkit = ToolkitFrom::runfile;
     return question;
   }
 

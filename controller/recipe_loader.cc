@@ -1,8 +1,6 @@
 #include "controller/recipe_loader.h"
 
 #include <algorithm>
-#include <charconv>
-#include <cstdint>
 #include <map>
 #include <optional>
 #include <set>
@@ -16,6 +14,7 @@
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "agent/protocol/placeholders.h"
+#include "controller/recipe_vars.h"
 
 namespace gpustrap {
 namespace {
@@ -23,25 +22,6 @@ namespace {
 constexpr std::size_t kMaxIncludeDepth = 8;
 /// Room for what a request says beside its recipe.
 constexpr std::size_t kLongestRecipe = kMaxLine - 4096;
-
-using Vars = std::vector<std::pair<std::string, Json>>;
-
-const Json* find_var(const Vars& vars, const std::string& name) {
-  const auto found = std::find_if(vars.begin(), vars.end(), [&](const auto& var) { return var.first == name; });
-  return found == vars.end() ? nullptr : &found->second;
-}
-
-std::string did_you_mean(const std::string& wrong, const std::vector<std::string>& names, std::string_view what) {
-  const std::string nearest = nearest_name(wrong, names);
-  if (!nearest.empty()) return fmt::format("; did you mean `{}`?", nearest);
-  return names.empty() ? "" : fmt::format("; {} {}", what, join(names, ", "));
-}
-
-std::vector<std::string> names_of(const Vars& vars) {
-  std::vector<std::string> names;
-  for (const auto& [name, value] : vars) names.push_back(name);
-  return names;
-}
 
 std::string text_of(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
 
@@ -121,7 +101,7 @@ class Loader {
       return std::nullopt;
     }
     check_fields(document, {"name", "description", "vars", "secrets", "steps"}, "a recipe", "", yaml.places);
-    const Vars vars = read_vars(document, yaml.places, given);
+    const Vars vars = read_vars(document, yaml.places, given, options_.vars, problems_);
     if (!given) root_vars_ = vars;
     Flat flat;
     flat.places.graft(yaml.places, "", "");
@@ -197,79 +177,6 @@ class Loader {
       }
       return value;
     };
-  }
-
-  Vars read_vars(const Json& document, const PlaceMap& places, const std::optional<Vars>& given) {
-    Vars vars;
-    const auto found = document.find("vars");
-    if (found != document.end() && found->is_object()) {
-      for (const auto& [name, value] : found->items()) add_var(name, value, places, vars);
-    } else if (found != document.end() && !found->is_null()) {
-      report(
-          {{FieldProblem::At::value, "/vars", fmt::format("`vars` is {}: expected a mapping of names to defaults", quote_value(*found))}},
-          places);
-    }
-    if (given) {
-      for (const auto& [name, value] : *given) {
-        // The caller has checked the names against these defaults.
-        for (auto& [var, current] : vars) {
-          if (var == name) current = value;
-        }
-      }
-      return vars;
-    }
-    for (const auto& [name, text] : options_.vars) override_var(name, text, vars);
-    return vars;
-  }
-
-  void add_var(const std::string& name, const Json& value, const PlaceMap& places, Vars& vars) {
-    const std::string pointer = join_pointer("/vars", name);
-    const auto say = [&](FieldProblem::At at, std::string message) { report({{at, pointer, std::move(message)}}, places); };
-    if (!is_plain_id(name) || name.find('.') != std::string::npos) {
-      say(FieldProblem::At::key,
-          fmt::format("{} is not a name for a var: expected letters, digits, `_` and `-`, beginning with a letter or digit",
-                      quote_value(name)));
-    }
-    if (value.is_object() ||
-        (value.is_array() && std::any_of(value.begin(), value.end(), [](const Json& item) { return item.is_structured(); }))) {
-      say(FieldProblem::At::value,
-          fmt::format("the var `{}` is {}: expected a text, a number, a boolean or a list of them", name, quote_value(value)));
-    } else if (value.is_number_float()) {
-      const std::string written = places.at(pointer).number;
-      say(FieldProblem::At::value,
-          fmt::format("the var `{}` is `{}`, which YAML takes for a number: expected it in quotes, \"{}\", to keep its digits", name,
-                      written, written));
-    } else if (value.is_string() && value.get_ref<const std::string&>().find("${{") != std::string::npos) {
-      say(FieldProblem::At::value, fmt::format("the var `{}` is {}: expected a value without placeholders", name, quote_value(value)));
-    }
-    vars.emplace_back(name, value);
-  }
-
-  /// A value of the command line takes the type of the default.
-  void override_var(const std::string& name, const std::string& text, Vars& vars) {
-    const auto say = [&](std::string message) { problems_.push_back({{"--var", 0, 0}, std::move(message)}); };
-    const auto var = std::find_if(vars.begin(), vars.end(), [&](const auto& one) { return one.first == name; });
-    if (var == vars.end()) {
-      return say(fmt::format("{} is not a var of this recipe{}", quote_value(name),
-                             vars.empty() ? ", which has none" : did_you_mean(name, names_of(vars), "its vars are")));
-    }
-    Json& value = var->second;
-    if (value.is_boolean()) {
-      if (text != "true" && text != "false")
-        return say(fmt::format("`{}` is {}: expected true or false, like its default", name, quote_value(text)));
-      value = text == "true";
-    } else if (value.is_number()) {
-      std::int64_t number = 0;
-      const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
-      if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size()) {
-        return say(fmt::format("`{}` is {}: expected a whole number, like its default", name, quote_value(text)));
-      }
-      value = number;
-    } else if (value.is_array()) {
-      value = text.empty() ? Json::array() : Json(split(text, ','));
-    } else {
-      value = text;
-    }
   }
 
   void add_step(const Json& step, const std::string& pointer, const RecipeText& source, const Vars& vars, const PlaceMap& places,

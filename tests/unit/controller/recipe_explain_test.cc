@@ -66,6 +66,16 @@ TEST_F(RecipeExplain, GivesTheReasonsForDriverAndCuda) {
   EXPECT_THAT(refused.text, HasSubstr("would fail: CUDA 12.4 cannot run on Tesla K80 (sm_37): the last is 11.8 with driver branch 470\n"));
 }
 
+TEST_F(RecipeExplain, HoldsADriverToTheCudaThatIsAskedOfIt) {
+  const std::string steps = "  - nvidia_driver: { cuda: \"10.1\" }\n";
+  const Explanation refused = explain(steps, machine({"l4"}, "ubuntu:24.04"));
+  EXPECT_TRUE(refused.would_fail);
+  EXPECT_THAT(refused.text, HasSubstr("would fail: CUDA 10.1 cannot run on NVIDIA L4 (sm_89): the first is 11.8"));
+  const Explanation fits = explain(steps, machine({"t4"}, "ubuntu:24.04"));
+  EXPECT_FALSE(fits.would_fail) << fits.text;
+  EXPECT_THAT(fits.text, HasSubstr("CUDA 10.1"));
+}
+
 TEST_F(RecipeExplain, SaysWhatWouldFailAndWhatWouldBeSkipped) {
   const std::string steps =
       "  - require: { os: [debian], memory: 4GiB, gpu: true }\n  - id: probe\n    when: { gpu: true }\n    command: { run: nvidia-smi }\n";

@@ -14,6 +14,7 @@
 #include "agent/base/file.h"
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
+#include "tests/support/folders.h"
 
 namespace gpustrap {
 namespace {
@@ -69,7 +70,7 @@ TEST_F(RecipeLoader, BuiltInRecipesLoad) {
     EXPECT_FALSE(loaded->recipe.description.empty());
   }
   EXPECT_THAT(recipe_names(options_.sources),
-              ElementsAre("anaconda", "check-gpu", "cuda", "cuda-runfile", "d2l", "d2l-zh", "dlami", "jupyter", "pytorch", "tensorflow"));
+              ElementsAre("anaconda", "check-gpu", "cuda", "cuda-runfile", "d2l", "d2l-2020", "dlami", "jupyter", "pytorch", "tensorflow"));
 }
 
 TEST_F(RecipeLoader, JupyterTakesItsVars) {
@@ -166,7 +167,7 @@ TEST_F(RecipeLoader, IncludesAreChecked) {
       "one.yaml:3:14: `include` of `recipe` makes a circle: expected a recipe that does not include this one\n"
       "recipe.yaml:4:12: `pgk` is not a var of base.yaml; did you mean `pkg`?\n"
       "recipe.yaml:6:14: `include` of `recipe` makes a circle: expected a recipe that does not include this one\n"
-      "recipe.yaml:7:14: `include`: there is no recipe `nowhere`; recipes: anaconda, base, check-gpu, cuda, cuda-runfile, d2l, d2l-zh, "
+      "recipe.yaml:7:14: `include`: there is no recipe `nowhere`; recipes: anaconda, base, check-gpu, cuda, cuda-runfile, d2l, d2l-2020, "
       "dlami, jupyter, one, "
       "pytorch, recipe, tensorflow\n"
       "recipe.yaml:8:14: `include`: `https://example.org/r.yaml` is a URL: expected a recipe's name or file; download it, read it, then "
@@ -180,7 +181,7 @@ TEST_F(RecipeLoader, UnknownNamesNameTheNearest) {
   ASSERT_FALSE(loaded.has_value());
   EXPECT_EQ(loaded.error().code(), ErrorCode::recipe);
   EXPECT_EQ(loaded.error().why(), "there is no recipe `jupiter`; did you mean `jupyter`?");
-  EXPECT_EQ(loaded.error().hint(), "recipes: anaconda, check-gpu, cuda, cuda-runfile, d2l, d2l-zh, dlami, jupyter, pytorch, tensorflow");
+  EXPECT_EQ(loaded.error().hint(), "recipes: anaconda, check-gpu, cuda, cuda-runfile, d2l, d2l-2020, dlami, jupyter, pytorch, tensorflow");
   EXPECT_FALSE(load_recipe(directory_ + "/none.yaml", options_).has_value());
   EXPECT_FALSE(load_recipe(directory_ + "/", options_).has_value());
 }
@@ -193,6 +194,50 @@ TEST_F(RecipeLoader, TheUsersRecipeComesBeforeTheBuiltInOne) {
   }
 }
 
+constexpr const char* kEditions =
+    "name: r\nvars:\n  edition: en\n  book: {by: edition, en: one, zh: two}\n  pages: {by: edition, en: 3000, zh: 4000}\nsteps:\n"
+    "  - {id: a, command: \"cat ${{ vars.book }}\"}\n  - {id: b, jupyter: {venv: /e, port: \"${{ vars.pages }}\"}}\n";
+
+TEST_F(RecipeLoader, AVarCanGoByAnotherOne) {
+  EXPECT_EQ(steps_of(load(kEditions)), R"([{"id":"a","command":"cat one"},{"id":"b","jupyter":{"venv":"/e","port":3000}}])");
+  options_.vars = {{"edition", "zh"}};
+  EXPECT_EQ(steps_of(load(kEditions)), R"([{"id":"a","command":"cat two"},{"id":"b","jupyter":{"venv":"/e","port":4000}}])");
+  options_.vars = {{"edition", "zh"}, {"pages", "5000"}};
+  EXPECT_EQ(steps_of(load(kEditions)), R"([{"id":"a","command":"cat two"},{"id":"b","jupyter":{"venv":"/e","port":5000}}])");
+}
+
+TEST_F(RecipeLoader, AChoiceThatDoesNotExistNamesThoseThatDo) {
+  options_.vars = {{"edition", "fr"}};
+  EXPECT_EQ(problems_of(kEditions), "--var: `edition` is `fr`: expected en or zh");
+  options_.vars = {{"pages", "many"}};
+  EXPECT_EQ(problems_of(kEditions), "--var: `pages` is `many`: expected a whole number, like its default");
+  options_.vars.clear();
+  EXPECT_EQ(
+      problems_of(
+          "name: r\nvars: {a: x, b: {by: a, y: 1}, c: {by: d, y: 1}, d: [1], e: {by: a}, f: {by: a, x: {}}}\nsteps: [{command: a}]\n"),
+      "recipe.yaml:2:11: `a` is `x`: expected y\n"
+      "recipe.yaml:2:40: the var `c` goes by `d`: expected the name of another var of this recipe, one with a single value\n"
+      "recipe.yaml:2:61: the var `e` goes by `a` and has no values: expected one for each, for instance "
+      "`{ by: edition, en: …, zh: … }`\n"
+      "recipe.yaml:2:84: the var `f` is `{}`: expected a text, a number, a boolean or a list of them");
+}
+
+TEST_F(RecipeLoader, AnIncludeChoosesToo) {
+  save("base.yaml", "name: base\nvars: {edition: en, book: {by: edition, en: one, zh: two}}\nsteps:\n  - command: cat ${{ vars.book }}\n");
+  EXPECT_EQ(steps_of(load("name: r\nsteps:\n  - {include: base, vars: {edition: zh}}\n")),
+            R"([{"id":"base.command","command":"cat two"}])");
+}
+
+TEST_F(RecipeLoader, TheBookComesInTwoEditions) {
+  options_.vars = {{"edition", "zh"}};
+  const auto loaded = load_recipe("d2l", options_);
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().why();
+  const std::string steps = steps_of(loaded);
+  EXPECT_THAT(steps, HasSubstr("https://zh-v2.d2l.ai/d2l-zh-2.0.0.zip"));
+  EXPECT_THAT(steps, HasSubstr("d2l==0.17.6"));
+  EXPECT_THAT(steps, HasSubstr("~/d2l-zh"));
+}
+
 TEST_F(RecipeLoader, NumbersAreQuotedAsTheyWereWritten) {
   EXPECT_THAT(problems_of(std::string(kHead) + "  - venv: {path: /e, python: 3.10}\n"),
               HasSubstr("recipe.yaml:3:30: `python` of venv is `3.10`: expected a text"));
@@ -202,7 +247,7 @@ TEST_F(RecipeLoader, NumbersAreQuotedAsTheyWereWritten) {
 
 /// tests/golden/bad_recipes/NAME.yaml and what is said of it in NAME.txt.
 TEST_F(RecipeLoader, BadRecipesGetTheirSentences) {
-  const fs::path golden = fs::path(GPUSTRAP_SOURCE_DIR) / "tests/golden/bad_recipes";
+  const fs::path golden = fs::path(source_folder()) / "tests/golden/bad_recipes";
   std::size_t recipes = 0;
   for (const auto& entry : fs::directory_iterator(golden)) {
     if (entry.path().extension() != ".yaml") continue;
@@ -220,7 +265,7 @@ TEST_F(RecipeLoader, BadRecipesGetTheirSentences) {
 }
 
 TEST_F(RecipeLoader, TwentyFiveMistakesAreReportedTogether) {
-  const auto loaded = load_recipe(std::string(GPUSTRAP_SOURCE_DIR) + "/tests/golden/bad_recipes/many.yaml", options_);
+  const auto loaded = load_recipe(source_folder() + "/tests/golden/bad_recipes/many.yaml", options_);
   ASSERT_FALSE(loaded.has_value());
   EXPECT_GE(split(loaded.error().why(), '\n').size(), 25U);
 }
