@@ -5,6 +5,7 @@
 #include <string>
 
 #include "agent/base/file.h"
+#include "tests/support/folders.h"
 
 // The wall clock may jump while a run goes on: time is set at first boot, a laptop sleeps, a virtual machine is moved. What waits,
 // times out or retries asks the steady clock; the wall clock is for what people read, and for comparing with the times of files.
@@ -30,7 +31,7 @@ int occurrences(const std::string& text, const std::string& word) {
 }
 
 TEST(Clocks, NothingWaitsByTheWallClock) {
-  const std::filesystem::path root = GPUSTRAP_SOURCE_DIR;
+  const std::filesystem::path root = source_folder();
   int files = 0;
   for (const char* folder : {"agent", "controller"}) {
     for (const auto& entry : std::filesystem::recursive_directory_iterator(root / folder)) {

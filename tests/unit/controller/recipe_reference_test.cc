@@ -10,13 +10,14 @@
 #include "agent/base/file.h"
 #include "agent/protocol/step_spec.h"
 #include "controller/recipe_loader.h"
+#include "tests/support/folders.h"
 
 namespace gpustrap {
 namespace {
 
 using ::testing::HasSubstr;
 
-constexpr const char* kDocument = GPUSTRAP_SOURCE_DIR "/docs/recipes.md";
+const std::string kDocument = source_folder() + "/docs/recipes.md";
 constexpr std::string_view kMarker =
     "<!-- Everything below is made from agent/protocol/step_spec.h; the test RecipeReference says how. -->\n\n";
 

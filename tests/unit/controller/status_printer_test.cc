@@ -19,6 +19,7 @@
 #include "agent/protocol/request.h"
 #include "controller/display_width.h"
 #include "tests/support/fake_terminal.h"
+#include "tests/support/folders.h"
 
 namespace gpustrap {
 namespace {
@@ -27,7 +28,7 @@ using std::chrono::milliseconds;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-const std::string kGolden = std::string(GPUSTRAP_SOURCE_DIR) + "/tests/golden/";
+const std::string kGolden = source_folder() + "/tests/golden/";
 
 struct Look {
   const char* name;

@@ -13,6 +13,7 @@
 #include "agent/base/text.h"
 #include "agent/protocol/compat_lookup.h"
 #include "controller/compat_loader.h"
+#include "tests/support/folders.h"
 #include "tests/support/golden_file.h"
 
 namespace gpustrap {
@@ -116,7 +117,7 @@ TEST(CompatResolver, AnswersTheCasesAsReviewed) {
   std::string text;
   std::size_t cases = 0;
   bool after_comment = false;
-  for (const std::string& line : split(read_file(GPUSTRAP_SOURCE_DIR "/tests/golden/compat/cases.txt").value_or(""), '\n')) {
+  for (const std::string& line : split(read_file(source_folder() + "/tests/golden/compat/cases.txt").value_or(""), '\n')) {
     if (line.starts_with("    ") || line.empty()) continue;
     text += (text.empty() || after_comment ? "" : "\n") + line + "\n";
     after_comment = line[0] == '#';
@@ -182,7 +183,8 @@ TEST(CompatResolver, KeepsADriverThatServesAndReplacesOneThatDoesNot) {
               HasSubstr("driver 595.91.07 is loaded and stays; CUDA 13.2 is the newest that driver 595.91.07 runs by itself"));
   question.driver = "470.82.01";
   question.cuda = "12.4";
-  EXPECT_THAT(reason_or_refusal(question), HasSubstr("driver branch 580, open modules, in place of driver 470.82.01; CUDA 12.4 runs on it"));
+  EXPECT_THAT(reason_or_refusal(question),
+              HasSubstr("driver branch 580, open modules, in place of driver 470.82.01; CUDA 12.4 runs on it"));
   question.branch = "470";
   const auto forward = resolve_compat(table(), question);
   ASSERT_TRUE(forward.has_value());

@@ -11,6 +11,7 @@
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "agent/protocol/request.h"
+#include "tests/support/folders.h"
 
 namespace gpustrap {
 namespace {
@@ -21,7 +22,7 @@ struct Example {
 
 /// The lines of the fenced blocks of PROTOCOL.md that are marked "json agent" or "json controller".
 std::vector<Example> examples() {
-  std::ifstream file(GPUSTRAP_SOURCE_DIR "/agent/protocol/PROTOCOL.md");
+  std::ifstream file(source_folder() + "/agent/protocol/PROTOCOL.md");
   std::vector<Example> found;
   std::string line, from;
   while (std::getline(file, line)) {
@@ -79,7 +80,7 @@ TEST(ProtocolDocument, ShowsEveryEventRequestAndReply) {
 
 TEST(Events, GoldenFilesComeBackUnchanged) {
   std::size_t files = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(GPUSTRAP_SOURCE_DIR "/tests/golden/events")) {
+  for (const auto& entry : std::filesystem::directory_iterator(source_folder() + "/tests/golden/events")) {
     if (entry.path().extension() != ".jsonl") continue;
     ++files;
     std::ifstream file(entry.path());

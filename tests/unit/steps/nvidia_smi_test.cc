@@ -9,6 +9,7 @@
 #include "agent/base/file.h"
 #include "agent/steps/nvidia_query.h"
 #include "tests/support/fake_host.h"
+#include "tests/support/folders.h"
 #include "tests/support/step_contract.h"
 
 // No GPU is in these tests: what nvidia-smi prints is written after its documented and measured answers, in tests/golden/nvidia_smi.
@@ -25,7 +26,7 @@ constexpr const char* kProof = "/run/gpustrap/gpu-proof.json";
 constexpr const char* kT4 = "GPU-5d1a4f0e-8a3c-4b52-9f6e-1c2d3e4f5a6b";
 
 std::string golden(const std::string& name) {
-  Result<std::string> text = read_file(std::string(GPUSTRAP_SOURCE_DIR) + "/tests/golden/nvidia_smi/" + name);
+  Result<std::string> text = read_file(source_folder() + "/tests/golden/nvidia_smi/" + name);
   return text ? *std::move(text) : "no file " + name;
 }
 
