@@ -190,6 +190,18 @@ conda_recipes_cases() {
     up "$suite_dir/anaconda.yaml" --var port=8890
     expect_exit 1
     expect_output "--var accept_tos=true"
+    mv "$suite_dir/www/terms.sh" "$suite_dir/away.sh"
+    package_manager_at_work 10
+    up "$suite_dir/anaconda.yaml" --var port=8890 --var accept_tos=true --json
+    expect_exit 1
+    expect_output "(perl) holds the locks of apt"
+    expect_output "404"
+    mv "$suite_dir/away.sh" "$suite_dir/www/terms.sh"
+    full_disk /home/ubuntu/anaconda3 1M
+    up "$suite_dir/anaconda.yaml" --var port=8890 --var accept_tos=true --json
+    expect_exit 1
+    expect_output "No space left"
+    on_host umount -l /home/ubuntu/anaconda3
     up "$suite_dir/anaconda.yaml" --var port=8890 --var accept_tos=true --json
     expect_exit 0
     up "$suite_dir/anaconda.yaml" --var port=8890 --var accept_tos=true --json
@@ -202,11 +214,22 @@ conda_recipes_cases() {
     case_ "the recipe d2l, without its gigabytes of PyTorch, leads to a notebook, twice"
     mkdir -p "$suite_dir/book/pytorch"
     echo "{}" >"$suite_dir/book/pytorch/chapter.ipynb"
+    head -c 60000 /dev/urandom >"$suite_dir/book/pytorch/figure.png" # more than a full disk takes
     (cd "$suite_dir/book" && python3 -m zipfile -c "$suite_dir/www/book.zip" pytorch)
-    shipped d2l installer.sh | sed 's/packages: \[torch.*/packages: [jupyterlab]/; s/python: "3.11" .*/python: "3"/' >"$suite_dir/d2l.yaml"
-    up "$suite_dir/d2l.yaml" --var notebooks="$origin/book.zip" --var port=8891 --json
+    shipped d2l installer.sh | sed 's/packages: \[torch.*/packages: [jupyterlab]/' >"$suite_dir/d2l.yaml"
+    package_manager_at_work 10
+    up "$suite_dir/d2l.yaml" --var python=3 --var notebooks="$origin/~status=404/book.zip" --var port=8891 --json
+    expect_exit 1
+    expect_output "(perl) holds the locks of apt"
+    expect_output "404"
+    full_disk /home/ubuntu/d2l-en 16K
+    up "$suite_dir/d2l.yaml" --var python=3 --var notebooks="$origin/book.zip" --var port=8891 --json
+    expect_exit 1
+    expect_output "No space left"
+    on_host umount -l /home/ubuntu/d2l-en
+    up "$suite_dir/d2l.yaml" --var python=3 --var notebooks="$origin/book.zip" --var port=8891 --json
     expect_exit 0
-    up "$suite_dir/d2l.yaml" --var notebooks="$origin/book.zip" --var port=8891 --json
+    up "$suite_dir/d2l.yaml" --var python=3 --var notebooks="$origin/book.zip" --var port=8891 --json
     expect_exit 0
     expect_nothing_changed
     on_host cat /home/ubuntu/d2l-en/pytorch/chapter.ipynb

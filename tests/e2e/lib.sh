@@ -151,6 +151,23 @@ on_host() {
 
 as_login() { on_host runuser --user "$user" -- "$@"; }
 
+# Holds the lock that apt and dpkg share, for so many seconds. A bare host has Perl alone.
+package_manager_at_work() {
+    # shellcheck disable=SC2016 # perl's own
+    on_host systemd-run --collect --quiet perl -MFcntl -e '
+        open(F, ">>", "/var/lib/dpkg/lock-frontend") or die;
+        my $lock = pack("ssx4qqix4", F_WRLCK, 0, 0, 0, 0);
+        fcntl(F, F_SETLK, $lock) or die;
+        sleep shift;' "$1"
+    expect_exit 0
+}
+
+# A file system of that size, the user's, over a folder: `full_disk FOLDER SIZE`.
+full_disk() {
+    on_host mkdir -p "$1"
+    on_host mount -t tmpfs -o "size=$2,mode=0755,uid=$(testbed exec "$host_name" id -u ubuntu)" full "$1"
+}
+
 # --- the internet, and the way to a host ---
 
 # Serves a directory to the current host: $origin and $origin_http are its base URLs. See origin.py

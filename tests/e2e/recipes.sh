@@ -28,6 +28,17 @@ recipes_cases() {
     expect_exit 0
     expect_unchanged_but_skipped
 
+    case_ "tensorflow: while another package manager is at work, from an index that fails, and onto a full disk: each is said"
+    package_manager_at_work 10
+    up_recipe tensorflow "$origin/~status=404/simple/"
+    expect_exit 1
+    expect_output "tensorflow"
+    full_disk /home/ubuntu/tensorflow-env 24M
+    up_recipe tensorflow "$origin/simple/"
+    expect_exit 1
+    expect_output "No space left"
+    on_host umount -l /home/ubuntu/tensorflow-env
+
     case_ "tensorflow: beside another recipe's environment, whose notebook it takes over"
     up_recipe tensorflow "$origin/simple/"
     expect_exit 0
@@ -42,7 +53,7 @@ recipes_cases() {
     expect_unchanged_but_skipped
 
     case_ "pytorch: a disk that fills up while packages are unpacked is named, and after room was made a rerun completes"
-    on_host mount -t tmpfs -o size=24M,mode=0755,uid="$(testbed exec box id -u ubuntu)" full /home/ubuntu/pytorch-env
+    full_disk /home/ubuntu/pytorch-env 24M
     up_recipe pytorch "$origin/simple/"
     expect_exit 1
     expect_output "No space left"
@@ -52,20 +63,32 @@ recipes_cases() {
     expect_exit 0
     on_host umount -l /home/ubuntu/pytorch-env
     expect_exit 0
+
+    case_ "jupyter: while another package manager is at work, from an index that fails, and onto a full disk: each is said"
+    boot_host plain
+    trust_origin
+    package_manager_at_work 20
+    on_host sh -c "cp /etc/pip.conf /root/pip.conf; printf '[global]\nindex-url = $origin/~status=404/simple/\n' >/etc/pip.conf"
+    up jupyter --var port=8895 --json
+    expect_exit 1
+    expect_output "(perl) holds the locks of apt"
+    expect_output "jupyterlab"
+    on_host cp /root/pip.conf /etc/pip.conf
+    full_disk /home/ubuntu/jupyter-env 24M
+    up jupyter --var port=8895 --json
+    expect_exit 1
+    expect_output "No space left"
+    on_host umount -l /home/ubuntu/jupyter-env
+
+    case_ "jupyter: and completed by a rerun, which the next one finds whole"
+    up jupyter --var port=8895 --json
+    expect_exit 0
+    up jupyter --var port=8895 --json
+    expect_exit 0
+    expect_unchanged
 }
 
 up_recipe() { up "$1" --var "index=$2" --var disk=1GiB --json "${@:3}"; }
-
-# Holds the lock that apt and dpkg share, for so many seconds. A bare host has Perl alone.
-package_manager_at_work() {
-    # shellcheck disable=SC2016 # perl's own
-    on_host systemd-run --unit=package-manager perl -MFcntl -e '
-        open(F, ">>", "/var/lib/dpkg/lock-frontend") or die;
-        my $lock = pack("ssx4qqix4", F_WRLCK, 0, 0, 0, 0);
-        fcntl(F, F_SETLK, $lock) or die;
-        sleep shift;' "$1"
-    expect_exit 0
-}
 
 expect_unchanged_but_skipped() {
     local other

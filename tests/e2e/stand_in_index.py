@@ -4,7 +4,7 @@
     stand_in_index.py DIR
 
 DIR/NAME/index.html names the wheels beside it, as pip expects of an index (simple repository API). The stand-ins import under their
-real names and say that there is no GPU; nothing else about them is true.
+real names and say that there is no GPU (MXNet: one that adds up); nothing else about them is true.
 """
 import base64
 import hashlib
@@ -17,12 +17,25 @@ NO_GPU = {
     "torchvision": ("0.29.0", ""),
     "tensorflow": ("2.21.0", "class config:\n    @staticmethod\n    def list_physical_devices(kind):\n        return []\n"),
 }
+MXNET = """class npx:
+    @staticmethod
+    def set_np(): pass
+    @staticmethod
+    def num_gpus(): return 1
+    @staticmethod
+    def gpu(index): return index
+class np:
+    def __init__(self, total): self.total = total
+    @classmethod
+    def ones(cls, shape, ctx): return cls(shape[0] * shape[1])
+    def sum(self): return self.total
+"""
 
 
-def wheel(directory, name, version, source):
-    stem = f"{name}-{version}"
+def wheel(directory, name, version, source, module):
+    stem = f"{name.replace('-', '_')}-{version}"
     files = {
-        f"{name}/__init__.py": f'__version__ = "{version}"\n{source}',
+        f"{module}/__init__.py": f'__version__ = "{version}"\n{source}',
         f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nProvides-Extra: and-cuda\n",
         f"{stem}.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: stand-in\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
@@ -42,4 +55,5 @@ def wheel(directory, name, version, source):
 
 
 for package, (release, code) in NO_GPU.items():
-    wheel(pathlib.Path(sys.argv[1]), package, release, code)
+    wheel(pathlib.Path(sys.argv[1]), package, release, code, package)
+wheel(pathlib.Path(sys.argv[1]), "mxnet-cu101", "1.7.0", MXNET, "mxnet")

@@ -103,7 +103,7 @@ def make_channel(arguments):
     folder.mkdir(parents=True, exist_ok=True)
     packages = {}
     for name, version, depends in (("pip", "24.0", []), ("numbers-lib", "1.1", []), ("toy", "1.0", ["numbers-lib"]), ("toy", "2.0", ["numbers-lib"]),
-                                   ("extra", "0.3", []), ("jupyterlab", "4.0", ["pip"])):
+                                   ("extra", "0.3", []), ("cudatoolkit", "10.1", []), ("jupyterlab", "4.0", ["pip"])):
         content = tar_of({f"share/{name}.txt": f"{name} {version}\n".encode(), "info/index.json": b"{}"}, "w:bz2")
         file = f"{name}-{version}-0.tar.bz2"
         (folder / file).write_bytes(content)
