@@ -106,6 +106,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/nvidia_smi.cc
   agent/steps/ownership.cc
   agent/steps/pip.cc
+  agent/steps/pip_download.cc
   agent/steps/port_owner.cc
   agent/steps/python_environment.cc
   agent/steps/python_version.cc

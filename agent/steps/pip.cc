@@ -5,6 +5,7 @@
 
 #include "agent/base/text.h"
 #include "agent/steps/kinds.h"
+#include "agent/steps/pip_download.h"
 #include "agent/steps/python_environment.h"
 #include "agent/steps/python_version.h"
 
@@ -72,9 +73,10 @@ class PipStep : public Step {
     const Result<std::map<std::string, std::string>> installed = installed_python_packages(host, **environment);
     if (!installed) return fail(installed.error());
     Command command;
-    if (installed->contains("pip")) {
-      command.argv = {
-          (*environment)->interpreter, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"};
+    if (const auto pip = installed->find("pip"); pip != installed->end()) {
+      const std::string version = with_resuming_pip(host, log, path, **environment, pip->second);
+      command.argv = {(*environment)->interpreter, "-m", "pip", "install", "--no-input", "--disable-pip-version-check"};
+      add_download_options(version, command, log);
     } else {
       // An environment that uv made has no pip.
       command.argv = {"uv", "pip", "install", "--python", (*environment)->interpreter};

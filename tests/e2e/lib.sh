@@ -164,7 +164,7 @@ package_manager_at_work() {
 
 # A file system of that size, the user's, over a folder: `full_disk FOLDER SIZE`.
 full_disk() {
-    on_host mkdir -p "$1"
+    on_host install -d -o ubuntu -g ubuntu "$1"
     on_host mount -t tmpfs -o "size=$2,mode=0755,uid=$(testbed exec "$host_name" id -u ubuntu)" full "$1"
 }
 

@@ -64,6 +64,12 @@ recipes_cases() {
     on_host umount -l /home/ubuntu/pytorch-env
     expect_exit 0
 
+    case_ "pip: a wheel whose download is cut is gone on with, not begun anew"
+    make_large_wheel >"$suite_dir/pip.yaml"
+    up "$suite_dir/pip.yaml" --json
+    expect_exit 0
+    grep -q "large-1.0-py3-none-any.whl bytes=" "$suite_dir/origin/requests" || fail_case "nothing was asked for from where the download was cut"
+
     case_ "jupyter: while another package manager is at work, from an index that fails, and onto a full disk: each is said"
     boot_host plain
     trust_origin
@@ -86,6 +92,27 @@ recipes_cases() {
     up jupyter --var port=8895 --json
     expect_exit 0
     expect_unchanged
+}
+
+# A stand-in wheel of 6 MB, that the index leads to in a way that is cut once; and a recipe that installs it.
+make_large_wheel() {
+    local folder=$suite_dir/www/cut/large
+    mkdir -p "$folder"
+    python3 - "$folder/large-1.0-py3-none-any.whl" <<'WHEEL'
+import os, sys, zipfile
+with zipfile.ZipFile(sys.argv[1], "w") as wheel:
+    wheel.writestr("large.bin", os.urandom(6_000_000))
+    wheel.writestr("large-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: large\nVersion: 1.0\n")
+    wheel.writestr("large-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: stand-in\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    wheel.writestr("large-1.0.dist-info/RECORD", "large.bin,,\nlarge-1.0.dist-info/METADATA,,\nlarge-1.0.dist-info/WHEEL,,\nlarge-1.0.dist-info/RECORD,,\n")
+WHEEL
+    echo "<a href=\"$origin/~cut=2000000;times=1/cut/large/large-1.0-py3-none-any.whl\">large-1.0-py3-none-any.whl</a>" >"$folder/index.html"
+    cat <<RECIPE
+name: large
+steps:
+  - venv: { path: ~/large-env }
+  - pip: { venv: ~/large-env, packages: [large], index: $origin/cut }
+RECIPE
 }
 
 up_recipe() { up "$1" --var "index=$2" --var disk=1GiB --json "${@:3}"; }

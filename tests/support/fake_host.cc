@@ -526,7 +526,10 @@ Result<void> FakeHost::remove_tree(const std::string& path) {
 
 Result<CommandResult> FakeHost::act(const Command& command, StepLog& /*log*/) {
   note_change("act " + join(command.argv, " "));
-  return run(command);
+  Result<CommandResult> result = run(command);
+  if (!result || !command.takes_line) return result;
+  for (const std::string& line : split(result->out, '\n')) (void)command.takes_line(line);
+  return result;
 }
 
 Result<FetchResult> FakeHost::fetch(const FetchRequest& request, StepLog& log) {

@@ -23,7 +23,7 @@ void put_environment(FakeHost& host, const std::string& version = "3.11.2") {
   host.put(std::string(kVenv) + "/pyvenv.cfg", "home = /usr/bin\ninclude-system-site-packages = false\nversion = " + version + "\n");
   host.put_symlink(std::string(kVenv) + "/bin/python", "python3");
   host.put_symlink(std::string(kVenv) + "/bin/python3", "/usr/bin/python3.11");
-  host.put(std::string(kVenv) + "/lib/python3.11/site-packages/pip-24.0.dist-info/METADATA", "Name: pip\nVersion: 24.0\n");
+  host.put(std::string(kVenv) + "/lib/python3.11/site-packages/pip-26.1.dist-info/METADATA", "Name: pip\nVersion: 26.1\n");
 }
 
 void install(FakeHost& host, const std::string& name, const std::string& version) {
@@ -37,7 +37,7 @@ FakeHost host_with_environment() {
   host.as_user();
   host.on({std::string(kVenv) + "/bin/python", "-m", "pip", "install"}, [](FakeHost& fake, const Command& command) {
     for (auto word = command.argv.begin() + 4; word != command.argv.end(); ++word) {
-      if (word->starts_with("-") || *word == "off") continue;
+      if (word->starts_with("-") || *word == "off" || *word == "raw" || *word == "20") continue;
       if (*word == "nothing==9")
         return CommandResult{1, "", "ERROR: Could not find a version that satisfies the requirement nothing==9 (from versions: none)\n"};
       install(fake, word->substr(0, word->find_first_of("=<>[")),
@@ -119,6 +119,56 @@ TEST(PipStep, AMissingEnvironmentIsWorkAndThenAnErrorThatNamesTheStep) {
   const auto done = run_step(packages({"numpy"}), host);
   ASSERT_FALSE(done.has_value());
   EXPECT_THAT(done.error().hint(), HasSubstr("`venv` step"));
+}
+
+/// With the pip of Debian 12 instead, which the index can replace.
+FakeHost host_with_old_pip() {
+  FakeHost host = host_with_environment();
+  host.take_away(std::string(kVenv) + "/lib/python3.11/site-packages/pip-26.1.dist-info");
+  install(host, "pip", "23.0.1");
+  host.on({std::string(kVenv) + "/bin/python", "-m", "pip", "install"}, [](FakeHost& fake, const Command& command) {
+    if (command.argv.back() == "pip") {
+      fake.take_away(std::string(kVenv) + "/lib/python3.11/site-packages/pip-23.0.1.dist-info");
+      install(fake, "pip", "26.1");
+    } else {
+      install(fake, command.argv.back(), "2.0");
+      return CommandResult{0, "Collecting numpy\n  Downloading numpy-2.0-cp311.whl (18.0 MB)\nProgress 4096 of 18000000\nInstalled\n", ""};
+    }
+    return CommandResult{};
+  });
+  return host;
+}
+
+TEST(PipStep, BringsAVirtualEnvironmentAPipThatResumesDownloadsAndShowsThem) {
+  FakeHost host = host_with_old_pip();
+  RecordingLog log;
+  ASSERT_TRUE(make_step(packages({"numpy"}))->apply(host, log).has_value());
+  EXPECT_THAT(host.changes().back(), AllOf(HasSubstr("--resume-retries 20"), HasSubstr("--progress-bar raw")));
+  EXPECT_EQ(log.last_progress.first, "numpy-2.0-cp311.whl");
+  EXPECT_EQ(log.last_progress.second.first, 4096U);
+  EXPECT_EQ(log.last_progress.second.second, 18000000U);
+}
+
+TEST(PipStep, AnIndexWithoutPipIsNoHindrance) {
+  FakeHost host = host_with_old_pip();
+  host.on({std::string(kVenv) + "/bin/python", "-m", "pip", "install"}, [](FakeHost& fake, const Command& command) {
+    if (command.argv.back() == "pip") return CommandResult{1, "", "ERROR: No matching distribution found for pip\n"};
+    install(fake, command.argv.back(), "2.0");
+    return CommandResult{};
+  });
+  RecordingLog log;
+  ASSERT_TRUE(make_step(packages({"numpy"}))->apply(host, log).has_value());
+  EXPECT_THAT(host.changes().back(), AllOf(HasSubstr("--progress-bar off"), Not(HasSubstr("--resume-retries"))));
+}
+
+TEST(PipStep, ThePipOfACondaEnvironmentIsCondas) {
+  FakeHost host = host_with_old_pip();
+  host.take_away(std::string(kVenv) + "/pyvenv.cfg");
+  host.put(std::string(kVenv) + "/conda-meta/history", "");
+  RecordingLog log;
+  PipSpec spec = packages({"numpy"});
+  (void)make_step(spec)->apply(host, log);
+  for (const std::string& command : host.changes()) EXPECT_THAT(command, Not(HasSubstr("--upgrade pip")));
 }
 
 VenvSpec environment(const std::string& python = "python3") {
