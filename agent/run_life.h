@@ -15,7 +15,7 @@ enum class RunPhase : std::uint8_t {
   stopping,    ///< a step failed or someone cancelled: what runs comes to its end
   holding,     ///< a step wants the host restarted: what runs comes to its end, and nothing starts until that is settled
   restarting,  ///< in the journal, and asked of the host: normally this runner's end
-  leaving,     ///< the host goes down for a reason of its own: what runs is being interrupted
+  leaving,     ///< the host goes down: what runs is being interrupted, but for what changes packages
   left,        ///< this runner is over, the run is not: the next runner takes it up
   ended,       ///< every step has its outcome; the run's end goes into the journal
 };
@@ -29,7 +29,7 @@ enum class RunSign : std::uint8_t {
   restart_wished,   ///< a step has done its part and wants the host restarted
   restart_begun,    ///< the host was asked
   no_room,          ///< the disk is full: the journal has room left for the run's end alone
-  host_goes_down,   ///< a step ended badly while the host shuts down
+  host_goes_down,   ///< a step ended badly while the host shuts down, or this process was told to end
   nothing_runs,     ///< the last process of a run that is leaving has ended
   nothing_is_left,  ///< no step runs, waits to be tried again, or may still start
 };
@@ -69,6 +69,7 @@ inline constexpr RunMove kRunMoves[] = {
     {RunPhase::restarting, RunSign::step_failed, RunPhase::stopping},
     {RunPhase::restarting, RunSign::cancelled, RunPhase::restarting},  // under way; the next runner finds the cancel in the journal
     {RunPhase::restarting, RunSign::no_room, RunPhase::restarting},
+    {RunPhase::restarting, RunSign::host_goes_down, RunPhase::leaving},
 
     {RunPhase::leaving, RunSign::step_failed, RunPhase::leaving},
     {RunPhase::leaving, RunSign::cancelled, RunPhase::leaving},

@@ -1,10 +1,13 @@
 #include "agent/run_units.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -20,6 +23,8 @@ namespace {
 
 /// Reading all units anew takes seconds on a busy host.
 constexpr auto kReloadLimit = std::chrono::seconds(60);
+/// What a step has left running in the background has so long to end after SIGTERM, and again after SIGKILL.
+constexpr auto kLeftoverGrace = std::chrono::seconds(2);
 
 std::string own_scope() { return fmt::format("gpustrap-run-{}.scope", ::getpid()); }
 
@@ -37,6 +42,19 @@ bool is_in_resume_service() {
   return groups && groups->find(ResumeUnit::kName) != std::string::npos;
 }
 
+/// Where the kernel lists the processes of this runner's scope; empty where it has none.
+std::string scope_processes() {
+  const Result<std::string> groups = read_file("/proc/self/cgroup");
+  for (const std::string& line : split(groups.value_or(""), '\n')) {
+    if (!line.ends_with("/" + own_scope())) continue;
+    const std::string path = line.substr(line.find('/')) + "/cgroup.procs";
+    for (const std::string_view tree : {"/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"}) {
+      if (path_exists(std::string(tree) + path)) return std::string(tree) + path;
+    }
+  }
+  return {};
+}
+
 /// `more`: one property, as name, type and value, or none.
 Subprocess scope_call(const std::string& run, const std::vector<pid_t>& steps, const std::vector<std::string>& more) {
   Subprocess call;
@@ -51,14 +69,18 @@ Subprocess scope_call(const std::string& run, const std::vector<pid_t>& steps, c
                "ssa(sv)a(sa(sv))",
                own_scope(),
                "replace",
-               more.empty() ? "4" : "5",
+               more.empty() ? "6" : "7",
                "PIDs",
                "au",
                fmt::format("{}", steps.size() + 1),
                fmt::format("{}", ::getpid())};
   for (const pid_t step : steps) call.argv.push_back(fmt::format("{}", step));
   for (const std::string& word : {std::string("Description"), std::string("s"), "gpustrap run " + run}) call.argv.push_back(word);
-  for (const char* word : {"KillMode", "s", "mixed", "TimeoutStopUSec", "t", "600000000"}) call.argv.emplace_back(word);
+  // A scope has no main process that could be told alone to end. So all of them are told by a signal that means nothing to any but the
+  // runner, and the runner sees to the rest: dpkg must not be hurried. The disks stay mounted until it is done.
+  for (const std::string& word : {std::string("KillSignal"), std::string("i"), fmt::format("{}", kLeaveSignal)}) call.argv.push_back(word);
+  for (const char* word : {"KillMode", "s", "control-group", "TimeoutStopUSec", "t", "600000000", "After", "as", "1", "local-fs.target"})
+    call.argv.emplace_back(word);
   call.argv.insert(call.argv.end(), more.begin(), more.end());
   call.argv.emplace_back("0");
   call.timeout = std::chrono::seconds(5);
@@ -77,6 +99,25 @@ void leave_login_session(const std::string& run, const std::vector<pid_t>& steps
     log_note("no scope: " + called.error().sentence());
   else if (called->exit_code != 0)
     log_note("no scope: " + first_line(called->err));
+}
+
+void end_leftovers() {
+  const std::string list = scope_processes();
+  if (list.empty()) return;
+  for (const int number : {SIGTERM, SIGKILL}) {
+    const auto deadline = std::chrono::steady_clock::now() + kLeftoverGrace;
+    for (bool told = false; std::chrono::steady_clock::now() < deadline; told = true) {
+      bool any = false;
+      for (const std::string& word : words(read_file(list).value_or(""))) {
+        const pid_t pid = std::atoi(word.c_str());
+        if (pid <= 1 || pid == ::getpid()) continue;
+        any = true;
+        if (!told) ::kill(pid, number);
+      }
+      if (!any) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+  }
 }
 
 void forget_run_units() {

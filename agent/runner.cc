@@ -89,7 +89,10 @@ class Runner::Loop {
       if (Result<void> done = act(); !done) return fail(std::move(done).error());
       if (life_.phase() != phase) continue;  // the new phase has its say before anything is waited for
       if (phase == RunPhase::ended) return finish();
-      if (phase == RunPhase::left) return fail(ErrorCode::cancelled, "the host is shutting down; the run goes on when it is back");
+      if (phase == RunPhase::left) {
+        return fail(ErrorCode::cancelled, "it was told to end; the run goes on when the host is back",
+                    "or now, by the same command, or by `gpustrap-agent resume` on the host");
+      }
       if (Result<void> turned = turn(); !turned) return fail(std::move(turned).error());
     }
   }
@@ -144,8 +147,18 @@ class Runner::Loop {
   // ---- what the run meets beside its steps
 
   Result<void> notice() {
+    if (Result<void> noticed = notice_leave(); !noticed) return noticed;
     if (Result<void> noticed = notice_cancel(); !noticed) return noticed;
     return notice_full_disk();
+  }
+
+  Result<void> notice_leave() {
+    if (told_to_leave_ || !owner_.hooks_.is_told_to_leave || !owner_.hooks_.is_told_to_leave()) return {};
+    told_to_leave_ = true;
+    for (const auto& step : steps_) {
+      if (step->is(StepPhase::running) && !step->must_finish) terminate(*step);
+    }
+    return life_.meet(RunSign::host_goes_down);
   }
 
   Result<void> notice_cancel() {
@@ -325,7 +338,7 @@ class Runner::Loop {
     }
     if (std::holds_alternative<StepMustFinish>(record.body)) {
       // Being killed, it waits for an answer that will not come.
-      step.must_finish = !step.killed_for;
+      step.must_finish = step.kill_at == Clock::time_point{};
       if (step.must_finish) (void)write_all(step.process.go_ahead.get(), "+");
       return {};
     }
@@ -375,9 +388,13 @@ class Runner::Loop {
       return step.relay.say("log", line);
     }
     step.killed_for = std::move(why);
-    step.kill_at = Clock::now() + kKillGrace;
-    ::kill(-step.process.pid, SIGTERM);
+    terminate(step);
     return {};
+  }
+
+  static void terminate(LiveStep& step) {
+    if (step.kill_at == Clock::time_point{}) step.kill_at = Clock::now() + kKillGrace;
+    ::kill(-step.process.pid, SIGTERM);
   }
 
   Result<void> reap(LiveStep& step) {
@@ -394,12 +411,14 @@ class Runner::Loop {
       return life_.meet(RunSign::restart_wished);
     }
     const bool went_well = step.finished && step.finished->outcome != Outcome::failed;
-    if (!went_well && !step.killed_for && owner_.hooks_.is_shutting_down && owner_.hooks_.is_shutting_down()) {
+    const bool host_goes_down = !went_well && !step.killed_for && owner_.hooks_.is_shutting_down && owner_.hooks_.is_shutting_down();
+    if (host_goes_down || (!went_well && !step.killed_for && told_to_leave_)) {
       // No failure of its own: left open in the journal, it is looked at afresh when the host is back.
       ::kill(-group, SIGKILL);
       if (Result<void> interrupted = step.life.enter(StepPhase::interrupted); !interrupted) return interrupted;
       if (Result<void> met = life_.meet(RunSign::host_goes_down); !met) return met;
-      return step.relay.say("log", "the host is shutting down; this step is interrupted\n");
+      return step.relay.say("log", fmt::format("{}; this step is interrupted\n",
+                                               host_goes_down ? "the host is shutting down" : "this run's process was told to end"));
     }
     if (step.finished && !step.killed_for) return retry_or_end(step, std::move(*step.finished));
     // It ended without saying how: nothing of it may go on.
@@ -490,6 +509,7 @@ class Runner::Loop {
   RunLife life_;
   LiveSteps steps_;
   bool cancel_said_ = false;
+  bool told_to_leave_ = false;
   bool disk_is_full_ = false;
   bool changed_something_ = false;
   // While the run is holding and restarting:

@@ -43,6 +43,8 @@ struct RunnerHooks {
   std::function<Result<void>(const RebootWish& wish)> reboot;
   /// Whether the host is being shut down: what fails then has not failed for a reason of its own.
   std::function<bool()> is_shutting_down;
+  /// Whether this process was told to end, as at a shutdown. What changes packages comes to its end first, the rest is interrupted.
+  std::function<bool()> is_told_to_leave;
 };
 
 /// Runs the steps of a recipe in order: the only place that knows it. One thread, one poll loop, no network and no heavy work:

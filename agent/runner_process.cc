@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <utility>
 #include <vector>
 
@@ -74,6 +75,15 @@ void lower_oom_score() {
   if (file.valid()) (void)write_all(file.get(), "-500");
 }
 
+volatile std::sig_atomic_t told_to_leave = 0;
+
+/// systemd's own way of ending a scope, a service or a session must not end the runner before dpkg has come to its end.
+void take_leave_signals() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { told_to_leave = 1; };
+  for (const int number : {SIGTERM, SIGINT, kLeaveSignal}) ::sigaction(number, &action, nullptr);
+}
+
 std::string error_line(const Error& error) {
   Json document;
   document["code"] = error_code_name(error.code());
@@ -88,6 +98,7 @@ int runner_main(const AgentPaths& paths, const std::string& run, const std::stri
   UniqueFd ready(ready_fd);
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGHUP, SIG_IGN);
+  take_leave_signals();
   const auto refuse = [&](const Error& error) {
     log_note("run " + run + " did not start: " + error.sentence());
     if (ready.valid()) (void)write_all(ready.get(), error_line(error));
@@ -122,13 +133,16 @@ int runner_main(const AgentPaths& paths, const std::string& run, const std::stri
   };
   hooks.reboot = [&](const RebootWish& wish) { return restart_and_resume(paths, wish); };
   hooks.is_shutting_down = host_is_shutting_down;
+  hooks.is_told_to_leave = [] { return told_to_leave != 0; };
   Runner runner(std::move(*description), std::move(*journal), std::move(hooks));
   runner_pointer = &runner;
   const Facts facts = gather_facts();
   const Result<RunFinished> finished = runner.run(facts, identity_of_self());
   if (!finished) {
     log_note("run " + run + " broke off: " + finished.error().sentence());
-    return refuse(finished.error());
+    if (told_to_leave == 0) return refuse(finished.error());
+    end_leftovers();
+    return 0;
   }
   forget_resuming(paths, was_taken_up);
   prune_runs(paths, kRunsKept);
@@ -202,6 +216,8 @@ Result<RunFinished> run_here(const AgentPaths& paths, const std::string& run, in
   hooks.before_first_change = [&](const std::vector<pid_t>&) { prepare_to_resume(paths); };
   hooks.reboot = [&](const RebootWish& wish) { return restart_and_resume(paths, wish); };
   hooks.is_shutting_down = host_is_shutting_down;
+  take_leave_signals();
+  hooks.is_told_to_leave = [] { return told_to_leave != 0; };
   Runner runner(std::move(*description), std::move(*journal), std::move(hooks));
   runner_pointer = &runner;
   runner.take_secrets(secrets);

@@ -325,7 +325,7 @@ Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, c
     sigset_t none;
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
-    for (const int number : {SIGTERM, SIGHUP, SIGINT, SIGCHLD}) ::signal(number, SIG_DFL);
+    for (const int number : {SIGTERM, SIGHUP, SIGINT, SIGCHLD, SIGURG}) ::signal(number, SIG_DFL);
     ::signal(SIGPIPE, SIG_IGN);
     reset_oom_score();
     // A program that crashes with a secret in its environment must not leave it in a core file.

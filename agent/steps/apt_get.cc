@@ -68,6 +68,17 @@ Command apt_command(std::vector<std::string> words_after) {
   return command;
 }
 
+/// apt asks logind not to shut the host down while dpkg works; dpkg itself does not. Nothing where there is no logind.
+void hold_off_shutdown(const Host& host, Command& command) {
+  Command inhibit;
+  inhibit.argv = {"systemd-inhibit", "--what=shutdown", "--mode=block", "--who=gpustrap", "--why=packages are being installed", "true"};
+  inhibit.timeout = std::chrono::seconds(10);
+  const Result<CommandResult> can = host.look(inhibit);
+  if (!can || can->exit_code != 0) return;
+  inhibit.argv.pop_back();
+  command.argv.insert(command.argv.begin(), inhibit.argv.begin(), inhibit.argv.end());
+}
+
 /// The word behind `sign` in what apt said: the key that a signature needs.
 std::string word_after(const std::string& said, std::string_view sign) {
   const std::size_t at = said.find(sign);
@@ -172,9 +183,11 @@ bool lists_may_lie(const Error& error) {
 
 Result<void> run_apt_get(Host& host, StepLog& log, const std::vector<std::string>& words_after) {
   Command command = apt_command(words_after);
-  // Lists that were half fetched do no harm; packages that were half installed do.
-  if (words_after.empty() || words_after.back() != "update") log.must_finish();
-  command.takes_line = [&log](std::string_view line) { return take_progress(line, log); };
+  command.takes_line = [&log](std::string_view line) {
+    // The first of them is said just before dpkg begins. Until then, lists and packages that were half fetched do no harm.
+    if (line.starts_with("pmstatus:")) log.must_finish();
+    return take_progress(line, log);
+  };
   for (int attempt = 1;; ++attempt) {
     const Result<CommandResult> result = host.act(command, log);
     if (!result) return fail(result.error());
@@ -201,6 +214,7 @@ Result<void> finish_cut_installation(Host& host, StepLog& log) {
   log.must_finish();
   Command command;
   command.argv = {"dpkg", "--configure", "-a", "--force-confdef", "--force-confold"};
+  hold_off_shutdown(host, command);
   command.env = {{"DEBIAN_FRONTEND", "noninteractive"}, {"NEEDRESTART_SUSPEND", "1"}};
   const Result<CommandResult> result = host.act(command, log);
   if (!result) return fail(result.error());

@@ -37,10 +37,11 @@ class ResumeTest : public ::testing::Test {
   bool exists(const std::string& name) const { return path_exists(directory_.path() + "/" + name); }
 
   /// One runner of the run, on this boot. `steps` is JSON in which @ stands for the private folder. True where it came to the run's end.
-  bool runner(std::string steps, const std::string& boot, const std::function<bool()>& is_shutting_down = {}) {
+  bool runner(std::string steps, const std::string& boot, const std::function<bool()>& is_shutting_down = {},
+              const std::function<bool()>& is_told_to_leave = {}) {
     for (std::size_t at = steps.find('@'); at != std::string::npos; at = steps.find('@')) steps.replace(at, 1, directory_.path());
     const pid_t child = ::fork();
-    if (child == 0) ::_exit(run(steps, boot, is_shutting_down));
+    if (child == 0) ::_exit(run(steps, boot, is_shutting_down, is_told_to_leave));
     int status = 0;
     ::waitpid(child, &status, 0);
     EXPECT_TRUE(WIFEXITED(status)) << "the runner was killed by signal " << WTERMSIG(status);
@@ -48,7 +49,8 @@ class ResumeTest : public ::testing::Test {
     return WEXITSTATUS(status) == 0;
   }
 
-  int run(const std::string& steps, const std::string& boot, const std::function<bool()>& is_shutting_down) {
+  int run(const std::string& steps, const std::string& boot, const std::function<bool()>& is_shutting_down,
+          const std::function<bool()>& is_told_to_leave = {}) {
     std::vector<FieldProblem> problems;
     RunDescription description;
     description.id = "test";
@@ -59,6 +61,7 @@ class ResumeTest : public ::testing::Test {
     RunnerHooks hooks;
     hooks.reboot = [](const RebootWish&) -> Result<void> { ::_exit(kWentDown); };
     hooks.is_shutting_down = is_shutting_down;
+    hooks.is_told_to_leave = is_told_to_leave;
     hooks.before_first_change = [&](const std::vector<pid_t>& pids) {
       (void)write_file_atomically(directory_.path() + "/prepared", std::to_string(pids.size()));
     };
@@ -180,6 +183,19 @@ TEST_F(ResumeTest, WhatFailsBecauseTheHostGoesDownIsLookedAtAfresh) {
   EXPECT_TRUE(runner(steps, "boot-2"));
   EXPECT_THAT(all<RunnerStarted>()[1].interrupted, ElementsAre("a"));
   EXPECT_THAT(ends(), ElementsAre("a unchanged"));
+}
+
+TEST_F(ResumeTest, ARunnerThatIsToldToEndInterruptsItsStepsAndTheNextOneGoesOn) {
+  const std::string steps = R"([
+    {"id": "a", "as": "login", "command": {"run": "touch @/begun; while :; do sleep 0.05; done", "unless": "test -e @/back"}},
+    {"id": "b", "as": "login", "command": {"run": "touch @/b", "creates": "@/b"}}])";
+  EXPECT_FALSE(runner(steps, "boot-1", {}, [&] { return exists("begun"); }));
+  EXPECT_TRUE(ends().empty()) << "it has not failed";
+  EXPECT_FALSE(exists("b"));
+  ASSERT_TRUE(write_file_atomically(directory_.path() + "/back", "").has_value());
+  EXPECT_TRUE(runner(steps, "boot-1"));
+  EXPECT_THAT(all<RunnerStarted>()[1].interrupted, ElementsAre("a"));
+  EXPECT_THAT(ends(), ElementsAre("a unchanged", "b changed"));
 }
 
 TEST_F(ResumeTest, NothingIsChangedBeforeTheRunCouldSurviveIt) {

@@ -66,7 +66,7 @@ std::optional<RunPhase> expected(RunPhase from, RunSign sign) {
       if (from == P::going) return P::holding;
       return works || from == P::leaving ? std::optional(from) : std::nullopt;
     case S::restart_begun: return from == P::holding ? std::optional(P::restarting) : std::nullopt;
-    case S::host_goes_down: return works || from == P::leaving ? std::optional(P::leaving) : std::nullopt;
+    case S::host_goes_down: return works || from == P::restarting || from == P::leaving ? std::optional(P::leaving) : std::nullopt;
     case S::nothing_runs: return from == P::leaving ? std::optional(P::left) : std::nullopt;
     case S::nothing_is_left: return from == P::going || from == P::stopping ? std::optional(P::ended) : std::nullopt;
   }

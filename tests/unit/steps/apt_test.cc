@@ -172,16 +172,19 @@ TEST(AptStep, AMirrorThatServesOtherBytesThanItPromisedIsNamedAsSuch) {
 
 TEST(AptStep, MayBeEndedUntilItChangesWhatIsInstalled) {
   FakeHost host = debian_host();
-  host.take_away("/var/lib/apt/lists/mirror_InRelease");
   RecordingLog log;
-  std::vector<std::pair<std::string, bool>> calls;
+  std::vector<std::pair<std::string, bool>> lines;
   host.on({"apt-get"}, [&](FakeHost& fake, const Command& command) {
-    const bool updates = std::find(command.argv.begin(), command.argv.end(), "update") != command.argv.end();
-    calls.emplace_back(updates ? "update" : "install", log.finishes);
+    EXPECT_FALSE(log.finishes) << "what is fetched can be fetched again";
+    for (const char* line : {"dlstatus:1:20.5:Retrieving file 1 of 2", "pmstatus:dpkg-exec:0:Running dpkg"}) {
+      command.takes_line(line);
+      lines.emplace_back(line, log.finishes);
+    }
     return fake_apt(fake, command);
   });
   ASSERT_TRUE(run_step(packages({"git"}), host, log).has_value());
-  EXPECT_EQ(calls, (std::vector<std::pair<std::string, bool>>{{"update", false}, {"install", true}}));
+  EXPECT_EQ(lines, (std::vector<std::pair<std::string, bool>>{{"dlstatus:1:20.5:Retrieving file 1 of 2", false},
+                                                              {"pmstatus:dpkg-exec:0:Running dpkg", true}}));
 }
 
 TEST(AptStep, ARepairIsNotEndedEither) {
@@ -193,6 +196,24 @@ TEST(AptStep, ARepairIsNotEndedEither) {
     return CommandResult{};
   });
   EXPECT_TRUE(run_step(packages({"git"}), host, log).has_value());
+}
+
+TEST(AptStep, ARepairHoldsOffAShutdownWhereThatCanBeAsked) {
+  for (const int refused : {0, 1}) {
+    FakeHost host = debian_host(stanza("half", "1", "install ok half-configured"));
+    host.answer({"systemd-inhibit"}, {refused, "", ""});
+    std::vector<std::string> repair;
+    const auto mend = [&](FakeHost& fake, const Command& command) {
+      repair = command.argv;
+      fake.put(kStatus, stanza("half", "1"));
+      return CommandResult{};
+    };
+    host.on({"dpkg", "--configure", "-a"}, mend);
+    host.on({"systemd-inhibit", "--what=shutdown", "--mode=block", "--who=gpustrap", "--why=packages are being installed", "dpkg"}, mend);
+    EXPECT_TRUE(run_step(packages({"git"}), host).has_value());
+    ASSERT_FALSE(repair.empty());
+    EXPECT_EQ(repair.front(), refused != 0 ? "dpkg" : "systemd-inhibit");
+  }
 }
 
 TEST(AptStep, NeverAsks) {
