@@ -101,6 +101,22 @@ TEST(WaitStep, CloudInitsFailureIsTheStepsFailure) {
   EXPECT_THAT(state.error().why(), HasSubstr("no network"));
 }
 
+TEST(WaitStep, ACloudInitThatEndedBeforeIsJudgedToo) {
+  WaitSpec spec;
+  spec.cloud_init = true;
+  FakeHost host({{"/run/cloud-init/status.json", "{}"}, {"/run/cloud-init/result.json", "{\"v1\": {\n  \"errors\": []\n }}\n"}});
+  EXPECT_EQ(state_of(spec, host).reason, "cloud-init is done");
+  EXPECT_THAT(host.looks(), ::testing::Not(::testing::Contains(HasSubstr("cloud-init status")))) << "no Python for what a file says";
+
+  host.put("/run/cloud-init/result.json", "{\"v1\": {\n  \"errors\": [\n   \"no network\"\n  ]\n }}\n");
+  host.answer({"cloud-init", "status"}, {2, "status: done\n", ""});
+  EXPECT_EQ(state_of(spec, host).reason, "cloud-init is done, with errors that it has recovered from");
+  host.answer({"cloud-init", "status"}, {1, "status: error\ndetail: no network\n", ""});
+  const auto state = make_step(spec)->check(host);
+  ASSERT_FALSE(state.has_value());
+  EXPECT_THAT(state.error().why(), HasSubstr("no network"));
+}
+
 WaitSpec wait_for_file() {
   WaitSpec spec;
   spec.file = HostPath{"/ready"};
