@@ -393,7 +393,7 @@ struct RebootSpec {
     v("mode", mode, Presence::optional,
       "when_required: where the system asks for a restart or has a newer kernel than the one that runs; always: once in every run");
     v("message", message, Presence::optional, "what users of the host are told");
-    v("allow_disruption", allow_disruption, Presence::optional, "restart even while other users are logged in");
+    v("allow_disruption", allow_disruption, Presence::optional, "restart even while other users are logged in or programs use the GPUs");
     v("limit", limit, Presence::optional, "how long the host may take to go down");
   }
 };

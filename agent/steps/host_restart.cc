@@ -15,6 +15,8 @@ namespace gpustrap {
 namespace {
 
 constexpr auto kLookLimit = std::chrono::seconds(10);
+/// A driver that is asked for the first time initialises its GPUs: some seconds for each.
+constexpr auto kDriverLimit = std::chrono::minutes(1);
 
 /// Containers that are kept like machines: a restart inside of them starts them again. Others only end.
 constexpr std::array<std::string_view, 3> kMachineContainers = {"systemd-nspawn", "lxc", "lxc-libvirt"};
@@ -105,6 +107,39 @@ Result<std::vector<std::string>> other_users(const Host& host) {
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
   return names;
+}
+
+Result<std::vector<std::string>> programs_on_gpus(const Host& host) {
+  const Command command{{"nvidia-smi", "--query-compute-apps=pid,process_name", "--format=csv,noheader"}, {}, "", "", kDriverLimit, {}};
+  const Result<CommandResult> result = host.look(command);
+  if (!result) return fail(result.error());
+  std::vector<std::string> programs;
+  // Without a driver that answers, nothing can compute.
+  if (result->exit_code != 0) return programs;
+  for (const std::string& line : split(result->out, '\n')) {
+    const std::size_t comma = line.find(',');
+    if (comma == std::string::npos) continue;
+    programs.push_back(strip_control(fmt::format("{} ({})", trim(line.substr(0, comma)), trim(line.substr(comma + 1)))));
+  }
+  return programs;
+}
+
+Result<void> expect_quiet(const Host& host, StepLog& log, std::string_view consequence, bool may_disrupt) {
+  const Result<std::vector<std::string>> users = other_users(host);
+  if (!users) return fail(users.error());
+  const Result<std::vector<std::string>> programs = programs_on_gpus(host);
+  if (!programs) return fail(programs.error());
+  std::vector<std::string> who;
+  if (!users->empty()) who.push_back(fmt::format("{} {} logged in", join(*users, ", "), users->size() == 1 ? "is" : "are"));
+  if (!programs->empty())
+    who.push_back(fmt::format("{} {} on the GPUs", join(*programs, ", "), programs->size() == 1 ? "computes" : "compute"));
+  if (who.empty()) return {};
+  if (!may_disrupt) {
+    return fail(ErrorCode::busy, fmt::format("{}, and {}", join(who, "; "), consequence),
+                "wait until they are done, or allow it: `allow_disruption: true` in the step, or `gpustrap up --allow-disruption`");
+  }
+  log.say(join(who, "; ") + "; going on all the same, as is allowed");
+  return {};
 }
 
 }  // namespace gpustrap

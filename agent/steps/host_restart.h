@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "agent/base/result.h"
@@ -26,5 +27,11 @@ struct KernelName {
 
 /// People at work on this host who are not the run's own login: names, each once.
 [[nodiscard]] Result<std::vector<std::string>> other_users(const Host& host);
+/// Programs that compute on NVIDIA's GPUs now: "812 (python3)".
+[[nodiscard]] Result<std::vector<std::string>> programs_on_gpus(const Host& host);
+
+/// Nobody's work is ended unasked: error busy, which names the users and programs, where there are any and `may_disrupt` is false; where
+/// it is true they are named in the log. `consequence`: "a restart would end that".
+[[nodiscard]] Result<void> expect_quiet(const Host& host, StepLog& log, std::string_view consequence, bool may_disrupt);
 
 }  // namespace gpustrap

@@ -26,24 +26,7 @@
 namespace gpustrap {
 namespace {
 
-constexpr auto kLookLimit = std::chrono::minutes(1);
-
 using How = DriverAnswer::How;
-
-/// Programs that compute on the GPUs now: "812 (python3)".
-Result<std::vector<std::string>> programs_on_gpus(const Host& host) {
-  const Command command{{"nvidia-smi", "--query-compute-apps=pid,process_name", "--format=csv,noheader"}, {}, "", "", kLookLimit, {}};
-  const Result<CommandResult> result = host.look(command);
-  if (!result) return fail(result.error());
-  std::vector<std::string> programs;
-  if (result->exit_code != 0) return programs;
-  for (const std::string& line : split(result->out, '\n')) {
-    const std::size_t comma = line.find(',');
-    if (comma == std::string::npos) continue;
-    programs.push_back(strip_control(fmt::format("{} ({})", trim(line.substr(0, comma)), trim(line.substr(comma + 1)))));
-  }
-  return programs;
-}
 
 class NvidiaDriverStep : public Step {
  public:
@@ -163,7 +146,12 @@ class NvidiaDriverStep : public Step {
                                   branch_of(module_version(host, other_kernel)) == answer.driver.branch;
     bool fresh = false;
     if (installs && branch_of(on_disk) != answer.driver.branch && !waits_for_kernel) {
-      if (Result<void> quiet = expect_quiet(host, log); !quiet) return fail(std::move(quiet).error());
+      // A loaded driver that goes away takes every program that uses it along.
+      const bool replaces = !gather_driver_facts(host).loaded.empty();
+      if (Result<void> quiet = replaces ? expect_quiet(host, log, "another driver would end that", spec_.allow_disruption) : Result<void>();
+          !quiet) {
+        return fail(std::move(quiet).error());
+      }
       if (is_module_loaded(host, "nouveau")) {
         if (Result<void> kept = blacklist_nouveau(host, log); !kept) return fail(std::move(kept).error());
       }
@@ -193,21 +181,6 @@ class NvidiaDriverStep : public Step {
     return wanted;
   }
 
-  /// A loaded driver that goes away takes every program that uses it along.
-  Result<void> expect_quiet(Host& host, StepLog& log) const {
-    if (gather_driver_facts(host).loaded.empty()) return {};
-    const Result<std::vector<std::string>> programs = programs_on_gpus(host);
-    if (!programs) return fail(programs.error());
-    if (programs->empty()) return {};
-    const std::string who = fmt::format("{} {} on the GPUs", join(*programs, ", "), programs->size() == 1 ? "computes" : "compute");
-    if (!spec_.allow_disruption) {
-      return fail(ErrorCode::busy, who + ", and another driver would end that",
-                  "wait for the end, or put `allow_disruption: true` into the step");
-    }
-    log.say(who + "; going on all the same, as the step allows");
-    return {};
-  }
-
   /// True: what is left is for the next boot.
   Result<bool> ask_for_restart(Host& host, StepLog& log, const std::string& why) const {
     if (spec_.reboot == NvidiaDriverSpec::Reboot::never) {
@@ -215,15 +188,8 @@ class NvidiaDriverStep : public Step {
                   "restart the host, then run the same command again; or say `reboot: if_needed`");
     }
     if (Result<void> can = can_restart(host); !can) return fail(std::move(can).error().in("a restart is needed: " + why));
-    const Result<std::vector<std::string>> others = other_users(host);
-    if (!others) return fail(others.error());
-    if (!others->empty() && !spec_.allow_disruption) {
-      return fail(
-          ErrorCode::busy,
-          fmt::format("a restart is needed ({}), and {} {} logged in", why, join(*others, ", "), others->size() == 1 ? "is" : "are"),
-          "ask them to log out, or put `allow_disruption: true` into the step");
-    }
-    if (Result<void> quiet = expect_quiet(host, log); !quiet) return fail(std::move(quiet).error().in("a restart is needed: " + why));
+    if (Result<void> quiet = expect_quiet(host, log, "it would end that", spec_.allow_disruption); !quiet)
+      return fail(std::move(quiet).error().in("a restart is needed: " + why));
     log.say("a restart is needed: " + why);
     RebootWish wish;
     wish.reason = why;

@@ -44,16 +44,7 @@ class RebootStep : public Step {
   }
 
   Result<void> apply(Host& host, StepLog& log) override {
-    const Result<std::vector<std::string>> others = other_users(host);
-    if (!others) return fail(others.error());
-    if (!others->empty()) {
-      const std::string who = fmt::format("{} {} logged in", join(*others, ", "), others->size() == 1 ? "is" : "are");
-      if (!spec_.allow_disruption) {
-        return fail(ErrorCode::busy, who + ", and a restart would end their work",
-                    "ask them to log out, or put `allow_disruption: true` into the step");
-      }
-      log.say(who + "; restarting all the same, as the step allows");
-    }
+    if (Result<void> quiet = expect_quiet(host, log, "a restart would end that", spec_.allow_disruption); !quiet) return quiet;
     RebootWish wish;
     wish.reason = why_required(host);
     if (wish.reason.empty()) wish.reason = "a restart in every run is asked for";

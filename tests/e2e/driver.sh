@@ -58,6 +58,10 @@ driver_cases() {
     up "$suite_dir/recipe.yaml"
     expect_exit 1
     expect_output "812 (python3) computes on the GPUs, and another driver would end that"
+    printf 'name: restart\nsteps:\n  - reboot: always\n' >"$suite_dir/restart.yaml"
+    up "$suite_dir/restart.yaml"
+    expect_exit 1
+    expect_output "812 (python3) computes on the GPUs, and a restart would end that"
     on_host rm /run/stand-in-programs
 
     case_ "another branch needs a restart, which is journalled, and the run goes on behind it"

@@ -128,6 +128,27 @@ reboots_cases() {
     journal | tail -n "$(wc -l <behind)" >true_end
     expect_equal "$(diff behind true_end | head -n 3)" ''
 
+    case_ "a restart that would end another user's work is not begun, and names them; it may be allowed"
+    testbed exec box sh -c 'useradd --create-home ann && cp -r /home/ubuntu/.ssh /home/ann/ && chown -R ann: /home/ann/.ssh'
+    ssh -i "$key" -o BatchMode=yes -o StrictHostKeyChecking=accept-new "ann@$address" 'echo here; sleep 600' >ann 2>/dev/null </dev/null &
+    local ann=$!
+    background+=("$ann")
+    await_that grep -q here ann
+    begin "$suite_dir/middle.yaml" --json
+    end_of_run
+    expect_exit 1
+    expect_output "ann is logged in, and a restart would end that"
+    expect_output "allow-disruption"
+    expect_equal "$(shown_events rebooting | wc -l)" 0
+    expect_no_unit
+    kill -0 "$ann"
+    follow up "$suite_dir/middle.yaml" "$host" -i "$key" -y --no-tunnel --json --allow-disruption
+    end_of_run
+    expect_exit 0
+    expect_equal "$(shown_events rebooting | wc -l)" 1
+    wait "$ann" || true
+    expect_no_unit
+
     case_ "a run asks for three restarts at most"
     begin "$suite_dir/restless.yaml" --json
     end_of_run

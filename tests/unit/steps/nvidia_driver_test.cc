@@ -264,6 +264,19 @@ TEST(NvidiaDriverStep, LeavesAnotherDriverToWhoComputesWithIt) {
   EXPECT_THAT(acts(host), IsEmpty());
 }
 
+TEST(NvidiaDriverStep, LeavesAnotherDriverToWhoIsLoggedIn) {
+  FakeHost host = gpu_host({kT4}, ubuntu_driver());
+  put_loaded(host, "535.161.08");
+  host.answer({"loginctl", "list-sessions"}, {0, "5 1001 ann - pts/1\n", ""});
+  host.answer({"loginctl", "show-session", "5"}, {0, "Class=user\nState=active\n", ""});
+  NvidiaDriverSpec spec = driver();
+  spec.branch = "580";
+  const Error error = error_of(spec, host);
+  EXPECT_EQ(error.code(), ErrorCode::busy);
+  EXPECT_THAT(error.why(), HasSubstr("ann is logged in, and another driver would end that"));
+  EXPECT_THAT(acts(host), IsEmpty());
+}
+
 TEST(NvidiaDriverStep, ReplacesALoadedDriverWithoutARestartWhereItLetsGo) {
   FakeHost host = gpu_host({kT4}, ubuntu_driver());
   put_loaded(host, "535.161.08");

@@ -145,6 +145,26 @@ TEST(RebootStep, DisruptsThemWhereThatIsAllowed) {
   EXPECT_THAT(log.lines[0], HasSubstr("ann is logged in"));
 }
 
+TEST(RebootStep, NamesTheProgramsOnTheGpusThatItWouldEnd) {
+  FakeHost host = busy_host();
+  host.answer({"nvidia-smi", "--query-compute-apps=pid,process_name"}, {0, "812, python3\n990, /opt/train\n", ""});
+  const auto state = run_step(always(), host);
+  ASSERT_FALSE(state.has_value());
+  EXPECT_EQ(state.error().code(), ErrorCode::busy);
+  EXPECT_EQ(state.error().why(), "ann is logged in; 812 (python3), 990 (/opt/train) compute on the GPUs, and a restart would end that");
+  EXPECT_TRUE(host.changes().empty());
+  RebootSpec spec = always();
+  spec.allow_disruption = true;
+  EXPECT_TRUE(run_step(spec, host).has_value());
+  EXPECT_THAT(host.changes(), Contains("reboot"));
+}
+
+TEST(RebootStep, ADriverThatDoesNotAnswerIsNoReasonToWait) {
+  FakeHost host;
+  host.answer({"nvidia-smi"}, {9, "", "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver\n"});
+  EXPECT_TRUE(run_step(always(), host).has_value());
+}
+
 INSTANTIATE_TEST_SUITE_P(Reboot, StepContract,
                          ::testing::Values(ContractCase{"reboot_required", RebootSpec{}, [] { return required_host(); }}), contract_name);
 
