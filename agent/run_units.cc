@@ -23,6 +23,7 @@ namespace {
 
 /// Reading all units anew takes seconds on a busy host.
 constexpr auto kReloadLimit = std::chrono::seconds(60);
+constexpr auto kMoveLimit = std::chrono::seconds(5);
 /// What a step has left running in the background has so long to end after SIGTERM, and again after SIGKILL.
 constexpr auto kLeftoverGrace = std::chrono::seconds(2);
 
@@ -40,6 +41,21 @@ Result<SubprocessResult> systemctl(std::vector<std::string> words) {
 bool is_in_resume_service() {
   const Result<std::string> groups = read_file("/proc/self/cgroup");
   return groups && groups->find(ResumeUnit::kName) != std::string::npos;
+}
+
+bool is_in_scope(const std::string& process) {
+  const Result<std::string> groups = read_file("/proc/" + process + "/cgroup");
+  return !groups || groups->find("/" + own_scope()) != std::string::npos;  // without groups: it has ended
+}
+
+/// systemd answers before it moves. What a step starts in between would stay in the login's session, and end with it.
+void await_move(const std::vector<pid_t>& steps) {
+  const auto deadline = std::chrono::steady_clock::now() + kMoveLimit;
+  const auto moved = [](pid_t step) { return is_in_scope(fmt::format("{}", step)); };
+  while (!is_in_scope("self") || !std::all_of(steps.begin(), steps.end(), moved)) {
+    if (std::chrono::steady_clock::now() > deadline) return log_note("no scope: systemd did not move the run into it");
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
 }
 
 /// Where the kernel lists the processes of this runner's scope; empty where it has none.
@@ -91,7 +107,7 @@ Subprocess scope_call(const std::string& run, const std::vector<pid_t>& steps, c
 
 void leave_login_session(const std::string& run, const std::vector<pid_t>& steps) {
   if (::geteuid() != 0 || !path_exists("/run/systemd/system") || is_in_resume_service()) return;
-  // From systemd 253 on a scope ends with the first of its processes that runs out of memory, unless told otherwise; before, it has no
+  // From systemd 251 on a scope ends with the first of its processes that runs out of memory, unless told otherwise; before, it has no
   // such property, refuses the whole call for it, and goes on without being told.
   Result<SubprocessResult> called = run_subprocess(scope_call(run, steps, {"OOMPolicy", "s", "continue"}));
   if (called && called->exit_code != 0) called = run_subprocess(scope_call(run, steps, {}));
@@ -99,6 +115,8 @@ void leave_login_session(const std::string& run, const std::vector<pid_t>& steps
     log_note("no scope: " + called.error().sentence());
   else if (called->exit_code != 0)
     log_note("no scope: " + first_line(called->err));
+  else
+    await_move(steps);
 }
 
 void end_leftovers() {
