@@ -1,11 +1,13 @@
 #include "agent/run_units.h"
 
+#include <dirent.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <memory>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -27,7 +29,10 @@ constexpr auto kMoveLimit = std::chrono::seconds(5);
 /// What a step has left running in the background has so long to end after SIGTERM, and again after SIGKILL.
 constexpr auto kLeftoverGrace = std::chrono::seconds(2);
 
-std::string own_scope() { return fmt::format("gpustrap-run-{}.scope", ::getpid()); }
+constexpr std::string_view kScopePrefix = "gpustrap-run-";
+
+/// Named by the process: the scope of a runner that died may be kept up by what its steps left behind.
+std::string own_scope() { return fmt::format("{}{}.scope", kScopePrefix, ::getpid()); }
 
 Result<SubprocessResult> systemctl(std::vector<std::string> words) {
   Subprocess call;
@@ -58,23 +63,28 @@ void await_move(const std::vector<pid_t>& steps) {
   }
 }
 
-/// Where the kernel lists the processes of this runner's scope; empty where it has none.
-std::string scope_processes() {
-  const Result<std::string> groups = read_file("/proc/self/cgroup");
-  for (const std::string& line : split(groups.value_or(""), '\n')) {
-    if (!line.ends_with("/" + own_scope())) continue;
-    const std::string path = line.substr(line.find('/')) + "/cgroup.procs";
-    for (const std::string_view tree : {"/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"}) {
-      if (path_exists(std::string(tree) + path)) return std::string(tree) + path;
+/// Whatever is in the units of runs, beside this runner: `name` is one of them, or empty for all.
+std::vector<pid_t> others_in_units(const std::string& name) {
+  std::vector<pid_t> others;
+  for (const char* slice : {"/sys/fs/cgroup/system.slice", "/sys/fs/cgroup/systemd/system.slice", "/sys/fs/cgroup/unified/system.slice"}) {
+    const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir(slice), ::closedir);
+    for (const dirent* entry = folder ? ::readdir(folder.get()) : nullptr; entry != nullptr; entry = ::readdir(folder.get())) {
+      const std::string found = entry->d_name;
+      const bool is_a_run = found.starts_with(kScopePrefix) || found == ResumeUnit::kName;
+      if (name.empty() ? !is_a_run : found != name) continue;
+      for (const std::string& word : words(read_file(fmt::format("{}/{}/cgroup.procs", slice, found)).value_or(""))) {
+        const pid_t pid = std::atoi(word.c_str());
+        if (pid > 1 && pid != ::getpid()) others.push_back(pid);
+      }
     }
   }
-  return {};
+  return others;
 }
 
-/// `more`: one property, as name, type and value, or none.
-Subprocess scope_call(const std::string& run, const std::vector<pid_t>& steps, const std::vector<std::string>& more) {
+/// `properties`: of each its name, type and value.
+Subprocess scope_call(const std::string& name, const std::string& description, const std::vector<pid_t>& processes,
+                      const std::vector<std::vector<std::string>>& properties) {
   Subprocess call;
-  // Named by the process: the scope of a runner that died may be kept up by what its steps left behind.
   call.argv = {"busctl",
                "call",
                "--quiet",
@@ -83,21 +93,17 @@ Subprocess scope_call(const std::string& run, const std::vector<pid_t>& steps, c
                "org.freedesktop.systemd1.Manager",
                "StartTransientUnit",
                "ssa(sv)a(sa(sv))",
-               own_scope(),
+               name,
                "replace",
-               more.empty() ? "6" : "7",
+               fmt::format("{}", properties.size() + 2),
+               "Description",
+               "s",
+               description,
                "PIDs",
                "au",
-               fmt::format("{}", steps.size() + 1),
-               fmt::format("{}", ::getpid())};
-  for (const pid_t step : steps) call.argv.push_back(fmt::format("{}", step));
-  for (const std::string& word : {std::string("Description"), std::string("s"), "gpustrap run " + run}) call.argv.push_back(word);
-  // A scope has no main process that could be told alone to end. So all of them are told by a signal that means nothing to any but the
-  // runner, and the runner sees to the rest: dpkg must not be hurried. The disks stay mounted until it is done.
-  for (const std::string& word : {std::string("KillSignal"), std::string("i"), fmt::format("{}", kLeaveSignal)}) call.argv.push_back(word);
-  for (const char* word : {"KillMode", "s", "control-group", "TimeoutStopUSec", "t", "600000000", "After", "as", "1", "local-fs.target"})
-    call.argv.emplace_back(word);
-  call.argv.insert(call.argv.end(), more.begin(), more.end());
+               fmt::format("{}", processes.size())};
+  for (const pid_t process : processes) call.argv.push_back(fmt::format("{}", process));
+  for (const auto& property : properties) call.argv.insert(call.argv.end(), property.begin(), property.end());
   call.argv.emplace_back("0");
   call.timeout = std::chrono::seconds(5);
   return call;
@@ -107,10 +113,21 @@ Subprocess scope_call(const std::string& run, const std::vector<pid_t>& steps, c
 
 void leave_login_session(const std::string& run, const std::vector<pid_t>& steps) {
   if (::geteuid() != 0 || !path_exists("/run/systemd/system") || is_in_resume_service()) return;
+  std::vector<pid_t> processes = steps;
+  processes.push_back(::getpid());
+  // A scope has no main process that could be told alone to end. So all of them are told by a signal that means nothing to any but the
+  // runner, and the runner sees to the rest: dpkg must not be hurried. The disks stay mounted until it is done.
+  std::vector<std::vector<std::string>> properties = {{"KillMode", "s", "control-group"},
+                                                      {"KillSignal", "i", fmt::format("{}", kLeaveSignal)},
+                                                      {"TimeoutStopUSec", "t", "600000000"},
+                                                      {"After", "as", "1", "local-fs.target"},
+                                                      {"OOMPolicy", "s", "continue"}};
+  const auto start = [&] { return run_subprocess(scope_call(own_scope(), "gpustrap run " + run, processes, properties)); };
+  Result<SubprocessResult> called = start();
   // From systemd 251 on a scope ends with the first of its processes that runs out of memory, unless told otherwise; before, it has no
   // such property, refuses the whole call for it, and goes on without being told.
-  Result<SubprocessResult> called = run_subprocess(scope_call(run, steps, {"OOMPolicy", "s", "continue"}));
-  if (called && called->exit_code != 0) called = run_subprocess(scope_call(run, steps, {}));
+  properties.pop_back();
+  if (called && called->exit_code != 0) called = start();
   if (!called)
     log_note("no scope: " + called.error().sentence());
   else if (called->exit_code != 0)
@@ -120,22 +137,21 @@ void leave_login_session(const std::string& run, const std::vector<pid_t>& steps
 }
 
 void end_leftovers() {
-  const std::string list = scope_processes();
-  if (list.empty()) return;
   for (const int number : {SIGTERM, SIGKILL}) {
+    std::vector<pid_t> others = others_in_units(own_scope());
+    for (const pid_t pid : others) ::kill(pid, number);
     const auto deadline = std::chrono::steady_clock::now() + kLeftoverGrace;
-    for (bool told = false; std::chrono::steady_clock::now() < deadline; told = true) {
-      bool any = false;
-      for (const std::string& word : words(read_file(list).value_or(""))) {
-        const pid_t pid = std::atoi(word.c_str());
-        if (pid <= 1 || pid == ::getpid()) continue;
-        any = true;
-        if (!told) ::kill(pid, number);
-      }
-      if (!any) return;
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    }
+    for (; !others.empty() && std::chrono::steady_clock::now() < deadline; others = others_in_units(own_scope()))
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
+}
+
+void release_leftovers() {
+  const std::vector<pid_t> others = ::geteuid() == 0 ? others_in_units("") : std::vector<pid_t>();
+  if (others.empty()) return;
+  const Result<SubprocessResult> called =
+      run_subprocess(scope_call(fmt::format("gpustrap-left-{}.scope", ::getpid()), "left running by a run of gpustrap", others, {}));
+  if (!called || called->exit_code != 0) log_note("what steps have left running stays in the scope of its run");
 }
 
 void forget_run_units() {

@@ -20,6 +20,10 @@ void leave_login_session(const std::string& run, const std::vector<pid_t>& steps
 /// at most.
 void end_leftovers();
 
+/// At the end of a run: what steps have left running stays, in a unit that a shutdown ends like any other. In the scope of a run it would
+/// be waited for, with no runner there any more to end it.
+void release_leftovers();
+
 /// What systemd remembers of a run that is over: a resume unit whose file is gone, the failed scope of a runner that was killed. Only root
 /// may ask for it. Costs one question where there is nothing to forget.
 void forget_run_units();

@@ -75,12 +75,12 @@ void lower_oom_score() {
   if (file.valid()) (void)write_all(file.get(), "-500");
 }
 
-volatile std::sig_atomic_t told_to_leave = 0;
+volatile std::sig_atomic_t told_to_leave = 0;  ///< by which signal
 
 /// systemd's own way of ending a scope, a service or a session must not end the runner before dpkg has come to its end.
 void take_leave_signals() {
   struct sigaction action {};
-  action.sa_handler = [](int) { told_to_leave = 1; };
+  action.sa_handler = [](int number) { told_to_leave = number; };
   for (const int number : {SIGTERM, SIGINT, kLeaveSignal}) ::sigaction(number, &action, nullptr);
 }
 
@@ -141,9 +141,10 @@ int runner_main(const AgentPaths& paths, const std::string& run, const std::stri
   if (!finished) {
     log_note("run " + run + " broke off: " + finished.error().sentence());
     if (told_to_leave == 0) return refuse(finished.error());
-    end_leftovers();
+    if (told_to_leave == kLeaveSignal) end_leftovers();  // systemd waits for all of the scope
     return 0;
   }
+  release_leftovers();
   forget_resuming(paths, was_taken_up);
   prune_runs(paths, kRunsKept);
   return finished->end == RunFinished::End::ok ? 0 : 1;

@@ -63,6 +63,17 @@ shutdowns_cases() {
     expect_equal "$(outcomes packages)" "changed unchanged"
     expect_healthy stand-in-gated
 
+    case_ "what a run has left running does not hold up a later shutdown"
+    testbed exec box systemctl kill --signal=KILL 'gpustrap-left-*.scope' # the deaf one of the last run
+    printf 'name: leaves\nsteps:\n  - as: root\n    command: { run: "setsid sleep 5000 >/dev/null 2>&1 </dev/null & touch /run/left", creates: /run/left }\n' \
+        >"$suite_dir/leaves.yaml"
+    up "$suite_dir/leaves.yaml"
+    expect_exit 0
+    on_host pgrep -f "[s]leep 5000"
+    local began=$SECONDS
+    testbed reboot box
+    [ $((SECONDS - began)) -lt 60 ] || fail_case "the host took $((SECONDS - began)) s to go down and come back"
+
     case_ "a repair by dpkg alone asks that the host be kept up, too"
     testbed exec box sh -c 'apt-get purge -q -y stand-in-gated >/dev/null; rm -rf /var/lib/e2e'
     rm -f "$(gate)"/*
