@@ -23,7 +23,7 @@ class DirectoryStep : public Step {
     const Result<std::string> difference = ownership_difference(**info, wanted_, host);
     if (!difference) return fail(difference.error());
     if (!difference->empty()) return StepState::unsatisfied(*difference);
-    return StepState::satisfied(*path + " exists");
+    return StepState::satisfied(*path + (made_ ? " made" : " exists"));
   }
 
   Result<void> apply(Host& host, StepLog& /*log*/) override {
@@ -31,12 +31,15 @@ class DirectoryStep : public Step {
     if (!path) return fail(path.error());
     const Result<FileAttributes> attributes = attributes_of(wanted_, host);
     if (!attributes) return fail(attributes.error());
+    const Result<std::optional<FileInfo>> before = host.info(*path);
+    made_ = before && !*before;
     return host.make_directory(*path, *attributes);
   }
 
  private:
   DirectorySpec spec_;
   WantedOwnership wanted_;
+  bool made_ = false;
 };
 
 }  // namespace

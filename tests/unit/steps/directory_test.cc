@@ -30,6 +30,13 @@ INSTANTIATE_TEST_SUITE_P(Directory, StepContract,
                                                         [] { return std::move(FakeHost().put_directory("/srv/data")); }}),
                          contract_name);
 
+TEST(DirectoryStep, SaysThatItMadeIt) {
+  FakeHost host;
+  EXPECT_EQ(run_step(spec_of("/srv/data"), host)->reason, "/srv/data made");
+  EXPECT_EQ(state_of(spec_of("/srv/data"), host).reason, "/srv/data exists");
+  EXPECT_EQ(run_step(private_spec(), host)->reason, "/srv/data exists") << "only its mode and owner were changed";
+}
+
 TEST(DirectoryStep, SetsModeAndOwner) {
   FakeHost host;
   ASSERT_TRUE(run_step(private_spec(), host));
