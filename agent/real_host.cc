@@ -336,7 +336,7 @@ Result<CommandResult> RealHost::run(const Command& command, bool shown) const {
   }
   Result<SubprocessResult> result = run_subprocess(subprocess, sink);
   if (!result) return fail(std::move(result).error());
-  if (!unfinished.empty()) (void)write_all(STDOUT_FILENO, unfinished + "\n");
+  if (!unfinished.empty() && !command.takes_line(unfinished)) (void)write_all(STDOUT_FILENO, unfinished + "\n");
   if (result->timed_out) {
     return fail(ErrorCode::timeout,
                 fmt::format("`{}` was not done after {}", first_line(join(command.argv, " "), 80), human_duration(command.timeout)));

@@ -242,6 +242,17 @@ TEST_F(RealHostTest, AProgramReportsOnDescriptor3BesideItsOutput) {
   EXPECT_THAT(seen, ElementsAre("words", "report", "more words"));
 }
 
+TEST_F(RealHostTest, TheLastLineCountsWithoutItsEndToo) {
+  std::vector<std::string> seen;
+  Command words = command({"sh", "-c", "echo one; printf two"});
+  words.takes_line = [&seen](std::string_view line) { return seen.emplace_back(line), true; };
+  ::testing::internal::CaptureStdout();
+  const Result<CommandResult> done = host().act(words, log_);
+  EXPECT_EQ(::testing::internal::GetCapturedStdout(), "") << "what was taken is not shown";
+  ASSERT_TRUE(done.has_value()) << done.error().sentence();
+  EXPECT_THAT(seen, ElementsAre("one", "two"));
+}
+
 TEST_F(RealHostTest, LinesOfStandardErrorAreTakenWhereAsked) {
   std::vector<std::string> seen;
   Command words = command({"sh", "-c", R"(printf 'Receiving: 10%%\rReceiving: 20%%\rdone\n' >&2; exit 3)"});
