@@ -89,8 +89,19 @@ Link start_sshd(UniqueFd socket, const std::string& folder) {
   return {std::move(socket), pid};
 }
 
+/// Every process that came of this one. Those that sshd starts have sessions of their own, where no signal to its group reaches them;
+/// but whose parent is gone becomes a child of the accepting process.
+void end_descendants() {
+  const std::string list = fmt::format("/proc/self/task/{}/children", ::getpid());
+  for (std::vector<std::string> children = words(must_read(list)); !children.empty(); children = words(must_read(list))) {
+    for (const std::string& child : children) ::kill(std::stoi(child), SIGKILL);
+    ::waitpid(-1, nullptr, 0);
+  }
+}
+
 /// The process that accepts. Ends, with every sshd, when the test's end of `orders` is closed.
 [[noreturn]] void serve(UniqueFd listener, std::uint16_t port, const UniqueFd& orders, const UniqueFd& answers, const std::string& folder) {
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   std::vector<Link> links;
   while (true) {
     std::array<pollfd, 2> waiting{pollfd{orders.get(), POLLIN, 0}, pollfd{listener.get(), POLLIN, 0}};
@@ -117,6 +128,7 @@ Link start_sshd(UniqueFd socket, const std::string& folder) {
     }
   }
   for (const Link& link : links) ::kill(-link.sshd, SIGKILL);
+  end_descendants();
   ::_exit(0);
 }
 
