@@ -11,12 +11,20 @@
 #include "agent/protocol/wire.h"
 
 namespace gpustrap {
+namespace {
+
+/// Between two events that are no output. What is longer is a clock that was set, or a night in which the host was off: neither is a time
+/// that the run has taken.
+constexpr std::int64_t kLongestGapMs = std::int64_t{6} * 3600 * 1000;
+
+}  // namespace
 
 void RunHistory::add(const Event& event) {
+  const std::int64_t before = std::exchange(last_ms, event.time_ms);
+  const std::int64_t gap = before == 0 ? 0 : event.time_ms - before;
+  if (gap > 0 && gap <= kLongestGapMs) elapsed_ms += gap;
   if (!std::holds_alternative<StepOutput>(event.body)) is_rebooting = std::holds_alternative<Rebooting>(event.body);
-  if (std::holds_alternative<RunStarted>(event.body)) {
-    started_ms = event.time_ms;
-  } else if (const auto* runner = std::get_if<RunnerStarted>(&event.body)) {
+  if (const auto* runner = std::get_if<RunnerStarted>(&event.body)) {
     ++incarnations;
     if (incarnations > 1) ++fruitless_starts;
     if (!boot_id.empty() && runner->boot_id != boot_id) ++fruitless_boots;

@@ -14,7 +14,8 @@ namespace gpustrap {
 /// What the earlier runners of a run left in its journal, as the next one needs it: a fold over the events.
 struct RunHistory {
   std::uint64_t incarnations = 0;                    ///< runners so far; 0: the run has not begun
-  std::int64_t started_ms = 0;                       ///< when the run began, by the host's clock
+  std::int64_t elapsed_ms = 0;                       ///< from the run's first event to its last, as far as the host's clock tells
+  std::int64_t last_ms = 0;                          ///< time of the last event
   std::string boot_id;                               ///< of the last runner
   std::vector<std::string> open;                     ///< steps that have begun and not ended, in the order in which they began
   std::set<std::string> done;                        ///< steps that were changed or found unchanged, by any runner

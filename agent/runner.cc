@@ -53,8 +53,9 @@ std::chrono::milliseconds since(Clock::time_point start) {
 
 class Runner::Loop {
  public:
-  Loop(Runner& owner, std::vector<PlannedStep> plan, const Facts& facts, RunLife life)
-      : owner_(owner), facts_(facts), started_(Clock::now()), life_(life) {
+  /// `before`: what earlier runners have taken, and the time between them.
+  Loop(Runner& owner, std::vector<PlannedStep> plan, const Facts& facts, RunLife life, std::chrono::milliseconds before)
+      : owner_(owner), facts_(facts), started_(Clock::now()), before_(before), life_(life) {
     for (PlannedStep& step : plan) {
       OutputRelay relay(
           step.entry.id, [this](decltype(Event::body) body) { return say(std::move(body)); }, OutputRelay::kCap,
@@ -474,7 +475,7 @@ class Runner::Loop {
     }
     RunFinished finished = tally(steps_, history());
     if (finished.end == RunFinished::End::ok && !owner_.cancelled_by_.empty()) finished.end = RunFinished::End::cancelled;
-    finished.elapsed = std::max(since(started_), since_run_started());
+    finished.elapsed = before_ + since(started_);
     if (Result<void> said = say(finished, Journal::Durability::synced); !said) return fail(std::move(said).error());
     owner_.journal_.close_room();
     return finished;
@@ -496,16 +497,11 @@ class Runner::Loop {
   }
 
   const RunHistory& history() const { return owner_.run_.history; }
-  /// By the host's clock, which may jump; 0 where that says nothing, and for the first runner.
-  std::chrono::milliseconds since_run_started() const {
-    if (history().started_ms == 0) return std::chrono::milliseconds(0);
-    const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch());
-    return std::max(now - std::chrono::milliseconds(history().started_ms), std::chrono::milliseconds(0));
-  }
 
   Runner& owner_;
   const Facts& facts_;
   Clock::time_point started_;
+  std::chrono::milliseconds before_;
   RunLife life_;
   LiveSteps steps_;
   bool cancel_said_ = false;
@@ -564,7 +560,8 @@ Result<RunFinished> Runner::run(const Facts& facts, const Identity& self) {
   runner.boot_id = facts.boot_id;
   runner.interrupted = run_.history.open;
   RunHistory so_far = run_.history;
-  so_far.add(Event{before + 1, 0, runner});
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  so_far.add(Event{before + 1, std::chrono::duration_cast<std::chrono::milliseconds>(now).count(), runner});
   if (Result<void> said = say(std::move(runner)); !said) return fail(std::move(said).error());
 
   RunLife life;
@@ -594,7 +591,8 @@ Result<RunFinished> Runner::run(const Facts& facts, const Identity& self) {
   Result<std::vector<PlannedStep>> plan = make_plan(run_.recipe, facts, run_.login, self, {run_.tags});
   if (!plan) return end_at_once(run_.recipe.steps.empty() ? "" : run_.recipe.steps.front().id, plan.error());
   if (Result<void> opened = life.meet(RunSign::opened); !opened) return fail(std::move(opened).error());
-  return Loop(*this, std::move(*plan), facts, life).run();
+  const std::chrono::milliseconds taken(run_.history.incarnations == 0 ? 0 : so_far.elapsed_ms);
+  return Loop(*this, std::move(*plan), facts, life, taken).run();
 }
 
 }  // namespace gpustrap

@@ -203,6 +203,18 @@ TEST_F(ResumeTest, NothingIsChangedBeforeTheRunCouldSurviveIt) {
   EXPECT_EQ(read_file(directory_.path() + "/seen").value_or(""), "1");
 }
 
+TEST(RunHistory, CountsTheTimeOfARunAndNoJumpOfTheClock) {
+  constexpr std::int64_t kMinute = 60'000, kYears = std::int64_t{3} * 365 * 24 * 60 * kMinute;
+  RunHistory history;
+  history.add(Event{1, 5 * kMinute, RunStarted{}});
+  history.add(Event{2, 6 * kMinute, StepStarted{"a"}});
+  history.add(Event{3, kYears, StepStarted{"b"}});  // the clock was set
+  history.add(Event{4, kYears + 2 * kMinute, StepStarted{"c"}});
+  history.add(Event{5, kYears - kMinute, StepStarted{"d"}});  // and set back
+  history.add(Event{6, kYears, StepStarted{"e"}});
+  EXPECT_EQ(history.elapsed_ms, 4 * kMinute);
+}
+
 TEST_F(ResumeTest, ACancelSurvivesARestart) {
   {
     auto file = Journal::open(journal());
