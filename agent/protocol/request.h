@@ -15,9 +15,10 @@
 namespace gpustrap {
 
 constexpr std::int64_t kProtocolVersion = 1;
-/// Both sides send a heartbeat this often; three lost in a row are forgiven.
+/// Both sides send a heartbeat this often; three lost in a row are forgiven. A lost connection is noticed within 20 s, with room for a
+/// busy machine.
 constexpr auto kHeartbeat = std::chrono::seconds(5);
-constexpr auto kSilenceLimit = std::chrono::seconds(20);
+constexpr auto kSilenceLimit = std::chrono::seconds(18);
 
 /// The first line that each side says.
 struct Hello {
