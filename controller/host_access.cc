@@ -17,6 +17,8 @@ namespace {
 
 /// An instance that was just started answers within a minute or two.
 constexpr std::chrono::seconds kDefaultWait{120};
+/// For an attempt to come back: to the connection, and from there to the login. Round trips of half a second fit in.
+constexpr std::chrono::seconds kKnockLimit{3}, kGreetingLimit{8};
 
 /// A key stays the same key when the next command is given in another folder.
 std::string absolute(const std::string& path) {
@@ -119,6 +121,9 @@ Result<void> HostAccess::connect() {
   if (was_connected_) {
     // A host that was restarted may have another address by now. Where the configuration cannot be read just now, the old one counts.
     if (Result<SshTarget> again = resolve_target(ssh_request_of(options_))) target_ = *std::move(again);
+    // Each attempt knocks anew; one that was begun while the host was away would wait for longer and longer between two knocks.
+    target_->connect_timeout = std::min(target_->connect_timeout, kKnockLimit);
+    target_->greeting_timeout = std::min(target_->greeting_timeout, kGreetingLimit);
     return log_in(std::chrono::seconds(0));  // the caller has its own patience
   }
   Result<SshTarget> target = resolve_target(ssh_request_of(options_));

@@ -9,6 +9,7 @@
 
 #include "agent/protocol/json.h"
 #include "controller/console.h"
+#include "controller/return_pauses.h"
 
 namespace gpustrap {
 namespace {
@@ -19,7 +20,6 @@ using std::chrono::milliseconds;
 constexpr milliseconds kProofLimit{20'000};
 constexpr std::uint16_t kFirstPort = 8889;
 constexpr int kOpenAttempts = 3;
-constexpr milliseconds kFirstPause{1'000}, kLongestPause{15'000};
 
 /// The port that was asked for, or else the remembered one while it is free, or else the next free one.
 Result<std::unique_ptr<Tunnel>> open_tunnel(SshSession& session, const Options& options, std::uint16_t remote) {
@@ -34,14 +34,19 @@ Result<std::unique_ptr<Tunnel>> open_tunnel(SshSession& session, const Options& 
 /// Tries until the host answers: it may be rebooting, or this machine asleep. False where Ctrl-C came first.
 /// Error host_key where something else answers in the host's place.
 Result<bool> reconnect(Conversation& talk, Tunnel& tunnel) {
-  for (milliseconds pause = kFirstPause;; pause = std::min(pause * 2, kLongestPause)) {
+  ReturnPauses pauses;
+  for (Haste haste = Haste::none;;) {
+    const milliseconds pause = pauses.next(haste);
     for (milliseconds waited{0}; waited < pause; waited += milliseconds(100)) {
       if (talk.interrupt()) return false;
       std::this_thread::sleep_for(milliseconds(100));
     }
     const Result<void> connected = talk.access().connect();
     if (!connected && connected.error().code() == ErrorCode::host_key) return fail(connected.error());
-    if (!connected) continue;
+    if (!connected) {
+      haste = connected.error().code() == ErrorCode::authentication ? Haste::refused : Haste::none;
+      continue;
+    }
     tunnel.go_on_over(talk.access().session());
     return true;
   }

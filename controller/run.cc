@@ -8,6 +8,7 @@
 
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
+#include "controller/return_pauses.h"
 #include "controller/run_log.h"
 
 namespace gpustrap {
@@ -21,11 +22,12 @@ constexpr milliseconds kTick{100};
 constexpr milliseconds kSecondCtrlC{3'000};
 /// A question about a host that has nothing else to do.
 constexpr milliseconds kAnswerLimit{30'000};
-constexpr milliseconds kFirstPause{1'000}, kLongestPause{15'000};
+/// Before a question is asked again.
+constexpr milliseconds kAskAgain{1'000};
 /// A host that is about to restart may take its network down before sshd's last words: one heartbeat missed is enough to try again.
 constexpr milliseconds kRebootSilence = kHeartbeat + milliseconds(3'000);
 /// Most machines are back within this time, and somebody watches: no long pauses between attempts.
-constexpr milliseconds kRebootIsShort{3 * 60'000}, kRebootPause{2'000};
+constexpr milliseconds kRebootIsShort{3 * 60'000};
 /// A machine that reboots, checks its disks and starts sshd may take this long; the run on it does not need us.
 constexpr milliseconds kComeBackLimit{15 * 60'000};
 /// While no run is on the host yet, a person waits for nothing.
@@ -88,9 +90,9 @@ Result<std::shared_ptr<const Json>> RunClient::ask(const decltype(Request::body)
   const milliseconds deadline = around_.now() + kAnswerLimit;
   while (true) {
     Result<std::shared_ptr<const Json>> answer = ask_once(body, deadline);
-    if (answer || !is_loss(answer.error()) || around_.now() + kFirstPause >= deadline) return answer;
+    if (answer || !is_loss(answer.error()) || around_.now() + kAskAgain >= deadline) return answer;
     link_.reset();  // every question may be asked twice
-    around_.pause(kFirstPause);
+    around_.pause(kAskAgain);
   }
 }
 
@@ -288,16 +290,16 @@ Result<void> RunClient::come_back(const Error& why) {
   around_.status.connection_lost(why);
   const milliseconds limit = confirmed_ ? kComeBackLimit : kComeBackToStartLimit;
   const milliseconds deadline = around_.now() + limit;
-  milliseconds pause = kFirstPause;
+  ReturnPauses pauses;
+  bool refused = false;
   while (true) {
-    const milliseconds until = around_.now() + pause;
+    const milliseconds until = around_.now() + pauses.next(refused ? Haste::refused : is_rebooting() ? Haste::rebooting : Haste::none);
     while (around_.now() < until) {
       around_.pause(kTick);
       around_.status.tick();
       look_for_interrupts();
       if (must_leave()) return {};
     }
-    pause = std::min(pause * 2, is_rebooting() ? kRebootPause : kLongestPause);
     link_.reset();
     const Result<void> sent = send(AttachRequest{run_, last_seq_, incarnation_});
     if (sent) {
@@ -308,6 +310,7 @@ Result<void> RunClient::come_back(const Error& why) {
       return {};
     }
     if (sent.error().code() == ErrorCode::host_key) return fail(sent.error());
+    refused = sent.error().code() == ErrorCode::authentication;
     if (around_.now() >= deadline) {
       return fail(Error(sent.error())
                       .in(fmt::format("coming back to the host for {} min", limit.count() / 60'000))

@@ -125,7 +125,7 @@ SshTarget target_from_config(const SshRequest& request, std::string_view ssh_con
     } else if (key == "connecttimeout" && value != "none") {
       int seconds = 0;
       std::from_chars(value.data(), value.data() + value.size(), seconds);
-      if (seconds > 0) target.connect_timeout = std::chrono::seconds(seconds);
+      if (seconds > 0) target.connect_timeout = target.greeting_timeout = std::chrono::seconds(seconds);
     } else if (key == "stricthostkeychecking" && (value == "no" || value == "false" || value == "off")) {
       target.notices.push_back("Your SSH configuration says StrictHostKeyChecking no; gpustrap checks host keys all the same.");
     } else if (key == "forwardagent" && value != "no") {

@@ -35,7 +35,8 @@ struct SshTarget {
   std::string global_known_hosts;
   std::string host_key_alias;
   std::chrono::seconds connect_timeout{15};
-  std::vector<std::string> notices;  ///< settings that are not followed, one sentence each
+  std::chrono::seconds greeting_timeout{15};  ///< from there to the login
+  std::vector<std::string> notices;           ///< settings that are not followed, one sentence each
 };
 
 /// Asks `ssh -G` where ssh exists, so that Match, Include and ProxyJump mean what they mean to ssh; ssh's defaults elsewhere.

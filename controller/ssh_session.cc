@@ -307,7 +307,7 @@ Result<SshSession> SshSession::connect(const SshTarget& target, const SshPrompts
   const std::string& name = target.host_key_alias.empty() ? target.host : target.host_key_alias;
   const unsigned port = target.host_key_alias.empty() ? target.port : kSshPort;  // an alias stands in known_hosts without a port
   const long limit = kLoginLimit.count();
-  const long greeting_limit = std::min(kLoginLimit, target.connect_timeout).count();
+  const long greeting_limit = std::min(kLoginLimit, target.greeting_timeout).count();
   const int off = 0;
   ssh_options_set(session, SSH_OPTIONS_PROCESS_CONFIG, &off);
   ssh_options_set(session, SSH_OPTIONS_HOST, name.c_str());  // what known_hosts is asked for; the socket is ours already

@@ -332,7 +332,7 @@ TEST_F(HostileHost, AServerThatIsNoneOfSshsIsAnErrorInTime) {
     const LoopbackServer evil(one.serve);
     SshTarget target = server_.target();
     target.port = evil.port();
-    target.connect_timeout = seconds(2);
+    target.connect_timeout = target.greeting_timeout = seconds(2);
     const Clock::time_point begun = Clock::now();
     const Result<SshSession> session = SshSession::connect(target, {});
     EXPECT_LT(Clock::now() - begun, seconds(12)) << one.name;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "agent/protocol/json.h"
+#include "controller/return_pauses.h"
 #include "tests/support/fake_link.h"
 
 namespace gpustrap {
@@ -259,6 +260,20 @@ TEST_F(Run, GivesUpOnAHostThatStaysAway) {
   EXPECT_EQ(exit_code_of(result.error().code()), ExitCode::unreachable);
   EXPECT_GE(now_, std::chrono::minutes(15));
   EXPECT_THAT(result.error().hint(), HasSubstr("gpustrap attach"));
+}
+
+TEST(ReturnPauses, AreAMomentAtFirstAndShortWhileSomebodyWaits) {
+  ReturnPauses pauses;
+  EXPECT_EQ(pauses.next(Haste::none), milliseconds(100));
+  milliseconds waited(100);
+  while (waited < std::chrono::minutes(5)) {
+    const milliseconds pause = pauses.next(Haste::none);
+    EXPECT_LE(pause, std::chrono::seconds(1));
+    waited += pause;
+  }
+  EXPECT_EQ(pauses.next(Haste::none), std::chrono::seconds(15));
+  EXPECT_EQ(pauses.next(Haste::rebooting), milliseconds(500));
+  EXPECT_EQ(ReturnPauses().next(Haste::refused), std::chrono::seconds(2)) << "it counts how often we knock";
 }
 
 TEST_F(Run, BusyIsExit10) {

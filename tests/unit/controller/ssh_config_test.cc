@@ -23,6 +23,7 @@ TEST(SshConfig, TakesTheEffectiveSettings) {
   EXPECT_EQ(target.host, "203.0.113.7");
   EXPECT_EQ(target.port, 2222);
   EXPECT_EQ(target.connect_timeout, std::chrono::seconds(7));
+  EXPECT_EQ(target.greeting_timeout, std::chrono::seconds(7));
   EXPECT_EQ(target.host_key_alias, "box-7");
   EXPECT_EQ(target.known_hosts, "/x/known");
 }
