@@ -58,7 +58,10 @@ serve_bench_files() {
 }
 
 bench_over() {
-    [ -z "${origin_pid:-}" ] || kill "$origin_pid" 2>/dev/null || true
+    local pid
+    for pid in "${origin_pid:-}" "${relay_pid:-}"; do
+        [ -z "$pid" ] || kill "$pid" 2>/dev/null || true
+    done
     [ -z "${GPUSTRAP_TESTBED_DIR:-}" ] || "$repository/tests/testbed/testbed" down
     rm -rf "$scratch"
 }
