@@ -40,9 +40,26 @@ host_start() {
     setsid "$0" supervise "$1" </dev/null >>"$host/console.log" 2>&1 8>&- 9>&- &
 }
 
+# A host whose PID 1 starts sshd and nothing else. /.dockerenv is how such containers are told from machines.
+make_bare() {
+    touch "$1/.dockerenv" "$2/bare"
+    cat >"$1/usr/local/sbin/testbed-init" <<'INIT'
+#!/bin/sh
+set -e
+[ ! -d /usr/share/gpustrap-testbed/pci ] || mount --bind /usr/share/gpustrap-testbed/pci /sys/bus/pci/devices
+mkdir -p /run/sshd
+exec /usr/sbin/sshd -D -e
+INIT
+    chmod 0755 "$1/usr/local/sbin/testbed-init"
+}
+
+is_bare() { [ -e "$dir/hosts/$1/bare" ]; }
+
 # Runs a host until it powers off. nspawn may end with 133 to say that the host wants a reboot.
 host_supervise() {
     local name=$1 path status
+    local -a way=(--boot) init=()
+    if is_bare "$name"; then way=(--as-pid2) init=(/usr/local/sbin/testbed-init); fi
     for path in $(cgroup_paths "$name"); do
         echo $BASHPID >"$path/cgroup.procs"
     done
@@ -50,10 +67,10 @@ host_supervise() {
     ! grep -q ' cgroup2 ' /proc/mounts || export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
     while true; do
         status=0
-        systemd-nspawn --quiet --directory="$dir/hosts/$name/root" --boot --register=no --keep-unit \
+        systemd-nspawn --quiet --directory="$dir/hosts/$name/root" "${way[@]}" --register=no --keep-unit \
             --network-namespace-path="/run/netns/$(netns_of "$name")" --console=pipe \
-            --machine="$(netns_of "$name")" --hostname="$name" --resolv-conf=off --timezone=off ||
-            status=$?
+            --machine="$(netns_of "$name")" --hostname="$name" --resolv-conf=off --timezone=off \
+            "${init[@]}" || status=$?
         [ "$status" -eq 133 ] || return "$status"
     done
 }
@@ -78,6 +95,12 @@ host_wait() {
 host_reboot() {
     local leader
     leader=$(host_leader "$1") || die "host '$1' is not running"
+    if is_bare "$1"; then
+        host_kill "$1"
+        host_start "$1"
+        host_wait "$1"
+        return
+    fi
     # The answer may be lost when the host goes down faster than it is given.
     GPUSTRAP_TESTBED_EXEC_LIMIT=20 host_exec "$1" systemctl reboot 2>/dev/null </dev/null || true
     host_wait "$1" "$leader"
@@ -93,6 +116,7 @@ host_gone() {
 
 host_stop() {
     host_leader "$1" >/dev/null || return 0
+    ! is_bare "$1" || { host_kill "$1" && return; }
     GPUSTRAP_TESTBED_EXEC_LIMIT=20 host_exec "$1" systemctl poweroff 2>/dev/null </dev/null || true
     host_gone "$1" 60 || die "host '$1' did not shut down within 60 s; 'testbed kill' ends it"
 }
