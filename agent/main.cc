@@ -33,6 +33,7 @@
 #include "agent/run_store.h"
 #include "agent/runner_process.h"
 #include "agent/serve.h"
+#include "agent/supervise.h"
 
 namespace gpustrap {
 namespace {
@@ -42,6 +43,8 @@ constexpr std::string_view kUsage = "gpustrap-agent " GPUSTRAP_VERSION R"( runs 
   gpustrap-agent run RECIPE.json [--login-user NAME]   runs a resolved recipe (see `gpustrap recipe show --json`), events on stdout
   gpustrap-agent secrets RECIPE.json                   hands the recipe's secrets to its run, which waits for them after a restart
   gpustrap-agent resume                                takes up a run whose runner died
+  gpustrap-agent supervise [VERB] NAME                 runs a service of a recipe where there is no systemd;
+                                                       VERB is start (the default), restart, stop or show
   gpustrap-agent serve [--user]                        speaks the protocol on stdin and stdout (started by gpustrap over SSH)
   gpustrap-agent --version                             version, and what it was built from
   gpustrap-agent --self-digest                         sha256 of this file
@@ -247,6 +250,19 @@ int resume(const AgentPaths& paths) {
   return after && after->state == "finished" ? 0 : code;
 }
 
+int supervise_service(const Arguments& arguments, const AgentPaths& paths) {
+  const std::string verb = arguments.words.size() == 3 ? arguments.words[1] : "start";
+  std::string unit = arguments.words.size() < 2 ? "" : arguments.words.back();
+  if (unit.empty() || arguments.words.size() > 3 || (verb != "start" && verb != "restart" && verb != "stop" && verb != "show"))
+    return complain({ErrorCode::usage, "supervise takes a service, and start, restart, stop or show before it", "gpustrap-agent --help"});
+  if (!unit.starts_with('/')) unit = paths.services() + "/" + unit;
+  if (!unit.ends_with(".service")) unit += ".service";
+  const Result<std::string> said = supervise(verb, unit);
+  if (!said) return complain(said.error());
+  fmt::print("{}", *said);
+  return 0;
+}
+
 int run_agent(int argc, char** argv) {
   const Arguments arguments = parse(argc, argv);
   if (arguments.has("version")) {
@@ -280,6 +296,7 @@ int run_agent(int argc, char** argv) {
   if (verb == "run") return run_file(arguments, self, paths);
   if (verb == "secrets") return hand_secrets(arguments, self, paths);
   if (verb == "resume") return resume(paths);
+  if (verb == "supervise") return supervise_service(arguments, paths);
   return complain({ErrorCode::usage, fmt::format("there is no verb `{}`", verb), "gpustrap-agent --help"});
 }
 

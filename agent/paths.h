@@ -12,6 +12,8 @@ struct AgentPaths {
   [[nodiscard]] std::string runs() const { return state + "/runs"; }
   [[nodiscard]] std::string run(const std::string& id) const { return runs() + "/" + id; }
   [[nodiscard]] std::string lock() const { return state + "/run.lock"; }
+  /// Units of recipes, with their logs, where there is no systemd. Not gpustrap's own: removing gpustrap leaves them.
+  [[nodiscard]] std::string services() const { return state + "/services"; }
   [[nodiscard]] std::string socket() const { return runtime + "/run.sock"; }
 };
 

@@ -1,12 +1,15 @@
 #include "agent/removal.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <climits>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -44,10 +47,21 @@ std::vector<std::string> owned_by_login(const Identity& login) {
                    state + "/run", state + "/run.lock", state + "/agent.log", login.home + "/.local/lib/gpustrap"});
 }
 
-/// Outside the home, the running agent's file last; nothing where the agent works without root.
+/// Outside the home, the running agent's file last; nothing where the agent works without root. The state as a whole, but for the services
+/// that recipes installed where there is no systemd: they run on.
 std::vector<std::string> owned_by_system(const AgentPaths& paths, const Identity& login) {
   if (paths.state == user_paths(login.home).state) return {};
-  return existing({paths.runtime, paths.state, agent_folder()});
+  std::vector<std::string> owned = {paths.runtime};
+  const bool serves = path_exists(paths.services());
+  if (!serves) owned.push_back(paths.state);
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(serves ? ::opendir(paths.state.c_str()) : nullptr, ::closedir);
+  while (const dirent* entry = entries ? ::readdir(entries.get()) : nullptr) {
+    const std::string_view name = entry->d_name;
+    const std::string path = paths.state + "/" + entry->d_name;
+    if (name != "." && name != ".." && path != paths.services()) owned.push_back(path);
+  }
+  owned.push_back(agent_folder());
+  return existing(owned);
 }
 
 Result<void> remove_paths(const std::vector<std::string>& paths) {

@@ -60,6 +60,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/secret_gate.cc
   agent/secret_store.cc
   agent/serve.cc
+  agent/service_unit.cc
   agent/shown_url.cc
   agent/step_process.cc
   agent/steps/apt.cc
@@ -119,6 +120,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/text_diff.cc
   agent/steps/venv.cc
   agent/steps/wait.cc
+  agent/supervise.cc
   agent/token.cc
   agent/transfer_child.cc
   agent/unpack.cc

@@ -42,26 +42,9 @@ class JupyterStep : public Step {
   explicit JupyterStep(JupyterSpec spec) : spec_(std::move(spec)), unit_(spec_.name) {}
 
   [[nodiscard]] Result<StepState> check(const Host& host) const override {
-    if (!host.facts().systemd) {
-      return fail(ErrorCode::unsupported, "systemd is not PID 1 here, so the notebook cannot become a service",
-                  "start it yourself in a `command` step, or use a host with systemd");
-    }
-    const Result<std::string> program = server_program(host);
-    if (!program) return fail(program.error());
-    if (program->empty()) return StepState::unsatisfied(fmt::format("no Jupyter server is installed in {}", venv(host)));
-    const Result<std::string> unit = host.read(unit_.path());
-    if (!unit && unit.error().code() != ErrorCode::not_found) return fail(unit.error());
-    if (!unit) return StepState::unsatisfied("the service does not exist");
-    if (*unit != unit_text(host, *program)) return StepState::unsatisfied("the service's unit differs");
-    const Result<std::optional<FileInfo>> enabled = host.info(wants_path());
-    if (!enabled) return fail(enabled.error());
-    if (!*enabled) return StepState::unsatisfied("the service is not started at boot");
-    const Result<std::string> token = read_token(host);
-    if (!token) return fail(token.error());
-    if (token->empty()) return StepState::unsatisfied("there is no token that only its user can read");
-    if (!answers(host, *token))
-      return StepState::unsatisfied(fmt::format("nothing answers with its token on 127.0.0.1:{}", spec_.port.number));
-    return StepState::satisfied(fmt::format("answers on 127.0.0.1:{}, and only with its token", spec_.port.number));
+    Result<StepState> state = look(host);
+    if (state) state->reason += SystemdUnit::caveat(host);
+    return state;
   }
 
   Result<void> apply(Host& host, StepLog& log) override {
@@ -75,7 +58,7 @@ class JupyterStep : public Step {
     if (Result<void> free = check_port_is_free(host); !free) return free;
     if (Result<void> kept = ensure_token(host); !kept) return kept;
     if (Result<void> made = host.as_login().make_directory(directory(host), {}); !made) return made;
-    if (Result<void> wrote = host.write(unit_.path(), unit_text(host, *program), {0644, 0, 0}); !wrote) return wrote;
+    if (Result<void> wrote = unit_.write(host, unit_text(host, *program)); !wrote) return wrote;
     for (const std::vector<std::string>& words :
          {std::vector<std::string>{"daemon-reload"}, {"enable", unit_.service()}, {"restart", unit_.service()}}) {
       if (Result<void> done = SystemdUnit::control(host, log, words); !done) return done;
@@ -84,7 +67,25 @@ class JupyterStep : public Step {
   }
 
  private:
-  [[nodiscard]] std::string wants_path() const { return "/etc/systemd/system/multi-user.target.wants/" + unit_.service(); }
+  [[nodiscard]] Result<StepState> look(const Host& host) const {
+    const Result<std::string> program = server_program(host);
+    if (!program) return fail(program.error());
+    if (program->empty()) return StepState::unsatisfied(fmt::format("no Jupyter server is installed in {}", venv(host)));
+    const Result<std::string> unit = host.read(unit_.path(host));
+    if (!unit && unit.error().code() != ErrorCode::not_found) return fail(unit.error());
+    if (!unit) return StepState::unsatisfied("the service does not exist");
+    if (*unit != unit_text(host, *program)) return StepState::unsatisfied("the service's unit differs");
+    const Result<bool> kept = unit_.is_kept_up(host);
+    if (!kept) return fail(kept.error());
+    if (!*kept) return StepState::unsatisfied(host.facts().systemd ? "the service is not started at boot" : "the service does not run");
+    const Result<std::string> token = read_token(host);
+    if (!token) return fail(token.error());
+    if (token->empty()) return StepState::unsatisfied("there is no token that only its user can read");
+    if (!answers(host, *token))
+      return StepState::unsatisfied(fmt::format("nothing answers with its token on 127.0.0.1:{}", spec_.port.number));
+    return StepState::satisfied(fmt::format("answers on 127.0.0.1:{}, and only with its token", spec_.port.number));
+  }
+
   [[nodiscard]] std::string venv(const Host& host) const { return host.as_login().expand(environment_folder(spec_)); }
   [[nodiscard]] std::string directory(const Host& host) const { return host.as_login().expand(spec_.dir.text); }
 

@@ -23,14 +23,7 @@ class ServiceStep : public Step {
   explicit ServiceStep(ServiceSpec spec) : spec_(std::move(spec)), unit_(spec_.name) {}
 
   [[nodiscard]] Result<StepState> check(const Host& host) const override {
-    if (!host.facts().systemd) {
-      return fail(ErrorCode::unsupported, fmt::format("systemd is not PID 1 here, so there is no service {}", spec_.name),
-                  "start the program yourself in a `command` step, or use a host with systemd");
-    }
-    if (host.self().uid != 0) {
-      return fail(ErrorCode::permission, fmt::format("the services of a system are root's, and the step runs as {}", host.self().name),
-                  "remove `as` from the step; User= in the unit says whom the service runs as");
-    }
+    if (Result<void> can = can_run(host); !can) return fail(std::move(can).error());
     const Result<UnitState> state = unit_.state(host);
     if (!state) return fail(state.error());
     const Result<std::string> wrong = what_is_wrong(host, *state);
@@ -38,13 +31,13 @@ class ServiceStep : public Step {
     if (!wrong->empty()) {
       const Result<std::string> changes = changes_of_text(host);
       if (!changes) return fail(changes.error());
-      return StepState::unsatisfied(*wrong, *changes);
+      return StepState::unsatisfied(*wrong + (spec_.running ? std::string(SystemdUnit::caveat(host)) : ""), *changes);
     }
-    std::vector<std::string> is = {spec_.running ? "running" : "stopped", others_start_it(*state) ? "started by other units"
-                                                                          : spec_.enabled         ? "starts at boot"
-                                                                                                  : "does not start at boot"};
+    std::vector<std::string> is = {spec_.running ? "running" : "stopped"};
+    if (host.facts().systemd)
+      is.emplace_back(others_start_it(*state) ? "started by other units" : spec_.enabled ? "starts at boot" : "does not start at boot");
     if (spec_.port) is.push_back(fmt::format("answers on 127.0.0.1:{}", spec_.port->number));
-    return StepState::satisfied(join(is, ", "));
+    return StepState::satisfied(join(is, ", ") + std::string(SystemdUnit::caveat(host)));
   }
 
   Result<void> apply(Host& host, StepLog& log) override {
@@ -61,7 +54,7 @@ class ServiceStep : public Step {
     if (!same) return fail(same.error());
     if (spec_.unit && !*same) {
       if (Result<void> kept = keep_what_stands_there(host, log); !kept) return kept;
-      if (Result<void> wrote = host.write(unit_.path(), unit_text(), {0644, 0, 0}); !wrote) return wrote;
+      if (Result<void> wrote = unit_.write(host, unit_text()); !wrote) return wrote;
     }
     if (!*same || before->reload_needed) {
       if (Result<void> reloaded = SystemdUnit::control(host, log, {"daemon-reload"}); !reloaded) return reloaded;
@@ -89,11 +82,23 @@ class ServiceStep : public Step {
   }
 
  private:
+  [[nodiscard]] Result<void> can_run(const Host& host) const {
+    if (!host.facts().systemd) {
+      if (spec_.unit) return SystemdUnit::check_text(host, unit_text());
+      return fail(ErrorCode::unsupported,
+                  fmt::format("systemd is not PID 1 here, and the recipe has no unit for the service {}", spec_.name),
+                  "give its unit file's text in `unit`: gpustrap then runs it by itself");
+    }
+    if (host.self().uid == 0) return {};
+    return fail(ErrorCode::permission, fmt::format("the services of a system are root's, and the step runs as {}", host.self().name),
+                "remove `as` from the step; User= in the unit says whom the service runs as");
+  }
+
   [[nodiscard]] std::string unit_text() const { return spec_.unit->ends_with('\n') ? *spec_.unit : *spec_.unit + "\n"; }
 
   [[nodiscard]] Result<bool> unit_is_as_wanted(const Host& host) const {
     if (!spec_.unit) return true;
-    const Result<std::string> there = host.read(unit_.path());
+    const Result<std::string> there = host.read(unit_.path(host));
     if (!there && there.error().code() == ErrorCode::not_found) return false;
     if (!there) return fail(there.error());
     return *there == unit_text();
@@ -104,14 +109,14 @@ class ServiceStep : public Step {
     const Result<bool> same = unit_is_as_wanted(host);
     if (!same) return fail(same.error());
     if (*same) return std::string();
-    const Result<EditedFile> file = look_at_file(unit_.path(), host);
+    const Result<EditedFile> file = look_at_file(unit_.path(host), host);
     if (!file) return fail(file.error());
     return content_differs(*file, unit_text(), 0644U).changes;
   }
 
   /// A unit that somebody has written by hand is not lost.
   Result<void> keep_what_stands_there(Host& host, StepLog& log) const {
-    const Result<EditedFile> file = look_at_file(unit_.path(), host);
+    const Result<EditedFile> file = look_at_file(unit_.path(host), host);
     if (!file) return fail(file.error());
     return file->info ? keep_backup(*file, host, log) : Result<void>();
   }
@@ -119,7 +124,7 @@ class ServiceStep : public Step {
   /// The unit was written and what runs was started before that: a run that ended in between.
   [[nodiscard]] bool runs_an_older_unit(const Host& host, const UnitState& state) const {
     if (!spec_.unit || state.active != "active" || state.active_since == 0) return false;
-    const Result<std::optional<FileInfo>> info = host.info(unit_.path());
+    const Result<std::optional<FileInfo>> info = host.info(unit_.path(host));
     return info && *info && (*info)->mtime_s > state.active_since;
   }
 
@@ -133,7 +138,7 @@ class ServiceStep : public Step {
     if (state.masked && (spec_.running || spec_.enabled)) return std::string("it is masked");
     if (state.unreadable) return std::string("systemd does not understand its unit");
     if (state.reload_needed) return std::string("systemd has not read the changed unit yet");
-    if (!others_start_it(state) && spec_.enabled != starts_at_boot(state))
+    if (host.facts().systemd && !others_start_it(state) && spec_.enabled != starts_at_boot(state))
       return std::string(spec_.enabled ? "it does not start at boot" : "it starts at boot");
     if (!spec_.running) return std::string(state.active == "inactive" || state.active == "failed" ? "" : "it is running");
     if (state.active != "active") return fmt::format("it is not running ({})", state.active);

@@ -4,7 +4,10 @@
 
 #include <fmt/format.h>
 
+#include "agent/base/file.h"
 #include "agent/base/text.h"
+#include "agent/service_unit.h"
+#include "agent/steps/state_paths.h"
 
 namespace gpustrap {
 namespace {
@@ -27,10 +30,46 @@ bool tells_of_failure(std::string_view line) {
   return false;
 }
 
+/// This very program, under whatever name: a file that was replaced or removed meanwhile is still this one.
+constexpr const char* kAgent = "/proc/self/exe";
+
+std::string own_path(const Host& host, const std::string& service) { return state_directory(host, "services") + "/" + service; }
+
 }  // namespace
 
+std::string SystemdUnit::path(const Host& host) const {
+  return host.facts().systemd ? "/etc/systemd/system/" + service() : own_path(host, service());
+}
+
+Result<void> SystemdUnit::write(Host& host, const std::string& text) const {
+  if (host.facts().systemd) return host.write(path(host), text, {0644, 0, 0});
+  if (Result<void> made = host.make_directory(parent_of(path(host)), {}); !made) return made;
+  return host.write(path(host), text, {0644, std::nullopt, std::nullopt});
+}
+
+Result<void> SystemdUnit::check_text(const Host& host, const std::string& text) {
+  if (host.facts().systemd) return {};
+  if (Result<ServiceUnit> read = read_service_unit(text); !read) return fail(std::move(read).error());
+  return {};
+}
+
+std::string_view SystemdUnit::caveat(const Host& host) {
+  return host.facts().systemd ? "" : "; not restarted after a reboot, as there is no systemd";
+}
+
+Result<bool> SystemdUnit::is_kept_up(const Host& host) const {
+  if (host.facts().systemd) {
+    const Result<std::optional<FileInfo>> wanted = host.info("/etc/systemd/system/multi-user.target.wants/" + service());
+    if (!wanted) return fail(wanted.error());
+    return wanted->has_value();
+  }
+  const Result<UnitState> is = state(host);
+  if (!is) return fail(is.error());
+  return is->active == "active";
+}
+
 Result<UnitState> SystemdUnit::state(const Host& host) const {
-  const Command command{
+  Command command{
       {"systemctl", "show",
        "--property=LoadState,NeedDaemonReload,UnitFileState,ActiveState,SubState,Type,Result,ActiveEnterTimestamp,MainPID", service()},
       {{"TZ", "UTC"}, {"LC_ALL", "C"}},
@@ -38,6 +77,7 @@ Result<UnitState> SystemdUnit::state(const Host& host) const {
       "",
       kLookLimit,
       {}};
+  if (!host.facts().systemd) command.argv = {kAgent, "supervise", "show", path(host)};
   const Result<CommandResult> shown = host.look(command);
   if (!shown) return fail(shown.error());
   if (shown->exit_code != 0) return fail(command_error(command, *shown));
@@ -72,6 +112,11 @@ Result<UnitState> SystemdUnit::state(const Host& host) const {
 Result<void> SystemdUnit::control(Host& host, StepLog& log, const std::vector<std::string>& words) {
   Command command{{"systemctl"}, {}, "", "", kControlLimit, {}};
   command.argv.insert(command.argv.end(), words.begin(), words.end());
+  if (!host.facts().systemd) {
+    // There is no boot to start it at, nothing remembers a unit's text, and one that fails too often only waits longer.
+    if (words[0] != "start" && words[0] != "restart" && words[0] != "stop") return {};
+    command.argv = {kAgent, "supervise", words[0], own_path(host, words.at(1))};
+  }
   const Result<CommandResult> result = host.act(command, log);
   if (!result) return fail(result.error());
   if (result->exit_code != 0) return fail(command_error(command, *result));
@@ -79,21 +124,29 @@ Result<void> SystemdUnit::control(Host& host, StepLog& log, const std::vector<st
 }
 
 Error SystemdUnit::failure(const Host& host, const std::string& what) const {
-  const Result<CommandResult> journal =
-      host.look({{"journalctl", "-u", service(), "-n", "20", "-o", "cat", "--no-pager"}, {}, "", "", kLookLimit, {}});
+  std::string said, log = path(host);
+  log.replace(log.size() - 7, 7, "log");  // beside the unit, instead of "service"
+  if (host.facts().systemd) {
+    const Result<CommandResult> journal =
+        host.look({{"journalctl", "-u", service(), "-n", "20", "-o", "cat", "--no-pager"}, {}, "", "", kLookLimit, {}});
+    if (journal) said = journal->out;
+  } else if (const Result<std::string> kept = host.read(log)) {
+    said = last_lines(*kept, 20);
+  }
   std::string telling;
-  if (journal) {
-    for (const std::string& line : split(journal->out, '\n')) {
+  if (!said.empty()) {
+    for (const std::string& line : split(said, '\n')) {
       // systemd's own lines name the unit; they only repeat that it failed.
       if (line.find(service()) == std::string::npos && tells_of_failure(line)) telling = first_line(strip_control(line));
     }
     // A program that could not be started at all has said nothing: "web.service: Failed to locate executable /usr/bin/web: No such file …".
-    for (const std::string& line : split(journal->out, '\n')) {
+    for (const std::string& line : split(said, '\n')) {
       if (telling.empty() && line.find(service() + ": Failed to ") != std::string::npos) telling = first_line(strip_control(line));
     }
-    if (telling.empty()) telling = first_line(last_lines(strip_control(journal->out), 1));
+    if (telling.empty()) telling = first_line(last_lines(strip_control(said), 1));
   }
-  return {ErrorCode::command, telling.empty() ? what : what + ": " + telling, fmt::format("all it said: sudo journalctl -u {}", name_)};
+  return {ErrorCode::command, telling.empty() ? what : what + ": " + telling,
+          host.facts().systemd ? fmt::format("all it said: sudo journalctl -u {}", name_) : "all it said: " + log};
 }
 
 std::string unit_word(const std::string& text) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "agent/host.h"
@@ -24,17 +25,26 @@ struct UnitState {
   std::string main_pid;
 };
 
-/// A service of the host's systemd, as the steps that make one see it. `name` is without `.service`.
+/// A service, as the steps that make one see it: of the host's systemd, or, where there is none, of gpustrap's own supervision
+/// (agent/supervise.h), which speaks of it in systemd's words. `name` is without `.service`.
 class SystemdUnit {
  public:
   explicit SystemdUnit(std::string name) : name_(std::move(name)) {}
 
   [[nodiscard]] std::string service() const { return name_ + ".service"; }
-  [[nodiscard]] std::string path() const { return "/etc/systemd/system/" + service(); }
+  /// Of the file that a step writes.
+  [[nodiscard]] std::string path(const Host& host) const;
+  Result<void> write(Host& host, const std::string& text) const;
+  /// An error (unsupported) where nothing on this host can run such a unit.
+  [[nodiscard]] static Result<void> check_text(const Host& host, const std::string& text);
+  /// What a state's reason ends with where the service does not outlive a restart of the host.
+  [[nodiscard]] static std::string_view caveat(const Host& host);
 
+  /// Whether it comes back by itself: it is started at boot, or it is being supervised.
+  [[nodiscard]] Result<bool> is_kept_up(const Host& host) const;
   /// Errors: command (systemctl fails), unsupported (it is not there).
   [[nodiscard]] Result<UnitState> state(const Host& host) const;
-  /// Runs systemctl with these words; a failing exit is an error.
+  /// Runs systemctl, or its like, with these words; a failing exit is an error.
   [[nodiscard]] static Result<void> control(Host& host, StepLog& log, const std::vector<std::string>& words);
   /// `what: the most telling line that the service wrote of late`, and where all of it is.
   [[nodiscard]] Error failure(const Host& host, const std::string& what) const;

@@ -14,6 +14,8 @@
 
 namespace gpustrap {
 
+std::string agent_program() { return GPUSTRAP_AGENT; }
+
 LocalAgent::LocalAgent(const std::string& state) {
   ::signal(SIGPIPE, SIG_IGN);
   Pipe in = std::move(*make_pipe());

@@ -12,7 +12,10 @@
 
 namespace gpustrap {
 
-/// The agent's program (GPUSTRAP_AGENT) serving over plain pipes, with its state in a folder of the test's.
+/// The path of the agent's program, linked dynamically.
+[[nodiscard]] std::string agent_program();
+
+/// The agent's program serving over plain pipes, with its state in a folder of the test's.
 class LocalAgent {
  public:
   explicit LocalAgent(const std::string& state);

@@ -18,6 +18,7 @@ const std::map<std::string, int> kForPeople = {
     {"agent/journal.cc", 1},          // the time of an event
     {"agent/runner.cc", 1},           // how long a run took that had several runners
     {"agent/serve.cc", 1},            // for how long another run has been in progress
+    {"agent/supervise.cc", 1},        // since when a service has been up
     {"agent/main.cc", 1},             // the id of a standalone run
     {"agent/host.h", 1},              // Host::now, for the age of files
     {"controller/verbs_host.cc", 1},  // for how long a run has been in progress

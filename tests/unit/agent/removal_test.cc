@@ -68,6 +68,19 @@ TEST_F(RemovalTest, LeavesTheTokenOfANotebook) {
   EXPECT_TRUE(path_exists(token));
 }
 
+TEST_F(RemovalTest, LeavesServicesThatRunWithoutSystemd) {
+  put(paths_.services() + "/web.service");
+  const Json list = removal_list(paths_, login_);
+  EXPECT_THAT(listed(list), Not(Contains(paths_.state)));
+  EXPECT_THAT(listed(list), Contains(paths_.runs()));
+  EXPECT_THAT(listed(list), Not(Contains(paths_.services())));
+  const Result<Json> removed = remove_all(paths_, login_);
+  ASSERT_TRUE(removed.has_value()) << removed.error().sentence();
+  EXPECT_EQ(*removed, list);
+  EXPECT_TRUE(path_exists(paths_.services() + "/web.service"));
+  EXPECT_FALSE(path_exists(paths_.runs()));
+}
+
 TEST_F(RemovalTest, FollowsNoLink) {
   put(directory_.path() + "/elsewhere/kept");
   std::filesystem::remove_all(login_.home + "/.cache/gpustrap");

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "agent/service_unit.h"
 #include "agent/token.h"
 #include "tests/support/fake_host.h"
 #include "tests/support/step_contract.h"
@@ -36,6 +37,22 @@ FakeHost notebook_host() {
   });
   host.on({"systemctl", "restart"}, [](FakeHost& fake, const Command&) {
     fake.require_token(8888, fake.content(kToken));
+    return CommandResult{};
+  });
+  return host;
+}
+
+constexpr const char* kOwnUnit = "/var/lib/gpustrap/services/gpustrap-jupyter.service";
+
+/// A container rented as a machine: gpustrap's own supervision, as far as the step can see it.
+FakeHost container() {
+  FakeHost host;
+  host.edit_facts().systemd = false;
+  host.put("/home/ubuntu/env/bin/jupyter-lab", "", 0755);
+  host.answer({"/proc/self/exe", "supervise", "show", kOwnUnit}, {0, "ActiveState=inactive\n", ""});
+  host.on({"/proc/self/exe", "supervise", "restart", kOwnUnit}, [](FakeHost& fake, const Command&) {
+    fake.require_token(8888, fake.content(kToken));
+    fake.answer({"/proc/self/exe", "supervise", "show", kOwnUnit}, {0, "ActiveState=active\n", ""});
     return CommandResult{};
   });
   return host;
@@ -120,15 +137,41 @@ TEST(JupyterStep, NamesTheStepThatIsMissingWhereNoServerIsInstalled) {
   EXPECT_THAT(done.error().hint(), HasSubstr("packages: [jupyterlab]"));
 }
 
-TEST(JupyterStep, NeedsSystemdAndSaysSo) {
-  FakeHost host = notebook_host();
-  host.edit_facts().systemd = false;
-  const auto state = make_step(notebook())->check(host);
-  ASSERT_FALSE(state.has_value());
-  EXPECT_EQ(state.error().code(), ErrorCode::unsupported);
+TEST(JupyterStep, RunsUnderGpustrapItselfWithoutSystemd) {
+  FakeHost host = container();
+  EXPECT_THAT(state_of(notebook(), host).reason, HasSubstr("not restarted after a reboot"));
+  const auto done = run_step(notebook(), host);
+  ASSERT_TRUE(done.has_value()) << done.error().sentence();
+  EXPECT_THAT(done->reason, HasSubstr("only with its token; not restarted after a reboot"));
+  EXPECT_FALSE(host.at(kUnit).has_value());
+  EXPECT_THAT(host.content(kOwnUnit), HasSubstr("ExecStart=\"/home/ubuntu/env/bin/jupyter-lab\""));
+  EXPECT_TRUE(read_service_unit(host.content(kOwnUnit)).has_value());
+  EXPECT_THAT(host.changes(), Not(Contains(HasSubstr("systemctl"))));
+  host.forget();
+  EXPECT_EQ(state_of(notebook(), host).is, StepState::Is::satisfied);
+  // After a restart of the container nothing runs, and the unit is still there.
+  host.unlisten(8888);
+  host.answer({"/proc/self/exe", "supervise", "show", kOwnUnit}, {0, "ActiveState=inactive\n", ""});
+  EXPECT_THAT(state_of(notebook(), host).reason, HasSubstr("the service does not run"));
+  EXPECT_TRUE(run_step(notebook(), host).has_value());
 }
 
-INSTANTIATE_TEST_SUITE_P(Jupyter, StepContract, ::testing::Values(ContractCase{"jupyter_new", notebook(), [] { return notebook_host(); }}),
+TEST(JupyterStep, QuotesItsLogWithoutSystemd) {
+  FakeHost host = container();
+  host.on({"/proc/self/exe", "supervise", "restart", kOwnUnit}, [](FakeHost& fake, const Command&) {
+    fake.put("/var/lib/gpustrap/services/gpustrap-jupyter.log", "starting\nModuleNotFoundError: No module named 'jupyterlab'\nended\n");
+    fake.answer({"/proc/self/exe", "supervise", "show", kOwnUnit}, {0, "ActiveState=activating\nSubState=auto-restart\n", ""});
+    return CommandResult{};
+  });
+  const auto done = run_step(notebook(), host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_THAT(done.error().why(), HasSubstr("ModuleNotFoundError"));
+  EXPECT_THAT(done.error().hint(), HasSubstr("/var/lib/gpustrap/services/gpustrap-jupyter.log"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Jupyter, StepContract,
+                         ::testing::Values(ContractCase{"jupyter_new", notebook(), [] { return notebook_host(); }},
+                                           ContractCase{"jupyter_without_systemd", notebook(), [] { return container(); }}),
                          contract_name);
 
 }  // namespace

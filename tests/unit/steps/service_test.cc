@@ -73,6 +73,27 @@ FakeHost host_with(const std::shared_ptr<Systemd>& systemd) {
   return host;
 }
 
+constexpr const char* kOwnPath = "/var/lib/gpustrap/services/hello.service";
+
+/// A container rented as a machine, and gpustrap's own supervision there.
+FakeHost container_with(const std::shared_ptr<Systemd>& service) {
+  FakeHost host;
+  host.edit_facts().systemd = false;
+  host.on({"/proc/self/exe", "supervise", "show", kOwnPath}, [service](FakeHost& fake, const Command&) {
+    return CommandResult{0,
+                         fmt::format("Type=simple\nLoadState={}\nActiveState={}\nSubState={}\nMainPID={}\n",
+                                     fake.at(kOwnPath) ? "loaded" : "not-found", service->active, service->sub, service->pid),
+                         ""};
+  });
+  host.on({"/proc/self/exe", "supervise", "stop", kOwnPath},
+          [service](FakeHost&, const Command&) { return service->end("inactive"), CommandResult{}; });
+  for (const char* verb : {"start", "restart"}) {
+    host.on({"/proc/self/exe", "supervise", verb, kOwnPath},
+            [service](FakeHost& fake, const Command&) { return service->on_start(fake, *service), CommandResult{}; });
+  }
+  return host;
+}
+
 class ServiceStep : public ::testing::Test {
  protected:
   std::shared_ptr<Systemd> systemd_ = std::make_shared<Systemd>();
@@ -267,15 +288,71 @@ TEST_F(ServiceStep, NeedsRootAndSaysSo) {
   EXPECT_THAT(state.error().hint(), HasSubstr("User="));
 }
 
-TEST_F(ServiceStep, NeedsSystemdAndSaysSo) {
-  host_.edit_facts().systemd = false;
-  const auto state = make_step(hello())->check(host_);
+TEST_F(ServiceStep, RunsUnderGpustrapItselfWithoutSystemd) {
+  FakeHost host = container_with(systemd_);
+  EXPECT_THAT(state_of(hello(), host).reason, StartsWith("the service does not exist; not restarted after a reboot"));
+  const auto done = run_step(hello(), host);
+  ASSERT_TRUE(done.has_value()) << done.error().sentence();
+  EXPECT_THAT(done->reason, StartsWith("running; not restarted after a reboot"));
+  EXPECT_EQ(host.content(kOwnPath), kText);
+  EXPECT_FALSE(host.at(kPath).has_value());
+  EXPECT_THAT(host.changes(), Not(Contains(HasSubstr("systemctl"))));
+  systemd_->end("inactive");
+  EXPECT_THAT(state_of(hello(), host).reason, StartsWith("it is not running (inactive)"));
+  EXPECT_TRUE(run_step(hello(), host).has_value());
+  ServiceSpec stopped = hello();
+  stopped.running = false;
+  EXPECT_TRUE(run_step(stopped, host).has_value());
+  EXPECT_EQ(systemd_->active, "inactive");
+}
+
+TEST_F(ServiceStep, StartsAgainWhatRunsAsItsUnitWasBeforeWithoutSystemd) {
+  FakeHost host = container_with(systemd_);
+  ASSERT_TRUE(run_step(hello(), host).has_value());
+  const int pid = systemd_->pid;
+  ServiceSpec other = hello();
+  other.unit = "[Service]\nExecStart=/bin/sleep 100\n";
+  EXPECT_THAT(state_of(other, host).reason, HasSubstr("the unit's text differs"));
+  ASSERT_TRUE(run_step(other, host).has_value());
+  EXPECT_NE(systemd_->pid, pid);
+}
+
+TEST_F(ServiceStep, WithoutRootItsFilesAreTheUsersOwn) {
+  FakeHost host = container_with(systemd_);
+  host.as_user();
+  const std::string path = "/home/ubuntu/.local/state/gpustrap/services/hello.service";
+  const auto runs = std::make_shared<bool>(false);
+  host.on({"/proc/self/exe", "supervise", "show", path}, [path, runs](FakeHost& fake, const Command&) {
+    return CommandResult{0,
+                         std::string("LoadState=") + (fake.at(path) ? "loaded" : "not-found") +
+                             (*runs ? "\nActiveState=active\nMainPID=7\n" : "\nActiveState=inactive\n"),
+                         ""};
+  });
+  host.on({"/proc/self/exe", "supervise", "restart", path}, [runs](FakeHost&, const Command&) { return *runs = true, CommandResult{}; });
+  const auto done = run_step(hello(), host);
+  ASSERT_TRUE(done.has_value()) << done.error().sentence();
+  EXPECT_EQ(host.content(path), kText);
+}
+
+TEST_F(ServiceStep, NamesWhatCannotBeHadWithoutSystemd) {
+  FakeHost host = container_with(systemd_);
+  ServiceSpec spec = hello();
+  spec.unit = "[Service]\nType=notify\nExecStart=/bin/web\n";
+  auto state = make_step(spec)->check(host);
   ASSERT_FALSE(state.has_value());
   EXPECT_EQ(state.error().code(), ErrorCode::unsupported);
+  EXPECT_THAT(state.error().why(), HasSubstr("[Service] Type=notify"));
+  spec.unit.reset();
+  state = make_step(spec)->check(host);
+  ASSERT_FALSE(state.has_value());
+  EXPECT_EQ(state.error().code(), ErrorCode::unsupported);
+  EXPECT_THAT(state.error().hint(), HasSubstr("unit"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Service, StepContract,
-                         ::testing::Values(ContractCase{"service_new", hello(), [] { return host_with(std::make_shared<Systemd>()); }}),
+                         ::testing::Values(ContractCase{"service_new", hello(), [] { return host_with(std::make_shared<Systemd>()); }},
+                                           ContractCase{"service_without_systemd", hello(),
+                                                        [] { return container_with(std::make_shared<Systemd>()); }}),
                          contract_name);
 
 }  // namespace
