@@ -109,6 +109,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/pip.cc
   agent/steps/pip_download.cc
   agent/steps/port_owner.cc
+  agent/steps/public_notebook.cc
   agent/steps/python_environment.cc
   agent/steps/python_version.cc
   agent/steps/require.cc

@@ -48,7 +48,7 @@ std::vector<NotebookService> notebook_services(const AgentPaths& paths) {
       const auto& jupyter = std::get<JupyterSpec>(spec);
       const bool known =
           std::any_of(services.begin(), services.end(), [&](const NotebookService& other) { return other.name == jupyter.name; });
-      if (!known) services.push_back({jupyter.name, static_cast<std::uint16_t>(jupyter.port.number)});
+      if (!known) services.push_back({jupyter.name, static_cast<std::uint16_t>(jupyter.port.number), jupyter.is_public});
     }
   }
   return services;
@@ -66,7 +66,7 @@ Result<Json> jupyter_token(const AgentPaths& paths, const Identity& login, const
     }
     Result<std::string> token = read_all(file.get(), 4096);
     if (!token) return fail(std::move(token).error().in("reading " + path));
-    return Json{{"token", std::string(trim(*token))}, {"port", notebook.port}, {"service", notebook.name}};
+    return Json{{"token", std::string(trim(*token))}, {"port", notebook.port}, {"service", notebook.name}, {"tls", notebook.is_public}};
   }
   if (unreadable) return fail(*std::move(unreadable));
   return fail(

@@ -19,11 +19,12 @@ namespace gpustrap {
 struct NotebookService {
   std::string name;
   std::uint16_t port = 0;
+  bool is_public = false;  ///< speaks TLS
 };
 /// Each once, as the newest run with it says; the newest first. A later run of another recipe does not take a notebook away.
 [[nodiscard]] std::vector<NotebookService> notebook_services(const AgentPaths& paths);
 
-/// {"token", "port", "service"} of a notebook (the newest one that has a token where `service` is empty).
+/// {"token", "port", "service", "tls"} of a notebook (the newest one that has a token where `service` is empty).
 /// The file is read with the login user's rights, so a planted link cannot make root read another's.
 [[nodiscard]] Result<Json> jupyter_token(const AgentPaths& paths, const Identity& login, const std::string& service);
 

@@ -18,6 +18,7 @@ namespace gpustrap {
 struct NotebookPlace {
   std::string service;
   std::uint16_t port = 0;
+  bool tls = false;  ///< open to the network, and so it speaks TLS
 };
 /// Of the recipe's first jupyter step; nullopt where it has none.
 [[nodiscard]] std::optional<NotebookPlace> notebook_of(const Recipe& recipe);
@@ -29,12 +30,14 @@ struct NotebookToken {
 };
 [[nodiscard]] Result<NotebookToken> read_token(const Json& reply);
 
-/// http://localhost:PORT/lab?token=TOKEN
-[[nodiscard]] Notebook notebook_at(std::uint16_t local_port, const std::string& token);
+enum class Transport { plain, tls };
+/// http://localhost:PORT/lab?token=TOKEN, or https
+[[nodiscard]] Notebook notebook_at(std::uint16_t local_port, const std::string& token, Transport transport = Transport::plain);
 
 /// Asks for /api/status on 127.0.0.1:port with the token until it answers 200 or `limit` is over. `pump` carries the tunnel's bytes
-/// meanwhile, for at most the time given.
-[[nodiscard]] Result<void> prove_notebook(std::uint16_t port, const std::string& token, std::chrono::milliseconds limit,
+/// meanwhile, for at most the time given. With TLS the certificate is not looked at: the tunnel has led to the host that was meant.
+[[nodiscard]] Result<void> prove_notebook(std::uint16_t port, const std::string& token, Transport transport,
+                                          std::chrono::milliseconds limit,
                                           const std::function<Result<void>(std::chrono::milliseconds)>& pump);
 
 }  // namespace gpustrap

@@ -52,6 +52,9 @@ Result<bool> reconnect(Conversation& talk, Tunnel& tunnel) {
   }
 }
 
+/// An IPv6 address stands in brackets.
+std::string url_host(const std::string& host) { return host.find(':') == std::string::npos ? host : "[" + host + "]"; }
+
 Result<OpenNotebook> open_once(Conversation& talk, const Options& options, const std::optional<NotebookPlace>& place) {
   talk.status().activity({"opening the notebook", 0, 0});
   const auto reply = talk.client().ask(TokenRequest{place ? place->service : ""});
@@ -64,13 +67,17 @@ Result<OpenNotebook> open_once(Conversation& talk, const Options& options, const
   if (!tunnel) return fail(std::move(tunnel).error());
   const std::uint16_t local = (*tunnel)->local_port();
   remember_local_port(options.host, local, talk.status());
-  const Result<void> proven = prove_notebook(local, token->token, kProofLimit, [&](milliseconds wait) -> Result<void> {
+  const Transport transport = token->place.tls ? Transport::tls : Transport::plain;
+  const Result<void> proven = prove_notebook(local, token->token, transport, kProofLimit, [&](milliseconds wait) -> Result<void> {
     talk.status().tick();
     if (talk.interrupt()) return fail(ErrorCode::cancelled, "interrupted");
     return (*tunnel)->pump(wait);
   });
   if (!proven) return fail(proven.error());
-  return OpenNotebook{notebook_at(local, token->token), *std::move(tunnel)};
+  Notebook notebook = notebook_at(local, token->token, transport);
+  // Without the token: the network's way in is the password.
+  if (token->place.tls) notebook.network_url = fmt::format("https://{}:{}/lab", url_host(options.host), token->place.port);
+  return OpenNotebook{std::move(notebook), *std::move(tunnel)};
 }
 
 }  // namespace

@@ -22,7 +22,8 @@ struct Activity {
 struct Notebook {
   std::string url;  ///< with its token: for terminals and `gpustrap url`
   std::string url_without_token;
-  bool held = false;  ///< the tunnel stays open until Ctrl-C
+  bool held = false;             ///< the tunnel stays open until Ctrl-C
+  std::string network_url = {};  ///< where the network finds it; empty where it listens on the loopback alone
 };
 
 /// How a command that followed a run ended.

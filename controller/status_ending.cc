@@ -109,6 +109,12 @@ std::vector<std::string> StatusPrinter::summary(const Ending& ending) const {
       lines.push_back("  " + ending.notebook->url);
     else
       lines.push_back(fmt::format("  {}  (`gpustrap url` prints it with its token)", ending.notebook->url_without_token));
+    if (!ending.notebook->network_url.empty()) {
+      append(lines, sentence("  Open to the network: " + clean(ending.notebook->network_url) +
+                                 " with its password, where the security group lets port and address through. Your browser warns of a "
+                                 "certificate that nobody has signed: compare its SHA-256 fingerprint with the one of the step.",
+                             "  "));
+    }
     if (ending.notebook->held)
       lines.emplace_back("  Ctrl-C closes the tunnel; the notebook keeps running.");
     else

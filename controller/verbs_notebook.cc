@@ -81,7 +81,7 @@ VerbResult verb_url(const Options& options) {
   const Result<NotebookToken> token = read_token(**reply);
   if (!token) return fail(token.error());
   const std::uint16_t port = options.forward ? options.forward->local : options.last_local_port != 0 ? options.last_local_port : kUsualPort;
-  print(STDOUT_FILENO, notebook_at(port, token->token).url + "\n");
+  print(STDOUT_FILENO, notebook_at(port, token->token, token->place.tls ? Transport::tls : Transport::plain).url + "\n");
   return ExitCode::ok;
 }
 

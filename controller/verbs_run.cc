@@ -108,6 +108,12 @@ VerbResult run_recipe(const Options& options, RunMode mode) {
     talk.status().notice("Nothing was changed.");
     return ExitCode::cancelled;
   }
+  if (const std::optional<NotebookPlace> open = notebook_of(loaded->recipe); open && open->tls) {
+    talk.status().notice(
+        fmt::format("This recipe opens its notebook to the network: whoever reaches port {} of the host and knows the password "
+                    "runs programs there as its user.",
+                    open->port));
+  }
   talk.client().hand_over(secrets);
   Result<RunResult> result = talk.client().run(std::move(request), options.detach ? Stay::until_started : Stay::until_finished);
   const std::string verb = mode == RunMode::plan ? "plan" : "up";

@@ -178,6 +178,8 @@ class RecipeReader {
     }
     read_common(step, pointer, entry);
     settle_secrets(entry, pointer, recipe.secrets, problems_);
+    if (entry.kind == StepKind::jupyter && entry.spec && entry.spec->is_object() && entry.spec->value("public", Json()) == true)
+      check_password(entry, join_pointer(pointer, "jupyter"));
     if (const auto when = step.find("when"); when != step.end()) {
       Condition condition;
       SpecReader reader("when", "", *when, join_pointer(pointer, "when"), Placeholders::refused, problems_);
@@ -220,6 +222,17 @@ class RecipeReader {
     entry.timeout = fields.timeout;
     entry.stall = fields.stall;
     entry.tags = std::move(fields.tags);
+  }
+
+  /// What is open to the network is behind a password, and that stands in no recipe.
+  void check_password(const StepEntry& step, const std::string& pointer) {
+    for (const auto& [name, text] : step.env.items) {
+      // One placeholder and nothing else: a part of a password would stand in the recipe.
+      const bool is_one = name == "JUPYTER_PASSWORD" && text.starts_with("${{") && text.find("}}") == text.size() - 2;
+      if (is_one && trim(std::string_view(text).substr(3)).starts_with("secrets.")) return;
+    }
+    at_value(join_pointer(pointer, "public"),
+             "needs a password that is a secret: expected `env: { JUPYTER_PASSWORD: \"${{ secrets.NAME }}\" }` beside `jupyter`");
   }
 
   void give_ids(Recipe& recipe) {

@@ -271,6 +271,10 @@ void check(const JupyterSpec& spec, SpecReader& reader) {
   if (!reader.deferred("port") && spec.port.number > 0 && spec.port.number < 1024) {
     reader.say_at("port", fmt::format("is `{}`: expected 1024 or more, since the server runs as the login user", spec.port.number));
   }
+  if (reader.has("certificate") != reader.has("key"))
+    reader.say_missing(fmt::format("needs `{}` too: certificate and key go together", reader.has("key") ? "certificate" : "key"));
+  else if (reader.has("certificate") && !spec.is_public && !reader.deferred("public"))
+    reader.say_at("certificate", "goes with `public: true`: a notebook on the loopback has no TLS");
 }
 
 /// "https://…", "ssh://…", "git@example.org:course.git", "/srv/course.git". Not "ext::sh -c …", which runs a command.

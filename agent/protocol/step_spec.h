@@ -303,6 +303,8 @@ struct JupyterSpec {
   std::string env;
   PortNumber port{8888};
   std::string name = "gpustrap-jupyter";
+  bool is_public = false;
+  std::optional<HostPath> certificate, key;
   template <class V> void fields(V& v) {
     v("venv", venv, Presence::optional, "folder of a virtual environment that has jupyterlab or notebook (this or env)");
     v("env", env, Presence::optional, "name of a conda environment that has one of them (this or venv)");
@@ -310,6 +312,10 @@ struct JupyterSpec {
     v("dir", dir, Presence::optional, "folder that it shows");
     v("port", port, Presence::optional, "port on the host's loopback");
     v("name", name, Presence::optional, "name of the systemd service");
+    v("public", is_public, Presence::optional,
+      "open to the network: all interfaces, TLS, and the password in env JUPYTER_PASSWORD, a secret");
+    v("certificate", certificate, Presence::optional, "with public: its certificate, PEM; one is made where none is given");
+    v("key", key, Presence::optional, "with certificate: its private key, PEM");
   }
 };
 

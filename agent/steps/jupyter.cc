@@ -11,6 +11,7 @@
 #include "agent/base/text.h"
 #include "agent/steps/kinds.h"
 #include "agent/steps/port_owner.h"
+#include "agent/steps/public_notebook.h"
 #include "agent/steps/systemd_unit.h"
 #include "agent/token.h"
 
@@ -39,11 +40,12 @@ Result<std::string> make_token() {
 
 class JupyterStep : public Step {
  public:
-  explicit JupyterStep(JupyterSpec spec) : spec_(std::move(spec)), unit_(spec_.name) {}
+  explicit JupyterStep(JupyterSpec spec) : spec_(std::move(spec)), unit_(spec_.name), public_(spec_) {}
 
   [[nodiscard]] Result<StepState> check(const Host& host) const override {
     Result<StepState> state = look(host);
     if (state) state->reason += SystemdUnit::caveat(host);
+    if (state && spec_.is_public) state->reason = "open to the network: " + state->reason;
     return state;
   }
 
@@ -58,6 +60,16 @@ class JupyterStep : public Step {
     if (Result<void> free = check_port_is_free(host); !free) return free;
     if (Result<void> kept = ensure_token(host); !kept) return kept;
     if (Result<void> made = host.as_login().make_directory(directory(host), {}); !made) return made;
+    if (spec_.is_public) {
+      log.say(fmt::format("the notebook will be open to the network on port {}, with TLS and a password", spec_.port.number));
+      // An unfit password is refused before anything ends.
+      if (const Result<PublicNotebook::Seen> fit = public_.look(host, ""); !fit) return fail(fit.error());
+      // A server that went on with the old password, should this run end here, would look as if it had the new one.
+      if (const Result<UnitState> own = unit_.state(host); own && own->active == "active") {
+        if (Result<void> stopped = SystemdUnit::control(host, log, {"stop", unit_.service()}); !stopped) return stopped;
+      }
+      if (Result<void> prepared = public_.prepare(host, log); !prepared) return prepared;
+    }
     if (Result<void> wrote = unit_.write(host, unit_text(host, *program)); !wrote) return wrote;
     for (const std::vector<std::string>& words :
          {std::vector<std::string>{"daemon-reload"}, {"enable", unit_.service()}, {"restart", unit_.service()}}) {
@@ -81,6 +93,13 @@ class JupyterStep : public Step {
     const Result<std::string> token = read_token(host);
     if (!token) return fail(token.error());
     if (token->empty()) return StepState::unsatisfied("there is no token that only its user can read");
+    if (spec_.is_public) {
+      Result<PublicNotebook::Seen> seen = public_.look(host, *token);
+      if (!seen) return fail(std::move(seen).error());
+      if (!seen->trouble.empty()) return StepState::unsatisfied(std::move(seen->trouble));
+      return StepState::satisfied(fmt::format("answers on port {} of all interfaces with TLS and a password, certificate SHA-256 {}",
+                                              spec_.port.number, seen->fingerprint));
+    }
     if (!answers(host, *token))
       return StepState::unsatisfied(fmt::format("nothing answers with its token on 127.0.0.1:{}", spec_.port.number));
     return StepState::satisfied(fmt::format("answers on 127.0.0.1:{}, and only with its token", spec_.port.number));
@@ -112,9 +131,15 @@ class JupyterStep : public Step {
         "Environment={}\n",
         unit_word("PATH=" + venv(host) + "/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
     text += fmt::format("Environment={}\n", unit_word("JUPYTER_TOKEN_FILE=" + token_path(login.home, spec_.name)));
-    text += fmt::format("ExecStart={} --no-browser --ServerApp.ip=127.0.0.1 --ServerApp.port={} --ServerApp.port_retries=0 {}{}\n",
-                        unit_word(program), spec_.port.number, unit_word("--ServerApp.root_dir=" + directory(host)),
-                        login.uid == 0 ? " --allow-root" : "");
+    std::string tls;
+    if (spec_.is_public) {
+      text += fmt::format("Environment={}\n", unit_word("JUPYTER_CONFIG_PATH=" + public_.folder(host)));
+      tls = fmt::format(" {} {}", unit_word("--ServerApp.certfile=" + public_.certificate(host)),
+                        unit_word("--ServerApp.keyfile=" + public_.key(host)));
+    }
+    text += fmt::format("ExecStart={} --no-browser --ServerApp.ip={} --ServerApp.port={} --ServerApp.port_retries=0 {}{}{}\n",
+                        unit_word(program), spec_.is_public ? "0.0.0.0" : "127.0.0.1", spec_.port.number,
+                        unit_word("--ServerApp.root_dir=" + directory(host)), login.uid == 0 ? " --allow-root" : "", tls);
     return text + "Restart=on-failure\nRestartSec=5\n\n[Install]\nWantedBy=multi-user.target\n";
   }
 
@@ -143,6 +168,11 @@ class JupyterStep : public Step {
 
   /// With its token the server answers, and without it does not let in.
   [[nodiscard]] bool answers(const Host& host, const std::string& token) const {
+    if (spec_.is_public) {
+      if (!host.port_answers(spec_.port.number)) return false;
+      const Result<PublicNotebook::Seen> seen = public_.look(host, token);
+      return seen && seen->trouble.empty();
+    }
     const Result<int> with = host.http_status(spec_.port.number, "/api/status?token=" + token);
     if (!with || *with != kOk) return false;
     const Result<int> without = host.http_status(spec_.port.number, "/api/status");
@@ -173,6 +203,7 @@ class JupyterStep : public Step {
 
   JupyterSpec spec_;
   SystemdUnit unit_;
+  PublicNotebook public_;
 };
 
 }  // namespace

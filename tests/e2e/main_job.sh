@@ -110,6 +110,85 @@ main_job_cases() {
     expect_exit 1
     expect_output 9999
     expect_output python3
+
+    case_ "a notebook that is open to the network needs a password of some length, and without one nothing is opened"
+    public_recipe >"$suite_dir/public.yaml"
+    export NOTEBOOK_PASSWORD=horse
+    up "$suite_dir/public.yaml"
+    expect_exit 1
+    expect_output "a password of 12 characters or more"
+    on_host ss -ltnH
+    expect_no_output '0.0.0.0:8888'
+    expect_no_output '*:8888'
+
+    case_ "on request it listens on every interface, with TLS and that password"
+    export NOTEBOOK_PASSWORD='orange llama, three hats'
+    up "$suite_dir/public.yaml" --json
+    expect_exit 0
+    expect_output "open to the network"
+    local fingerprint
+    fingerprint=$(openssl s_client -connect "$address:8888" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256 | cut -d= -f2)
+    expect_output "SHA-256 $fingerprint"
+    expect_equal "$(curl -sk -o /dev/null -w '%{http_code}' "https://$address:8888/api/contents")" 403
+    expect_different "$(http_code "http://$address:8888/api/contents")" 200
+    expect_equal "$(password_login 'orange llama, three hats')" 200
+    expect_equal "$(password_login 'orange llama, three cats')" 403
+
+    case_ "the rerun is unchanged, and the password is nowhere"
+    up "$suite_dir/public.yaml" --json
+    expect_exit 0
+    expect_unchanged
+    expect_output "SHA-256 $fingerprint"
+    expect_no_output "$NOTEBOOK_PASSWORD"
+    ! on_host grep -rlF "$NOTEBOOK_PASSWORD" /var/lib/gpustrap /var/log /run/gpustrap /etc /usr/local /home
+    expect_equal "$(cat "$case_dir/stdout")" ""
+    on_host sh -c 'cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr "\0" " "; journalctl --no-pager'
+    expect_no_output "$NOTEBOOK_PASSWORD"
+    on_host sh -c 'stat -c "%a %n" /home/ubuntu/.local/state/gpustrap/jupyter-gpustrap-jupyter.public/*'
+    expect_no_output 644
+
+    case_ "a person is told where the network finds it, and the tunnel still leads there"
+    up "$suite_dir/public.yaml"
+    expect_exit 0
+    expect_output "This recipe opens its notebook to the network"
+    expect_output "https://$address:8888/lab"
+    expect_output "https://localhost:"
+
+    case_ "another password replaces it; the certificate stays"
+    export NOTEBOOK_PASSWORD='another horse, another battery'
+    up "$suite_dir/public.yaml" --json
+    expect_exit 0
+    expect_output "SHA-256 $fingerprint"
+    expect_equal "$(password_login 'orange llama, three hats')" 403
+    expect_equal "$(password_login "$NOTEBOOK_PASSWORD")" 200
+
+    case_ "without the request it is closed again"
+    up jupyter --json
+    expect_exit 0
+    on_host ss -ltnH 'sport = :8888'
+    expect_output 127.0.0.1:8888
+}
+
+public_recipe() {
+    cat <<'RECIPE'
+name: public
+secrets:
+  notebook: { env: NOTEBOOK_PASSWORD }
+steps:
+  - apt: [openssl]
+  - jupyter: { venv: ~/jupyter-env, dir: ~/notebooks, public: true }
+    env: { JUPYTER_PASSWORD: "${{ secrets.notebook }}" }
+RECIPE
+}
+
+# What the notebook's contents answer to whoever has logged in with this password.
+password_login() {
+    local jar=$case_dir/cookies
+    rm -f "$jar"
+    curl -sk -o /dev/null -c "$jar" "https://$address:8888/login"
+    curl -sk -o /dev/null -b "$jar" -c "$jar" --data-urlencode "password=$1" \
+        --data-urlencode "_xsrf=$(awk '$6 == "_xsrf" { print $7 }' "$jar")" "https://$address:8888/login"
+    curl -sk -o /dev/null -b "$jar" -w '%{http_code}' "https://$address:8888/api/contents"
 }
 
 # What a running notebook server and its kernels write for themselves.

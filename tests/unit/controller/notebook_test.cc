@@ -15,6 +15,14 @@ TEST(Notebook, TakesATokenThatIsOne) {
   EXPECT_EQ(notebook_at(8889, read->token).url, "http://localhost:8889/lab?token=0123456789abcdef");
 }
 
+TEST(Notebook, OneThatIsOpenToTheNetworkIsReachedWithTls) {
+  const Result<NotebookToken> read = read_token({{"token", "0123456789abcdef"}, {"port", 8888U}, {"tls", true}});
+  ASSERT_TRUE(read.has_value()) << read.error().sentence();
+  EXPECT_TRUE(read->place.tls);
+  EXPECT_EQ(notebook_at(8889, read->token, Transport::tls).url, "https://localhost:8889/lab?token=0123456789abcdef");
+  EXPECT_FALSE(read_token({{"token", "0123456789abcdef"}, {"port", 8888U}})->place.tls);
+}
+
 TEST(Notebook, ATokenThatAShellOrABrowserWouldObeyIsRefused) {
   for (const char* token : {"", "short", "0123456789abcdef$(reboot)", "0123456789abcdef; rm -rf ~", "0123456789abcdef`id`",
                             "0123456789abcdef' || '", "0123456789abcdef\x1b[2J", "0123456789abcdef\r\nHost: evil", "0123456789abcdef&x=y",

@@ -46,6 +46,19 @@ TEST_F(Secrets, StandInEnvAndInTheContentOfFilesAndBlocks) {
   EXPECT_THAT(secrets_of(recipe.steps[2]).all, ElementsAre("token"));
 }
 
+TEST_F(Secrets, ANotebookThatIsOpenToTheNetworkNeedsOneAsItsPassword) {
+  const std::string jupyter = R"({"jupyter":{"venv":"~/e","public":true})";
+  for (const char* env : {"", R"(,"env":{"JUPYTER_PASSWORD":"correct horse battery"})",
+                          R"(,"env":{"JUPYTER_PASSWORD":"1234${{ secrets.key }}"})", R"(,"env":{"PASSWORD":"${{ secrets.key }}"})"}) {
+    EXPECT_THAT(wrong(jupyter + env + "}"), HasSubstr("/steps/0/jupyter/public needs a password that is a secret")) << env;
+  }
+  EXPECT_EQ(wrong(jupyter + R"(,"env":{"JUPYTER_PASSWORD":"${{ secrets.key }}"}})"), "");
+  EXPECT_EQ(wrong(R"({"jupyter":{"venv":"~/e","public":false}})"), "");
+  EXPECT_THAT(wrong(R"({"jupyter":{"venv":"~/e","certificate":"~/c.pem","key":"~/k.pem"}})"), HasSubstr("goes with `public: true`"));
+  EXPECT_THAT(wrong(R"({"jupyter":{"venv":"~/e","public":true,"key":"~/k.pem"},"env":{"JUPYTER_PASSWORD":"${{ secrets.key }}"}})"),
+              HasSubstr("needs `certificate` too"));
+}
+
 TEST_F(Secrets, AFileWithASecretIsItsOwnersAloneUnlessTheRecipeSaysOtherwise) {
   const Recipe recipe = read(R"([{"id":"a","file":{"path":"/f","content":"${{ secrets.token }}"}},
     {"id":"b","file":{"path":"/f","content":"${{ secrets.token }}","mode":"0640"}},{"id":"c","file":{"path":"/f","content":"x"}}])");

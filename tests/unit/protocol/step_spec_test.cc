@@ -206,7 +206,7 @@ TEST(StepSpec, SizesAndTimes) {
 
 TEST(StepSpec, DocumentationComesFromTheFields) {
   const StepKindDoc doc = describe_step_kind(StepKind::jupyter);
-  ASSERT_EQ(doc.fields.size(), 6U);
+  ASSERT_EQ(doc.fields.size(), 9U);
   EXPECT_EQ(doc.fields[0].name, "venv");
   EXPECT_EQ(doc.fields[0].presence, Presence::optional);
   EXPECT_EQ(doc.fields[4].default_text, "8888");

@@ -1,3 +1,4 @@
+#include <memory>
 #include <string>
 
 #include <gmock/gmock.h>
@@ -169,9 +170,85 @@ TEST(JupyterStep, QuotesItsLogWithoutSystemd) {
   EXPECT_THAT(done.error().hint(), HasSubstr("/var/lib/gpustrap/services/gpustrap-jupyter.log"));
 }
 
+JupyterSpec open_notebook() {
+  JupyterSpec spec = notebook();
+  spec.is_public = true;
+  return spec;
+}
+
+/// The environment's Python as far as the step sees it: it prepares, and tells what the server does once that was started.
+FakeHost public_host(const std::shared_ptr<std::string>& trouble) {
+  FakeHost host = notebook_host();
+  const auto prepared = std::make_shared<bool>(false);
+  host.on({"/home/ubuntu/env/bin/python"}, [trouble, prepared](FakeHost& fake, const Command& command) {
+    if (command.argv.at(4) == "prepare") *prepared = true;
+    if (!*prepared) return CommandResult{0, "its password is another\n", ""};
+    if (command.argv.at(4) == "prepare") return CommandResult{};
+    if (!fake.port_answers(8888)) return CommandResult{0, "nothing answers with TLS on port 8888\n", ""};
+    return CommandResult{0, trouble->empty() ? "\nAB:CD\n" : *trouble + "\n", ""};
+  });
+  return host;
+}
+
+class PublicJupyter : public ::testing::Test {
+ protected:
+  std::shared_ptr<std::string> trouble_ = std::make_shared<std::string>();
+  FakeHost host_ = public_host(trouble_);
+};
+
+TEST_F(PublicJupyter, ListensEverywhereWithTlsAndSaysSo) {
+  EXPECT_THAT(state_of(open_notebook(), host_).reason, HasSubstr("open to the network: the service does not exist"));
+  const auto done = run_step(open_notebook(), host_);
+  ASSERT_TRUE(done.has_value()) << done.error().sentence();
+  EXPECT_THAT(done->reason, HasSubstr("open to the network: answers on port 8888 of all interfaces with TLS and a password"));
+  EXPECT_THAT(done->reason, HasSubstr("SHA-256 AB:CD"));
+  const std::string unit = host_.content(kUnit);
+  EXPECT_THAT(unit, HasSubstr("--ServerApp.ip=0.0.0.0"));
+  EXPECT_THAT(unit,
+              HasSubstr("\"--ServerApp.certfile=/home/ubuntu/.local/state/gpustrap/jupyter-gpustrap-jupyter.public/certificate.pem\""));
+  EXPECT_THAT(unit, HasSubstr("JUPYTER_CONFIG_PATH=/home/ubuntu/.local/state/gpustrap/jupyter-gpustrap-jupyter.public"));
+}
+
+TEST_F(PublicJupyter, TakesTheCertificateThatIsGiven) {
+  JupyterSpec spec = open_notebook();
+  spec.certificate = HostPath{"~/mine.pem"};
+  spec.key = HostPath{"~/mine.key"};
+  ASSERT_TRUE(run_step(spec, host_).has_value());
+  EXPECT_THAT(host_.content(kUnit), HasSubstr("\"--ServerApp.keyfile=/home/ubuntu/mine.key\""));
+}
+
+TEST_F(PublicJupyter, IsNotSatisfiedWhereItLetsInWithoutAPassword) {
+  ASSERT_TRUE(run_step(open_notebook(), host_).has_value());
+  *trouble_ = "it lets in without a password";
+  const StepState state = state_of(open_notebook(), host_);
+  EXPECT_EQ(state.is, StepState::Is::unsatisfied);
+  EXPECT_THAT(state.reason, HasSubstr("lets in without a password"));
+}
+
+TEST_F(PublicJupyter, RefusesAShortPassword) {
+  host_.answer({"/home/ubuntu/env/bin/python"}, {3, "", "JUPYTER_PASSWORD has 5 characters, and the network may try\n"});
+  const auto done = run_step(open_notebook(), host_);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), ErrorCode::recipe);
+  EXPECT_THAT(done.error().why(), HasSubstr("has 5 characters"));
+  EXPECT_THAT(done.error().hint(), HasSubstr("12 characters"));
+  EXPECT_FALSE(host_.at(kUnit).has_value()) << "nothing is opened";
+}
+
+TEST_F(PublicJupyter, ClosesAgainWithoutTheField) {
+  ASSERT_TRUE(run_step(open_notebook(), host_).has_value());
+  host_.unlisten(8888);
+  const auto done = run_step(notebook(), host_);
+  ASSERT_TRUE(done.has_value()) << done.error().sentence();
+  EXPECT_THAT(host_.content(kUnit), HasSubstr("--ServerApp.ip=127.0.0.1"));
+  EXPECT_THAT(host_.content(kUnit), Not(HasSubstr("certfile")));
+}
+
 INSTANTIATE_TEST_SUITE_P(Jupyter, StepContract,
                          ::testing::Values(ContractCase{"jupyter_new", notebook(), [] { return notebook_host(); }},
-                                           ContractCase{"jupyter_without_systemd", notebook(), [] { return container(); }}),
+                                           ContractCase{"jupyter_without_systemd", notebook(), [] { return container(); }},
+                                           ContractCase{"jupyter_public", open_notebook(),
+                                                        [] { return public_host(std::make_shared<std::string>()); }}),
                          contract_name);
 
 }  // namespace
