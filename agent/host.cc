@@ -6,6 +6,11 @@
 
 namespace gpustrap {
 
+const Mirror& Host::mirror() const {
+  static const Mirror none;
+  return none;
+}
+
 std::string Host::expand(std::string_view path) const {
   if (path == "~") return self().home;
   if (path.starts_with("~/")) return self().home + std::string(path.substr(1));

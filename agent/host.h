@@ -14,6 +14,7 @@
 
 #include "agent/base/result.h"
 #include "agent/protocol/facts.h"
+#include "agent/protocol/network.h"
 
 namespace gpustrap {
 
@@ -123,6 +124,8 @@ class Host {
   [[nodiscard]] virtual const Facts& facts() const = 0;
   [[nodiscard]] virtual const Identity& self() const = 0;  ///< whom the step runs as
   [[nodiscard]] virtual const Identity& login() const = 0;
+  /// Where the run takes packages and files from instead; an empty one where it was told nothing.
+  [[nodiscard]] virtual const Mirror& mirror() const;
   /// "~" and "~/x" become the home of the step's identity.
   [[nodiscard]] std::string expand(std::string_view path) const;
 

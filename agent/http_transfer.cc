@@ -243,7 +243,9 @@ Error transport_error(CURLcode code, const char* detail) {
               "SSL_CERT_FILE"};
     case CURLE_SSL_CACERT_BADFILE: return {ErrorCode::tls, "the CA bundle cannot be used: " + why, "reinstall the package ca-certificates"};
     case CURLE_COULDNT_RESOLVE_HOST: return {ErrorCode::unreachable, why, "check the name, and the name servers in /etc/resolv.conf"};
-    case CURLE_COULDNT_RESOLVE_PROXY: return {ErrorCode::unreachable, why, "check http_proxy and https_proxy of the login user"};
+    case CURLE_COULDNT_RESOLVE_PROXY:
+      return {ErrorCode::unreachable, why,
+              "check --proxy, `proxy` of your configuration, or http_proxy and https_proxy of the login on the host"};
     case CURLE_COULDNT_CONNECT:
       return {ErrorCode::unreachable, why, "check that the host may connect there; a proxy or a mirror can be set"};
     case CURLE_OPERATION_TIMEDOUT:
@@ -286,8 +288,8 @@ Attempt judge_status(long status, CURL* handle) {
     attempt.error =
         Error(ErrorCode::permission, why + ": it does not give out the file", "check whether the address needs a login, or has expired");
   } else if (status == 407) {
-    attempt.error =
-        Error(ErrorCode::permission, why + ": the proxy wants a login", "put it into the proxy variable: http://user:password@proxy:port");
+    attempt.error = Error(ErrorCode::permission, why + ": the proxy wants a login",
+                          "put it into http_proxy and https_proxy in /etc/environment on the host: http://user:password@proxy:port");
   } else {
     attempt.error = Error(ErrorCode::network, why, "check the address in a browser");
   }

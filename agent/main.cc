@@ -25,6 +25,7 @@
 #include "agent/identity.h"
 #include "agent/log.h"
 #include "agent/manifest.h"
+#include "agent/mirrors.h"
 #include "agent/paths.h"
 #include "agent/private_memory.h"
 #include "agent/protocol/json.h"
@@ -225,6 +226,7 @@ int run_file(const Arguments& arguments, const Identity& self, const AgentPaths&
     if (!login && login.error().code() == ErrorCode::usage) return complain(login.error());
     run.login = login ? std::move(*login) : self;
   }
+  run.login.proxy = proxies_for(run.login.proxy, {});
   run.id = fmt::format("standalone-{}-{}", std::time(nullptr), ::getpid());
   if (Result<void> stored = store_run(paths, run); !stored) return complain(stored.error());
   const ProtocolEnds ends = take_standard_streams();

@@ -20,10 +20,10 @@ constexpr auto kQuietLookLimit = std::chrono::seconds(30);
 
 }  // namespace
 
-Outcome look_quietly(const PlannedStep& plan, const Facts& facts, const Identity& login, SecretStore& secrets) {
+Outcome look_quietly(const PlannedStep& plan, const Facts& facts, const Identity& login, const Mirror& mirror, SecretStore& secrets) {
   using Clock = std::chrono::steady_clock;
   if (plan.looks_with_secrets && !secrets.missing(plan.secrets).empty()) return Outcome::unknown;
-  Result<StepProcess> process = start_step_process(plan, StepWork::look, facts, login, secrets);
+  Result<StepProcess> process = start_step_process(plan, StepWork::look, facts, login, mirror, secrets);
   if (!process) return Outcome::failed;
   const Clock::time_point deadline = Clock::now() + kQuietLookLimit;
   std::string records;

@@ -9,6 +9,7 @@
 namespace gpustrap {
 
 /// A look at one step that leaves no event: its outcome as a plan would tell it, `failed` where it came to none within 30 s. Waits for it.
-[[nodiscard]] Outcome look_quietly(const PlannedStep& plan, const Facts& facts, const Identity& login, SecretStore& secrets);
+[[nodiscard]] Outcome look_quietly(const PlannedStep& plan, const Facts& facts, const Identity& login, const Mirror& mirror,
+                                   SecretStore& secrets);
 
 }  // namespace gpustrap

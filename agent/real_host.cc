@@ -29,6 +29,7 @@
 #include "agent/base/unique_fd.h"
 #include "agent/fetch.h"
 #include "agent/identity.h"
+#include "agent/mirrors.h"
 #include "agent/safe_directory.h"
 #include "agent/unpack.h"
 
@@ -179,13 +180,19 @@ class RealHost::ActingAs {
   std::vector<gid_t> groups_;
 };
 
-RealHost::RealHost(const Facts& facts, Identity self, Identity login, Environment env)
-    : facts_(facts), self_(std::move(self)), login_(std::move(login)), env_(std::move(env)) {}
+RealHost::RealHost(const Facts& facts, Identity self, Identity login, Environment env, Mirror mirror)
+    : facts_(facts), self_(std::move(self)), login_(std::move(login)), env_(std::move(env)), mirror_(std::move(mirror)) {
+  // A step that says so itself has its own place.
+  for (const auto& [name, value] : env_) {
+    if (name == "PIP_INDEX_URL" || name == "UV_DEFAULT_INDEX" || name == "UV_INDEX_URL") mirror_.forget("pypi");
+    if (name == "CONDA_CHANNEL_ALIAS") mirror_.forget("conda");
+  }
+}
 RealHost::~RealHost() = default;
 
 Host& RealHost::as_login() {
   if (self_.uid == login_.uid) return *this;
-  if (!as_login_) as_login_ = std::make_unique<RealHost>(facts_, login_, login_, env_);
+  if (!as_login_) as_login_ = std::make_unique<RealHost>(facts_, login_, login_, env_, mirror_);
   return *as_login_;
 }
 const Host& RealHost::as_login() const { return const_cast<RealHost*>(this)->as_login(); }
@@ -288,6 +295,7 @@ RealHost::Environment RealHost::command_environment() const {
     std::transform(upper.begin(), upper.end(), upper.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
     if (name != "http_proxy") environment.emplace_back(std::move(upper), value);  // HTTP_PROXY is an attack on CGI; no program needs it
   }
+  for (auto& variable : mirror_environment(mirror_)) environment.push_back(std::move(variable));
   return environment;
 }
 
@@ -487,9 +495,14 @@ Result<void> RealHost::remove_tree(const std::string& path) {
 
 Result<FetchResult> RealHost::fetch(const FetchRequest& request, StepLog& log) {
   const ActingAs as(self_);
-  FetchOptions options;
-  options.proxy = login_.proxy;
-  return fetch_file(request, options, log);
+  const auto once = [&](const FetchRequest& wanted, Patience patience) {
+    FetchOptions options;
+    options.proxy = login_.proxy;
+    if (patience == Patience::short_one) options.attempts = 2;
+    return fetch_file(wanted, options, log);
+  };
+  Result<FetchResult> fetched = fetch_by_mirror(request, mirror_, log, once);
+  return fetched ? std::move(fetched) : fail(by_way_of(*this, std::move(fetched).error(), ""));
 }
 
 Result<std::vector<UnpackedEntry>> RealHost::unpack(const UnpackRequest& request, StepLog& log) {

@@ -17,12 +17,13 @@ class RealHost : public Host {
  public:
   using Environment = std::vector<std::pair<std::string, std::string>>;
   /// `env`: the step's own variables, for every command.
-  RealHost(const Facts& facts, Identity self, Identity login, Environment env);
+  RealHost(const Facts& facts, Identity self, Identity login, Environment env, Mirror mirror = {});
   ~RealHost() override;
 
   [[nodiscard]] const Facts& facts() const override { return facts_; }
   [[nodiscard]] const Identity& self() const override { return self_; }
   [[nodiscard]] const Identity& login() const override { return login_; }
+  [[nodiscard]] const Mirror& mirror() const override { return mirror_; }
 
   [[nodiscard]] Result<std::optional<FileInfo>> info(const std::string& path) const override;
   [[nodiscard]] Result<std::string> read(const std::string& path) const override;
@@ -68,6 +69,7 @@ class RealHost : public Host {
   Identity self_;
   Identity login_;
   Environment env_;
+  Mirror mirror_;
   std::string asked_on_boot_;
   bool private_files_ = false;
   std::optional<RebootWish> reboot_wish_;

@@ -19,6 +19,7 @@
 #include "agent/journal.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
+#include "agent/protocol/members.h"
 
 namespace gpustrap {
 namespace {
@@ -66,6 +67,7 @@ Result<void> store_run(const AgentPaths& paths, const RunDescription& run) {
   document["mode"] = run.mode == RunMode::plan ? "plan" : "apply";
   document["tags"] = run.tags;
   document["login"] = to_json(run.login);
+  write_network(run.network, document);
   document["recipe"] = write_recipe(run.recipe);
   return write_file_atomically(paths.run(run.id) + "/run.json", to_line(document), 0600);
 }
@@ -85,6 +87,9 @@ Result<RunDescription> load_run(const AgentPaths& paths, const std::string& id) 
     if (!login) return fail(std::move(login).error());
     run.login = std::move(*login);
     std::vector<FieldProblem> problems;
+    Members members(*document, "a run");
+    read_network(members, run.network);
+    if (members.error()) return fail(*members.error());
     run.recipe = read_recipe(document->at("recipe"), Placeholders::allowed, problems);
     if (!problems.empty()) return fail(ErrorCode::recipe, problems.front().message);
     Result<RunHistory> history = RunHistory::read(journal_path(paths, id));

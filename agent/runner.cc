@@ -245,7 +245,8 @@ class Runner::Loop {
     const StepWork work = looks_only()                                  ? StepWork::look
                           : history().done.contains(step.plan.entry.id) ? StepWork::done_before
                                                                         : StepWork::work;
-    Result<StepProcess> process = start_step_process(step.plan, work, facts_, owner_.run_.login, owner_.secrets_);
+    Result<StepProcess> process =
+        start_step_process(step.plan, work, facts_, owner_.run_.login, owner_.run_.network.mirror, owner_.secrets_);
     if (!process) return end(step, failure_of(step.plan.entry.id, process.error()));
     step.process = std::move(*process);
     return step.life.enter(StepPhase::running);
@@ -445,7 +446,7 @@ class Runner::Loop {
 
   Result<void> end(LiveStep& step, StepFinished finished) {
     finished.elapsed = since(step.started);
-    weigh(finished, step, steps_, {looks_only(), facts_, owner_.run_.login, owner_.secrets_});
+    weigh(finished, step, steps_, {looks_only(), facts_, owner_.run_.login, owner_.run_.network.mirror, owner_.secrets_});
     step.outcome = finished.outcome;
     if (Result<void> ended = step.life.enter(StepPhase::ended); !ended) return ended;
     if (finished.outcome == Outcome::failed && !looks_only()) {
@@ -549,6 +550,7 @@ Result<RunFinished> Runner::run(const Facts& facts, const Identity& self) {
     started.agent = GPUSTRAP_VERSION;
     started.mode = run_.mode;
     started.login = run_.login.name;
+    started.network = run_.network;
     started.facts = facts;
     for (const StepEntry& step : run_.recipe.steps) started.steps.push_back({step.id, std::string(step_kind_name(step.kind)), step.name});
     if (Result<void> said = say(std::move(started)); !said) return fail(std::move(said).error());

@@ -12,6 +12,7 @@
 #include "agent/journal.h"
 #include "agent/paths.h"
 #include "agent/protocol/event.h"
+#include "agent/protocol/network.h"
 #include "agent/protocol/recipe.h"
 #include "agent/run_history.h"
 #include "agent/secret_store.h"
@@ -23,7 +24,8 @@ struct RunDescription {
   std::string id;
   RunMode mode = RunMode::apply;
   Recipe recipe;
-  Identity login;
+  Identity login;   ///< with the proxies that hold for the run
+  Network network;  ///< as it was asked for
   std::vector<std::string> tags;
   RunHistory history;  ///< of the runners before this one; empty for the first
 };

@@ -27,6 +27,7 @@
 #include "agent/host_power.h"
 #include "agent/journal.h"
 #include "agent/log.h"
+#include "agent/mirrors.h"
 #include "agent/private_memory.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
@@ -185,6 +186,8 @@ class Server {
     run.mode = request.mode;
     run.recipe = std::move(request.recipe);
     run.login = login_;
+    run.login.proxy = proxies_for(login_.proxy, request.network);
+    run.network = std::move(request.network);
     run.tags = std::move(request.tags);
     if (Result<void> stored = store_run(paths, run); !stored) return answer(number, fail(std::move(stored).error()));
     if (Result<void> started = start_runner_process(paths, run.id, origin()); !started) {

@@ -22,6 +22,7 @@ set(GPUSTRAP_PROTOCOL_SOURCES
   agent/protocol/fields_visit.cc
   agent/protocol/line.cc
   agent/protocol/members.cc
+  agent/protocol/network.cc
   agent/protocol/placeholders.cc
   agent/protocol/recipe.cc
   agent/protocol/request.cc
@@ -40,6 +41,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/journal.cc
   agent/log.cc
   agent/masking.cc
+  agent/mirrors.cc
   agent/output_relay.cc
   agent/openpgp_key.cc
   agent/pci_functions.cc
@@ -66,6 +68,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/apt.cc
   agent/steps/apt_get.cc
   agent/steps/apt_lock.cc
+  agent/steps/apt_mirror.cc
   agent/steps/apt_repository.cc
   agent/steps/apt_sources.cc
   agent/steps/archive.cc

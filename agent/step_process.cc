@@ -187,7 +187,8 @@ void forbid_core_files() {
   ::setrlimit(RLIMIT_CORE, &none);
 }
 
-[[noreturn]] void run_in_child(const PlannedStep& step, StepWork work, const Facts& facts, const Identity& login, SecretStore& given) {
+[[noreturn]] void run_in_child(const PlannedStep& step, StepWork work, const Facts& facts, const Identity& login, const Mirror& mirror,
+                               SecretStore& given) {
   RecordLog log(kRecordFd);
   StepFinished finished;
   finished.outcome = Outcome::failed;
@@ -201,7 +202,7 @@ void forbid_core_files() {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       const SecretFiller secrets(given.pick(step.secrets));
       given.clear();
-      RealHost host(facts, step.identity, login, step.secrets.empty() ? step.entry.env.items : secrets.fill(step.entry.env.items));
+      RealHost host(facts, step.identity, login, step.secrets.empty() ? step.entry.env.items : secrets.fill(step.entry.env.items), mirror);
       host.set_asked_on_boot(step.asked_on_boot);
       if (step.with_secrets) host.make_new_files_private();
       const std::unique_ptr<Step> made = make_step(step, secrets);
@@ -304,7 +305,7 @@ Result<StepRecord> step_record_from_line(std::string_view line, const std::strin
 }
 
 Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, const Facts& facts, const Identity& login,
-                                       SecretStore& secrets) {
+                                       const Mirror& mirror, SecretStore& secrets) {
   Result<Pipe> output = make_pipe();
   if (!output) return fail(std::move(output).error());
   Result<Pipe> errors = make_pipe();
@@ -342,7 +343,7 @@ Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, c
     ::dup3(record, kRecordFd, O_CLOEXEC);
     ::dup3(go, kGoAheadFd, O_CLOEXEC);
     close_from(kGoAheadFd + 1);
-    run_in_child(step, work, facts, login, secrets);
+    run_in_child(step, work, facts, login, mirror, secrets);
   }
   ::setpgid(pid, pid);
   StepProcess process;

@@ -42,7 +42,7 @@ struct StepProcess {
 /// Of `secrets` it keeps what the step needs; where some are missing, which only a look may do, the variables that would hold them are not
 /// set.
 [[nodiscard]] Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, const Facts& facts, const Identity& login,
-                                                     SecretStore& secrets);
+                                                     const Mirror& mirror, SecretStore& secrets);
 
 /// Waits until the process has ended, throwing away what it says, so that a full pipe does not hold it up.
 void await_end_unheard(StepProcess& process);

@@ -26,7 +26,7 @@ bool others_are_satisfied(const LiveStep& asking, const LiveSteps& all, const Ru
   return std::all_of(all.begin(), all.end(), [&](const auto& step) {
     if (step.get() == &asking || !step->plan.skip_reason.empty()) return true;
     if (step->is(StepPhase::ended)) return step->outcome == Outcome::unchanged || step->outcome == Outcome::skipped;
-    return look_quietly(step->plan, run.facts, run.login, run.secrets) == Outcome::unchanged;
+    return look_quietly(step->plan, run.facts, run.login, run.mirror, run.secrets) == Outcome::unchanged;
   });
 }
 

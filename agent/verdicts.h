@@ -17,6 +17,7 @@ struct RunView {
   bool looks_only = false;
   const Facts& facts;
   const Identity& login;
+  const Mirror& mirror;
   SecretStore& secrets;
 };
 /// What a step's own outcome means once the rest of the run is taken into account: a plan's failure may only be unknown, and a converged

@@ -36,6 +36,7 @@ RunStarted read_run_started(Members& members) {
   members.must("agent", body.agent);
   members.one_of("mode", run_mode_names(), body.mode);
   members.must("login", body.login);
+  read_network(members, body.network);
   if (const Json* facts = members.find("facts", Members::Wanted::required)) {
     auto read = facts_from_json(*facts);
     if (read) {
@@ -203,6 +204,7 @@ Json to_json(const Event& event) {
                           document["agent"] = body.agent;
                           document["mode"] = run_mode_names().at(static_cast<std::size_t>(body.mode));
                           document["login"] = body.login;
+                          write_network(body.network, document);
                           document["facts"] = to_json(body.facts);
                           document["steps"] = Json::array();
                           for (const StepTitle& step : body.steps)

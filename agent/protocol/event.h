@@ -10,6 +10,7 @@
 #include "agent/base/result.h"
 #include "agent/protocol/facts.h"
 #include "agent/protocol/json_fwd.h"
+#include "agent/protocol/network.h"
 
 // What the agent says (PROTOCOL.md). Events are plain data: no colour, no width, no wording.
 
@@ -38,6 +39,7 @@ struct RunStarted {
   std::string login;  ///< user name at the host
   Facts facts;
   std::vector<StepTitle> steps;
+  Network network;  ///< the proxy and the mirror that were asked for
 };
 /// A runner took up the run: the first one, or one that found the journal of another that died.
 struct RunnerStarted {

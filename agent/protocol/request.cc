@@ -29,6 +29,7 @@ RunRequest read_run(Members& members) {
     members.fail_with(Error(ErrorCode::protocol, "`run` is not a run's id: " + quote_value(body.run)));
   members.one_of("mode", run_mode_names(), body.mode);
   members.must("tags", body.tags);
+  read_network(members, body.network);
   if (const Json* recipe = members.find("recipe", Members::Wanted::required)) {
     std::vector<FieldProblem> problems;
     body.recipe = read_recipe(*recipe, Placeholders::allowed, problems);
@@ -133,6 +134,7 @@ Json to_json(const Request& request) {
                    document["run"] = body.run;
                    document["mode"] = run_mode_names().at(static_cast<std::size_t>(body.mode));
                    document["tags"] = body.tags;
+                   write_network(body.network, document);
                    document["recipe"] = write_recipe(body.recipe);
                  },
                  [&](const AttachRequest& body) {

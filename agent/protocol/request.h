@@ -10,6 +10,7 @@
 #include "agent/base/result.h"
 #include "agent/protocol/event.h"
 #include "agent/protocol/json_fwd.h"
+#include "agent/protocol/network.h"
 #include "agent/protocol/recipe.h"
 
 namespace gpustrap {
@@ -37,6 +38,7 @@ struct RunRequest {
   RunMode mode = RunMode::apply;
   Recipe recipe;
   std::vector<std::string> tags;
+  Network network;
 };
 /// Replays the events after `after` and goes on live until the run ends. `run` empty: the newest. Reply: {"run": id, "live": bool}; then
 /// its events. Where the journal has lost events that the controller has seen, the reply also has "rewound": {"to": seq}, and the

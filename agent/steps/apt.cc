@@ -7,6 +7,7 @@
 #include "agent/base/text.h"
 #include "agent/steps/apt_get.h"
 #include "agent/steps/apt_lock.h"
+#include "agent/steps/apt_mirror.h"
 #include "agent/steps/dpkg_status.h"
 #include "agent/steps/kinds.h"
 
@@ -66,7 +67,9 @@ class AptStep : public Step {
       for (const Wanted& wanted : wanted_) names.push_back(wanted.name);
     }
     const bool installs = !names.empty() && spec_.state != AptSpec::State::absent;
-    if ((spec_.update || installs) && lists_are_old(host, spec_.max_age.time)) {
+    // That the mirror of this run was not asked before is no reason to change anything, but one to ask it before it is to install.
+    const bool old = lists_are_old(host, spec_.max_age.time) || (installs && needs_apt_mirror_lists(host, spec_.max_age.time));
+    if ((spec_.update || installs) && old) {
       if (Result<void> updated = update_package_lists(host, log); !updated) return updated;
     }
     if (!names.empty()) {
@@ -93,6 +96,7 @@ class AptStep : public Step {
     Command command;
     command.argv = {"apt-get", "-s", "-o", "Debug::NoLocking=1", "install", "--"};
     for (const Wanted& wanted : wanted_) command.argv.push_back(wanted.name);
+    look_by_apt_mirror(host, command);
     const Result<CommandResult> simulated = host.look(command);
     if (!simulated) return fail(simulated.error());
     if (simulated->exit_code != 0) return fail(apt_error(command, *simulated));

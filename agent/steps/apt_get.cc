@@ -8,8 +8,10 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/mirrors.h"
 #include "agent/shown_url.h"
 #include "agent/steps/apt_lock.h"
+#include "agent/steps/apt_mirror.h"
 #include "agent/steps/dpkg_status.h"
 
 namespace gpustrap {
@@ -44,7 +46,7 @@ std::string unmet_dependency(const std::string& out) {
   return {};
 }
 
-Command apt_command(std::vector<std::string> words_after) {
+Command apt_command(const std::vector<std::string>& words_after) {
   Command command;
   command.argv = {"apt-get",
                   "-q",
@@ -135,6 +137,12 @@ bool looks_transient(const CommandResult& result) {
   return std::any_of(kSigns.begin(), kSigns.end(), [&](const char* sign) { return text.find(sign) != std::string::npos; });
 }
 
+/// What was fetched came by a mirror or a proxy, if there is one; what went wrong on this host did not.
+Error with_way(const Host& host, Error error) {
+  const bool fetched = error.code() == ErrorCode::network || error.code() == ErrorCode::unsafe;
+  return fetched ? by_way_of(host, std::move(error), host.mirror().any("apt")) : error;
+}
+
 }  // namespace
 
 Error apt_error(const Command& command, const CommandResult& result) {
@@ -183,6 +191,9 @@ bool lists_may_lie(const Error& error) {
 
 Result<void> run_apt_get(Host& host, StepLog& log, const std::vector<std::string>& words_after) {
   Command command = apt_command(words_after);
+  if (Result<void> prepared = prepare_apt_mirror(host); !prepared)
+    return fail(std::move(prepared).error().in("preparing the mirror for apt"));
+  by_apt_mirror(host, command);
   command.takes_line = [&log](std::string_view line) {
     // The first of them is said just before dpkg begins. Until then, lists and packages that were half fetched do no harm.
     if (line.starts_with("pmstatus:")) log.must_finish();
@@ -193,7 +204,7 @@ Result<void> run_apt_get(Host& host, StepLog& log, const std::vector<std::string
     if (!result) return fail(result.error());
     if (result->exit_code == 0) return {};
     const bool again = attempt < kMirrorAttempts && (looks_transient(*result) || lock_is_held(*result));
-    if (!again) return fail(apt_error(command, *result));
+    if (!again) return fail(with_way(host, apt_error(command, *result)));
     log.say(fmt::format("trying again: {}", apt_error(command, *result).why()));
     if (lock_is_held(*result)) {
       if (Result<void> free = wait_for_apt_locks(host, log, kAptLockLimit); !free) return free;
@@ -236,10 +247,12 @@ Result<void> finish_cut_installation(Host& host, StepLog& log) {
 }
 
 Result<void> update_package_lists(Host& host, StepLog& log) {
+  if (const std::string place = host.mirror().any("apt"); !place.empty()) say_mirror(host, log, "the distribution's packages", place);
   if (Result<void> updated = run_apt_get(host, log, {"-o", "APT::Update::Error-Mode=any", "update"}); !updated) {
     return fail(std::move(updated).error().in("updating the package lists"));
   }
   if (Result<void> made = host.make_directory(kStampFolder, {}); !made) return made;
+  if (Result<void> noted = note_apt_mirror_lists(host); !noted) return noted;
   return host.write(kStamp, "", {});
 }
 

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/mirrors.h"
 #include "agent/protocol/json.h"
 
 namespace gpustrap {
@@ -150,6 +151,7 @@ Result<void> run_conda(Host& host, StepLog& log, const std::string& prefix, cons
   command.argv = {prefix + "/bin/conda"};
   command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
   command.env = {{"CONDA_NOTIFY_OUTDATED_CONDA", "false"}, {"PYTHONUNBUFFERED", "1"}};
+  const std::string mirror = host.mirror().place("conda");
   for (int attempt = 1;; ++attempt) {
     std::string json;
     command.takes_line = [&](std::string_view line) {
@@ -160,6 +162,7 @@ Result<void> run_conda(Host& host, StepLog& log, const std::string& prefix, cons
       if (json.size() < kMostJson) json.append(line).append("\n");
       return true;
     };
+    if (attempt == 1 && !mirror.empty()) say_mirror(host, log, "channels", mirror);
     log.say("conda solves and fetches; it may be silent for some minutes");
     const Result<CommandResult> result = host.act(command, log);
     if (!result) return fail(result.error());
@@ -172,7 +175,8 @@ Result<void> run_conda(Host& host, StepLog& log, const std::string& prefix, cons
     // Old ones print a traceback into their JSON: it belongs to the record.
     if (!document.is_object() && !json.empty()) log.say(last_lines(strip_control(json), 20));
     const Error why = conda_error(json, result->err.empty() ? result->out : result->err);
-    if (why.code() != ErrorCode::network || attempt == kAttempts) return fail(why);
+    const bool is_fetching = why.code() == ErrorCode::network || why.code() == ErrorCode::not_found;
+    if (why.code() != ErrorCode::network || attempt == kAttempts) return fail(is_fetching ? by_way_of(host, why, mirror) : why);
     log.say(fmt::format("trying again: {}", why.why()));
     host.pause(std::chrono::seconds(5 * attempt));
   }

@@ -14,6 +14,7 @@
 #include "agent/shown_url.h"
 #include "agent/steps/apt_get.h"
 #include "agent/steps/apt_lock.h"
+#include "agent/steps/apt_mirror.h"
 #include "agent/steps/apt_sources.h"
 #include "agent/steps/deb_package.h"
 #include "agent/steps/edited_file.h"
@@ -38,6 +39,7 @@ Result<void> install(Host& host, StepLog& log, const std::vector<std::string>& p
   Command command;
   command.argv = {"apt-get", "-s", "-q", "-o", "Debug::NoLocking=1", "install", "--no-install-recommends", "--"};
   command.argv.insert(command.argv.end(), packages.begin(), packages.end());
+  look_by_apt_mirror(host, command);
   const Result<CommandResult> simulated = host.look(command);
   if (!simulated) return fail(simulated.error());
   if (simulated->exit_code != 0) return fail(apt_error(command, *simulated));

@@ -10,6 +10,7 @@
 #include "agent/protocol/compat_lookup.h"
 #include "agent/steps/apt_get.h"
 #include "agent/steps/apt_lock.h"
+#include "agent/steps/apt_mirror.h"
 #include "agent/steps/dpkg_status.h"
 #include "agent/steps/host_restart.h"
 #include "agent/steps/nvidia_module.h"
@@ -54,7 +55,7 @@ class Installer {
         if (!wanted_.repository) continue;
         if (Result<void> added = add_nvidia_repository(host_, log_, *wanted_.repository); !added) return fail(std::move(added).error());
       }
-      if (lists_are_old(host_, kListsAge) || source.from == "nvidia") {
+      if (lists_are_old(host_, kListsAge) || needs_apt_mirror_lists(host_, kListsAge) || source.from == "nvidia") {
         if (Result<void> updated = update_package_lists(host_, log_); !updated) return fail(std::move(updated).error());
       }
       const Result<std::optional<std::string>> done = source.is_signed ? install_built(source) : install_and_build(source);
@@ -213,6 +214,7 @@ Result<std::optional<Error>> why_not_installable(const Host& host, const std::ve
   Command command;
   command.argv = {"apt-get", "-s", "-q", "-o", "Debug::NoLocking=1", "install", "--allow-downgrades", "--"};
   command.argv.insert(command.argv.end(), packages.begin(), packages.end());
+  look_by_apt_mirror(host, command);
   const Result<CommandResult> simulated = host.look(command);
   if (!simulated) return fail(simulated.error());
   if (simulated->exit_code == 0) return std::optional<Error>();
@@ -220,7 +222,8 @@ Result<std::optional<Error>> why_not_installable(const Host& host, const std::ve
 }
 
 Result<std::string> candidate_version(const Host& host, const std::string& package) {
-  const Command command{{"apt-cache", "policy", "--", package}, {{"LC_ALL", "C"}}, "", "", std::chrono::minutes(1), {}};
+  Command command{{"apt-cache", "policy", "--", package}, {{"LC_ALL", "C"}}, "", "", std::chrono::minutes(1), {}};
+  look_by_apt_mirror(host, command);
   const Result<CommandResult> policy = host.look(command);
   if (!policy) return fail(policy.error());
   if (policy->exit_code != 0) return fail(apt_error(command, *policy));

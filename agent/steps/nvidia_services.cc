@@ -12,6 +12,7 @@
 #include "agent/protocol/compat_lookup.h"
 #include "agent/steps/apt_get.h"
 #include "agent/steps/apt_lock.h"
+#include "agent/steps/apt_mirror.h"
 #include "agent/steps/dpkg_status.h"
 #include "agent/steps/nvidia_packages.h"
 #include "agent/steps/systemd_unit.h"
@@ -58,7 +59,8 @@ Result<std::string> package_trouble(const Host& host, const std::string& package
 /// "nvidia-fabricmanager=580.95.05-1ubuntu1": the version of the driver to the last digit.
 Result<std::string> exact_package(const Host& host, const std::string& package, const std::string& driver) {
   for (const std::string& name : names_of(package, driver)) {
-    const Command command{{"apt-cache", "madison", "--", name}, {{"LC_ALL", "C"}}, "", "", std::chrono::minutes(1), {}};
+    Command command{{"apt-cache", "madison", "--", name}, {{"LC_ALL", "C"}}, "", "", std::chrono::minutes(1), {}};
+    look_by_apt_mirror(host, command);
     const Result<CommandResult> listed = host.look(command);
     if (!listed) return fail(listed.error());
     for (const std::string& line : split(listed->out, '\n')) {

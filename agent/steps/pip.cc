@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/mirrors.h"
 #include "agent/steps/kinds.h"
 #include "agent/steps/pip_download.h"
 #include "agent/steps/python_environment.h"
@@ -19,6 +20,11 @@ Error pip_error(const Command& command, const CommandResult& result) {
     if (line.starts_with("ERROR: ") && why.empty()) why = first_line(strip_control(line.substr(7)));
   }
   if (why.empty()) return command_error(command, result);
+  // pip then says that there is no such package, and in a warning before that why it found none.
+  if (const std::size_t broken = result.err.find("after connection broken by "); broken != std::string::npos) {
+    return {ErrorCode::network, "the package index could not be reached: " + first_line(strip_control(result.err.substr(broken + 27)), 200),
+            "run the same command again; what has been fetched is kept"};
+  }
   if (why.find("No matching distribution") != std::string::npos || why.find("Could not find a version") != std::string::npos) {
     return {ErrorCode::command, why, "check name and version; not every version has a wheel for this Python (pip index versions NAME)"};
   }
@@ -83,7 +89,17 @@ class PipStep : public Step {
       command.env = {{"PATH", path + "/bin:" + host.login().home + "/.local/bin:/usr/local/bin:/usr/bin:/bin"}};
     }
     if (spec_.upgrade) command.argv.emplace_back("--upgrade");
-    if (spec_.index) command.argv.insert(command.argv.end(), {"--index-url", spec_.index->text});
+    std::string mirrored;
+    if (spec_.index) {
+      // An index of its own is meant; it is looked for elsewhere only where the mirror names it.
+      const std::optional<std::string> there = host.mirror().by_prefix("downloads", spec_.index->text);
+      mirrored = there.value_or("");
+      command.argv.insert(command.argv.end(), {"--index-url", there.value_or(spec_.index->text)});
+      command.env.emplace_back("UV_DEFAULT_INDEX", "");  // stronger than --index-url
+    } else {
+      mirrored = host.mirror().place("pypi");
+    }
+    if (!mirrored.empty()) say_mirror(host, log, "packages", mirrored);
     if (spec_.requirements) command.argv.insert(command.argv.end(), {"-r", host.expand(spec_.requirements->text)});
     for (const std::string& package : spec_.packages.items) command.argv.push_back(package);
     const Result<CommandResult> result = host.act(command, log);
@@ -91,7 +107,7 @@ class PipStep : public Step {
     if (result->exit_code == 127)
       return fail(ErrorCode::not_found, fmt::format("{} has no pip, and there is no uv", path),
                   "make it anew with a `venv` step, or let its `conda_env` step install pip");
-    if (result->exit_code != 0) return fail(pip_error(command, *result));
+    if (result->exit_code != 0) return fail(by_way_of(host, pip_error(command, *result), mirrored));
     return {};
   }
 

@@ -14,6 +14,7 @@ namespace gpustrap {
 struct FakeHost::Machine {
   Facts facts;
   Identity root, login;
+  Mirror mirror;
   bool steps_run_as_login = false;
   std::map<std::string, FakeFile> files;
   std::map<std::string, std::pair<uid_t, gid_t>> users;
@@ -206,6 +207,8 @@ FakeHost& FakeHost::on_pause(std::function<void(FakeHost&)> hook) {
 }
 Facts& FakeHost::edit_facts() { return machine_->facts; }
 Identity& FakeHost::edit_login() { return machine_->login; }
+Mirror& FakeHost::edit_mirror() { return machine_->mirror; }
+const Mirror& FakeHost::mirror() const { return machine_->mirror; }
 
 // ---- what happened
 

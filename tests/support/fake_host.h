@@ -81,6 +81,7 @@ class FakeHost : public Host {
   FakeHost& as_user();
   [[nodiscard]] Facts& edit_facts();
   [[nodiscard]] Identity& edit_login();
+  [[nodiscard]] Mirror& edit_mirror();
   /// Called for every pause instead of sleeping: lets a wait come to its end. The default advances nothing.
   FakeHost& on_pause(std::function<void(FakeHost& host)> hook);
   /// Called while a fetch is under way: what else happens on the machine meanwhile.
@@ -105,6 +106,7 @@ class FakeHost : public Host {
   [[nodiscard]] const Facts& facts() const override;
   [[nodiscard]] const Identity& self() const override;
   [[nodiscard]] const Identity& login() const override;
+  [[nodiscard]] const Mirror& mirror() const override;
   [[nodiscard]] Result<std::optional<FileInfo>> info(const std::string& path) const override;
   [[nodiscard]] Result<std::string> read(const std::string& path) const override;
   [[nodiscard]] Result<std::vector<std::string>> list(const std::string& directory) const override;

@@ -376,6 +376,20 @@ TEST_F(RealHostTest, ACommandSeesOnlyItsOwnEnvironment) {
   EXPECT_THAT(result->out, HasSubstr("LANG=C.UTF-8\n"));
 }
 
+TEST_F(RealHostTest, ACommandIsLedToTheMirrorUnlessItsStepSaysWhere) {
+  Mirror mirror;
+  mirror.places = {{"pypi", "", "https://mirror.example.org/simple"}, {"conda", "", "https://mirror.example.org/cloud"}};
+  const RealHost led(facts_, identity_of_self(), login_, {}, mirror);
+  EXPECT_THAT(led.look(command({"env"}))->out, HasSubstr("PIP_INDEX_URL=https://mirror.example.org/simple\n"));
+  EXPECT_THAT(led.as_login().look(command({"env"}))->out, HasSubstr("CONDA_CHANNEL_ALIAS=https://mirror.example.org/cloud\n"));
+  const RealHost own(facts_, identity_of_self(), login_, {{"PIP_INDEX_URL", "https://own.example.org"}}, mirror);
+  const std::string seen = own.look(command({"env"}))->out;
+  EXPECT_THAT(seen, HasSubstr("PIP_INDEX_URL=https://own.example.org\n"));
+  EXPECT_THAT(seen, Not(HasSubstr("https://mirror.example.org/simple")));
+  EXPECT_EQ(own.mirror().place("pypi"), "") << "nor is it said to be used";
+  EXPECT_THAT(host().look(command({"env"}))->out, Not(HasSubstr("PIP_INDEX_URL")));
+}
+
 TEST_F(RealHostTest, HasNoStandardInput) { EXPECT_EQ(host().look(command({"cat"}))->out, ""); }
 
 TEST_F(RealHostTest, AMissingProgramIsAResult) {

@@ -85,6 +85,31 @@ TEST_F(ServeTest, AnswersTheRequestAndStreamsTheRunToItsEnd) {
   EXPECT_EQ(agent.wait_for_exit(), 0);
 }
 
+TEST_F(ServeTest, ARunKeepsItsProxyAndItsMirrorForTheRunnersToCome) {
+  LocalAgent agent(directory_);
+  agent.send(hello());
+  Json request = run_request(
+      1, "r1",
+      R"([{"id": "a", "command": {"run": "until test -e @/go; do sleep 0.01; done"}}, {"id": "b", "command": {"run": "env >@/seen"}}])");
+  request["network"] = {{"proxy", "http://127.0.0.1:9"},
+                        {"no_proxy", {".example.org"}},
+                        {"mirror", "uni"},
+                        {"places", {"pypi https://mirror.example.org/simple"}}};
+  const Json network = request["network"];
+  agent.send(request);
+  auto lines = agent.receive_until("event", "step_started");
+  for (const Json& line : lines) {
+    if (line.value("event", "") == "run_started") { EXPECT_EQ(line.at("network"), network); }
+    if (line.value("event", "") == "runner_started") ::kill(line.at("pid").get<pid_t>(), SIGKILL);
+  }
+  ASSERT_TRUE(write_file_atomically(directory_ + "/go", "").has_value());
+  (void)agent.receive_until("event", "run_finished");
+  const std::string seen = read_file(directory_ + "/seen").value_or("");
+  EXPECT_THAT(seen, HasSubstr("https_proxy=http://127.0.0.1:9\n"));
+  EXPECT_THAT(seen, HasSubstr(".example.org,localhost,127.0.0.1,::1\n"));
+  EXPECT_THAT(seen, HasSubstr("PIP_INDEX_URL=https://mirror.example.org/simple\n"));
+}
+
 TEST_F(ServeTest, ARunOutlivesItsAgentAndIsReplayedExactlyOnce) {
   std::vector<std::uint64_t> seen;
   {

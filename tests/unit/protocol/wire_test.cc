@@ -102,7 +102,9 @@ TEST(Events, UnknownOnesAreCarried) {
 }
 
 /// Members that a reader may do without.
-bool is_optional(const std::string& name) { return name == "error" || name == "hint" || name == "interrupted" || name == "incarnation"; }
+bool is_optional(const std::string& name) {
+  return name == "error" || name == "hint" || name == "interrupted" || name == "incarnation" || name == "network";
+}
 
 TEST(Events, EveryMemberMissingOrOfAnotherTypeIsAnError) {
   for (const Example& example : examples()) {

@@ -251,6 +251,18 @@ TEST(CondaEnvStep, AsksAgainWhereAChannelDoesNotAnswer) {
   EXPECT_EQ(*attempts, 3);
 }
 
+TEST(CondaEnvStep, AMirrorIsNamedInWhatItSaysAndInItsErrors) {
+  FakeHost host = host_with_conda();
+  host.edit_mirror().name = "uni";
+  host.edit_mirror().places = {{"conda", "", "https://mirror.example.org/conda"}};
+  host.on({kConda, "create"}, [](FakeHost&, const Command& command) { return answer(command, 1, kNoConnection); });
+  RecordingLog log;
+  const auto done = make_step(wanted())->apply(host, log);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_THAT(log.lines, Contains("taking channels from the mirror uni (https://mirror.example.org/conda)"));
+  EXPECT_THAT(done.error().hint(), HasSubstr("the mirror uni (https://mirror.example.org/conda) was asked"));
+}
+
 TEST(CondaEnvStep, WithoutACondaItIsWorkAndThenAnErrorThatNamesTheStep) {
   FakeHost host;
   host.as_user();

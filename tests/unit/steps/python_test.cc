@@ -112,6 +112,48 @@ TEST(PipStep, SaysWhatPipSaidAndWhatToDo) {
   EXPECT_THAT(done.error().hint(), HasSubstr("check name and version"));
 }
 
+TEST(PipStep, AMirrorIsNamedInWhatItSaysAndInItsErrors) {
+  FakeHost host = host_with_environment();
+  host.edit_mirror().name = "uni";
+  host.edit_mirror().places = {{"pypi", "", "https://mirror.example.org/simple"}};
+  RecordingLog log;
+  ASSERT_TRUE(make_step(packages({"numpy"}))->apply(host, log).has_value());
+  EXPECT_THAT(log.lines, Contains("taking packages from the mirror uni (https://mirror.example.org/simple)"));
+  EXPECT_THAT(host.changes().back(), Not(HasSubstr("--index-url")))
+      << "the environment says where, so that a user's command goes there too";
+  const auto done = run_step(packages({"nothing==9"}), host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_THAT(done.error().hint(), HasSubstr("the mirror uni (https://mirror.example.org/simple) was asked"));
+  EXPECT_THAT(done.error().hint(), HasSubstr("--mirror none"));
+}
+
+TEST(PipStep, AnIndexOfItsOwnIsLookedForElsewhereOnlyWhereTheMirrorNamesIt) {
+  FakeHost host = host_with_environment();
+  host.edit_mirror().name = "uni";
+  host.edit_mirror().places = {{"pypi", "", "https://mirror.example.org/simple"}, {"downloads", "", "https://mirror.example.org/files"}};
+  PipSpec spec = packages({"numpy"});
+  spec.index = Url{"https://wheels.example.com/whl/cu128"};
+  RecordingLog log;
+  ASSERT_TRUE(make_step(spec)->apply(host, log).has_value());
+  EXPECT_THAT(host.changes().back(), HasSubstr("--index-url https://wheels.example.com/whl/cu128 "));
+  EXPECT_THAT(log.lines, Not(Contains(HasSubstr("mirror"))));
+  host.edit_mirror().places = {{"downloads", "https://wheels.example.com/whl", "https://mirror.example.org/wheels"}};
+  ASSERT_TRUE(make_step(spec)->apply(host, log).has_value());
+  EXPECT_THAT(host.changes().back(), HasSubstr("--index-url https://mirror.example.org/wheels/cu128 "));
+}
+
+TEST(PipStep, AnIndexThatCannotBeReachedIsNoMissingPackage) {
+  FakeHost host = host_with_environment();
+  host.answer({std::string(kVenv) + "/bin/python", "-m", "pip", "install"},
+              {1, "",
+               "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError: Connection refused': /simple/numpy/\n"
+               "ERROR: Could not find a version that satisfies the requirement numpy (from versions: none)\n"});
+  const auto done = run_step(packages({"numpy"}), host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), ErrorCode::network);
+  EXPECT_THAT(done.error().why(), HasSubstr("the package index could not be reached: 'NewConnectionError: Connection refused'"));
+}
+
 TEST(PipStep, AMissingEnvironmentIsWorkAndThenAnErrorThatNamesTheStep) {
   FakeHost host;
   host.as_user();
