@@ -13,7 +13,8 @@ constexpr std::array kExamples = {
     Example{"up",
             "  gpustrap up jupyter ubuntu@203.0.113.7 -i key.pem    first time\n"
             "  gpustrap up jupyter 203.0.113.7                      again; it remembers\n"
-            "  gpustrap up ./lab.yaml gpu1 --var port=9000          your own recipe\n"},
+            "  gpustrap up ./lab.yaml gpu1 --var port=9000          your own recipe\n"
+            "  gpustrap up d2l gpu1 --mirror uni                    docs/configuration.md\n"},
     Example{"plan",
             "  gpustrap plan jupyter ubuntu@203.0.113.7\n"
             "  gpustrap plan ./lab.yaml gpu1 --exit-code            3: it would change\n"},

@@ -216,6 +216,10 @@ void add_run_options(CLI::App& app, Options& options, Raw& raw) {
       ->type_name("TAG")
       ->group(group)
       ->allow_extra_args(false);
+  app.add_option("--mirror", options.mirror, "take packages and files from this mirror of config.yaml (or none)")
+      ->type_name("NAME")
+      ->group(group);
+  app.add_option("--proxy", options.proxy, "the host's way out: http://HOST:PORT (or none)")->type_name("URL")->group(group);
 }
 
 /// The words that are no option. CLI11 leaves them, and options that it does not know, to the checks of newcomer.h.

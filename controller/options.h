@@ -60,6 +60,7 @@ struct Options {
 
   std::vector<std::pair<std::string, std::string>> vars;
   std::vector<std::string> tags;
+  std::optional<std::string> mirror, proxy;  ///< none: as the configuration says
   bool yes = false;
   bool allow_disruption = false;
   bool detach = false;

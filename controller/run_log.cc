@@ -24,6 +24,7 @@
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "controller/host_text.h"
+#include "controller/user_config.h"
 
 namespace gpustrap {
 namespace {
@@ -127,6 +128,7 @@ void RunLog::event(const Event& event) {
   };
   if (const auto* run = std::get_if<RunStarted>(&event.body)) {
     lines("", "", fmt::format("run {} of {} as {}: {}", run->run, run->recipe, run->login, join(describe_host(run->facts), ", ")));
+    for (const std::string& way : describe_network(run->network)) lines("", "", way);
   } else if (const auto* started = std::get_if<StepStarted>(&event.body)) {
     lines(started->step, "", "started");
   } else if (const auto* checked = std::get_if<StepChecked>(&event.body)) {

@@ -9,6 +9,7 @@
 #include "agent/base/text.h"
 #include "controller/display_width.h"
 #include "controller/host_text.h"
+#include "controller/user_config.h"
 
 namespace gpustrap {
 namespace {
@@ -86,6 +87,7 @@ void StatusPrinter::take(const RunStarted& started) {
   for (const StepTitle& title : started.steps) step(title.id).kind = title.kind;
   std::string host = join(describe_host(started.facts), ", ");
   plain(fmt::format("{} on {}{}", clean(title_.recipe), clean(title_.destination), host.empty() ? "" : ": " + clean(host)));
+  for (const std::string& line : describe_network(started.network)) plain(clean(line));
 }
 
 void StatusPrinter::take(const RunnerStarted& started) {
@@ -460,8 +462,12 @@ std::vector<std::string> StatusPrinter::block(Extent extent) const {
   const TerminalSize size = console_.size();
   const std::size_t columns = std::max<std::size_t>(size.columns, 20) - 1;  // the last column would wrap
   std::vector<std::string> lines = {header(columns)};
+  if (run_) {
+    for (const std::string& way : describe_network(run_->network))
+      lines.push_back(paint(kDim, cut_to_width("  " + clean(way), columns, ellipsis())));
+  }
   const std::string last_line = footer();
-  const std::size_t around = 2 + (last_line.empty() ? 0 : 1) + (activity_ ? 1 : 0);  // header, cursor
+  const std::size_t around = 1 + lines.size() + (last_line.empty() ? 0 : 1) + (activity_ ? 1 : 0);  // header, cursor
   const std::size_t room = extent == Extent::whole ? steps_.size() : size.rows > around + 3 ? size.rows - around : 3;
   const std::vector<bool> shown = shown_steps(room);
   std::size_t done_hidden = 0;

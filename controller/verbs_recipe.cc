@@ -31,14 +31,17 @@ VerbResult print(const std::string& text) {
 
 }  // namespace
 
-RecipeSources recipe_sources() {
-  RecipeSources sources;
+std::string config_directory() {
   const char* config = std::getenv("XDG_CONFIG_HOME");
   const char* home = std::getenv("HOME");
-  if (config != nullptr && config[0] == '/')
-    sources.user_directory = std::string(config) + "/gpustrap/recipes";
-  else if (home != nullptr && home[0] == '/')
-    sources.user_directory = std::string(home) + "/.config/gpustrap/recipes";
+  if (config != nullptr && config[0] == '/') return std::string(config) + "/gpustrap";
+  if (home != nullptr && home[0] == '/') return std::string(home) + "/.config/gpustrap";
+  return {};
+}
+
+RecipeSources recipe_sources() {
+  RecipeSources sources;
+  if (const std::string directory = config_directory(); !directory.empty()) sources.user_directory = directory + "/recipes";
   return sources;
 }
 

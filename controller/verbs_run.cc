@@ -15,6 +15,7 @@
 #include "controller/prompt.h"
 #include "controller/recipe_loader.h"
 #include "controller/secret_input.h"
+#include "controller/user_config.h"
 #include "controller/user_recipes.h"
 #include "controller/verbs.h"
 
@@ -30,6 +31,8 @@ std::string command_of(const Options& options, const std::string& verb) {
   // User, port and key are remembered; without these the same words would mean another run.
   for (const auto& [name, value] : options.vars) command += " --var " + shell_quote(name + "=" + value);
   for (const std::string& tag : options.tags) command += " --tag " + shell_quote(tag);
+  if (options.mirror) command += " --mirror " + shell_quote(*options.mirror);
+  if (options.proxy) command += " --proxy " + shell_quote(*options.proxy);
   if (options.allow_disruption && verb == "up") command += " --allow-disruption";
   if (options.ask_sudo_password) command += " --ask-sudo-password";
   return command;
@@ -81,6 +84,10 @@ Result<bool> agreed(Conversation& talk, const Options& options, const RunRequest
 }
 
 VerbResult run_recipe(const Options& options, RunMode mode) {
+  const Result<UserConfig> config = load_user_config();
+  if (!config) return fail(config.error());
+  Result<Network> network = network_for(*config, options.mirror, options.proxy);
+  if (!network) return fail(std::move(network).error());
   LoadOptions load;
   load.sources = recipe_sources();
   load.vars = options.vars;
@@ -102,6 +109,7 @@ VerbResult run_recipe(const Options& options, RunMode mode) {
   request.recipe = loaded->recipe;
   if (options.allow_disruption) allow_disruption(request.recipe);
   request.tags = options.tags;
+  request.network = *std::move(network);
   const Result<bool> may_begin = agreed(talk, options, request);
   if (!may_begin) return broken_off(talk, may_begin.error(), command_of(options, "up"));
   if (!*may_begin) {

@@ -35,6 +35,16 @@ TEST(Options, UpTakesWhatSshTakes) {
   EXPECT_EQ(o->wait, std::chrono::minutes(5));
 }
 
+TEST(Options, ARunTakesAMirrorAndAProxy) {
+  for (const char* verb : {"up", "plan"}) {
+    const auto o = read(std::string(verb) + " jupyter h --mirror uni --proxy http://proxy.example.org:3128");
+    ASSERT_TRUE(o) << o.error().sentence();
+    EXPECT_EQ(o->mirror, "uni");
+    EXPECT_EQ(o->proxy, "http://proxy.example.org:3128");
+  }
+  EXPECT_FALSE(read("up jupyter h")->mirror.has_value());
+}
+
 TEST(Options, OptionsMayStandBetweenAndBeforePlaces) {
   const auto o = read("up -i key.pem jupyter --json host.example");
   ASSERT_TRUE(o) << o.error().sentence();

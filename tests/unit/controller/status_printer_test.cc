@@ -167,6 +167,20 @@ TEST(StatusPrinter, DrawsAtMostTenFramesASecondAndOnlyWhatChanged) {
   EXPECT_THAT(screen.bytes, Not(HasSubstr("step5")));
 }
 
+TEST(StatusPrinter, SaysOnceByWhichWayARunGoes) {
+  for (const bool live : {true, false}) {
+    Screen screen({"", 80, 24, live, true});
+    RunStarted started = many_steps(1);
+    started.network.proxy = "http://proxy.example.org:3128";
+    started.network.mirror.name = "uni";
+    started.network.mirror.places = {{"pypi", "", "https://mirror.example.org/simple"}};
+    screen.printer->event(at(1, 0, started));
+    screen.printer->ending({});
+    EXPECT_THAT(live ? screen.terminal.text() : screen.bytes, HasSubstr("through the proxy http://proxy.example.org:3128\n"));
+    EXPECT_THAT(live ? screen.terminal.text() : screen.bytes, HasSubstr("pypi from the mirror uni (https://mirror.example.org/simple)"));
+  }
+}
+
 TEST(StatusPrinter, NeverPassesTheHostsControlCharactersOn) {
   for (const bool live : {true, false}) {
     Screen screen({"", 80, 24, live, true});
