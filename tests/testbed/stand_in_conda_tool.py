@@ -98,6 +98,9 @@ def base_urls(arguments):
             text = "\n".join("    - " + name for name in missing)
             raise Failure("CondaToSNonInteractiveError", "Terms of Service have not been accepted for the following channels. Please accept "
                           f"or remove them before proceeding:\n{text}\n\nTo accept these channels' Terms of Service, run …\n")
+    alias = os.environ.get("CONDA_CHANNEL_ALIAS")
+    if alias:
+        names = [name if "://" in name else f"{alias}/{name}" for name in names]
     return [known["urls"].get(name, name) for name in names]
 
 
