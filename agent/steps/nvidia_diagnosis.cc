@@ -17,6 +17,9 @@ namespace gpustrap {
 namespace {
 
 constexpr auto kLookLimit = std::chrono::seconds(30);
+constexpr const char* kGuide = "https://docs.nvidia.com/datacenter/tesla/driver-installation-guide/";
+constexpr std::string_view kByRecipe =
+    "`gpustrap up cuda HOST` installs one that fits, as a step `nvidia_driver: auto` does in a recipe of yours";
 
 // ---- looking at the host
 
@@ -84,7 +87,18 @@ std::string install_advice(const Host& host) {
   // K520, K80: 470 was the last. M60, V100: 580 is, and the open modules never knew them.
   if (any_is_one_of(host, {"118a", "102d"}))
     return "this GPU was last supported by driver 470, which current kernels do not take; choose an instance with a newer GPU";
-  return "`gpustrap up cuda HOST` installs one that fits, as a step `nvidia_driver: auto` before this one does in a recipe of yours";
+  const bool before_turing = any_is_one_of(host, {"13f2", "1db1", "1db5"});
+  if (host.facts().os != "ubuntu") {
+    return fmt::format("{}; by hand: the driver, branch 580{}, as {} says", kByRecipe,
+                       before_turing ? " with the proprietary modules" : " or newer", kGuide);
+  }
+  const std::string& kernel = host.facts().kernel;
+  const std::string flavour = kernel.find('-') == std::string::npos ? "generic" : kernel.substr(kernel.rfind('-') + 1);
+  const std::string open = before_turing ? "" : "-open";
+  return fmt::format(
+      "{2}; by hand: sudo apt-get install linux-modules-nvidia-580-server{0}-{1} nvidia-headless-no-dkms-580-server{0} "
+      "nvidia-utils-580-server && sudo modprobe nvidia",
+      open, flavour, kByRecipe);
 }
 
 constexpr const char* kStopAndStart =

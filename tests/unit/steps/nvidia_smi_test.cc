@@ -170,6 +170,8 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Failure{"not_installed", [] { return bare_host(); }, "no NVIDIA driver is installed",
                 "linux-modules-nvidia-580-server-open-aws nvidia-headless-no-dkms-580-server-open nvidia-utils-580-server"},
+        Failure{"not_installed_leads_to_the_recipe", [] { return bare_host(); }, "no NVIDIA driver is installed",
+                "`gpustrap up cuda HOST`"},
         Failure{"not_installed_volta",
                 [] { return changed(bare_host(), [](FakeHost& host) { host.edit_facts().gpus[0].device = "1db5"; }); },
                 "no NVIDIA driver is installed", "linux-modules-nvidia-580-server-aws "},
