@@ -21,6 +21,7 @@ namespace {
 /// The first context on a GPU that sleeps takes seconds, and a large box has eight of them.
 constexpr auto kProbeLimit = std::chrono::minutes(3);
 constexpr std::array kInterpreters = {"/usr/bin/python3", "/usr/local/bin/python3", "/opt/conda/bin/python3", "/opt/pytorch/bin/python3"};
+constexpr std::array kHomeFolders = {"conda", "miniforge3", "miniconda3", "anaconda3"};
 
 struct ProbeRow {
   std::string uuid;  ///< empty for what concerns all of them
@@ -90,6 +91,13 @@ std::string probe_interpreter(const Host& host) {
     const Result<std::optional<FileInfo>> info = host.info(path);
     if (info && *info) return path;
   }
+  // One that a recipe has installed for the login user, who alone runs it.
+  if (host.self().uid != host.login().uid) return {};
+  for (const char* folder : kHomeFolders) {
+    const std::string path = fmt::format("{}/{}/bin/python3", host.login().home, folder);
+    const Result<std::optional<FileInfo>> info = host.info(path);
+    if (info && *info) return path;
+  }
   return {};
 }
 
@@ -115,7 +123,7 @@ Result<void> probe_gpus(Host& host, StepLog& log, const std::string& interpreter
   }
   for (const ProbeRow& row : rows) {
     if (row.right) {
-      log.say(fmt::format("{}: memory allocated, a kernel ran, its results are right", name_of(gpus, row.uuid)));
+      log.say(fmt::format("{}: memory allocated, a kernel ran, its results are right (by {})", name_of(gpus, row.uuid), interpreter));
       continue;
     }
     const std::string number = row.code == 0 ? "" : fmt::format(" (CUDA error {})", row.code);

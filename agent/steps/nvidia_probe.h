@@ -15,7 +15,8 @@ namespace gpustrap {
 // The proof that the GPUs compute: on every one of them memory is allocated, a kernel runs, and its results are read back and
 // compared. A static program cannot load the driver's libcuda, so the host's own Python does it, with nothing but its standard library.
 
-/// The Python that can run the probe; empty where there is none. Never one below a home: root may run the probe.
+/// The Python that can run the probe: the host's own, else one of conda's in the login user's home, which root never runs; empty where
+/// there is none.
 [[nodiscard]] std::string probe_interpreter(const Host& host);
 
 /// Runs it on all of `gpus`; an error names the first GPU that failed, why, and what to do.

@@ -320,7 +320,7 @@ TEST(NvidiaSmiStep, KeepsTheProofAndDoesNotPayTwice) {
   const auto done = run_step(probed(), host, log);
   ASSERT_TRUE(done.has_value()) << done.error().sentence();
   EXPECT_THAT(done->reason, HasSubstr("s ago, same boot and driver"));
-  EXPECT_THAT(log.lines, Contains("GPU 0 (Tesla T4): memory allocated, a kernel ran, its results are right"));
+  EXPECT_THAT(log.lines, Contains("GPU 0 (Tesla T4): memory allocated, a kernel ran, its results are right (by /usr/bin/python3)"));
   EXPECT_TRUE(host.at(kProof).has_value());
 }
 
@@ -353,6 +353,17 @@ TEST(NvidiaSmiStep, WhoIsNotRootKeepsTheProofBelowTheHome) {
   host.as_user();
   ASSERT_TRUE(run_step(probed(), host).has_value());
   EXPECT_TRUE(host.at("/home/ubuntu/.local/state/gpustrap/run/gpu-proof.json").has_value());
+}
+
+TEST(NvidiaSmiStep, TheLoginsOwnPythonProvesWhereTheHostHasNoneAndNeverAsRoot) {
+  FakeHost host = driver_host(golden("t4.csv"));
+  host.put("/home/ubuntu/conda/bin/python3", "", 0755);
+  host.answer({"/home/ubuntu/conda/bin/python3"}, {0, right(kT4), ""});
+  EXPECT_EQ(state_of(probed(), host).is, StepState::Is::unknown);
+  host.as_user();
+  RecordingLog log;
+  ASSERT_TRUE(run_step(probed(), host, log).has_value());
+  EXPECT_THAT(log.lines, Contains(HasSubstr("(by /home/ubuntu/conda/bin/python3)")));
 }
 
 TEST(NvidiaSmiStep, WithoutAPythonTheProofIsUnknownInAPlanAndAFailureInARun) {
