@@ -300,7 +300,8 @@ Result<Options> read_options(const std::vector<std::string>& words) {
   up.add_flag("--no-tunnel", options.no_tunnel, "prove the notebook once, then end")->group("Run");
   up.add_flag("-d,--detach", options.detach, "start the run and leave (exit 9)")->group("Run");
   up.add_flag("-y,--yes", options.yes, "ask nothing: a driver may be installed, the host restarted")->group("Run");
-  up.add_flag("--allow-disruption", options.allow_disruption, "restart even while others are logged in to the host")->group("Run");
+  up.add_flag("--allow-disruption", options.allow_disruption, "restart even while others are logged in or compute on the GPUs")
+      ->group("Run");
   CLI::App& plan = host_verb(Verb::plan, "plan", "Says what `up` would change, and changes nothing.", "RECIPE HOST");
   add_run_options(plan, options, raw);
   plan.add_flag("--exit-code", options.exit_code, "3 where a run would change something")->group("Run");

@@ -35,6 +35,23 @@ links_cases() {
     expect_no_output "connection lost"
     expect_whole_journal
 
+    case_ "a host that has another address meanwhile is looked up again, and followed there"
+    cp "$suite_dir/home/ssh_config" "$suite_dir/ssh_config.kept"
+    name_lab "$relay_address" "$relay_port"
+    close_gates
+    follow up "$suite_dir/gated.yaml" "$user@lab" -i "$key" --accept-new-host-key -y --no-tunnel --json
+    await_that shown "line 40"
+    name_lab "$address" 22
+    relay refuse # nobody is found at the old one from here on
+    open_gate middle
+    await_that told "connected again"
+    open_gate end
+    end_of_run
+    expect_exit 0
+    expect_whole_journal
+    relay go
+    cp "$suite_dir/ssh_config.kept" "$suite_dir/home/ssh_config"
+
     case_ "kill -9 of the controller: the run goes on, and attach replays it from the start"
     begin "$suite_dir/gated.yaml" --json
     await_that shown "line 40"
@@ -265,4 +282,12 @@ open_gate() { testbed exec box touch "/run/$1"; }
 begin() {
     close_gates
     follow_up "$@"
+}
+
+# The host under a name of its own, at an address that can change.
+name_lab() {
+    {
+        printf 'Host lab\n    HostName %s\n    Port %s\n' "$1" "$2"
+        cat "$suite_dir/ssh_config.kept"
+    } >"$suite_dir/home/ssh_config"
 }
