@@ -49,6 +49,21 @@ shutdowns_cases() {
     expect_healthy stand-in-gated
     expect_no_unit
 
+    case_ "a cancel lets dpkg finish, too, and starts nothing behind it"
+    testbed exec box sh -c 'apt-get purge -q -y stand-in-gated >/dev/null; rm -rf /var/lib/e2e'
+    begin packages
+    await_that at_the_gate
+    gpustrap cancel "$host" -i "$key"
+    at_the_gate || fail_case "the cancel ended the package's script"
+    open_gate
+    testbed exec box touch /var/lib/e2e/watched
+    end_of_run
+    expect_different "$status" 0
+    expect_output '"end":"cancelled"'
+    expect_whole_journal
+    expect_healthy stand-in-gated
+    await_that no_run_is_kept_up # what its other step has left running is in a scope of its own
+
     case_ "a runner that somebody ends interrupts its steps, lets dpkg finish, and leaves the run to the next one"
     testbed exec box sh -c 'apt-get purge -q -y stand-in-gated >/dev/null; rm -rf /var/lib/e2e'
     begin packages
@@ -196,3 +211,5 @@ expect_healthy() {
 expect_no_unit() { await_that no_unit_is_known; }
 
 no_unit_is_known() { [ -z "$(testbed exec box systemctl list-units --all --no-legend --plain 'gpustrap-*')" ]; }
+
+no_run_is_kept_up() { [ -z "$(testbed exec box systemctl list-units --all --no-legend --plain 'gpustrap-run-*' 'gpustrap-resume*')" ]; }
