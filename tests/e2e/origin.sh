@@ -59,8 +59,16 @@ origin_cases() {
     run_recorded relay stats
     expect_output '"turns": 1'
 
-    case_ "a relay stalls, goes on and cuts on command"
+    case_ "a relay passes no more on than its bandwidth allows"
     relay latency 0
+    relay bandwidth 2
+    fetch -w '%{time_total}' "$through/file"
+    expect_exit 0
+    expect_equal "$(digest got)" "$(digest "$suite_dir/www/file")"
+    awk -v bytes=$bytes '$1 >= bytes * 8 / 2e6 { slow = 1 } END { exit !slow }' stdout || fail_case "$(<stdout) s are too few for $bytes bytes"
+    relay bandwidth 0
+
+    case_ "a relay stalls, goes on and cuts on command"
     relay stall
     fetch --max-time 1 "$through/file"
     expect_exit 28

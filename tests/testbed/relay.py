@@ -4,6 +4,7 @@
     relay.py --to ADDRESS:PORT --state DIR [--bind ADDRESS]     relays; writes its address to DIR/address once it listens
     relay.py --state DIR COMMAND                                tells a running relay:
         latency MS    every byte from now on arrives that much later, each way
+        bandwidth M   no more than M Mbit/s each way, through a buffer of 100 ms as in a router; 0: as much as comes
         stall         nothing passes any more; connections stay open
         go            everything passes again, what was held back first
         cut           resets every connection; new ones are welcome
@@ -21,11 +22,15 @@ import socket
 import struct
 import sys
 
+BUFFER_SECONDS = 0.1
+
 
 class Relay:
     def __init__(self, host, port):
         self.host, self.port = host, port
         self.latency = 0.0
+        self.bandwidth = 0.0  # bytes a second; 0: no limit
+        self.free_at = {"up": 0.0, "down": 0.0}  # when the link has sent all that it was given
         self.refusing = False
         self.flowing = asyncio.Event()
         self.flowing.set()
@@ -56,6 +61,15 @@ class Relay:
         for end in pair:
             end.close()
 
+    def arrival(self, direction, size):
+        """When what is sent now is there, and how long the sender has to wait until the link takes more."""
+        now = asyncio.get_running_loop().time()
+        if not self.bandwidth:
+            return now + self.latency, 0.0
+        free_at = max(now, self.free_at[direction]) + size / self.bandwidth
+        self.free_at[direction] = free_at
+        return free_at + self.latency, free_at - now - BUFFER_SECONDS
+
     async def pass_on(self, reader, writer, direction):
         """One task reads and stamps, another delivers when due: latency delays bytes without thinning them out."""
         loop = asyncio.get_running_loop()
@@ -64,12 +78,15 @@ class Relay:
         async def receive():
             while True:
                 try:
-                    data = await reader.read(65536)
+                    data = await reader.read(16384 if self.bandwidth else 65536)
                 except OSError:
                     data = b""
-                await queue.put((loop.time() + self.latency, data))
+                due, full_for = self.arrival(direction, len(data))
+                await queue.put((due, data))
                 if not data:
                     return
+                if full_for > 0:
+                    await asyncio.sleep(full_for)
 
         async def deliver():
             while True:
@@ -98,6 +115,8 @@ class Relay:
     def obey(self, command, argument):
         if command == "latency":
             self.latency = float(argument) / 1000
+        elif command == "bandwidth":
+            self.bandwidth = float(argument) * 1e6 / 8
         elif command == "stall":
             self.flowing.clear()
         elif command == "go":
