@@ -4,17 +4,7 @@
 measure() {
     local name value cut='' outage='' silence='' silence_here='' silence_there='' restart=''
     boot_bench_host
-    mkdir -p "$scratch/relay"
-    "$repository/tests/testbed/relay.py" --to "$address:22" --state "$scratch/relay" >/dev/null 2>&1 </dev/null &
-    relay_pid=$!
-    local deadline=$((SECONDS + 30))
-    until [ -s "$scratch/relay/address" ]; do
-        [ $SECONDS -lt $deadline ] || {
-            echo "the relay did not start" >&2
-            return 1
-        }
-        sleep 0.1
-    done
+    start_bench_relay
     while read -r name value; do
         case $name in
         cut) cut=$value ;;

@@ -4,6 +4,7 @@
 
 bench_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$bench_dir/.." && pwd)
+gpustrap=${GPUSTRAP_BIN:-$repository/build/release}/gpustrap
 missed=0 # figures beyond their target
 
 # figure WHAT VALUE UNIT [MOST]: MOST is the target, in the same unit.
@@ -20,6 +21,18 @@ figure() {
 }
 
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
+
+# contest FILE [OPTION…]: runs the contestants of FILE (see contest.py), shows the table and keeps it as $scratch/table.
+contest() {
+    local file=$1
+    shift
+    "$bench_dir/contest.py" "$@" "$file" >"$scratch/table"
+    printf '  %-46s %9s %9s %9s %6s %9s %9s\n' '' 'median s' 'least s' 'CPU s' turns 'KB up' 'KB down'
+    awk -F '\t' '{ printf "  %-46s %9s %9s %9s %6s %9s %9s\n", $1, $2, $3, $4, $5, $6, $7 }' "$scratch/table"
+}
+
+# took NAME [COLUMN]: a cell of the last contest's table; 2 median, 3 least, 4 CPU, 5 turns, 6 KB up, 7 KB down.
+took() { awk -F '\t' -v name="$1" -v column="${2:-2}" '$1 == name { print $column }' "$scratch/table"; }
 
 # A host to measure on: $host is user@address, $address its address, $key its key.
 boot_bench_host() {
@@ -38,6 +51,64 @@ boot_bench_host() {
         return 1
     }
     host=$user@$address
+}
+
+# Keeps the caller's settings out of the measurement, and the measurement out of them. ssh takes the home from the password file, so
+# gpustrap finds its settings behind a wrapper of one exec; the peers are given the same file. $ssh_config knows the hosts `near`
+# (the host itself) and, once a relay is there, `far` (the host through it).
+bench_home() {
+    local ssh
+    ssh=$(command -v ssh)
+    unset SSH_AUTH_SOCK XDG_CONFIG_HOME XDG_STATE_HOME XDG_DATA_HOME
+    real_home=$HOME
+    ssh_config=$scratch/home/ssh_config known_hosts=$scratch/home/known_hosts
+    mkdir -p "$scratch/home/path" "$scratch/home/.ssh"
+    export HOME=$scratch/home XDG_CACHE_HOME=${XDG_CACHE_HOME:-$real_home/.cache}
+    printf '#!/bin/sh\nexec %s -F %s "$@"\n' "$ssh" "$ssh_config" >"$scratch/home/path/ssh"
+    chmod +x "$scratch/home/path/ssh"
+    cat >"$ssh_config" <<SSH
+Host near
+    HostName $address
+Host far
+    HostName ${relay_address:-127.0.0.1}
+    Port ${relay_port:-22}
+Host *
+    User $user
+    IdentityFile $key
+    IdentitiesOnly yes
+    IdentityAgent none
+    UserKnownHostsFile $known_hosts
+    GlobalKnownHostsFile /dev/null
+    StrictHostKeyChecking yes
+SSH
+    ssh-keyscan -t ed25519 "$address" 2>/dev/null >"$known_hosts"
+    [ -z "${relay_port:-}" ] || ssh-keyscan -t ed25519 -p "$relay_port" "$relay_address" 2>/dev/null >>"$known_hosts"
+    export PATH=$scratch/home/path:$PATH
+}
+
+# The way to the host through a relay: $relay_address and $relay_port.
+start_bench_relay() {
+    mkdir -p "$scratch/relay"
+    "$repository/tests/testbed/relay.py" --to "$address:22" --state "$scratch/relay" >/dev/null 2>&1 </dev/null &
+    relay_pid=$!
+    local deadline=$((SECONDS + 30))
+    until [ -s "$scratch/relay/address" ]; do
+        [ $SECONDS -lt $deadline ] || {
+            echo "the relay did not start" >&2
+            return 1
+        }
+        sleep 0.1
+    done
+    IFS=: read -r relay_address relay_port <"$scratch/relay/address"
+}
+
+bench_relay() { "$repository/tests/testbed/relay.py" --state "$scratch/relay" "$@"; }
+
+# The least that SSH can cost, built with this machine's libssh: $bare_libssh.
+build_bare_libssh() {
+    bare_libssh=$scratch/bare_libssh
+    # shellcheck disable=SC2046 # words
+    cc -O2 -o "$bare_libssh" "$bench_dir/bare_libssh.c" $(pkg-config --cflags --libs libssh)
 }
 
 # Serves a folder to the host; $origin is its base URL.
@@ -64,4 +135,28 @@ bench_over() {
     done
     [ -z "${GPUSTRAP_TESTBED_DIR:-}" ] || "$repository/tests/testbed/testbed" down
     rm -rf "$scratch"
+}
+
+# install_peers [ansible] [pyinfra]: from the Python package index, into $scratch. $ansible is how its ansible-playbook is called, $mitogen the folder of
+# Mitogen's strategies for it, $pyinfra how that is called. Their settings name the hosts `near` and `far`, without one connection kept for longer
+# than one run.
+install_peers() {
+    local -a packages=()
+    local peer
+    for peer in "$@"; do
+        mapfile -t -O "${#packages[@]}" packages < <(sed -n "s/^$peer: //p" "$bench_dir/peers.txt" | xargs -n 1)
+    done
+    HOME=$real_home python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location --root-user-action ignore \
+        --target "$scratch/peers" "${packages[@]}" >"$scratch/peers.log" 2>&1 || {
+        cat "$scratch/peers.log" >&2
+        return 1
+    }
+    mkdir -p "$scratch/masters"
+    if [[ " $* " == *" ansible "* ]]; then
+        ansible="env PYTHONPATH=$scratch/peers $scratch/peers/bin/ansible-playbook"
+        mitogen=$scratch/peers/ansible_mitogen/plugins/strategy
+        export ANSIBLE_SSH_COMMON_ARGS="-F $ssh_config" ANSIBLE_SSH_CONTROL_PATH_DIR=$scratch/masters ANSIBLE_NOCOWS=1
+        export ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3 ANSIBLE_LOCAL_TEMP=$scratch/ansible
+    fi
+    [[ " $* " != *" pyinfra "* ]] || pyinfra="env PYTHONPATH=$scratch/peers $scratch/peers/bin/pyinfra"
 }
