@@ -216,7 +216,7 @@ Result<void> log_in(ssh_session session, const SshTarget& target, const SshPromp
     if (try_key(session, path, key->get(), attempts)) return {};
   }
   if (!target.agent_socket.empty() && (!target.identities_only || target.identities.empty())) {
-    ::setenv("SSH_AUTH_SOCK", target.agent_socket.c_str(), 1);
+    ssh_options_set(session, SSH_OPTIONS_IDENTITY_AGENT, target.agent_socket.c_str());
     if (path_exists(target.agent_socket)) {
       attempts.tried.emplace_back("the keys of the SSH agent");
       if (ssh_userauth_agent(session, nullptr) == SSH_AUTH_SUCCESS) return {};
