@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cctype>
 #include <charconv>
 #include <cstdlib>
 #include <map>
@@ -27,15 +29,21 @@ std::string expand_home(const std::string& path, const std::string& home) {
   return path.starts_with("~/") ? home + path.substr(1) : path;
 }
 
+/// A field of our entry in the password file. Many hosts may be asked about at once, so nothing static is used.
+template <class Field> std::string own_entry(Field field, const char* otherwise) {
+  std::array<char, 16384> buffer{};
+  passwd entry{};
+  passwd* found = nullptr;
+  return ::getpwuid_r(::getuid(), &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr ? field(entry) : otherwise;
+}
+
 std::string home_folder() {
   if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0') return home;
-  const passwd* entry = ::getpwuid(::getuid());
-  return entry == nullptr ? "/" : entry->pw_dir;
+  return own_entry([](const passwd& entry) { return entry.pw_dir; }, "/");
 }
 
 std::string own_name() {
-  const passwd* entry = ::getpwuid(::getuid());
-  return entry == nullptr ? "root" : entry->pw_name;
+  return own_entry([](const passwd& entry) { return entry.pw_name; }, "root");
 }
 
 std::string env_or_empty(const char* name) {
@@ -146,26 +154,144 @@ SshTarget target_from_config(const SshRequest& request, std::string_view ssh_con
   return target;
 }
 
-Result<SshTarget> resolve_target(const SshRequest& request) {
+namespace {
+
+struct SshSays {
+  std::string settings;  ///< empty where there is no ssh
+  std::string about;     ///< which files it has read, where it was asked to tell
+};
+
+Result<SshSays> ask_ssh(const SshRequest& request, bool tell) {
   if (request.host.empty() || request.host.starts_with('-')) {
     return fail(ErrorCode::usage, fmt::format("\"{}\" is not a host name", strip_control(request.host)),
                 "write it as in ssh: ubuntu@203.0.113.7");
   }
   Subprocess ask;
   ask.argv = {"ssh", "-G"};
+  if (tell) ask.argv.emplace_back("-v");
   if (!request.user.empty()) ask.argv.insert(ask.argv.end(), {"-l", request.user});
   if (request.port) ask.argv.insert(ask.argv.end(), {"-p", fmt::format("{}", *request.port)});
   ask.argv.insert(ask.argv.end(), {"--", request.host});
   ask.timeout = std::chrono::seconds(10);
   const Result<SubprocessResult> answer = run_subprocess(ask);
   if (!answer) return fail(answer.error());
-  if (answer->exit_code == 127) return target_from_config(request, "", home_folder());
+  if (answer->exit_code == 127) return SshSays{};
   if (answer->exit_code != 0) {
-    return fail(Error(ErrorCode::usage, first_line(strip_control(answer->err)),
+    return fail(Error(ErrorCode::usage, first_line(strip_control(tell ? last_lines(answer->err, 1) : answer->err)),
                       "ssh itself cannot read these settings; try `ssh -G " + shell_quote(request.host) + "`")
                     .in("reading the SSH configuration"));
   }
-  return target_from_config(request, answer->out, home_folder());
+  return SshSays{answer->out, answer->err};
+}
+
+bool matches(std::string_view pattern, std::string_view name) {
+  if (pattern.empty()) return name.empty();
+  if (pattern[0] == '*') return matches(pattern.substr(1), name) || (!name.empty() && matches(pattern, name.substr(1)));
+  return !name.empty() &&
+         (pattern[0] == '?' || std::tolower(static_cast<unsigned char>(pattern[0])) == std::tolower(static_cast<unsigned char>(name[0]))) &&
+         matches(pattern.substr(1), name.substr(1));
+}
+
+/// What stands behind each `Host` in the files that ssh has read; none where one of them cannot be read, or has a `Match`.
+std::optional<std::vector<std::string>> host_lines(const std::string& about) {
+  constexpr std::string_view kReading = "Reading configuration data ";
+  std::vector<std::string> patterns;
+  std::size_t files = 0;
+  for (const std::string& told : split(about, '\n')) {
+    const std::size_t at = told.find(kReading);
+    if (at == std::string::npos) continue;
+    ++files;
+    const Result<std::string> text = read_file(std::string(trim(std::string_view(told).substr(at + kReading.size()))));
+    if (!text) return std::nullopt;
+    for (const std::string& line : split(*text, '\n')) {
+      std::string_view said = trim(line);
+      std::string keyword;
+      while (!said.empty() && std::isalpha(static_cast<unsigned char>(said[0])) != 0) {
+        keyword += static_cast<char>(std::tolower(static_cast<unsigned char>(said[0])));
+        said.remove_prefix(1);
+      }
+      if (keyword == "match") return std::nullopt;
+      if (keyword != "host") continue;
+      std::string list(said.substr(std::min(said.find_first_not_of(" \t="), said.size())));
+      if (list.find_first_of("\"'\\") != std::string::npos) return std::nullopt;
+      patterns.push_back(std::move(list));
+    }
+  }
+  if (files == 0 && !about.empty()) return std::nullopt;  // an ssh that tells it in other words
+  return patterns;
+}
+
+std::vector<bool> taken_by(const std::vector<std::string>& patterns, const std::string& name) {
+  std::vector<bool> taken;
+  for (const std::string& line : patterns) taken.push_back(host_line_takes(line, name));
+  return taken;
+}
+
+/// The answer without the lines that are the host's name; none where its name is in another one.
+std::optional<std::string> without_name(const std::string& settings, const std::string& name) {
+  std::string rest;
+  for (const std::string& line : split(settings, '\n')) {
+    if (line == "host " + name || line == "hostname " + name) continue;
+    const bool of_name = line.find(name) != std::string::npos || line.starts_with("hostname ");
+    const bool made_of_name =
+        line.find("%h") != std::string::npos || line.find("%n") != std::string::npos || line.find("%k") != std::string::npos;
+    const bool follows_names =
+        line.starts_with("canonicalizehostname ") && line != "canonicalizehostname false" && line != "canonicalizehostname no";
+    // A way there is asked for with the name in its place; gpustrap puts it there itself.
+    if (follows_names || of_name || (made_of_name && !line.starts_with("proxycommand "))) return std::nullopt;
+    rest += line + "\n";
+  }
+  return rest;
+}
+
+}  // namespace
+
+bool host_line_takes(std::string_view patterns, std::string_view name) {
+  bool taken = false;
+  for (const std::string& pattern : words(patterns)) {
+    if (pattern[0] == '#') break;
+    if (pattern[0] == '!' && matches(std::string_view(pattern).substr(1), name)) return false;
+    taken = taken || (pattern[0] != '!' && matches(pattern, name));
+  }
+  return taken;
+}
+
+Result<SshTarget> resolve_target(const SshRequest& request) {
+  const Result<SshSays> says = ask_ssh(request, false);
+  if (!says) return fail(says.error());
+  return target_from_config(request, says->settings, home_folder());
+}
+
+std::optional<std::string> TargetResolver::known_answer(const SshRequest& request) {
+  for (const Answer& answer : answers_) {
+    if (taken_by(answer.patterns, request.host) == answer.taken) return answer.text;
+  }
+  return std::nullopt;
+}
+
+Result<SshTarget> TargetResolver::resolve(const SshRequest& request) {
+  // Held while ssh is asked: what it answers is mostly what the others wait for.
+  std::unique_lock lock(mutex_);
+  if (each_its_own_) {
+    lock.unlock();
+    return resolve_target(request);
+  }
+  if (const std::optional<std::string> known = known_answer(request)) return target_from_config(request, *known, home_folder());
+  // Without `Match`, user and port of the question decide nothing but themselves.
+  SshRequest anybody = request;
+  anybody.user.clear();
+  anybody.port.reset();
+  const Result<SshSays> says = ask_ssh(anybody, true);
+  if (!says) return fail(says.error());
+  const std::optional<std::vector<std::string>> patterns = host_lines(says->about);
+  if (!patterns) {
+    each_its_own_ = true;
+    lock.unlock();
+    return resolve_target(request);
+  }
+  if (const std::optional<std::string> text = without_name(says->settings, request.host))
+    answers_.push_back({*text, *patterns, taken_by(*patterns, request.host)});
+  return target_from_config(request, says->settings, home_folder());
 }
 
 }  // namespace gpustrap

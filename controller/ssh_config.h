@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -42,6 +43,29 @@ struct SshTarget {
 /// Asks `ssh -G` where ssh exists, so that Match, Include and ProxyJump mean what they mean to ssh; ssh's defaults elsewhere.
 /// Errors: usage (an option-like or empty host name), and what ssh itself says of a broken configuration.
 [[nodiscard]] Result<SshTarget> resolve_target(const SshRequest& request);
+
+/// resolve_target() for many hosts: asking ssh costs 10 ms of processor time, and a configuration mostly says the same for all of them. An
+/// answer serves other hosts where the configuration's `Host` lines take them alike, there is no `Match`, and nothing in the answer is
+/// made of the host's name; else ssh is asked again. For many threads.
+class TargetResolver {
+ public:
+  [[nodiscard]] Result<SshTarget> resolve(const SshRequest& request);
+
+ private:
+  struct Answer {
+    std::string text;                   ///< of `ssh -G`
+    std::vector<std::string> patterns;  ///< the `Host` lines of all files that ssh has read
+    std::vector<bool> taken;            ///< which of them take the host that was asked for
+  };
+  std::optional<std::string> known_answer(const SshRequest& request);
+
+  std::mutex mutex_;
+  std::vector<Answer> answers_;
+  bool each_its_own_ = false;  ///< a configuration that cannot be judged
+};
+
+/// Whether a `Host` line with these patterns takes the name, as ssh_config(5) says: one matches, and none behind a `!` does.
+[[nodiscard]] bool host_line_takes(std::string_view patterns, std::string_view name);
 
 /// The part behind `ssh -G`: its output, and what was asked. `home` stands for ~.
 [[nodiscard]] SshTarget target_from_config(const SshRequest& request, std::string_view ssh_config, const std::string& home);

@@ -3,7 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <fstream>
 #include <string>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "tests/support/temporary_directory.h"
 
 namespace gpustrap {
 namespace {
@@ -59,6 +67,63 @@ TEST(SshConfig, ANameThatLooksLikeAnOptionIsRefused) {
 
 TEST(SshConfig, OffersOnlyKeysThatExist) {
   EXPECT_THAT(target_of("identityfile /etc/hostname\nidentityfile /nonexistent/key\n").default_identities, ElementsAre("/etc/hostname"));
+}
+
+TEST(SshConfig, HostLinesTakeWhatSshSaysTheyDo) {
+  EXPECT_TRUE(host_line_takes("*", "gpu1"));
+  EXPECT_TRUE(host_line_takes("lab? gpu*", "gpu1"));
+  EXPECT_TRUE(host_line_takes("GPU1", "gpu1"));
+  EXPECT_FALSE(host_line_takes("gpu* !gpu1", "gpu1"));
+  EXPECT_TRUE(host_line_takes("gpu* !gpu1", "gpu12"));
+  EXPECT_FALSE(host_line_takes("!gpu2", "gpu1")) << "a negation alone takes nobody";
+  EXPECT_FALSE(host_line_takes("gpu", "gpu1"));
+}
+
+/// An ssh that reads a configuration of the test's own and counts how often it is asked.
+class Resolver : public ::testing::Test {
+ protected:
+  Resolver() : path_before_(std::getenv("PATH")) {
+    std::ofstream(folder_ / "ssh") << "#!/bin/sh\necho asked >>" << folder_.path() << "/asked\nPATH=" << path_before_ << " exec ssh -F "
+                                   << folder_.path() << "/config \"$@\"\n";
+    ::chmod((folder_ / "ssh").c_str(), 0755);
+    ::setenv("PATH", (folder_.path() + ":" + path_before_).c_str(), 1);
+  }
+  ~Resolver() override { ::setenv("PATH", path_before_.c_str(), 1); }
+
+  void configure(const std::string& text) { std::ofstream(folder_ / "config") << text; }
+  SshTarget resolve(const std::string& host, const std::string& user = "") {
+    const Result<SshTarget> target = resolver_.resolve({host, user, std::nullopt, {}});
+    EXPECT_TRUE(target.has_value()) << target.error().sentence();
+    return target.value_or(SshTarget{});
+  }
+  [[nodiscard]] std::size_t times_asked() const { return split(read_file(folder_ / "asked").value_or(""), '\n').size() - 1; }
+
+  TemporaryDirectory folder_;
+  std::string path_before_;
+  TargetResolver resolver_;
+};
+
+TEST_F(Resolver, AsksOnceForHostsThatTheConfigurationTakesAlike) {
+  configure("Host lab*\n  Port 2200\nHost *\n  User joe\n  ProxyCommand nc %h %p\n");
+  EXPECT_EQ(resolve("gpu1").user, "joe");
+  const SshTarget second = resolve("gpu2", "ubuntu");
+  EXPECT_EQ(second.host, "gpu2");
+  EXPECT_EQ(second.user, "ubuntu");
+  EXPECT_EQ(second.proxy_command, "nc gpu2 22");
+  EXPECT_EQ(times_asked(), 1U);
+  EXPECT_EQ(resolve("lab1").port, 2200);
+  EXPECT_EQ(resolve("lab2").port, 2200);
+  EXPECT_EQ(resolve("gpu3").port, 22);
+  EXPECT_EQ(times_asked(), 2U);
+}
+
+TEST_F(Resolver, AsksForEachHostWhereItsNameDecides) {
+  configure("Host *\n  HostName %h.example.org\n");
+  EXPECT_EQ(resolve("gpu1").host, "gpu1.example.org");
+  EXPECT_EQ(resolve("gpu2").host, "gpu2.example.org");
+  configure("Match originalhost gpu4\n  User four\n");
+  EXPECT_EQ(resolve("gpu3").host, "gpu3");
+  EXPECT_EQ(resolve("gpu4").user, "four");
 }
 
 }  // namespace
