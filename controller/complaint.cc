@@ -12,6 +12,13 @@ namespace {
 
 constexpr std::string_view kPlaceholder = "HOST";
 
+void add_line(std::string& text, const std::string& line, std::size_t columns, std::string_view indent) {
+  const std::vector<std::string> lines = columns == 0 ? std::vector<std::string>{line} : wrap_to_width(line, columns, indent);
+  for (const std::string& one : lines) text += one + "\n";
+}
+
+}  // namespace
+
 /// HOST as a word of its own; "ubuntu@HOST" is an example and stays one.
 std::string with_host(const std::string& advice, std::string_view host) {
   if (host.empty()) return advice;
@@ -28,13 +35,6 @@ std::string with_host(const std::string& advice, std::string_view host) {
     from = end;
   }
 }
-
-void add_line(std::string& text, const std::string& line, std::size_t columns, std::string_view indent) {
-  const std::vector<std::string> lines = columns == 0 ? std::vector<std::string>{line} : wrap_to_width(line, columns, indent);
-  for (const std::string& one : lines) text += one + "\n";
-}
-
-}  // namespace
 
 std::string complaint(const Error& error, std::string_view host, std::size_t columns) {
   const std::string what = strip_control(error.sentence());

@@ -8,6 +8,9 @@
 
 namespace gpustrap {
 
+/// Advice of the agent's, which calls the host HOST, with what the user calls it in its place.
+[[nodiscard]] std::string with_host(const std::string& advice, std::string_view host);
+
 /// What goes to stderr where a command ends in an error: what failed and why, then what to do. `host` stands in for the HOST of the
 /// agent's advice, which does not know how the user calls it; empty where no host is in question. Lines are broken between words
 /// at `columns`; 0 leaves them whole. Parts of it may be a host's words: control characters are taken out.

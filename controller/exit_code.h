@@ -19,6 +19,17 @@ enum class ExitCode {
   cancelled = 130,
 };
 
+/// Of many hosts the worst counts: a cancel, then a failed step, then what kept a host from being begun, then what is merely not finished.
+[[nodiscard]] constexpr ExitCode worse_of(ExitCode a, ExitCode b) {
+  constexpr ExitCode kFromBad[] = {ExitCode::cancelled,      ExitCode::step_failed, ExitCode::usage, ExitCode::host_key,
+                                   ExitCode::authentication, ExitCode::unreachable, ExitCode::busy,  ExitCode::not_proven,
+                                   ExitCode::detached,       ExitCode::plan_changes};
+  for (const ExitCode code : kFromBad) {
+    if (a == code || b == code) return code;
+  }
+  return ExitCode::ok;
+}
+
 /// The exit code of a command that ends with this error.
 [[nodiscard]] constexpr ExitCode exit_code_of(ErrorCode code) {
   switch (code) {

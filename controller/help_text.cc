@@ -14,7 +14,9 @@ constexpr std::array kExamples = {
             "  gpustrap up jupyter ubuntu@203.0.113.7 -i key.pem    first time\n"
             "  gpustrap up jupyter 203.0.113.7                      again; it remembers\n"
             "  gpustrap up ./lab.yaml gpu1 --var port=9000          your own recipe\n"
-            "  gpustrap up d2l gpu1 --mirror uni                    docs/configuration.md\n"},
+            "  gpustrap up d2l gpu1 --mirror uni                    docs/configuration.md\n"
+            "  gpustrap up d2l gpu1 gpu2 gpu3                       many hosts at once\n"
+            "  gpustrap up d2l -f hosts.yaml --limit failed         docs/hosts.md\n"},
     Example{"plan",
             "  gpustrap plan jupyter ubuntu@203.0.113.7\n"
             "  gpustrap plan ./lab.yaml gpu1 --exit-code            3: it would change\n"},
@@ -48,6 +50,7 @@ Examples
 
 Run
   up RECIPE HOST         make the host what the recipe says, open its notebook
+  up RECIPE HOST...      many hosts at once; -f FILE: those of a hosts file
   plan RECIPE HOST       what `up` would change; changes nothing
   attach HOST            follow a run, also one that is over
   status HOST...         what the host is, its run, its notebook

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -9,7 +10,6 @@
 #include "agent/base/text.h"
 #include "controller/agent_push.h"
 #include "controller/hosts_file.h"
-#include "controller/prompt.h"
 #include "controller/recipe_sources.h"
 
 namespace gpustrap {
@@ -17,8 +17,28 @@ namespace {
 
 /// An instance that was just started answers within a minute or two.
 constexpr std::chrono::seconds kDefaultWait{120};
+/// Between two attempts to reach a host that does not answer yet, and between two looks whether to stop.
+constexpr std::chrono::milliseconds kKnockPause{1000}, kLook{100};
 /// For an attempt to come back: to the connection, and from there to the login. Round trips of half a second fit in.
 constexpr std::chrono::seconds kKnockLimit{3}, kGreetingLimit{8};
+
+/// Takes the screen away while it asks.
+class AtTerminal : public Person {
+ public:
+  explicit AtTerminal(Status& status) : status_(status) {}
+  bool is_there() override { return can_ask(); }
+  bool yes_no(const std::string& question) override {
+    status_.pause();
+    return ask_yes_no(question);
+  }
+  std::optional<std::string> secret(const std::string& question) override {
+    status_.pause();
+    return ask_secret(question);
+  }
+
+ private:
+  Status& status_;
+};
 
 /// A key stays the same key when the next command is given in another folder.
 std::string absolute(const std::string& path) {
@@ -70,37 +90,61 @@ SshRequest ssh_request_of(const Options& options) {
   return request;
 }
 
-HostAccess::HostAccess(const Options& options, Rights rights, Status& status) : options_(options), rights_(rights), status_(status) {}
+HostAccess::HostAccess(const Options& options, Rights rights, Status& status, AccessSurroundings around)
+    : options_(options), rights_(rights), status_(status), around_(std::move(around)) {
+  if (around_.person != nullptr) return;
+  at_terminal_ = std::make_unique<AtTerminal>(status);
+  around_.person = at_terminal_.get();
+}
 
 SshPrompts HostAccess::prompts() {
   SshPrompts prompts;
   prompts.accept_new_host_key = options_.accept_new_host_key;
   prompts.notice = [this](const std::string& sentence) { status_.notice(sentence); };
-  if (!can_ask()) return prompts;
+  if (!around_.person->is_there()) return prompts;
   prompts.trust_host_key = [this](const std::string& host, const std::string& type, const std::string& fingerprint) {
-    status_.pause();
-    return ask_yes_no(fmt::format("The host key of {} is not known yet: {} {}\nIs that its key, and go on?", strip_control(host),
-                                  strip_control(type), strip_control(fingerprint)));
+    asked_ = true;
+    return around_.person->yes_no(fmt::format("The host key of {} is not known yet: {} {}\nIs that its key, and go on?",
+                                              strip_control(host), strip_control(type), strip_control(fingerprint)));
   };
   prompts.passphrase = [this](const std::string& path) -> std::optional<std::string> {
     const auto known = passphrases_.find(path);
     if (known != passphrases_.end()) return known->second;
-    status_.pause();
-    std::optional<std::string> passphrase = ask_secret(fmt::format("Passphrase of {}: ", strip_control(path)));
+    asked_ = true;
+    std::optional<std::string> passphrase = around_.person->secret(fmt::format("Passphrase of {}: ", strip_control(path)));
     if (passphrase) passphrases_[path] = *passphrase;
     return passphrase;
   };
   return prompts;
 }
 
+/// As connect_patiently(), and gives up where the surroundings say so.
+Result<SshSession> HostAccess::reach(std::chrono::seconds wait) {
+  const auto tell = [this](const Error& why) {
+    status_.activity({fmt::format("waiting for {}: {}", target_->given, first_line(why.why())), 0, 0});
+  };
+  if (!around_.stop) return SshSession::connect_patiently(*target_, prompts(), wait, tell);
+  const auto deadline = std::chrono::steady_clock::now() + wait;
+  bool once_more = true;
+  while (true) {
+    asked_ = false;
+    Result<SshSession> session = SshSession::connect(*target_, prompts());
+    if (session || around_.stop()) return session;
+    // Other hosts were asked about first, and sshd has not waited that long; the answer is known now.
+    if (asked_ && session.error().code() != ErrorCode::host_key && std::exchange(once_more, false)) continue;
+    const bool may_come = session.error().code() == ErrorCode::unreachable || session.error().code() == ErrorCode::timeout;
+    if (!may_come || std::chrono::steady_clock::now() + kKnockPause >= deadline) return session;
+    tell(session.error());
+    for (auto left = kKnockPause; left.count() > 0 && !around_.stop(); left -= kLook) std::this_thread::sleep_for(kLook);
+  }
+}
+
 Result<void> HostAccess::log_in(std::chrono::seconds wait) {
   session_.reset();
-  Result<SshSession> session = SshSession::connect_patiently(*target_, prompts(), wait, [this](const Error& why) {
-    status_.activity({fmt::format("waiting for {}: {}", target_->given, first_line(why.why())), 0, 0});
-  });
+  Result<SshSession> session = reach(wait);
   if (!session) return fail(std::move(session).error());
   session_.emplace(*std::move(session));
-  if (!was_connected_) remember();
+  if (!was_connected_ && around_.remember) remember();
   was_connected_ = true;
   return {};
 }
@@ -126,25 +170,27 @@ Result<void> HostAccess::connect() {
     target_->greeting_timeout = std::min(target_->greeting_timeout, kGreetingLimit);
     return log_in(std::chrono::seconds(0));  // the caller has its own patience
   }
-  Result<SshTarget> target = resolve_target(ssh_request_of(options_));
+  const SshRequest request = ssh_request_of(options_);
+  Result<SshTarget> target = around_.resolver != nullptr ? around_.resolver->resolve(request) : resolve_target(request);
   if (!target) return fail(std::move(target).error());
   target_ = *std::move(target);
-  for (const std::string& notice : target_->notices) status_.notice(notice);
+  for (const std::string& notice : target_->notices) around_.notice ? around_.notice(notice) : status_.notice(notice);
   status_.activity({"connecting to " + options_.destination(), 0, 0});
   return log_in(options_.wait.value_or(kDefaultWait));
 }
 
 Result<std::unique_ptr<AgentLink>> HostAccess::start_agent(const Request& first) {
+  const bool was_begun = was_connected_;
   if (Result<void> connected = connect(); !connected) return fail(std::move(connected).error());
-  if (options_.ask_sudo_password && !sudo_password_) {
-    status_.pause();
-    sudo_password_ = ask_secret(fmt::format("Password of sudo for {}: ", options_.destination()));
-    if (!sudo_password_)
+  if (!was_begun && around_.stop && around_.stop()) return fail(ErrorCode::cancelled, "interrupted before anything was begun");
+  if (options_.ask_sudo_password && !around_.sudo_password) {
+    around_.sudo_password = around_.person->secret(fmt::format("Password of sudo for {}: ", options_.destination()));
+    if (!around_.sudo_password)
       return fail(ErrorCode::authentication, "no sudo password was given", "--ask-sudo-password needs a terminal to ask at");
   }
   PushOptions push;
   push.needs_root = rights_ == Rights::root;
-  push.sudo_password = sudo_password_;
+  push.sudo_password = around_.sudo_password;
   push.agents = embedded_agents();
   push.uploading = [this](std::size_t done, std::size_t total) { status_.activity({"sending the agent", done, total}); };
   return gpustrap::start_agent(*session_, push, first);

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -9,6 +11,7 @@
 #include "agent/base/result.h"
 #include "controller/agent_link.h"
 #include "controller/options.h"
+#include "controller/prompt.h"
 #include "controller/ssh_session.h"
 #include "controller/status.h"
 
@@ -20,11 +23,21 @@ enum class Rights {
   whatever,  ///< root's where sudo gives them unasked, else the login user's
 };
 
+/// What a way to a host does otherwise where it is one of many.
+struct AccessSurroundings {
+  Person* person = nullptr;                          ///< none: the one at the terminal, who is asked at once
+  std::optional<std::string> sudo_password{};        ///< known already
+  bool remember = true;                              ///< after the first login
+  TargetResolver* resolver = nullptr;                ///< none: ssh is asked for this host
+  std::function<bool()> stop{};                      ///< whether to stop waiting for a host that does not answer yet
+  std::function<void(const std::string&)> notice{};  ///< takes what ssh's configuration has and gpustrap does not follow
+};
+
 /// The way to one host: connects as the options say, and again after a loss; asks the person what has to be asked, once.
 class HostAccess {
  public:
   /// `status` hears of what goes on and must outlive this.
-  HostAccess(const Options& options, Rights rights, Status& status);
+  HostAccess(const Options& options, Rights rights, Status& status, AccessSurroundings around = {});
 
   /// Logs in. Where a host does not answer yet, tries again for --wait.
   [[nodiscard]] Result<void> connect();
@@ -39,17 +52,20 @@ class HostAccess {
 
  private:
   Result<void> log_in(std::chrono::seconds wait);
+  Result<SshSession> reach(std::chrono::seconds wait);
   SshPrompts prompts();
   void remember();
 
   const Options& options_;
   Rights rights_;
   Status& status_;
+  AccessSurroundings around_;
+  std::unique_ptr<Person> at_terminal_;
   std::optional<SshTarget> target_;
   std::optional<SshSession> session_;
-  std::optional<std::string> sudo_password_;
   std::map<std::string, std::string> passphrases_;
   bool was_connected_ = false;
+  bool asked_ = false;  ///< something since the last attempt to log in began
 };
 
 /// The options with what is remembered of their host filled in where they do not say it: user, port, keys.

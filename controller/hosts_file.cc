@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <set>
 #include <utility>
 
 #include <fmt/format.h>
@@ -95,10 +96,14 @@ template <class Change> Result<void> HostsFile::change(Change change) const {
   return write_file_atomically(path_, Json{{"hosts", std::move(list)}}.dump(2) + "\n", 0600);
 }
 
-Result<void> HostsFile::remember(const RememberedHost& host) const {
-  return change([&](std::vector<RememberedHost>& hosts) {
-    std::erase_if(hosts, [&](const RememberedHost& one) { return one.host == host.host; });
-    hosts.insert(hosts.begin(), host);
+Result<void> HostsFile::remember(const RememberedHost& host) const { return remember(std::vector<RememberedHost>{host}); }
+
+Result<void> HostsFile::remember(const std::vector<RememberedHost>& hosts) const {
+  return change([&](std::vector<RememberedHost>& known) {
+    std::set<std::string> names;
+    for (const RememberedHost& host : hosts) names.insert(host.host);
+    std::erase_if(known, [&](const RememberedHost& one) { return names.contains(one.host); });
+    known.insert(known.begin(), hosts.begin(), hosts.end());
   });
 }
 

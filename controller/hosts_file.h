@@ -32,6 +32,8 @@ class HostsFile {
 
   [[nodiscard]] Result<std::vector<RememberedHost>> load() const;
   [[nodiscard]] Result<std::optional<RememberedHost>> find(const std::string& host) const;
+  /// Adds or replaces the entries of these hosts; as for one.
+  [[nodiscard]] Result<void> remember(const std::vector<RememberedHost>& hosts) const;
   /// Adds or replaces the entry of that host; two programs at once do not lose each other's.
   [[nodiscard]] Result<void> remember(const RememberedHost& host) const;
   /// False where it was not remembered.

@@ -8,6 +8,7 @@ namespace gpustrap {
 enum class Interrupt {
   ctrl_c,  ///< SIGINT
   leave,   ///< SIGTERM or SIGHUP: the run goes on without us
+  cancel,  ///< somebody has decided for this run already: it ends after its current step
 };
 
 /// Catches SIGINT, SIGTERM and SIGHUP while it lives, so that leaving is orderly. One at a time.

@@ -21,8 +21,8 @@ void print(int descriptor, const std::string& text) { static_cast<void>(write_al
 VerbResult run_verb(const Options& options) {
   switch (options.verb) {
     case Verb::help: print(STDOUT_FILENO, options.help); return ExitCode::ok;
-    case Verb::up: return verb_up(options);
-    case Verb::plan: return verb_plan(options);
+    case Verb::up: return options.is_fleet() ? verb_fleet(options) : verb_up(options);
+    case Verb::plan: return options.is_fleet() ? verb_fleet(options) : verb_plan(options);
     case Verb::attach: return verb_attach(options);
     case Verb::status: return verb_status(options);
     case Verb::logs: return verb_logs(options);
@@ -54,6 +54,7 @@ int main(int argc, char** argv) {
   const Result<Options> options = read_options(std::vector<std::string>(argv + 1, argv + argc));
   if (!options) return complain(options.error(), "");
   const VerbResult result = with_memory(*options).and_then(run_verb);
-  if (!result) return complain(result.error(), options->destination());
-  return static_cast<int>(*result);
+  const int code = result ? static_cast<int>(*result) : complain(result.error(), options->destination());
+  if (options->is_fleet()) ::_exit(code);  // who was left still waits for an answer in a thread of its own
+  return code;
 }

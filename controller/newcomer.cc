@@ -41,8 +41,8 @@ struct Shape {
 };
 constexpr std::size_t kAny = 1000;
 constexpr Shape kShapes[] = {
-    {"up", 2, 2, "gpustrap up jupyter ubuntu@HOST -i key.pem"},
-    {"plan", 2, 2, "gpustrap plan jupyter ubuntu@HOST"},
+    {"up", 2, kAny, "gpustrap up jupyter ubuntu@HOST -i key.pem"},
+    {"plan", 2, kAny, "gpustrap plan jupyter ubuntu@HOST"},
     {"attach", 1, 1, "gpustrap attach HOST"},
     {"status", 1, kAny, "gpustrap status HOST"},
     {"logs", 1, 2, "gpustrap logs HOST [STEP]"},
@@ -59,7 +59,16 @@ constexpr Shape kShapes[] = {
     {"version", 0, 0, "gpustrap version"},
 };
 
-Result<void> check_recipe_and_host(const std::string& verb, const std::vector<std::string>& places) {
+Result<void> check_recipe_and_host(const std::string& verb, const std::vector<std::string>& places, const std::string& hosts_file) {
+  if (!hosts_file.empty()) {
+    if (places.size() == 1) return {};
+    if (places.empty()) {
+      return fail(usage_error(fmt::format("{} needs a recipe beside the hosts file", verb),
+                              fmt::format("gpustrap {} jupyter -f {}\n{}", verb, hosts_file, kSeeRecipes)));
+    }
+    return fail(usage_error(fmt::format("the hosts come from {}; `{}` is one word too many", hosts_file, places[1]),
+                            fmt::format("to pick some of them: --limit {}", join({places.begin() + 1, places.end()}, ","))));
+  }
   if (places.empty())
     return fail(usage_error(fmt::format("{} needs a recipe and a host", verb),
                             fmt::format("gpustrap {} jupyter ubuntu@HOST -i key.pem\n{}", verb, kSeeRecipes)));
@@ -73,13 +82,12 @@ Result<void> check_recipe_and_host(const std::string& verb, const std::vector<st
   }
   // `up jupyter /path/of/key HOST`: whatever the file is called, a path behind the recipe can only be meant as a key.
   for (std::size_t i = 1; i < places.size(); ++i) {
+    if (looks_like_recipe_file_name(places[i]) && places.size() > 2)
+      return fail(usage_error(fmt::format("`{}` is a file, not a host", places[i]),
+                              fmt::format("a file of hosts goes behind -f: -f {}", places[i])));
     if (places[i].find('/') == std::string::npos || places[i].find("://") != std::string::npos || looks_like_recipe_file_name(places[i]))
       continue;
     return fail(usage_error(fmt::format("`{}` is a path, not a host", places[i]), fmt::format("a key goes behind -i: -i {}", places[i])));
-  }
-  if (places.size() > 2) {
-    return fail(usage_error(fmt::format("{} takes one recipe and one host; `{}` is one word too many", verb, places[2]),
-                            "for several hosts, call it once for each"));
   }
   const bool host_first = looks_like_host(places[0]) && !looks_like_host(places[1]);
   if (host_first) {
@@ -160,12 +168,12 @@ Result<void> check_verb(const std::vector<std::string>& words) {
   return fail(usage_error(fmt::format("there is no verb `{}`", first), "`gpustrap --help` lists the verbs"));
 }
 
-Result<void> check_places(const std::string& verb, const std::vector<std::string>& places) {
+Result<void> check_places(const std::string& verb, const std::vector<std::string>& places, const std::string& hosts_file) {
   const auto key = std::find_if(places.begin(), places.end(), looks_like_key);
   if (key != places.end()) {
     return fail(usage_error(fmt::format("`{}` looks like a key file", *key), fmt::format("a key goes behind -i: -i {}", *key)));
   }
-  if (verb == "up" || verb == "plan") return check_recipe_and_host(verb, places);
+  if (verb == "up" || verb == "plan") return check_recipe_and_host(verb, places, hosts_file);
   for (const Shape& shape : kShapes) {
     if (shape.verb != verb) continue;
     if (places.size() > shape.most) {

@@ -19,8 +19,9 @@ struct Destination {
 
 /// The first word is a verb, and `recipe` is followed by one of its own.
 [[nodiscard]] Result<void> check_verb(const std::vector<std::string>& words);
-/// As many and such words as the verb takes.
-[[nodiscard]] Result<void> check_places(const std::string& verb, const std::vector<std::string>& places);
+/// As many and such words as the verb takes. `hosts_file`: that of -f, where the hosts come from there.
+[[nodiscard]] Result<void> check_places(const std::string& verb, const std::vector<std::string>& places,
+                                        const std::string& hosts_file = {});
 /// What is wrong with an option that the verb does not have.
 [[nodiscard]] Error unknown_option(const std::string& verb, const std::string& option, const std::vector<std::string>& known);
 

@@ -63,7 +63,7 @@ class HelpFormatter : public CLI::Formatter {
 struct Raw {
   std::vector<std::string> places;  ///< positional words
   std::vector<std::string> command;
-  std::string port, forward, wait, login, forget;
+  std::string port, forward, wait, login, forget, parallel;
   std::vector<std::string> vars;
   bool quiet = false, verbose = false, no_colour = false;
 };
@@ -114,6 +114,27 @@ Result<void> take_host(Options& options, const std::string& word) {
   return {};
 }
 
+/// What makes sense for one host only, and what for many only.
+Result<void> check_fleet(Options& options, const Raw& raw) {
+  if (!options.is_fleet())
+    return fail(ErrorCode::usage, "--limit picks some of many hosts, and there is one",
+                "name more hosts, or give a hosts file: -f hosts.yaml");
+  if (!raw.forward.empty())
+    return fail(ErrorCode::usage, "-L is for the tunnel to one host", "open it afterwards: gpustrap tunnel HOST -L " + raw.forward);
+  for (const std::string& word : options.hosts) {
+    if (Result<Destination> destination = read_destination(word); !destination) return fail(std::move(destination).error());
+    if (std::count(options.hosts.begin(), options.hosts.end(), word) > 1)
+      return fail(ErrorCode::usage, fmt::format("{} is given twice", word), "name each host once");
+  }
+  if (raw.parallel.empty()) return {};
+  const auto parsed = std::from_chars(raw.parallel.data(), raw.parallel.data() + raw.parallel.size(), options.parallel);
+  if (parsed.ec != std::errc() || parsed.ptr != raw.parallel.data() + raw.parallel.size() || options.parallel == 0 ||
+      options.parallel > 1000)
+    return fail(ErrorCode::usage, fmt::format("--parallel {}: expected a number from 1 to 1000", raw.parallel),
+                "for instance --parallel 20");
+  return {};
+}
+
 Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
   options.user = raw.login;
   if (!raw.port.empty()) {
@@ -149,14 +170,16 @@ Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
   options.colour = raw.no_colour ? ColourChoice::never : ColourChoice::automatic;
   options.command = raw.command;
 
-  if (Result<void> fits = check_places(verb, raw.places); !fits) return fits;
+  if (Result<void> fits = check_places(verb, raw.places, options.hosts_file); !fits) return fits;
   if (options.verb == Verb::hosts) {
     options.forget = !raw.forget.empty();
     return options.forget ? take_host(options, raw.forget) : Result<void>{};
   }
   if (options.verb == Verb::up || options.verb == Verb::plan) {
     options.recipe = raw.places[0];
-    return take_host(options, raw.places[1]);
+    options.hosts.assign(raw.places.begin() + 1, raw.places.end());
+    if (!options.is_fleet() && options.limit.empty()) return take_host(options, raw.places[1]);
+    return check_fleet(options, raw);
   }
   if (options.verb == Verb::recipe_show || options.verb == Verb::recipe_explain) options.recipe = raw.places[0];
   if (options.verb == Verb::recipe_explain) return {};
@@ -219,6 +242,13 @@ void add_run_options(CLI::App& app, Options& options, Raw& raw) {
   app.add_option("--mirror", options.mirror, "take packages and files from this mirror of config.yaml (or none)")
       ->type_name("NAME")
       ->group(group);
+  app.add_option("-f,--hosts", options.hosts_file, "the hosts of this file: docs/hosts.md, or an Ansible inventory")
+      ->type_name("FILE")
+      ->group(group);
+  app.add_option("--limit", options.limit, "of many hosts only these hosts and groups, or `failed`: those that failed last time")
+      ->type_name("NAME,...")
+      ->group(group);
+  app.add_option("--parallel", raw.parallel, "so many hosts at once (50)")->type_name("N")->group(group);
   app.add_option("--proxy", options.proxy, "the host's way out: http://HOST:PORT (or none)")->type_name("URL")->group(group);
 }
 
@@ -294,7 +324,8 @@ Result<Options> read_options(const std::vector<std::string>& words) {
     return sub;
   };
 
-  CLI::App& up = host_verb(Verb::up, "up", "Makes the host what the recipe says, then opens its notebook.", "RECIPE HOST");
+  CLI::App& up =
+      host_verb(Verb::up, "up", "Makes hosts what the recipe says; opens the notebook where there is one host.", "RECIPE HOST...");
   add_run_options(up, options, raw);
   up.add_option("-L", raw.forward, "ports of the tunnel (8889 or the next free one)")->type_name("LOCAL:REMOTE")->group("Run");
   up.add_flag("--no-tunnel", options.no_tunnel, "prove the notebook once, then end")->group("Run");
@@ -302,7 +333,7 @@ Result<Options> read_options(const std::vector<std::string>& words) {
   up.add_flag("-y,--yes", options.yes, "ask nothing: a driver may be installed, the host restarted")->group("Run");
   up.add_flag("--allow-disruption", options.allow_disruption, "restart even while others are logged in or compute on the GPUs")
       ->group("Run");
-  CLI::App& plan = host_verb(Verb::plan, "plan", "Says what `up` would change, and changes nothing.", "RECIPE HOST");
+  CLI::App& plan = host_verb(Verb::plan, "plan", "Says what `up` would change, and changes nothing.", "RECIPE HOST...");
   add_run_options(plan, options, raw);
   plan.add_flag("--exit-code", options.exit_code, "3 where a run would change something")->group("Run");
   host_verb(Verb::attach, "attach", "Follows a run: all its events, then live. Ctrl-C leaves it running.", "HOST");

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -45,7 +46,10 @@ struct Options {
   std::string help;  ///< for Verb::help: what to print
   std::string recipe;
   std::string host;                  ///< name, address or alias of ssh's configuration
-  std::vector<std::string> hosts;    ///< for `status`: each as given, user@host
+  std::vector<std::string> hosts;    ///< where there may be several: each as given, user@host
+  std::string hosts_file;            ///< -f
+  std::string limit;                 ///< hosts and groups, or "failed"
+  std::size_t parallel = 0;          ///< 0: as many hosts at once as is usual
   std::string user;                  ///< of user@host or -l; empty: remembered or ssh's
   std::string step;                  ///< for `logs`
   std::vector<std::string> command;  ///< for `ssh`: what to run there
@@ -77,6 +81,8 @@ struct Options {
   ColourChoice colour = ColourChoice::automatic;
   Detail detail = Detail::normal;
 
+  /// Whether `up` or `plan` is about many hosts, or about one in the manner of many.
+  [[nodiscard]] bool is_fleet() const { return (verb == Verb::up || verb == Verb::plan) && (!hosts_file.empty() || hosts.size() > 1); }
   /// "ubuntu@203.0.113.7", as the user would write it.
   [[nodiscard]] std::string destination() const { return user.empty() ? host : user + "@" + host; }
 };

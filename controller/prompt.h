@@ -14,4 +14,15 @@ namespace gpustrap {
 /// What was typed, without showing it; nullopt where nobody answered or Ctrl-C was pressed. The terminal's echo is back on every way out.
 [[nodiscard]] std::optional<std::string> ask_secret(const std::string& question);
 
+/// Whoever is asked: the person at the terminal, or somebody who asks that person for many hosts, one question after the other.
+class Person {
+ public:
+  virtual ~Person() = default;
+  [[nodiscard]] virtual bool is_there() = 0;
+  /// A yes only where it was said.
+  [[nodiscard]] virtual bool yes_no(const std::string& question) = 0;
+  /// nullopt where nobody answered.
+  [[nodiscard]] virtual std::optional<std::string> secret(const std::string& question) = 0;
+};
+
 }  // namespace gpustrap

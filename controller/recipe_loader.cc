@@ -14,6 +14,7 @@
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "agent/protocol/placeholders.h"
+#include "controller/recipe_hosts.h"
 #include "controller/recipe_vars.h"
 
 namespace gpustrap {
@@ -26,7 +27,7 @@ constexpr std::size_t kLongestRecipe = kMaxLine - 4096;
 std::string text_of(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
 
 /// The value of a placeholder in a recipe, as far as the controller knows it.
-Result<std::optional<Json>> look_up(const std::string& name, const Vars& vars) {
+Result<std::optional<Json>> look_up(const std::string& name, const Vars& vars, const LoadOptions& options) {
   const std::size_t dot = name.find('.');
   const std::string space = name.substr(0, dot);
   const std::string rest = dot == std::string::npos ? "" : name.substr(dot + 1);
@@ -45,12 +46,16 @@ Result<std::optional<Json>> look_up(const std::string& name, const Vars& vars) {
     return fail(ErrorCode::recipe, fmt::format("`{}` is not a fact{}", name, did_you_mean(rest, known, "the facts are")));
   }
   if (space == "secrets") return std::nullopt;  // whether it is declared is read_recipe's to say
-  if (space == "hosts") {
-    return fail(ErrorCode::recipe,
-                fmt::format("`{}` names a host, and this version of gpustrap has no hosts in recipes: expected a value or a var", name));
+  if (space == "hosts" && options.hosts == nullptr) {
+    return fail(ErrorCode::recipe, fmt::format("`{}` is of a hosts file: expected one on the command line, -f hosts.yaml", name));
   }
-  return fail(ErrorCode::recipe, fmt::format("`{}` begins with `{}`: expected vars, facts or secrets{}", name, space,
-                                             did_you_mean(space, {"vars", "facts", "secrets"}, "")));
+  if (space == "hosts") {
+    Result<Json> value = host_value(rest, *options.hosts, options.host);
+    if (!value) return fail(std::move(value).error());
+    return *std::move(value);
+  }
+  return fail(ErrorCode::recipe, fmt::format("`{}` begins with `{}`: expected vars, facts, secrets or hosts{}", name, space,
+                                             did_you_mean(space, {"vars", "facts", "secrets", "hosts"}, "")));
 }
 
 /// A recipe with its includes taken in: steps with places, none of its own vars left.
@@ -81,6 +86,7 @@ class Loader {
             {{source->label, 1, 1}, "the resolved recipe is longer than 1 MiB: expected large contents in files that a step fetches"});
       }
     }
+    loaded.of_one_host = of_one_host_;
     for (const auto& [var, value] : root_vars_) loaded.vars.emplace_back(var, text_of(value));
     if (!problems_.empty()) return fail(error_of(std::move(problems_), "nothing was changed"));
     return loaded;
@@ -101,7 +107,7 @@ class Loader {
       return std::nullopt;
     }
     check_fields(document, {"name", "description", "vars", "secrets", "steps"}, "a recipe", "", yaml.places);
-    const Vars vars = read_vars(document, yaml.places, given, options_.vars, problems_);
+    const Vars vars = read_vars(document, yaml.places, given, {options_.vars, options_.host_vars}, problems_);
     if (!given) root_vars_ = vars;
     Flat flat;
     flat.places.graft(yaml.places, "", "");
@@ -163,9 +169,10 @@ class Loader {
     report_unfilled(problems, places);
   }
 
-  static PlaceholderLookup lookup(const Vars& vars, HostFacts facts) {
-    return [&vars, facts](const std::string& name) -> Result<std::optional<Json>> {
-      auto value = look_up(name, vars);
+  PlaceholderLookup lookup(const Vars& vars, HostFacts facts) {
+    return [this, &vars, facts](const std::string& name) -> Result<std::optional<Json>> {
+      auto value = look_up(name, vars, options_);
+      if (name.starts_with("hosts.") && differs_by_host(name.substr(6))) of_one_host_ = true;
       if (value && !*value && facts == HostFacts::refused && name.starts_with("secrets.")) {
         return fail(ErrorCode::recipe, fmt::format("`{}` may not stand here: expected it in `env`, in the text of a command, or in "
                                                    "`content` of file and block",
@@ -362,6 +369,7 @@ class Loader {
   std::vector<std::string> stack_;
   std::vector<std::map<std::string, std::vector<std::string>>> groups_;
   Vars root_vars_;
+  bool of_one_host_ = false;
 };
 
 }  // namespace

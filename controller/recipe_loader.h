@@ -6,6 +6,7 @@
 
 #include "agent/base/result.h"
 #include "agent/protocol/recipe.h"
+#include "controller/fleet_hosts.h"
 #include "controller/recipe_sources.h"
 #include "controller/yaml_document.h"
 
@@ -14,6 +15,11 @@ namespace gpustrap {
 struct LoadOptions {
   RecipeSources sources;
   std::vector<std::pair<std::string, std::string>> vars;  ///< --var NAME=VALUE, the last of a name wins
+  /// What a hosts file says for the host: stronger than the recipe's defaults. Those that the recipe does not have are for another recipe.
+  std::vector<HostVar> host_vars = {};
+  /// The hosts that `${{ hosts.… }}` speaks of, and which of them the recipe is for; none where a host is by itself.
+  const FleetHosts* hosts = nullptr;
+  std::size_t host = 0;
 };
 
 /// A recipe ready for a host: includes taken in, vars filled in, every field checked; only facts may be missing.
@@ -21,6 +27,7 @@ struct LoadedRecipe {
   Recipe recipe;
   std::string source;                                     ///< the file, or "built-in/jupyter.yaml"
   std::vector<std::pair<std::string, std::string>> vars;  ///< as used, for people
+  bool of_one_host = false;                               ///< it says `hosts.self` or the like: another host's would differ
 };
 
 /// Loads `name_or_path`. The error (recipe) of a wrong recipe holds all problems, sorted by place, one a line:

@@ -23,7 +23,7 @@ class VarReader {
  public:
   VarReader(const PlaceMap& places, std::vector<SourceProblem>& problems) : places_(places), problems_(problems) {}
 
-  Vars read(const Json& document, const std::optional<Vars>& given, const std::vector<std::pair<std::string, std::string>>& command_line) {
+  Vars read(const Json& document, const std::optional<Vars>& given, const GivenVars& outer) {
     const auto found = document.find("vars");
     if (found != document.end() && found->is_object()) {
       for (const auto& [name, value] : found->items()) add(name, value);
@@ -38,7 +38,8 @@ class VarReader {
         }
       }
     } else {
-      for (const auto& [name, text] : command_line) override_var(name, text);
+      for (const HostVar& var : outer.host) override_var(var);
+      for (const auto& [name, text] : outer.command_line) override_var(name, text);
     }
     choose();
     return std::move(vars_);
@@ -101,6 +102,25 @@ class VarReader {
         value = first_of(value);
       }
     }
+  }
+
+  /// A value of a hosts file has the type of the default, or can be read as it.
+  void override_var(const HostVar& given) {
+    const auto var = std::find_if(vars_.begin(), vars_.end(), [&](const auto& one) { return one.first == given.name; });
+    if (var == vars_.end()) return;
+    const auto wrong = [&](std::string_view expected) {
+      problems_.push_back(
+          {given.place, fmt::format("the var `{}` is {}: expected {}, like its default", given.name, quote_value(*given.value), expected)});
+    };
+    Json& value = var->second;
+    const Json like = is_choice(value) ? first_of(value) : value;
+    const Json& wanted = *given.value;
+    if (like.is_boolean() && !wanted.is_boolean()) return wrong("true or false");
+    if (like.is_number() && !wanted.is_number_integer()) return wrong("a whole number");
+    if (like.is_array() && !wanted.is_array()) return wrong("a list");
+    if (wanted.is_object() || (!like.is_array() && !like.is_null() && wanted.is_array())) return wrong("a single value");
+    if (wanted.is_null() || wanted.is_number_float()) return wrong("a value in quotes");
+    value = like.is_string() && !wanted.is_string() ? Json(wanted.dump()) : wanted;
   }
 
   /// A value of the command line takes the type of the default.
@@ -191,9 +211,9 @@ std::string did_you_mean(const std::string& wrong, const std::vector<std::string
   return names.empty() ? "" : fmt::format("; {} {}", what, join(names, ", "));
 }
 
-Vars read_vars(const Json& document, const PlaceMap& places, const std::optional<Vars>& given,
-               const std::vector<std::pair<std::string, std::string>>& command_line, std::vector<SourceProblem>& problems) {
-  return VarReader(places, problems).read(document, given, command_line);
+Vars read_vars(const Json& document, const PlaceMap& places, const std::optional<Vars>& given, const GivenVars& outer,
+               std::vector<SourceProblem>& problems) {
+  return VarReader(places, problems).read(document, given, outer);
 }
 
 }  // namespace gpustrap

@@ -190,7 +190,10 @@ RunResult RunClient::result() const {
 
 void RunClient::look_for_interrupts() {
   while (const std::optional<Interrupt> interrupt = around_.interrupt()) {
-    if (*interrupt == Interrupt::leave || rehearsal_ || around_.ctrl_c == CtrlC::leaves || mode_ == Mode::cancelling) {
+    if (*interrupt == Interrupt::cancel && !rehearsal_) {
+      mode_ = Mode::cancelling;
+      if (link_) static_cast<void>(send(CancelRequest{"Ctrl-C"}).has_value());  // else on coming back
+    } else if (*interrupt != Interrupt::ctrl_c || rehearsal_ || around_.ctrl_c == CtrlC::leaves || mode_ == Mode::cancelling) {
       left_ = true;
     } else if (mode_ == Mode::following) {
       mode_ = Mode::leaving;

@@ -30,6 +30,8 @@ namespace gpustrap {
 namespace {
 
 constexpr std::size_t kRunsKept = 100;
+/// The ids of the runs that one command began on many hosts have this much in common.
+constexpr std::string_view kCommandId = "20260801-141503-7f3a";
 
 std::tm utc(std::time_t seconds) {
   std::tm parts{};
@@ -49,10 +51,17 @@ std::vector<std::string> runs_in(const std::string& directory) {
 }
 
 /// Only names that this file writes are removed; a folder with anything else in it stays.
-void forget_oldest(const std::string& directory) {
-  const std::vector<std::string> runs = runs_in(directory);
-  for (std::size_t i = 0; i + kRunsKept < runs.size(); ++i) {
-    const std::string run = directory + "/" + runs[i];
+void forget_oldest_in(const std::string& directory) {
+  std::vector<std::string> runs = runs_in(directory);
+  std::size_t kept = 0;
+  while (!runs.empty()) {
+    const std::string command = runs.back().substr(0, kCommandId.size());
+    const auto first = std::find_if(runs.begin(), runs.end(), [&](const std::string& run) { return run.starts_with(command); });
+    if (++kept > kRunsKept) break;
+    runs.erase(first, runs.end());
+  }
+  for (const std::string& name : runs) {
+    const std::string run = directory + "/" + name;
     ::unlink((run + "/events.jsonl").c_str());
     ::unlink((run + "/log.txt").c_str());
     ::rmdir(run.c_str());
@@ -89,12 +98,14 @@ bool is_run_id(std::string_view name) {
 RunLog::RunLog(UniqueFd events, UniqueFd text, std::string path)
     : events_(std::move(events)), text_(std::move(text)), path_(std::move(path)) {}
 
-Result<RunLog> RunLog::create(const std::string& state, const std::string& run) {
+void RunLog::forget_oldest(const std::string& state) { forget_oldest_in(state + "/runs"); }
+
+Result<RunLog> RunLog::create(const std::string& state, const std::string& run, Forget forget) {
   if (!is_run_id(run)) return fail(ErrorCode::protocol, fmt::format("`{}` is not the id of a run", strip_control(first_line(run, 60))));
   const std::string runs = state + "/runs";
   const std::string directory = runs + "/" + run;
   if (Result<void> made = make_directories(directory, 0700); !made) return fail(std::move(made).error());
-  forget_oldest(runs);
+  if (forget == Forget::oldest) forget_oldest_in(runs);
   Result<UniqueFd> events = start_file(directory + "/events.jsonl");
   if (!events) return fail(std::move(events).error());
   Result<UniqueFd> text = start_file(directory + "/log.txt");

@@ -22,8 +22,12 @@ namespace gpustrap {
 /// What a run said, on this machine's disk: events.jsonl for programs, log.txt for people. Readable by the user alone.
 class RunLog {
  public:
-  /// Makes `state`/runs/<run>, forgets the oldest runs beyond a hundred, and starts both files afresh.
-  [[nodiscard]] static Result<RunLog> create(const std::string& state, const std::string& run);
+  enum class Forget { oldest, nothing };
+  /// Makes `state`/runs/<run>, forgets the oldest runs beyond a hundred, and starts both files afresh. The runs of one command on many
+  /// hosts count as one: their ids begin with its own, "20260801-141503-7f3a-001".
+  [[nodiscard]] static Result<RunLog> create(const std::string& state, const std::string& run, Forget forget = Forget::oldest);
+  /// Forgets the oldest, for who has made many that forgot nothing.
+  static void forget_oldest(const std::string& state);
 
   /// An event whose number was there already takes the place of that one and of all that followed it: the host had lost them.
   void event(const Event& event);

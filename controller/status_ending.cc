@@ -7,6 +7,7 @@
 
 #include "agent/base/text.h"
 #include "controller/display_width.h"
+#include "controller/screen_text.h"
 #include "controller/status_printer.h"
 
 namespace gpustrap {
@@ -14,22 +15,6 @@ namespace {
 
 std::string plural(std::uint64_t count, std::string_view noun) { return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s"); }
 
-/// "9 changed, 2 unchanged": what is zero is left out.
-std::string counts_text(const RunFinished& finished) {
-  std::vector<std::string> parts;
-  const auto add = [&](std::uint64_t count, std::string_view what) {
-    if (count > 0) parts.push_back(fmt::format("{} {}", count, what));
-  };
-  add(finished.failed, "failed");
-  add(finished.changed, "changed");
-  add(finished.would_change, "would change");
-  add(finished.unknown, "unknown until it runs");
-  add(finished.unchanged, "unchanged");
-  add(finished.skipped, "skipped");
-  return parts.empty() ? "nothing to do" : join(parts, ", ");
-}
-
-constexpr std::string_view kRed = "31";
 /// Rows of a terminal that one line of a failed step's output may take; the log has the rest.
 constexpr std::size_t kRowsOfOneLine = 3;
 constexpr std::size_t kPlainColumns = 240;

@@ -9,6 +9,7 @@
 #include "agent/base/text.h"
 #include "controller/display_width.h"
 #include "controller/host_text.h"
+#include "controller/screen_text.h"
 #include "controller/user_config.h"
 
 namespace gpustrap {
@@ -27,24 +28,6 @@ constexpr milliseconds kRateIsOld{3'000};
 constexpr std::size_t kLastLines = 20;
 /// A plan shows more of what a step says: diffs and package lists are its point.
 constexpr std::size_t kPlanLines = 200;
-
-constexpr std::string_view kGreen = "32", kRed = "31", kYellow = "33", kCyan = "36", kDim = "2", kBold = "1";
-
-std::string clock_text(milliseconds time) {
-  const auto seconds = std::max<std::int64_t>(time.count(), 0) / 1000;
-  if (seconds < 3600) return fmt::format("{}:{:02}", seconds / 60, seconds % 60);
-  return fmt::format("{}:{:02}:{:02}", seconds / 3600, seconds % 3600 / 60, seconds % 60);
-}
-
-/// "78.4/91.2 MB": both numbers in the unit of the second.
-std::string byte_fraction(std::uint64_t done, std::uint64_t total) {
-  const std::string whole = human_bytes(total);
-  const std::size_t space = whole.find(' ');
-  const std::string part = human_bytes(done);
-  const std::size_t part_space = part.find(' ');
-  if (part.substr(part_space) == whole.substr(space)) return part.substr(0, part_space) + "/" + whole;
-  return part + "/" + whole;
-}
 
 }  // namespace
 
@@ -300,26 +283,9 @@ void StatusPrinter::redraw() {
   printer_.draw(block(Extent::fits));
 }
 
-std::string StatusPrinter::clean(std::string_view text) const {
-  std::string safe = strip_control(text);
-  std::replace(safe.begin(), safe.end(), '\t', ' ');
-  std::replace(safe.begin(), safe.end(), '\n', ' ');
-  if (console_.unicode) return safe;
-  std::string ascii;
-  for (const char c : safe) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x80)
-      ascii += c;
-    else if (byte >= 0xC0)
-      ascii += '?';  // one for each character
-  }
-  return ascii;
-}
+std::string StatusPrinter::clean(std::string_view text) const { return shown_on(console_, text); }
 
-std::string StatusPrinter::paint(std::string_view colour, std::string text) const {
-  if (!console_.colour || colour.empty() || text.empty()) return text;
-  return fmt::format("\x1b[{}m{}\x1b[0m", colour, text);
-}
+std::string StatusPrinter::paint(std::string_view colour, std::string text) const { return painted(console_, colour, std::move(text)); }
 
 std::string_view StatusPrinter::mark_of(const StepView& step) const {
   const bool u = console_.unicode;

@@ -14,6 +14,9 @@ using VerbResult = Result<ExitCode>;
 [[nodiscard]] VerbResult verb_up(const Options& options);
 [[nodiscard]] VerbResult verb_plan(const Options& options);
 [[nodiscard]] VerbResult verb_attach(const Options& options);
+// verbs_fleet.cc
+/// `up` and `plan` where Options::is_fleet(). A thread that waits for a host's answer may be left behind: end without destructors.
+[[nodiscard]] VerbResult verb_fleet(const Options& options);
 // verbs_host.cc
 [[nodiscard]] VerbResult verb_status(const Options& options);
 [[nodiscard]] VerbResult verb_logs(const Options& options);

@@ -45,6 +45,22 @@ TEST(Options, ARunTakesAMirrorAndAProxy) {
   EXPECT_FALSE(read("up jupyter h")->mirror.has_value());
 }
 
+TEST(Options, UpAndPlanTakeManyHosts) {
+  const auto many = read("up jupyter gpu1 ubuntu@gpu2 gpu3 --parallel 20 --limit failed -y");
+  ASSERT_TRUE(many) << many.error().sentence();
+  EXPECT_TRUE(many->is_fleet());
+  EXPECT_THAT(many->hosts, ElementsAre("gpu1", "ubuntu@gpu2", "gpu3"));
+  EXPECT_EQ(many->parallel, 20U);
+  EXPECT_EQ(many->limit, "failed");
+  EXPECT_EQ(many->host, "") << "what is remembered of one is no default of another";
+  const auto file = read("plan jupyter -f hosts.yaml --limit gpu1,workers");
+  ASSERT_TRUE(file) << file.error().sentence();
+  EXPECT_TRUE(file->is_fleet());
+  EXPECT_EQ(file->hosts_file, "hosts.yaml");
+  EXPECT_FALSE(read("up jupyter gpu1")->is_fleet());
+  EXPECT_FALSE(read("status gpu1 gpu2")->is_fleet());
+}
+
 TEST(Options, OptionsMayStandBetweenAndBeforePlaces) {
   const auto o = read("up -i key.pem jupyter --json host.example");
   ASSERT_TRUE(o) << o.error().sentence();
@@ -144,7 +160,14 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"up jupyter ubuntu@host ./mykey", "`./mykey` is a path, not a host", "-i ./mykey"},
         Mistake{"attach h ~/.ssh/id_ed25519", "looks like a key file", "-i"},
         Mistake{"up jupyter ubuntu@host -i key.pub", "public half", "-i key"},
-        Mistake{"up jupyter a.example b.example", "one word too many", "once for each"},
+        Mistake{"up jupyter a.example a.example", "given twice", "once"},
+        Mistake{"up jupyter a.example hosts.yaml b.example", "is a file, not a host", "-f hosts.yaml"},
+        Mistake{"up jupyter a.example b.example -L 8889", "-L is for the tunnel to one host", "gpustrap tunnel HOST -L 8889"},
+        Mistake{"up jupyter a.example --limit failed", "there is one", "-f hosts.yaml"},
+        Mistake{"up jupyter -f hosts.yaml gpu1 gpu2", "the hosts come from hosts.yaml", "--limit gpu1,gpu2"},
+        Mistake{"up -f hosts.yaml", "needs a recipe beside the hosts file", "gpustrap up jupyter -f hosts.yaml"},
+        Mistake{"plan jupyter a.example b.example --parallel many", "expected a number", "--parallel 20"},
+        Mistake{"attach -f hosts.yaml", "no option -f", "attach --help"},
         Mistake{"up jupyter ubuntu@host:2222", "the port goes behind -p", "ubuntu@host -p 2222"},
         Mistake{"up jupyter u@[::1]:2222", "the port goes behind -p", "-p 2222"},
         Mistake{"up jupyter ssh://u@h", "without ssh://", "USER@HOST"}, Mistake{"up jupyter @h", "no user before", "h"},
@@ -182,7 +205,7 @@ TEST(Help, FitsIn80ColumnsAndStartsWithExamples) {
 TEST(Help, OfOneVerb) {
   const auto o = read("up --help");
   ASSERT_TRUE(o);
-  EXPECT_THAT(o->help, HasSubstr("Usage: gpustrap up RECIPE HOST [OPTION]..."));
+  EXPECT_THAT(o->help, HasSubstr("Usage: gpustrap up RECIPE HOST... [OPTION]..."));
   for (const char* option : {"-i FILE", "-p PORT", "-L LOCAL:REMOTE", "--var NAME=VALUE", "-y --yes", "--json", "--accept-new-host-key"}) {
     EXPECT_THAT(o->help, HasSubstr(option));
   }

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include <fmt/format.h>
+
 #include "agent/base/file.h"
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
@@ -46,6 +48,22 @@ TEST_F(RunLogTest, KeepsEveryEventForProgramsAndForPeople) {
   say(2, "two");
   EXPECT_THAT(events(), ElementsAre("1 one", "2 two"));
   EXPECT_THAT(text(), AllOf(HasSubstr("[pip] | one\n"), EndsWith("[pip] | two\n")));
+}
+
+TEST(RunLogs, TheRunsOfOneCommandCountAsOne) {
+  const TemporaryDirectory state;
+  for (int i = 100; i < 199; ++i) ASSERT_TRUE(RunLog::create(state.path(), fmt::format("20260801-141{}-7f3a", i)));
+  for (int i = 1; i < 5; ++i)
+    ASSERT_TRUE(RunLog::create(state.path(), fmt::format("20260801-150000-7f3a-{:03}", i), RunLog::Forget::nothing));
+  RunLog::forget_oldest(state.path());
+  EXPECT_TRUE(path_exists(state / "runs/20260801-141100-7f3a")) << "a hundred commands are kept";
+  ASSERT_TRUE(RunLog::create(state.path(), "20260801-160000-7f3a"));
+  RunLog::forget_oldest(state.path());
+  EXPECT_FALSE(path_exists(state / "runs/20260801-141100-7f3a"));
+  EXPECT_TRUE(path_exists(state / "runs/20260801-150000-7f3a-001"));
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(RunLog::create(state.path(), fmt::format("20260802-141{}-7f3a", 100 + i)));
+  for (int i = 1; i < 5; ++i)
+    EXPECT_FALSE(path_exists(state / fmt::format("runs/20260801-150000-7f3a-{:03}", i))) << "all of them go at once";
 }
 
 TEST_F(RunLogTest, EventsThatTheHostLostGiveWayToThoseThatTookTheirPlace) {

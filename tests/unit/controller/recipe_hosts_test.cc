@@ -1,0 +1,94 @@
+#include "controller/recipe_hosts.h"
+
+#include <fstream>
+#include <memory>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "agent/protocol/json.h"
+#include "controller/recipe_loader.h"
+#include "tests/support/temporary_directory.h"
+
+namespace gpustrap {
+namespace {
+
+using ::testing::HasSubstr;
+
+const FleetHosts& cluster() {
+  static const FleetHosts hosts = *read_fleet_hosts(
+      "hosts:\n  head: { address: 203.0.113.7, private_address: 10.0.0.7 }\n  w1: 203.0.113.8\n  gpu2.lab:\n    vars: { port: 9000, other: "
+      "1 }\n"
+      "groups: { workers: [w1, gpu2.lab], nobody: [] }\n",
+      "hosts.yaml");
+  return hosts;
+}
+
+std::string value(const std::string& name, std::size_t self = 1) {
+  const Result<Json> found = host_value(name, cluster(), self);
+  return found ? found->dump() : found.error().why();
+}
+
+TEST(HostValue, OfAHostAndOfAGroup) {
+  EXPECT_EQ(value("head.address"), "\"203.0.113.7\"");
+  EXPECT_EQ(value("head.private_address"), "\"10.0.0.7\"");
+  EXPECT_EQ(value("w1.private_address"), "\"203.0.113.8\"") << "the address where no other is given";
+  EXPECT_EQ(value("gpu2.lab.address"), "\"gpu2.lab\"") << "names may have dots";
+  EXPECT_EQ(value("workers.address"), "\"203.0.113.8\"") << "the first of them";
+  EXPECT_EQ(value("workers.addresses"), "[\"203.0.113.8\",\"gpu2.lab\"]");
+  EXPECT_EQ(value("all.names"), "[\"head\",\"w1\",\"gpu2.lab\"]");
+  EXPECT_EQ(value("workers.count"), "2");
+}
+
+TEST(HostValue, OfTheHostThatTheRecipeIsFor) {
+  EXPECT_EQ(value("self.name", 0), "\"head\"");
+  EXPECT_EQ(value("self.private_address", 0), "\"10.0.0.7\"");
+  EXPECT_EQ(value("self.groups", 2), "[\"workers\"]");
+  EXPECT_EQ(value("workers.here", 0), "false");
+  EXPECT_EQ(value("workers.here", 2), "true");
+  EXPECT_TRUE(differs_by_host("self.address"));
+  EXPECT_TRUE(differs_by_host("workers.here"));
+  EXPECT_FALSE(differs_by_host("head.address"));
+}
+
+TEST(HostValue, ThatIsNotThereIsNamed) {
+  EXPECT_THAT(value("haed.address"), HasSubstr("no host and no group `haed`; did you mean `head`?"));
+  EXPECT_THAT(value("head.adress"), HasSubstr("did you mean `address`?"));
+  EXPECT_THAT(value("head"), HasSubstr("does not say what of the host"));
+  EXPECT_THAT(value("nobody.address"), HasSubstr("no host in the group `nobody`"));
+}
+
+class HostsInRecipe : public ::testing::Test {
+ protected:
+  Result<LoadedRecipe> load(const std::string& text, std::size_t host) {
+    std::ofstream(folder_ / "r.yaml") << text;
+    LoadOptions options;
+    options.hosts = &cluster();
+    options.host = host;
+    options.host_vars = cluster().hosts[host].settings.vars;
+    return load_recipe(folder_ / "r.yaml", options);
+  }
+
+  TemporaryDirectory folder_;
+};
+
+TEST_F(HostsInRecipe, AreFilledIn) {
+  const auto loaded = load("name: r\nsteps:\n  - command: { run: \"ping ${{ hosts.head.private_address }}\", creates: /x }\n", 1);
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().sentence();
+  EXPECT_THAT(loaded->recipe.steps[0].spec->dump(), HasSubstr("ping 10.0.0.7"));
+  EXPECT_FALSE(loaded->of_one_host);
+  EXPECT_TRUE(load("name: r\nsteps:\n  - file: { path: /x, content: \"${{ hosts.self.name }}\" }\n", 1)->of_one_host);
+}
+
+TEST_F(HostsInRecipe, AHostsOwnVarsReplaceTheDefaults) {
+  const std::string recipe = "name: r\nvars: { port: 8888 }\nsteps:\n  - file: { path: /x, content: \"${{ vars.port }}\" }\n";
+  EXPECT_EQ(load(recipe, 0)->vars[0].second, "8888");
+  EXPECT_EQ(load(recipe, 2)->vars[0].second, "9000") << "and `other` is for another recipe";
+  const auto wrong = load("name: r\nvars: { port: true }\nsteps:\n  - file: { path: /x, content: a }\n", 2);
+  ASSERT_FALSE(wrong.has_value());
+  EXPECT_THAT(wrong.error().why(), HasSubstr("hosts.yaml:5:19: the var `port` is `9000`: expected true or false, like its default"));
+}
+
+}  // namespace
+}  // namespace gpustrap
