@@ -1,12 +1,16 @@
 #include "controller/recipe_hosts.h"
 
 #include <algorithm>
+#include <map>
+#include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/protocol/field_types.h"
 #include "agent/protocol/json.h"
 #include "controller/recipe_vars.h"
 
@@ -21,6 +25,14 @@ const std::vector<std::string>& fields() {
 
 bool is_in(const FleetHost& host, const std::string& name) {
   return name == "all" || host.name == name || std::find(host.groups.begin(), host.groups.end(), name) != host.groups.end();
+}
+
+std::string nobody_called(const std::string& name, const FleetHosts& hosts) {
+  std::vector<std::string> names = hosts.groups;
+  for (const FleetHost& host : hosts.hosts) names.push_back(host.name);
+  const std::string nearest = nearest_name(name, names);
+  return fmt::format("there is no host and no group {}{}", quote_value(name),
+                     nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest));
 }
 
 }  // namespace
@@ -40,13 +52,9 @@ Result<Json> host_value(const std::string& name, const FleetHosts& hosts, std::s
     if (who == "self" ? i == self : is_in(hosts.hosts[i], who)) meant.push_back(&hosts.hosts[i]);
   }
   if (meant.empty()) {
-    if (std::find(hosts.groups.begin(), hosts.groups.end(), who) != hosts.groups.end())
-      return fail(ErrorCode::recipe, fmt::format("`hosts.{}`: there is no host in the group `{}`", name, who));
-    std::vector<std::string> names = hosts.groups;
-    for (const FleetHost& host : hosts.hosts) names.push_back(host.name);
-    const std::string nearest = nearest_name(who, names);
-    return fail(ErrorCode::recipe, fmt::format("`hosts.{}` is not defined: there is no host and no group `{}`{}", name, who,
-                                               nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest)));
+    const bool is_group = std::find(hosts.groups.begin(), hosts.groups.end(), who) != hosts.groups.end();
+    return fail(ErrorCode::recipe, is_group ? fmt::format("`hosts.{}`: there is no host in the group `{}`", name, who)
+                                            : fmt::format("`hosts.{}` is not defined: {}", name, nobody_called(who, hosts)));
   }
   if (field == "count") return Json(meant.size());
   if (field == "here")
@@ -60,6 +68,49 @@ Result<Json> host_value(const std::string& name, const FleetHosts& hosts, std::s
   Json all = Json::array();
   for (const FleetHost* host : meant) all.push_back(value_of(*host));
   return all;
+}
+
+Result<bool> is_among(const std::vector<std::string>& groups, const FleetHosts& hosts, std::size_t self) {
+  bool among = false;
+  for (const std::string& group : groups) {
+    const bool known = std::find(hosts.groups.begin(), hosts.groups.end(), group) != hosts.groups.end() ||
+                       std::any_of(hosts.hosts.begin(), hosts.hosts.end(), [&](const FleetHost& host) { return is_in(host, group); });
+    if (!known) return fail(ErrorCode::recipe, nobody_called(group, hosts));
+    among = among || is_in(hosts.hosts[self], group);
+  }
+  return among;
+}
+
+void leave_out(Recipe& recipe, const std::vector<bool>& out) {
+  std::map<std::string, std::vector<std::string>> instead;  // of a step that is out: what those that need it need now
+  std::vector<StepEntry> kept;
+  std::optional<std::string> before;  // the step before, where that one is out
+  for (std::size_t i = 0; i < recipe.steps.size(); ++i) {
+    StepEntry step = std::move(recipe.steps[i]);
+    const std::string id = step.id;
+    if (!step.needs && before) step.needs = instead[*before];
+    if (step.needs) {
+      std::vector<std::string> needs;
+      for (const std::string& need : *step.needs) {
+        const auto replaced = instead.find(need);
+        for (const std::string& one : replaced == instead.end() ? std::vector<std::string>{need} : replaced->second) {
+          if (std::find(needs.begin(), needs.end(), one) == needs.end()) needs.push_back(one);
+        }
+      }
+      step.needs = std::move(needs);
+    }
+    before.reset();
+    if (out[i]) {
+      before = id;
+      if (step.needs)
+        instead[id] = *step.needs;
+      else
+        instead[id] = kept.empty() ? std::vector<std::string>() : std::vector<std::string>{kept.back().id};
+    } else {
+      kept.push_back(std::move(step));
+    }
+  }
+  recipe.steps = std::move(kept);
 }
 
 }  // namespace gpustrap

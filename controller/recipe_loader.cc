@@ -75,11 +75,19 @@ class Loader {
     loaded.source = source->label;
     if (auto flat = flatten(*source, std::nullopt)) {
       std::vector<FieldProblem> problems;
+      const std::vector<bool> elsewhere = steps_elsewhere(flat->document, problems);
       loaded.recipe = read_recipe(flat->document, Placeholders::allowed, problems);
       for (const FieldProblem& problem : problems) {
         // What could not be filled in is reported already, and is wrong as a value too.
         SourceProblem located = flat->places.locate(problem);
         if (!filled_badly_.contains(located.place)) problems_.push_back(std::move(located));
+      }
+      if (problems_.empty() && std::find(elsewhere.begin(), elsewhere.end(), true) != elsewhere.end()) {
+        leave_out(loaded.recipe, elsewhere);
+        if (loaded.recipe.steps.empty()) {
+          problems_.push_back({flat->places.at("/steps").key, fmt::format("no step is left for the host {}: expected at least one for each",
+                                                                          options_.hosts->hosts[options_.host].name)});
+        }
       }
       if (problems_.empty() && write_recipe(loaded.recipe).dump().size() > kLongestRecipe) {
         problems_.push_back(
@@ -95,6 +103,34 @@ class Loader {
  private:
   /// Whether what only the host knows may stay in a value.
   enum class HostFacts { allowed, refused };
+
+  /// Which steps are for other groups of the hosts file: `when: { group: workers }`. Takes `group` out of each `when`.
+  std::vector<bool> steps_elsewhere(Json& document, std::vector<FieldProblem>& problems) {
+    if (!document.contains("steps") || !document["steps"].is_array()) return {};
+    Json& steps = document["steps"];
+    std::vector<bool> elsewhere(steps.size());
+    for (std::size_t i = 0; i < elsewhere.size(); ++i) {
+      const auto when = steps[i].is_object() ? steps[i].find("when") : steps[i].end();
+      if (!steps[i].is_object() || when == steps[i].end() || !when->is_object() || !when->contains("group")) continue;
+      const std::string pointer = fmt::format("/steps/{}/when/group", i);
+      StringList groups;
+      FieldType<StringList>::read((*when)["group"], FieldPlace("`group` of when", pointer, Placeholders::refused, problems), groups);
+      when->erase("group");
+      if (when->empty()) steps[i].erase("when");
+      if (options_.hosts == nullptr) {
+        problems.push_back(
+            {FieldProblem::At::key, pointer, "`group` of when is of a hosts file: expected one on the command line, -f hosts.yaml"});
+        continue;
+      }
+      of_one_host_ = true;
+      const Result<bool> among = is_among(groups.items, *options_.hosts, options_.host);
+      if (!among)
+        problems.push_back({FieldProblem::At::value, pointer, "`group` of when: " + among.error().why()});
+      else
+        elsewhere[i] = !*among;
+    }
+    return elsewhere;
+  }
 
   /// `given` are the vars of an include; none for the recipe that the user named, which takes those of the command line.
   std::optional<Flat> flatten(const RecipeText& source, const std::optional<Vars>& given) {

@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "agent/base/text.h"
 #include "agent/protocol/json.h"
 #include "controller/recipe_loader.h"
 #include "tests/support/temporary_directory.h"
@@ -14,6 +15,7 @@
 namespace gpustrap {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 const FleetHosts& cluster() {
@@ -79,6 +81,36 @@ TEST_F(HostsInRecipe, AreFilledIn) {
   EXPECT_THAT(loaded->recipe.steps[0].spec->dump(), HasSubstr("ping 10.0.0.7"));
   EXPECT_FALSE(loaded->of_one_host);
   EXPECT_TRUE(load("name: r\nsteps:\n  - file: { path: /x, content: \"${{ hosts.self.name }}\" }\n", 1)->of_one_host);
+}
+
+std::vector<std::string> steps_of(const Result<LoadedRecipe>& loaded) {
+  std::vector<std::string> steps;
+  if (!loaded) return {loaded.error().why()};
+  for (const StepEntry& step : loaded->recipe.steps) { steps.push_back(step.id + (step.needs ? "<" + join(*step.needs, ",") + ">" : "")); }
+  return steps;
+}
+
+constexpr const char* kParted =
+    "name: r\nsteps:\n"
+    "  - { id: a, directory: /a }\n"
+    "  - { id: b, needs: [a], directory: /b }\n"
+    "  - { id: head, needs: [a], when: { group: head }, directory: /h }\n"
+    "  - { id: worker, when: { group: [workers], os: debian }, directory: /w }\n"
+    "  - { id: c, directory: /c }\n"
+    "  - { id: d, needs: [head, b], directory: /d }\n";
+
+TEST_F(HostsInRecipe, StepsOfOtherGroupsAreNoneOfItsOwn) {
+  EXPECT_THAT(steps_of(load(kParted, 0)), ElementsAre("a", "b<a>", "head<a>", "c<head>", "d<head,b>"));
+  EXPECT_THAT(steps_of(load(kParted, 1)), ElementsAre("a", "b<a>", "worker<a>", "c", "d<a,b>"));
+  EXPECT_TRUE(load(kParted, 1)->recipe.steps[2].when.has_value()) << "its other conditions are the host's to judge";
+  EXPECT_TRUE(load(kParted, 0)->of_one_host);
+}
+
+TEST_F(HostsInRecipe, AGroupThatIsNotThereIsNamed) {
+  EXPECT_THAT(steps_of(load("name: r\nsteps:\n  - { directory: /a, when: { group: worker } }\n", 0)),
+              ElementsAre(HasSubstr("r.yaml:3:37: `group` of when: there is no host and no group `worker`; did you mean `workers`?")));
+  EXPECT_THAT(steps_of(load("name: r\nsteps:\n  - { directory: /a, when: { group: workers } }\n", 0)),
+              ElementsAre(HasSubstr("no step is left for the host head")));
 }
 
 TEST_F(HostsInRecipe, AHostsOwnVarsReplaceTheDefaults) {
