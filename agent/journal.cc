@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "agent/base/file.h"
+#include "agent/protocol/event_line.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 
@@ -76,7 +77,7 @@ Result<std::string> Journal::append(decltype(Event::body) body, Durability durab
   event.seq = last_ + 1;
   event.time_ms = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   event.body = std::move(body);
-  std::string line = to_line(to_json(event));
+  std::string line = to_line(event);
   take_room();
   if (is_short_ && std::holds_alternative<StepOutput>(event.body)) return fail(errno_error(ENOSPC, "writing the journal"));
   if (Result<void> wrote = write_all(file_.get(), line); !wrote) {

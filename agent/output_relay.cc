@@ -110,7 +110,7 @@ Result<void> OutputRelay::say_whole_lines(std::string_view stream, std::string& 
       if (end == 0) return {};  // all of it may be a secret, whose end is still to come
       --end;
     }
-    if (Result<void> said = say(stream, rest.substr(0, end + 1)); !said) return said;
+    if (Result<void> said = say(stream, std::string_view(rest).substr(0, end + 1)); !said) return said;
     rest.erase(0, end + 1);
   }
 }

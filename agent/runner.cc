@@ -22,6 +22,7 @@
 #include "agent/protocol/line.h"
 #include "agent/restarts.h"
 #include "agent/run_life.h"
+#include "agent/scout.h"
 #include "agent/secret_gate.h"
 #include "agent/step_process.h"
 #include "agent/verdicts.h"
@@ -102,6 +103,7 @@ class Runner::Loop {
   // ---- what each phase of the run does
 
   Result<void> act() {
+    if (life_.phase() != RunPhase::going) scout_.reset();
     switch (life_.phase()) {
       case RunPhase::going: return go_on();
       case RunPhase::stopping: return stop_going_on();
@@ -116,6 +118,8 @@ class Runner::Loop {
   }
 
   Result<void> go_on() {
+    send_scout();
+    if (scout_) return {};
     if (Result<void> started = start_what_can(); !started) return started;
     const bool is_over = !any(StepPhase::waiting) && !any(StepPhase::running) && !any(StepPhase::pausing) && !any(StepPhase::asking);
     return is_over && life_.phase() == RunPhase::going ? life_.meet(RunSign::nothing_is_left) : Result<void>();
@@ -175,7 +179,56 @@ class Runner::Loop {
     return life_.meet(RunSign::no_room);
   }
 
+  // ---- looking ahead
+
+  /// As long as nothing was found to do, this may be a host where all is done: then one process looks at many steps.
+  void send_scout() {
+    const bool may_be_done = !changed_something_ && history().incarnations == 0;
+    if (scout_ || !may_be_done || any(StepPhase::running) || any(StepPhase::pausing) || any(StepPhase::asking)) return;
+    std::vector<std::size_t> looked_at = steps_to_scout(steps_, not_scouted_);
+    if (looked_at.size() < 2) return;
+    Result<Scout> scout = Scout::send(steps_, looked_at, facts_, owner_.run_.login, owner_.run_.network.mirror);
+    if (!scout) return;  // each step gets a process of its own, then
+    scout_.emplace(*std::move(scout));
+    looked_at_ = {looked_at.rbegin(), looked_at.rend()};
+    looked_since_ = Clock::now();
+  }
+
+  Result<void> hear_scout() {
+    for (const Scout::Found& found : scout_->found()) {
+      if (Result<void> skipped = skip_what_is_left_out(); !skipped) return skipped;
+      LiveStep& step = *steps_.at(found.step);
+      step.started = std::exchange(looked_since_, Clock::now());
+      if (Result<void> said = say(StepStarted{step.plan.entry.id}); !said) return said;
+      if (Result<void> said = say(StepChecked{step.plan.entry.id, true, found.reason}); !said) return said;
+      StepFinished finished;
+      finished.step = step.plan.entry.id;
+      finished.outcome = Outcome::unchanged;
+      finished.reason = found.reason;
+      if (Result<void> ended = end(step, std::move(finished)); !ended) return ended;
+      std::erase(looked_at_, found.step);
+    }
+    if (!scout_->is_over()) return {};
+    scout_.reset();
+    // Where it ended there is something to do, or to be said: by a process of that step's own.
+    if (!looked_at_.empty()) not_scouted_ = static_cast<std::ptrdiff_t>(looked_at_.back());
+    return {};
+  }
+
   // ---- starting
+
+  bool may_start(const LiveStep& step) const {
+    return step.is(StepPhase::waiting) && std::all_of(step.plan.after.begin(), step.plan.after.end(),
+                                                      [&](std::size_t before) { return steps_[before]->is(StepPhase::ended); });
+  }
+
+  Result<void> skip_what_is_left_out() {
+    for (const auto& step : steps_) {
+      if (step->plan.skip_reason.empty() || !may_start(*step)) continue;
+      if (Result<void> skipped = skip(*step, step->plan.skip_reason); !skipped) return skipped;
+    }
+    return {};
+  }
 
   Result<void> start_what_can() {
     for (std::size_t i = 0; i < steps_.size(); ++i) {
@@ -183,9 +236,7 @@ class Runner::Loop {
       if (step.is(StepPhase::pausing) && Clock::now() >= step.resume_at) {
         if (Result<void> begun = begin_attempt(step); !begun) return begun;
       }
-      if (!step.is(StepPhase::waiting)) continue;
-      const auto ended = [&](std::size_t before) { return steps_[before]->is(StepPhase::ended); };
-      if (!std::all_of(step.plan.after.begin(), step.plan.after.end(), ended)) continue;
+      if (!may_start(step)) continue;
       if (!step.plan.skip_reason.empty()) {
         if (Result<void> skipped = skip(step, step.plan.skip_reason); !skipped) return skipped;
         continue;
@@ -278,6 +329,7 @@ class Runner::Loop {
     std::vector<int> others;
     if (owner_.hooks_.watched) owner_.hooks_.watched(others);
     for (const int fd : others) watch(fd);
+    if (scout_) watch(scout_->descriptor());
     const int ready = ::poll(polled.data(), polled.size(), poll_timeout());
     if (ready < 0 && errno != EINTR) return fail(errno_error(errno, "waiting for steps"));
     for (const pollfd& entry : polled) {
@@ -286,6 +338,9 @@ class Runner::Loop {
       }
     }
     if (Result<void> noticed = notice(); !noticed) return noticed;
+    if (scout_) {
+      if (Result<void> heard = hear_scout(); !heard) return heard;
+    }
     for (const auto& step : steps_) {
       if (!step->is(StepPhase::running)) continue;
       if (Result<void> heard = listen(*step); !heard) return heard;
@@ -477,7 +532,9 @@ class Runner::Loop {
     RunFinished finished = tally(steps_, history());
     if (finished.end == RunFinished::End::ok && !owner_.cancelled_by_.empty()) finished.end = RunFinished::End::cancelled;
     finished.elapsed = before_ + since(started_);
-    if (Result<void> said = say(finished, Journal::Durability::synced); !said) return fail(std::move(said).error());
+    // A run that found nothing to do may be lost with the power: it can be had again.
+    const auto durability = changed_something_ || history().incarnations > 0 ? Journal::Durability::synced : Journal::Durability::lazy;
+    if (Result<void> said = say(finished, durability); !said) return fail(std::move(said).error());
     owner_.journal_.close_room();
     return finished;
   }
@@ -509,6 +566,10 @@ class Runner::Loop {
   bool told_to_leave_ = false;
   bool disk_is_full_ = false;
   bool changed_something_ = false;
+  std::optional<Scout> scout_;
+  std::vector<std::size_t> looked_at_;  ///< by the scout; what is found is taken from the end
+  std::ptrdiff_t not_scouted_ = -1;     ///< up to this step, another scout looks at none
+  Clock::time_point looked_since_{};
   // While the run is holding and restarting:
   LiveStep* asking_ = nullptr;  ///< the step for which the host is restarted
   RebootWish wish_;
@@ -536,7 +597,9 @@ void Runner::cancel(const std::string& by) {
 Result<RunFinished> Runner::run(const Facts& facts, const Identity& self) {
   ::signal(SIGPIPE, SIG_IGN);  // a step may die before it reads its go-ahead
   const auto say = [&](decltype(Event::body) body) -> Result<void> {
-    Result<std::string> line = journal_.append(std::move(body), Journal::Durability::synced);
+    // Until something is changed, there is nothing that the disk would have to remember: the first change syncs what came before it.
+    const auto durability = run_.history.incarnations > 0 ? Journal::Durability::synced : Journal::Durability::lazy;
+    Result<std::string> line = journal_.append(std::move(body), durability);
     if (!line) return fail(std::move(line).error());
     if (hooks_.on_event) hooks_.on_event(*line);
     return {};

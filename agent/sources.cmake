@@ -17,6 +17,7 @@ set(GPUSTRAP_PROTOCOL_SOURCES
   agent/protocol/conda_requirement.cc
   agent/protocol/demands.cc
   agent/protocol/event.cc
+  agent/protocol/event_line.cc
   agent/protocol/facts.cc
   agent/protocol/fields.cc
   agent/protocol/fields_visit.cc
@@ -39,6 +40,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/http_transfer.cc
   agent/identity.cc
   agent/journal.cc
+  agent/line_output.cc
   agent/log.cc
   agent/masking.cc
   agent/mirrors.cc
@@ -59,6 +61,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/runner.cc
   agent/runner_process.cc
   agent/safe_directory.cc
+  agent/scout.cc
   agent/secret_gate.cc
   agent/secret_store.cc
   agent/serve.cc

@@ -91,13 +91,6 @@ class RecordLog : public StepLog {
   TransferRate rate_;
 };
 
-void close_from(int first) {
-  if (::close_range(static_cast<unsigned>(first), ~0U, 0) == 0) return;
-  rlimit limit{};
-  const int last = ::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 65536 ? static_cast<int>(limit.rlim_cur) : 65536;
-  for (int fd = first; fd < last; ++fd) ::close(fd);
-}
-
 constexpr int kRecordFd = 3;
 constexpr int kGoAheadFd = 4;
 
@@ -117,12 +110,6 @@ void RecordLog::must_finish() {
   record["must_finish"] = true;
   send(record);
   await_go_ahead();  // a runner that is already ending this process does not answer any more
-}
-
-/// The runner lowers its own chance of being killed when memory runs out; what steps run must not inherit that.
-void reset_oom_score() {
-  const UniqueFd file(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
-  if (file.valid()) (void)write_all(file.get(), "0");
 }
 
 using Environment = std::vector<std::pair<std::string, std::string>>;
@@ -225,6 +212,27 @@ void forbid_core_files() {
 
 }  // namespace
 
+void close_descriptors_from(int first) {
+  if (::close_range(static_cast<unsigned>(first), ~0U, 0) == 0) return;
+  rlimit limit{};
+  const int last = ::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 65536 ? static_cast<int>(limit.rlim_cur) : 65536;
+  for (int fd = first; fd < last; ++fd) ::close(fd);
+}
+
+void begin_step_process(pid_t runner) {
+  ::setpgid(0, 0);
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != runner) ::_exit(1);
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  for (const int number : {SIGTERM, SIGHUP, SIGINT, SIGCHLD, SIGURG}) ::signal(number, SIG_DFL);
+  ::signal(SIGPIPE, SIG_IGN);
+  // The runner lowers its own chance of being killed when memory runs out; what steps run must not inherit that.
+  const UniqueFd file(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
+  if (file.valid()) (void)write_all(file.get(), "0");
+}
+
 StepFinished perform_step(Step& step, const std::string& id, StepWork work, Host& host, StepLog& log,
                           const std::function<void(const StepChecked&)>& report) {
   StepFinished finished;
@@ -320,15 +328,7 @@ Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, c
   const pid_t pid = ::fork();
   if (pid < 0) return fail(errno_error(errno, "starting the step's process"));
   if (pid == 0) {
-    ::setpgid(0, 0);
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::getppid() != runner) ::_exit(1);
-    sigset_t none;
-    sigemptyset(&none);
-    ::sigprocmask(SIG_SETMASK, &none, nullptr);
-    for (const int number : {SIGTERM, SIGHUP, SIGINT, SIGCHLD, SIGURG}) ::signal(number, SIG_DFL);
-    ::signal(SIGPIPE, SIG_IGN);
-    reset_oom_score();
+    begin_step_process(runner);
     // A program that crashes with a secret in its environment must not leave it in a core file.
     if (!step.secrets.empty()) forbid_core_files();
     // The record pipe first moves out of the way of 0..2, where any of these may lie.
@@ -342,7 +342,7 @@ Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, c
     ::dup2(err, STDERR_FILENO);
     ::dup3(record, kRecordFd, O_CLOEXEC);
     ::dup3(go, kGoAheadFd, O_CLOEXEC);
-    close_from(kGoAheadFd + 1);
+    close_descriptors_from(kGoAheadFd + 1);
     run_in_child(step, work, facts, login, mirror, secrets);
   }
   ::setpgid(pid, pid);

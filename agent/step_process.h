@@ -44,6 +44,11 @@ struct StepProcess {
 [[nodiscard]] Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, const Facts& facts, const Identity& login,
                                                      const Mirror& mirror, SecretStore& secrets);
 
+/// In a process that the runner has just forked for steps: its own group, dies with the runner, the signals and the memory score of any
+/// other process.
+void begin_step_process(pid_t runner);
+void close_descriptors_from(int first);
+
 /// Waits until the process has ended, throwing away what it says, so that a full pipe does not hold it up.
 void await_end_unheard(StepProcess& process);
 

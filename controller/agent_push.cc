@@ -314,7 +314,8 @@ std::string upload_text(const UploadPlan& plan) {
 
 Result<std::unique_ptr<AgentLink>> start_agent(SshSession& session, const PushOptions& options, const Request& first) {
   if (options.agents.empty()) { return fail(ErrorCode::internal, "this gpustrap was built without agents", "build it with ./dev build"); }
-  const std::string opening = to_line(to_json(Hello{kProtocolVersion, "gpustrap " GPUSTRAP_VERSION, {}})) + to_line(to_json(first));
+  const std::string opening =
+      to_line(to_json(Hello{kProtocolVersion, "gpustrap " GPUSTRAP_VERSION, {std::string(kZlibFeature)}})) + to_line(to_json(first));
   const AgentRights rights = options.sudo_password ? AgentRights::password
                              : options.needs_root  ? AgentRights::system
                                                    : AgentRights::system_or_user;

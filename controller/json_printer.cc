@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/protocol/event_line.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 
@@ -12,7 +13,7 @@ namespace gpustrap {
 
 JsonPrinter::JsonPrinter(Write events, Write messages) : events_(std::move(events)), messages_(std::move(messages)) {}
 
-void JsonPrinter::event(const Event& event) { events_(to_line(to_json(event))); }
+void JsonPrinter::event(const Event& event) { events_(to_line(event)); }
 
 void JsonPrinter::connection_lost(const Error& why) { messages_(fmt::format("gpustrap: connection lost: {}\n", strip_control(why.why()))); }
 

@@ -21,8 +21,8 @@
 
 #include "agent/base/file.h"
 #include "agent/base/text.h"
+#include "agent/protocol/event_line.h"
 #include "agent/protocol/json.h"
-#include "agent/protocol/line.h"
 #include "controller/host_text.h"
 #include "controller/user_config.h"
 
@@ -113,30 +113,37 @@ Result<RunLog> RunLog::create(const std::string& state, const std::string& run, 
   return RunLog(*std::move(events), *std::move(text), directory + "/log.txt");
 }
 
-void RunLog::say(std::int64_t time_ms, std::string_view step, std::string_view line) {
+void RunLog::say(std::int64_t time_ms, std::string_view step, std::string_view mark, std::string_view text) {
   const std::tm at = utc(static_cast<std::time_t>(time_ms / 1000));
+  const std::string head = fmt::format("{:02}:{:02}:{:02}Z {}{}", at.tm_hour, at.tm_min, at.tm_sec,
+                                       step.empty() ? "" : fmt::format("[{}] ", strip_control(step)), mark);
+  if (text.ends_with('\n')) text.remove_suffix(1);
+  const std::string safe = strip_control(text);
+  std::string lines;  // written at once: an event may hold a thousand of them
+  lines.reserve(safe.size() * 2 + head.size());
+  for (std::string_view rest = safe;;) {
+    const std::size_t newline = rest.find('\n');
+    lines.append(head).append(rest.substr(0, newline)).append(1, '\n');
+    if (newline == std::string_view::npos) break;
+    rest.remove_prefix(newline + 1);
+  }
   // A log that cannot be written (a full disk here) must not end the run there.
-  static_cast<void>(write_all(text_.get(), fmt::format("{:02}:{:02}:{:02}Z {}{}\n", at.tm_hour, at.tm_min, at.tm_sec,
-                                                       step.empty() ? "" : fmt::format("[{}] ", strip_control(step)), strip_control(line)))
-                        .has_value());
+  static_cast<void>(write_all(text_.get(), lines).has_value());
 }
 
 void RunLog::event(const Event& event) {
   if (event.seq > 0 && event.seq <= begins_.size()) {
-    say(event.time_ms, "", fmt::format("the host went down and lost what followed event {}; from there it goes on", event.seq - 1));
+    say(event.time_ms, "", "", fmt::format("the host went down and lost what followed event {}; from there it goes on", event.seq - 1));
     end_ = begins_[event.seq - 1];
     begins_.resize(event.seq - 1);
     static_cast<void>(::ftruncate(events_.get(), end_) == 0 && ::lseek(events_.get(), end_, SEEK_SET) == end_);
   }
-  const std::string document = to_line(to_json(event));
+  const std::string document = to_line(event);
   if (write_all(events_.get(), document)) {
     begins_.push_back(end_);
     end_ += static_cast<std::int64_t>(document.size());
   }
-  const auto lines = [&](std::string_view step, std::string_view mark, std::string_view text) {
-    if (text.ends_with('\n')) text.remove_suffix(1);
-    for (const std::string& line : split(text, '\n')) say(event.time_ms, step, std::string(mark) + line);
-  };
+  const auto lines = [&](std::string_view step, std::string_view mark, std::string_view text) { say(event.time_ms, step, mark, text); };
   if (const auto* run = std::get_if<RunStarted>(&event.body)) {
     lines("", "", fmt::format("run {} of {} as {}: {}", run->run, run->recipe, run->login, join(describe_host(run->facts), ", ")));
     for (const std::string& way : describe_network(run->network)) lines("", "", way);

@@ -36,7 +36,8 @@ class RunLog {
 
  private:
   RunLog(UniqueFd events, UniqueFd text, std::string path);
-  void say(std::int64_t time_ms, std::string_view step, std::string_view line);
+  /// Each line of `text` behind `mark`.
+  void say(std::int64_t time_ms, std::string_view step, std::string_view mark, std::string_view text);
 
   UniqueFd events_;
   std::vector<std::int64_t> begins_;  ///< where in events.jsonl each event begins, from number 1 on

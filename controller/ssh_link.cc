@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/protocol/event_line.h"
 #include "agent/protocol/json.h"
 
 namespace gpustrap {
@@ -40,13 +41,32 @@ Result<void> SshLink::send(const Request& request) {
 
 Result<std::optional<AgentLine>> SshLink::next_line() {
   Result<std::optional<std::string>> line = lines_.next();
+  while (line && !line->has_value()) {
+    const Result<bool> unpacked = unpack();
+    if (!unpacked) return fail(Error(unpacked.error()).in("reading from the agent"));
+    if (!*unpacked) return std::optional<AgentLine>();
+    line = lines_.next();
+  }
   if (!line) return fail(std::move(line).error().in("reading from the agent"));
-  if (!line->has_value()) return std::optional<AgentLine>();
-  Result<Json> document = parse_line(**line);
-  if (!document) return fail(std::move(document).error().in("reading from the agent"));
-  Result<AgentLine> parsed = agent_line_from_json(*document);
+  if (!packed_ && **line == kPackedLine) {
+    Result<PackedInput> packed = PackedInput::begin();
+    if (!packed) return fail(std::move(packed).error());
+    packed_.emplace(*std::move(packed));
+    packed_->add(std::exchange(lines_, LineReader()).rest());
+    return next_line();
+  }
+  Result<AgentLine> parsed = agent_line_from(**line);
   if (!parsed) return fail(std::move(parsed).error().in("reading from the agent"));
   return std::optional<AgentLine>(std::move(*parsed));
+}
+
+Result<bool> SshLink::unpack() {
+  if (!packed_) return false;
+  std::string bytes;
+  const Result<std::size_t> got = packed_->next(bytes);
+  if (!got) return fail(got.error());
+  lines_.add(bytes);
+  return *got > 0;
 }
 
 Result<std::optional<AgentLine>> SshLink::receive(std::chrono::milliseconds wait) {
@@ -67,7 +87,10 @@ Result<std::optional<AgentLine>> SshLink::receive(std::chrono::milliseconds wait
     if (errors_.size() > kKeptErrors) errors_.erase(0, errors_.size() - kKeptErrors);
     if (!bytes.empty()) {
       last_heard_ = Clock::now();
-      lines_.add(bytes);
+      if (packed_)
+        packed_->add(bytes);
+      else
+        lines_.add(bytes);
       continue;
     }
     if (channel_.at_end() || !session_.connected()) {

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 
 #include "agent/protocol/line.h"
 #include "controller/agent_link.h"
+#include "controller/packed_input.h"
 #include "controller/ssh_session.h"
 
 namespace gpustrap {
@@ -23,10 +25,13 @@ class SshLink : public AgentLink {
   using Clock = std::chrono::steady_clock;
   Result<void> flush();
   Result<std::optional<AgentLine>> next_line();
+  /// More of a packed stream; false where more has to come first, or nothing is packed.
+  Result<bool> unpack();
 
   SshSession session_;
   SshChannel channel_;
   LineReader lines_;
+  std::optional<PackedInput> packed_;  ///< what comes, since the agent has said that it packs
   std::string unsent_;
   std::string errors_;  ///< the end of what the agent's process wrote to stderr
   Clock::time_point last_heard_ = Clock::now();

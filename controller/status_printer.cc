@@ -124,11 +124,15 @@ void StatusPrinter::take(const StepOutput& output) {
   StepView& view = step(output.step);
   std::string_view text = output.text;
   if (text.ends_with('\n')) text.remove_suffix(1);
-  for (const std::string& line : split(text, '\n')) {
+  plain_output(view, text);
+  // A step may print a million lines; only the last are ever shown.
+  const std::size_t kept = plan_ ? kPlanLines : kLastLines;
+  std::size_t begin = text.size();
+  for (std::size_t lines = 0; begin > 0 && (text[begin - 1] != '\n' || ++lines < kept); --begin) {}
+  for (const std::string& line : split(text.substr(begin), '\n')) {
     view.last_lines.push_back(clean(line));
-    if (view.last_lines.size() > (plan_ ? kPlanLines : kLastLines)) view.last_lines.pop_front();
+    if (view.last_lines.size() > kept) view.last_lines.pop_front();
     if (!trim(line).empty()) view.now = clean(trim(line));
-    plain_output(view, line);
   }
 }
 
@@ -267,11 +271,33 @@ void StatusPrinter::plain(std::string_view text) {
   console_.write(fmt::format("{:>6}  {}\n", clock_text(so_far()), text));
 }
 
-void StatusPrinter::plain_output(const StepView& step, std::string_view line) {
-  if (detail_ == Detail::verbose) return plain(step, line, " |");
-  const std::size_t columns = console_.person ? std::max<std::size_t>(console_.size().columns, 40) - 1 : kPlainColumns;
-  const std::size_t used = display_width(clean(step.id)) + std::string_view("h:mm:ss   | ").size();
-  plain(step, cut_to_width(clean(line), columns > used + 20 ? columns - used : 20, ellipsis()), " |");
+void StatusPrinter::plain_output(const StepView& step, std::string_view text) {
+  if (live_ || detail_ == Detail::quiet) return;
+  const std::string id = clean(step.id);
+  const std::string head = fmt::format("{:>6}  {} | ", clock_text(so_far()), id);
+  std::size_t room = std::string_view::npos;
+  if (detail_ != Detail::verbose) {
+    const std::size_t columns = console_.person ? std::max<std::size_t>(console_.size().columns, 40) - 1 : kPlainColumns;
+    const std::size_t used = display_width(id) + std::string_view("h:mm:ss   | ").size();
+    room = columns > used + 20 ? columns - used : 20;
+  }
+  std::string lines;  // written at once: an event may hold a thousand of them
+  lines.reserve(text.size() * 2);
+  while (true) {
+    const std::size_t newline = text.find('\n');
+    const std::string_view line = text.substr(0, newline);
+    const bool is_simple = line.size() <= room && std::all_of(line.begin(), line.end(), [](char c) { return c >= 0x20 && c < 0x7F; });
+    lines += head;
+    if (is_simple)
+      lines += line;
+    else
+      lines += room == std::string_view::npos ? clean(line) : cut_to_width(clean(line), room, ellipsis());
+    lines += '\n';
+    if (newline == std::string_view::npos) break;
+    text.remove_prefix(newline + 1);
+  }
+  last_line_ = console_.now();
+  console_.write(lines);
 }
 
 void StatusPrinter::plain(const StepView& step, std::string_view text, std::string_view mark) {

@@ -74,8 +74,8 @@ class StatusPrinter : public Status {
   StepView& step(const std::string& id);
   void plain(std::string_view text);
   void plain(const StepView& step, std::string_view text, std::string_view mark = ":");
-  /// One line of a step's output; what is longer than a line is in the log.
-  void plain_output(const StepView& step, std::string_view line);
+  /// A step's output, line by line; what is longer than a line is in the log.
+  void plain_output(const StepView& step, std::string_view text);
   /// The time at a prompt is the person's, not the run's.
   void resume();
   void redraw();

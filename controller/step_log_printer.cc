@@ -12,8 +12,8 @@
 
 #include "agent/base/file.h"
 #include "agent/base/text.h"
+#include "agent/protocol/event_line.h"
 #include "agent/protocol/json.h"
-#include "agent/protocol/line.h"
 
 namespace gpustrap {
 namespace {
@@ -39,7 +39,7 @@ class StepLogPrinter : public Status {
   void event(const Event& event) override {
     const std::string_view step = step_of(event);
     if (!step_.empty() && step != step_) return;
-    if (json_) return print(STDOUT_FILENO, to_line(to_json(event)));
+    if (json_) return print(STDOUT_FILENO, to_line(event));
     if (const auto* output = std::get_if<StepOutput>(&event.body)) {
       std::string_view text = output->text;
       if (text.ends_with('\n')) text.remove_suffix(1);

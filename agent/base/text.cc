@@ -4,14 +4,30 @@
 #include <array>
 #include <cctype>
 #include <cstddef>
+#include <cstdint>
 #include <numeric>
 
 #include <fmt/format.h>
+
+#include "agent/base/eight_bytes.h"
 
 namespace gpustrap {
 namespace {
 
 constexpr std::string_view kSpace = " \t\r\n";
+
+// What hosts print is nearly all ASCII, and there may be gigabytes of it.
+
+std::size_t ascii_length(std::string_view bytes) {
+  return length_until(bytes, any_above_ascii, [](unsigned char c) { return c >= 0x80; });
+}
+
+/// Of what strip_control() leaves as it is, as far as it is ASCII and no newline.
+std::size_t shown_ascii_length(std::string_view text) {
+  return length_until(
+      text, [](std::uint64_t eight) { return any_above_ascii(eight) | any_below(eight, 0x20) | any_is(eight, 0x7F); },
+      [](unsigned char c) { return c < 0x20 || c >= 0x7F; });
+}
 
 /// Length of the valid UTF-8 sequence at the start of `bytes`, 0 where there is none (overlong, surrogate, cut).
 std::size_t utf8_length(std::string_view bytes) {
@@ -145,11 +161,22 @@ std::string shell_quote(std::string_view text) {
   return quoted + "'";
 }
 
+bool is_utf8(std::string_view bytes) {
+  while (true) {
+    bytes.remove_prefix(ascii_length(bytes));
+    if (bytes.empty()) return true;
+    const std::size_t length = utf8_length(bytes);
+    if (length == 0) return false;
+    bytes.remove_prefix(length);
+  }
+}
+
 std::string to_utf8(std::string_view bytes) {
   std::string text;
   text.reserve(bytes.size());
   while (!bytes.empty()) {
-    const std::size_t length = utf8_length(bytes);
+    std::size_t length = ascii_length(bytes);
+    if (length == 0) length = utf8_length(bytes);
     if (length == 0)
       text += "\xEF\xBF\xBD";
     else
@@ -165,10 +192,15 @@ std::string strip_control(std::string_view text) {
   while (!text.empty()) {
     const auto first = static_cast<unsigned char>(text[0]);
     std::size_t used = 1;
-    if (first == 0x1B) {
+    if (const std::size_t shown = shown_ascii_length(text); shown > 0) {
+      used = shown;
+      clean += text.substr(0, used);
+    } else if (first == '\n' || first == '\t') {
+      clean += text[0];
+    } else if (first == 0x1B) {
       used = escape_length(text);
     } else if (first < 0x80) {
-      if (first == '\n' || first == '\t' || (first >= 0x20 && first != 0x7F)) clean += text[0];
+      used = 1;  // another control character
     } else if ((used = utf8_length(text)) == 0) {
       used = 1;
       clean += "\xEF\xBF\xBD";

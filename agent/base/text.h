@@ -17,6 +17,7 @@ namespace gpustrap {
 /// `text` as one word for sh: unchanged where safe, else in single quotes. The only quoting function.
 [[nodiscard]] std::string shell_quote(std::string_view text);
 
+[[nodiscard]] bool is_utf8(std::string_view bytes);
 /// Bytes that are not UTF-8 become U+FFFD.
 [[nodiscard]] std::string to_utf8(std::string_view bytes);
 /// For a terminal: control characters (C0 but tab and newline, DEL, C1, bidi overrides) and escape sequences are removed.

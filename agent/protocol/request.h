@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -20,6 +21,11 @@ constexpr std::int64_t kProtocolVersion = 1;
 /// busy machine.
 constexpr auto kHeartbeat = std::chrono::seconds(5);
 constexpr auto kSilenceLimit = std::chrono::seconds(18);
+
+/// A feature: the agent may pack its lines. It says so by a line of its own, kPackedLine; all bytes behind that are one zlib stream (RFC 1950)
+/// of the lines that follow.
+constexpr std::string_view kZlibFeature = "zlib";
+constexpr std::string_view kPackedLine = R"({"packed":"zlib"})";
 
 /// The first line that each side says.
 struct Hello {

@@ -8,6 +8,16 @@
 namespace gpustrap {
 namespace {
 
+TEST(Utf8, IsToldFromOtherBytesWhereverTheyStand) {
+  for (std::size_t before = 0; before < 20; ++before) {
+    const std::string plain(before, 'x');
+    EXPECT_TRUE(is_utf8(plain + "\xC3\xA4" + plain));
+    EXPECT_FALSE(is_utf8(plain + "\xC3" + plain));
+    EXPECT_FALSE(is_utf8(plain + "\xFF"));
+    EXPECT_EQ(to_utf8(plain + "\xFF\xC3\xA4" + plain), plain + "\xEF\xBF\xBD\xC3\xA4" + plain);
+  }
+}
+
 TEST(ShellQuote, LeavesPlainWordsAndQuotesTheRest) {
   EXPECT_EQ(shell_quote("/usr/bin/x-1.2"), "/usr/bin/x-1.2");
   EXPECT_EQ(shell_quote(""), "''");
