@@ -35,10 +35,10 @@ std::string os_release_value(const std::string& text, std::string_view key) {
 
 std::vector<PciGpu> gpus_on_pci(const std::string& root) {
   std::vector<PciGpu> gpus;
-  for (const PciFunction& function : pci_functions(root)) {
+  for (const PciFunction& function : pci_functions(root, "10de")) {
     // Class 0300 is a VGA controller, 0302 a 3D controller; NVSwitches (0680) and audio functions are neither.
     const bool display = function.device_class.starts_with("0300") || function.device_class.starts_with("0302");
-    if (function.vendor == "10de" && display) gpus.push_back({function.address, function.device, function.subsystem, function.driver});
+    if (display) gpus.push_back({function.address, function.device, function.subsystem, function.driver});
   }
   return gpus;
 }

@@ -236,9 +236,13 @@ int run_file(const Arguments& arguments, const Identity& self, const AgentPaths&
 }
 
 int resume(const AgentPaths& paths) {
-  const std::optional<std::string> run = newest_run(paths);
-  if (!run) return complain({ErrorCode::not_found, "there was no run on this host yet"});
-  const Result<RunSummary> summary = summarize_run(paths, *run);
+  std::optional<std::string> run;
+  Result<RunSummary> summary = fail(ErrorCode::not_found, "there was no run on this host yet");
+  // One that had not changed anything yet may have lost its journal with the power; before it there may be one that goes on.
+  for (const std::string& id : runs_newest_first(paths)) {
+    summary = summarize_run(paths, *(run = id));
+    if (summary) break;
+  }
   if (!summary) return complain(summary.error());
   // Left behind by a run whose end was on the disk before the unit's removal was.
   if (summary->state == "finished" && paths.state == system_paths().state) (void)ResumeUnit().remove();

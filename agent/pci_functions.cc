@@ -42,12 +42,13 @@ std::string name_behind(const std::string& link) {
 
 }  // namespace
 
-std::vector<PciFunction> pci_functions(const std::string& root) {
+std::vector<PciFunction> pci_functions(const std::string& root, std::string_view vendor) {
   std::vector<PciFunction> functions;
   const std::string devices = root + "/sys/bus/pci/devices";
   for (const std::string& address : names_in(devices)) {
     const std::string device = devices + "/" + address;
-    functions.push_back({address, hex_of(device + "/vendor"), hex_of(device + "/device"), hex_of(device + "/class"),
+    if (hex_of(device + "/vendor") != vendor) continue;  // a host has dozens, and each file is a system call or four
+    functions.push_back({address, std::string(vendor), hex_of(device + "/device"), hex_of(device + "/class"),
                          hex_of(device + "/subsystem_device"), name_behind(device + "/driver")});
   }
   return functions;

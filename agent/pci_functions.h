@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace gpustrap {
@@ -14,7 +15,7 @@ struct PciFunction {
   std::string subsystem;     ///< subsystem device
   std::string driver;        ///< bound kernel driver, empty where none is
 };
-/// All functions below `root` (a test gives another one), by address; none where there is no PCI bus.
-[[nodiscard]] std::vector<PciFunction> pci_functions(const std::string& root = "");
+/// The functions of a vendor's devices below `root` (a test gives another one), by address; none where there is no PCI bus.
+[[nodiscard]] std::vector<PciFunction> pci_functions(const std::string& root, std::string_view vendor);
 
 }  // namespace gpustrap

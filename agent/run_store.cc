@@ -30,8 +30,8 @@ std::vector<std::pair<std::int64_t, std::string>> runs_by_age(const AgentPaths& 
   if (!directory) return runs;
   while (const dirent* entry = ::readdir(directory.get())) {
     struct stat info {};
-    // run.json is written once, when the run is made.
-    if (!is_run_id(entry->d_name) || ::stat((paths.run(entry->d_name) + "/run.json").c_str(), &info) != 0) continue;
+    // run.json is written once, when the run is made. It is empty where the power went before anything was changed.
+    if (!is_run_id(entry->d_name) || ::stat((paths.run(entry->d_name) + "/run.json").c_str(), &info) != 0 || info.st_size == 0) continue;
     runs.emplace_back(std::int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec, entry->d_name);
   }
   std::sort(runs.begin(), runs.end());
@@ -69,7 +69,20 @@ Result<void> store_run(const AgentPaths& paths, const RunDescription& run) {
   document["login"] = to_json(run.login);
   write_network(run.network, document);
   document["recipe"] = write_recipe(run.recipe);
-  return write_file_atomically(paths.run(run.id) + "/run.json", to_line(document), 0600);
+  // Not synced: a run that finds nothing to do needs no disk. See sync_run().
+  const std::string path = paths.run(run.id) + "/run.json";
+  const UniqueFd file(::open((path + ".new").c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!file.valid()) return fail(errno_error(errno, "writing " + path));
+  if (Result<void> wrote = write_all(file.get(), to_line(document)); !wrote) return fail(std::move(wrote).error().in("writing " + path));
+  if (::rename((path + ".new").c_str(), path.c_str()) != 0) return fail(errno_error(errno, "writing " + path));
+  return {};
+}
+
+void sync_run(const AgentPaths& paths, const std::string& id) {
+  for (const std::string& path : {paths.run(id) + "/run.json", paths.run(id), paths.runs()}) {
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (file.valid()) (void)::fsync(file.get());  // not every file system can sync a folder
+  }
 }
 
 Result<RunDescription> load_run(const AgentPaths& paths, const std::string& id) {

@@ -20,6 +20,8 @@ namespace gpustrap {
 
 /// Makes the run's folder (0700) with run.json (recipe, login, mode, tags; 0600). An error (busy) where the id exists already.
 [[nodiscard]] Result<void> store_run(const AgentPaths& paths, const RunDescription& run);
+/// Sees to it that a run which is about to change something is known after a loss of power, too.
+void sync_run(const AgentPaths& paths, const std::string& id);
 /// Takes back what store_run has made, where the run could not begin.
 void drop_run(const AgentPaths& paths, const std::string& id);
 [[nodiscard]] Result<RunDescription> load_run(const AgentPaths& paths, const std::string& id);

@@ -129,6 +129,7 @@ int runner_main(const AgentPaths& paths, const std::string& run, const std::stri
   hooks.on_readable = [&](int fd) { control->readable(fd, handlers_of(runner_pointer)); };
   hooks.before_first_change = [&](const std::vector<pid_t>& steps) {
     leave_login_session(run, steps);
+    sync_run(paths, run);
     prepare_to_resume(paths);
   };
   hooks.reboot = [&](const RebootWish& wish) { return restart_and_resume(paths, wish); };
@@ -214,7 +215,10 @@ Result<RunFinished> run_here(const AgentPaths& paths, const std::string& run, in
   hooks.watched = [&](std::vector<int>& into) { control->descriptors(into); };
   hooks.on_readable = [&](int fd) { control->readable(fd, handlers_of(runner_pointer)); };
   // Whoever started the agent by hand keeps it in their session; only a restart needs to be prepared for.
-  hooks.before_first_change = [&](const std::vector<pid_t>&) { prepare_to_resume(paths); };
+  hooks.before_first_change = [&](const std::vector<pid_t>&) {
+    sync_run(paths, run);
+    prepare_to_resume(paths);
+  };
   hooks.reboot = [&](const RebootWish& wish) { return restart_and_resume(paths, wish); };
   hooks.is_shutting_down = host_is_shutting_down;
   take_leave_signals();

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <string>
@@ -92,6 +93,60 @@ TEST_F(RunnerTest, ASecondRunFindsEverythingAsItShouldBe) {
   EXPECT_EQ(second.unchanged, 2U);
   EXPECT_EQ(second.changed, 0U);
   EXPECT_EQ(second.end, RunFinished::End::ok);
+}
+
+/// "started a", "checked a", "unchanged a" …: what the events say of steps, in order.
+std::vector<std::string> told_of_steps(const std::vector<Event>& events) {
+  std::vector<std::string> told;
+  for (const Event& event : events) {
+    if (const auto* started = std::get_if<StepStarted>(&event.body)) told.push_back("started " + started->step);
+    if (const auto* checked = std::get_if<StepChecked>(&event.body)) told.push_back("checked " + checked->step);
+    if (const auto* end = std::get_if<StepFinished>(&event.body)) told.push_back(std::string(outcome_name(end->outcome)) + " " + end->step);
+  }
+  return told;
+}
+
+TEST_F(RunnerTest, WhatIsDoneAlreadyIsToldStepByStepThoughOneProcessLooks) {
+  const std::string steps = R"([
+    {"id": "a", "file": {"path": "@/a", "content": "a"}},
+    {"id": "b", "directory": {"path": "@/b"}},
+    {"id": "left_out", "when": {"cloud": "none_such"}, "file": {"path": "@/c", "content": "c"}},
+    {"id": "d", "command": {"run": "touch @/d", "creates": "@/d"}},
+    {"id": "asks", "command": {"run": "touch @/asks", "unless": "test -e @/asks && echo asked >> @/log"}},
+    {"id": "e", "symlink": {"path": "@/e", "target": "/"}},
+    {"id": "f", "file": {"path": "@/f", "content": "f"}},
+    {"id": "g", "file": {"path": "@/g", "content": "g"}}])";
+  EXPECT_EQ(run(steps).changed, 7U);
+  const std::vector<std::string> all = {"started a",        "checked a", "unchanged a", "started b",   "checked b",    "unchanged b",
+                                        "skipped left_out", "started d", "checked d",   "unchanged d", "started asks", "checked asks",
+                                        "unchanged asks",   "started e", "checked e",   "unchanged e", "started f",    "checked f",
+                                        "unchanged f",      "started g", "checked g",   "unchanged g"};
+  EXPECT_EQ(run(steps).end, RunFinished::End::ok);
+  EXPECT_EQ(told_of_steps(events_), all);
+  EXPECT_EQ(read_file(directory_ + "/log").value_or(""), "asked\n") << "the recipe's own commands run once";
+
+  std::filesystem::remove(directory_ + "/f");
+  const RunFinished third = run(steps);
+  EXPECT_EQ(third.changed, 1U);
+  std::vector<std::string> one_changed = all;
+  std::replace(one_changed.begin(), one_changed.end(), std::string("unchanged f"), std::string("changed f"));
+  EXPECT_EQ(told_of_steps(events_), one_changed);
+  EXPECT_TRUE(exists("f"));
+
+  EXPECT_EQ(run(steps, RunMode::plan).unchanged, 7U);
+  EXPECT_EQ(told_of_steps(events_), all);
+}
+
+TEST_F(RunnerTest, ALookThatFailsIsToldInTheStepsOwnWords) {
+  // A folder where a file should be: what is before it is done, and what is after it does not start.
+  std::filesystem::create_directory(directory_ + "/b");
+  const std::string steps =
+      R"([{"id": "a", "directory": {"path": "@/b"}}, {"id": "b", "file": {"path": "@/b", "content": "b"}}, {"id": "c", "directory": {"path": "@/b"}}])";
+  EXPECT_EQ(run(steps).end, RunFinished::End::failed);
+  EXPECT_EQ(finished("a")->outcome, Outcome::unchanged);
+  ASSERT_EQ(finished("b")->outcome, Outcome::failed);
+  EXPECT_THAT(finished("b")->reason, HasSubstr("director"));
+  EXPECT_EQ(finished("c")->outcome, Outcome::skipped);
 }
 
 TEST_F(RunnerTest, NumbersItsEventsAndEndsWithTheRunsEnd) {
