@@ -144,13 +144,13 @@ Result<void> HostAccess::log_in(std::chrono::seconds wait) {
   Result<SshSession> session = reach(wait);
   if (!session) return fail(std::move(session).error());
   session_.emplace(*std::move(session));
-  if (!was_connected_ && around_.remember) remember();
   was_connected_ = true;
   return {};
 }
 
 /// What was said on the command line, not what ssh's configuration adds: that may change, and then counts.
 void HostAccess::remember() {
+  if (!around_.remember || std::exchange(is_remembered_, true)) return;
   update_memory(options_.host, status_, [&](RememberedHost& entry) {
     entry.user = options_.user;
     entry.port = options_.port;
@@ -161,6 +161,12 @@ void HostAccess::remember() {
 }
 
 Result<void> HostAccess::connect() {
+  Result<void> reached = come_near();
+  if (reached) remember();
+  return reached;
+}
+
+Result<void> HostAccess::come_near() {
   if (session_ && session_->connected()) return {};
   if (was_connected_) {
     // A host that was restarted may have another address by now. Where the configuration cannot be read just now, the old one counts.
@@ -181,7 +187,7 @@ Result<void> HostAccess::connect() {
 
 Result<std::unique_ptr<AgentLink>> HostAccess::start_agent(const Request& first) {
   const bool was_begun = was_connected_;
-  if (Result<void> connected = connect(); !connected) return fail(std::move(connected).error());
+  if (Result<void> connected = come_near(); !connected) return fail(std::move(connected).error());
   if (!was_begun && around_.stop && around_.stop()) return fail(ErrorCode::cancelled, "interrupted before anything was begun");
   if (options_.ask_sudo_password && !around_.sudo_password) {
     around_.sudo_password = around_.person->secret(fmt::format("Password of sudo for {}: ", options_.destination()));
@@ -193,7 +199,9 @@ Result<std::unique_ptr<AgentLink>> HostAccess::start_agent(const Request& first)
   push.sudo_password = around_.sudo_password;
   push.agents = embedded_agents();
   push.uploading = [this](std::size_t done, std::size_t total) { status_.activity({"sending the agent", done, total}); };
-  return gpustrap::start_agent(*session_, push, first);
+  Result<std::unique_ptr<AgentLink>> link = gpustrap::start_agent(*session_, push, first);
+  remember();  // while the agent is at work
+  return link;
 }
 
 }  // namespace gpustrap

@@ -51,6 +51,8 @@ class HostAccess {
   [[nodiscard]] const std::optional<SshTarget>& target() const { return target_; }
 
  private:
+  /// connect(), with nothing remembered yet.
+  Result<void> come_near();
   Result<void> log_in(std::chrono::seconds wait);
   Result<SshSession> reach(std::chrono::seconds wait);
   SshPrompts prompts();
@@ -66,6 +68,7 @@ class HostAccess {
   std::map<std::string, std::string> passphrases_;
   bool was_connected_ = false;
   bool asked_ = false;  ///< something since the last attempt to log in began
+  bool is_remembered_ = false;
 };
 
 /// The options with what is remembered of their host filled in where they do not say it: user, port, keys.

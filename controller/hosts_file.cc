@@ -93,7 +93,10 @@ template <class Change> Result<void> HostsFile::change(Change change) const {
   change(*hosts);
   Json list = Json::array();
   for (const RememberedHost& host : *hosts) list.push_back(to_json(host));
-  return write_file_atomically(path_, Json{{"hosts", std::move(list)}}.dump(2) + "\n", 0600);
+  const std::string text = Json{{"hosts", std::move(list)}}.dump(2) + "\n";
+  // The same host again, as ever: nothing to wait for the disk for.
+  if (const Result<std::string> there = read_file(path_); there && *there == text) return {};
+  return write_file_atomically(path_, text, 0600);
 }
 
 Result<void> HostsFile::remember(const RememberedHost& host) const { return remember(std::vector<RememberedHost>{host}); }

@@ -40,7 +40,8 @@ struct SshTarget {
   std::vector<std::string> notices;           ///< settings that are not followed, one sentence each
 };
 
-/// Asks `ssh -G` where ssh exists, so that Match, Include and ProxyJump mean what they mean to ssh; ssh's defaults elsewhere.
+/// Asks `ssh -G`, so that Match, Include and ProxyJump mean what they mean to ssh; ssh's defaults where there is no ssh, or where its
+/// configuration files say nothing that matters for a connection.
 /// Errors: usage (an option-like or empty host name), and what ssh itself says of a broken configuration.
 [[nodiscard]] Result<SshTarget> resolve_target(const SshRequest& request);
 
@@ -66,6 +67,10 @@ class TargetResolver {
 
 /// Whether a `Host` line with these patterns takes the name, as ssh_config(5) says: one matches, and none behind a `!` does.
 [[nodiscard]] bool host_line_takes(std::string_view patterns, std::string_view name);
+
+/// Whether a configuration file of ssh's is absent, or says nothing that matters for where and how gpustrap connects; with the files that
+/// it includes, whose relative names lie in `folder`. `home` stands for ~. What is not understood matters.
+[[nodiscard]] bool says_nothing(const std::string& path, const std::string& folder, const std::string& home, int depth = 0);
 
 /// The part behind `ssh -G`: its output, and what was asked. `home` stands for ~.
 [[nodiscard]] SshTarget target_from_config(const SshRequest& request, std::string_view ssh_config, const std::string& home);

@@ -2,10 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
 
 #include <sys/stat.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <string>
 
@@ -124,6 +126,43 @@ TEST_F(Resolver, AsksForEachHostWhereItsNameDecides) {
   configure("Match originalhost gpu4\n  User four\n");
   EXPECT_EQ(resolve("gpu3").host, "gpu3");
   EXPECT_EQ(resolve("gpu4").user, "four");
+}
+
+/// Files of a configuration in a folder of the test's.
+class SaysNothingTest : public ::testing::Test {
+ protected:
+  SaysNothingTest() {
+    std::string name = ::testing::TempDir() + "sshXXXXXX";
+    folder_ = ::mkdtemp(name.data());
+  }
+  ~SaysNothingTest() override { std::filesystem::remove_all(folder_); }
+  bool ask(const std::string& text) {
+    EXPECT_TRUE(write_file_atomically(folder_ + "/config", text).has_value());
+    return says_nothing(folder_ + "/config", folder_, folder_);
+  }
+  std::string folder_;
+};
+
+TEST_F(SaysNothingTest, WhatDistributionsShipNeedsNoQuestion) {
+  EXPECT_TRUE(says_nothing(folder_ + "/none", folder_, folder_));
+  EXPECT_TRUE(ask(""));
+  EXPECT_TRUE(
+      ask("# Port 2222\n\nInclude conf.d/*.conf\nHost *\n    SendEnv LANG LC_*\n    HashKnownHosts yes\n    GSSAPIAuthentication yes\n"));
+}
+
+TEST_F(SaysNothingTest, WhateverMattersOrIsNotUnderstoodIsAskedFor) {
+  EXPECT_FALSE(ask("Host gpu\n  HostName 203.0.113.7\n"));
+  EXPECT_FALSE(ask("Port=2222\n"));
+  EXPECT_FALSE(ask("Match exec true\n"));
+  EXPECT_FALSE(ask("HashKnownHosts=yes\n"));
+  EXPECT_FALSE(ask("Include \"a folder/config\"\n"));
+  std::filesystem::create_directory(folder_ + "/conf.d");
+  EXPECT_TRUE(ask("include conf.d/*\n"));
+  ASSERT_TRUE(write_file_atomically(folder_ + "/conf.d/a", "User me\n").has_value());
+  EXPECT_FALSE(ask("include conf.d/*\n"));
+  EXPECT_FALSE(ask("Include ~/conf.d/a\n"));
+  ASSERT_TRUE(write_file_atomically(folder_ + "/conf.d/a", "Include config\n").has_value());
+  EXPECT_FALSE(ask("include conf.d/*\n")) << "files that include each other end somewhere";
 }
 
 }  // namespace
