@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <variant>
@@ -97,14 +98,19 @@ struct Fleet::Shared {
 
   /// The way to one host and the talk with it.
   struct Talk {
-    Talk(Shared& shared, std::size_t host, std::function<void(const Event&)> log)
+    /// `tick` is called at least ten times a second while the talk goes on.
+    Talk(Shared& shared, std::size_t host, std::function<void(const Event&)> log, std::function<void()> tick)
         : ear(shared.stop),
           access(shared.members[host].options, needs_root(*shared.members[host].recipe) ? Rights::root : Rights::whatever,
                  shared.screen->of(host), around(shared)),
           client(RunSurroundings{[this](const Request& first) { return access.start_agent(first); }, shared.screen->of(host),
-                                 std::move(log), [this] { return ear.take(); }, steady_now,
-                                 [](milliseconds time) { std::this_thread::sleep_for(time); }, [this] { return access.was_connected(); },
-                                 CtrlC::leaves_then_cancels}) {}
+                                 std::move(log),
+                                 [this, tick = std::move(tick)] {
+                                   tick();
+                                   return ear.take();
+                                 },
+                                 steady_now, [](milliseconds time) { std::this_thread::sleep_for(time); },
+                                 [this] { return access.was_connected(); }, CtrlC::leaves_then_cancels}) {}
 
     static AccessSurroundings around(Shared& shared) {
       AccessSurroundings surroundings;
@@ -142,7 +148,7 @@ struct Fleet::Shared {
         Result<RunLog> made = state_directory().and_then(
             [&](const std::string& state) { return RunLog::create(state, request.run, RunLog::Forget::nothing); });
         if (made)
-          log.emplace(*std::move(made));
+          log.emplace(*std::move(made)).write(RunLog::Writes::when_flushed);
         else
           screen->announce_once("These runs are not logged on this machine: " + made.error().sentence());
       }
@@ -153,7 +159,14 @@ struct Fleet::Shared {
       }
       if (log) log->event(event);
     };
-    Talk talk(*this, host, note);
+    // Runs of many hosts say much at once: their logs are written a few times a second.
+    milliseconds written = steady_now();
+    const auto write_log = [&] {
+      if (!log || steady_now() - written < kTick) return;
+      log->flush();
+      written = steady_now();
+    };
+    Talk talk(*this, host, note, write_log);
     talk.client.hand_over(work.secrets);
     const Result<RunResult> result = talk.client.run(request, work.stay);
     HostEnd end;
@@ -173,7 +186,8 @@ struct Fleet::Shared {
   }
 
   Rehearsal rehearse(std::size_t host) {
-    Talk talk(*this, host, [](const Event&) {});
+    Talk talk(
+        *this, host, [](const Event&) {}, [] {});
     const auto status = talk.client.ask(StatusRequest{});
     if (!status) return Rehearsal{{}, end_of(status.error())};
     if (is_running(**status)) return {};  // it is followed, or refused; nothing begins
@@ -201,7 +215,7 @@ struct Fleet::Shared {
     const SignalsElsewhere signals;
     const std::size_t threads = std::min(std::max<std::size_t>(work.parallel, 1), which.size());
     for (std::size_t i = 0; i < threads; ++i) {
-      std::thread([self, which, act, done, mine = round] {
+      const auto work_through = [self, which, act, done, mine = round] {
         while (true) {
           std::size_t index = 0;
           {
@@ -219,7 +233,15 @@ struct Fleet::Shared {
           --self->left;
           self->changed.notify_all();
         }
-      }).detach();  // one that waits for a host's answer must not hold up the end
+      };
+      try {
+        std::thread(work_through).detach();  // one that waits for a host's answer must not hold up the end
+      } catch (const std::system_error&) {   // so many threads are not to be had; those there are take all hosts
+        if (i > 0) return;
+        screen->announce("This machine gives no thread to work with; is a limit set (ulimit -u)?");
+        stop = Stop::leave;
+        return;
+      }
     }
   }
 };

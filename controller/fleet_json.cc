@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/protocol/event_line.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 
@@ -20,7 +21,7 @@ void FleetJson::say(std::size_t host, std::string_view sentence) {
 void FleetJson::event(std::size_t host, const Event& event) {
   if (over_) return;
   // The line is put together around the event's own, which is long: no copy of its parts.
-  const std::string line = to_line(to_json(event));
+  const std::string line = to_line(event);
   events_(fmt::format("{{\"host\":{},{}", Json(hosts_[host]).dump(), std::string_view(line).substr(1)));
 }
 

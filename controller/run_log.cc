@@ -30,6 +30,8 @@ namespace gpustrap {
 namespace {
 
 constexpr std::size_t kRunsKept = 100;
+/// What may wait to be written, where somebody else says when.
+constexpr std::size_t kMostKept = 64U << 10U;
 /// The ids of the runs that one command began on many hosts have this much in common.
 constexpr std::string_view kCommandId = "20260801-141503-7f3a";
 
@@ -119,30 +121,34 @@ void RunLog::say(std::int64_t time_ms, std::string_view step, std::string_view m
                                        step.empty() ? "" : fmt::format("[{}] ", strip_control(step)), mark);
   if (text.ends_with('\n')) text.remove_suffix(1);
   const std::string safe = strip_control(text);
-  std::string lines;  // written at once: an event may hold a thousand of them
-  lines.reserve(safe.size() * 2 + head.size());
   for (std::string_view rest = safe;;) {
     const std::size_t newline = rest.find('\n');
-    lines.append(head).append(rest.substr(0, newline)).append(1, '\n');
+    text_kept_.append(head).append(rest.substr(0, newline)).append(1, '\n');
     if (newline == std::string_view::npos) break;
     rest.remove_prefix(newline + 1);
   }
+}
+
+void RunLog::flush() {
   // A log that cannot be written (a full disk here) must not end the run there.
-  static_cast<void>(write_all(text_.get(), lines).has_value());
+  if (!text_kept_.empty()) static_cast<void>(write_all(text_.get(), text_kept_).has_value());
+  if (!events_kept_.empty()) static_cast<void>(write_all(events_.get(), events_kept_).has_value());
+  text_kept_.clear();
+  events_kept_.clear();
 }
 
 void RunLog::event(const Event& event) {
   if (event.seq > 0 && event.seq <= begins_.size()) {
     say(event.time_ms, "", "", fmt::format("the host went down and lost what followed event {}; from there it goes on", event.seq - 1));
+    flush();
     end_ = begins_[event.seq - 1];
     begins_.resize(event.seq - 1);
     static_cast<void>(::ftruncate(events_.get(), end_) == 0 && ::lseek(events_.get(), end_, SEEK_SET) == end_);
   }
   const std::string document = to_line(event);
-  if (write_all(events_.get(), document)) {
-    begins_.push_back(end_);
-    end_ += static_cast<std::int64_t>(document.size());
-  }
+  events_kept_ += document;
+  begins_.push_back(end_);
+  end_ += static_cast<std::int64_t>(document.size());
   const auto lines = [&](std::string_view step, std::string_view mark, std::string_view text) { say(event.time_ms, step, mark, text); };
   if (const auto* run = std::get_if<RunStarted>(&event.body)) {
     lines("", "", fmt::format("run {} of {} as {}: {}", run->run, run->recipe, run->login, join(describe_host(run->facts), ", ")));
@@ -177,6 +183,7 @@ void RunLog::event(const Event& event) {
           fmt::format("run finished after {}: {} changed, {} unchanged, {} failed, {} skipped", human_duration(end->elapsed), end->changed,
                       end->unchanged, end->failed, end->skipped));
   }
+  if (writes_ == Writes::at_once || events_kept_.size() > kMostKept) flush();
 }
 
 }  // namespace gpustrap

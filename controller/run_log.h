@@ -29,6 +29,15 @@ class RunLog {
   /// Forgets the oldest, for who has made many that forgot nothing.
   static void forget_oldest(const std::string& state);
 
+  /// Whether event() writes at once, or flush() does: where many hosts speak at once, each write counts.
+  enum class Writes { at_once, when_flushed };
+  void write(Writes writes) { writes_ = writes; }
+  /// Writes what was kept back. At the end of its life as well.
+  void flush();
+  RunLog(RunLog&&) = default;
+  RunLog& operator=(RunLog&&) = delete;
+  ~RunLog() { flush(); }
+
   /// An event whose number was there already takes the place of that one and of all that followed it: the host had lost them.
   void event(const Event& event);
   /// Path of log.txt.
@@ -40,7 +49,9 @@ class RunLog {
   void say(std::int64_t time_ms, std::string_view step, std::string_view mark, std::string_view text);
 
   UniqueFd events_;
-  std::vector<std::int64_t> begins_;  ///< where in events.jsonl each event begins, from number 1 on
+  Writes writes_ = Writes::at_once;
+  std::string events_kept_, text_kept_;  ///< not written yet
+  std::vector<std::int64_t> begins_;     ///< where in events.jsonl each event begins, from number 1 on
   std::int64_t end_ = 0;
   UniqueFd text_;
   std::string path_;

@@ -66,6 +66,19 @@ TEST(RunLogs, TheRunsOfOneCommandCountAsOne) {
     EXPECT_FALSE(path_exists(state / fmt::format("runs/20260801-150000-7f3a-{:03}", i))) << "all of them go at once";
 }
 
+TEST_F(RunLogTest, MayBeWrittenLater) {
+  log_.write(RunLog::Writes::when_flushed);
+  say(1, "one");
+  say(2, "two");
+  EXPECT_THAT(text(), "");
+  say(2, "other");
+  EXPECT_THAT(events(), ElementsAre("1 one")) << "what gives way must have been there";
+  log_.flush();
+  EXPECT_THAT(events(), ElementsAre("1 one", "2 other"));
+  say(3, std::string(70'000, 'x'));
+  EXPECT_THAT(text(), HasSubstr("xxx")) << "much is not kept back";
+}
+
 TEST_F(RunLogTest, EventsThatTheHostLostGiveWayToThoseThatTookTheirPlace) {
   say(1, "one");
   say(2, "two");
