@@ -45,15 +45,26 @@ std::string_view end_name(const HostEnd& end) {
 std::vector<std::string> summary_table(const std::vector<std::string>& hosts, const std::vector<HostEnd>& ends, const SummaryLook& look) {
   std::size_t widest = 4;
   std::vector<std::size_t> order;
+  std::vector<std::string> left_alone;
   for (const bool good : {true, false}) {  // what did not end well comes last, next to the prompt
     for (std::size_t i = 0; i < ends.size(); ++i) {
       if (is_good(ends[i]) != good || (good && look.only_bad)) continue;
+      if (!ends[i].begun) {
+        left_alone.push_back(shown_on(look.console, hosts[i]));
+        continue;
+      }
       order.push_back(i);
       widest = std::max(widest, display_width(hosts[i]));
     }
   }
   std::vector<std::string> lines;
-  if (order.empty()) return lines;
+  const auto add_left_alone = [&] {
+    if (!left_alone.empty()) append(lines, wrapped("  not begun: " + join(left_alone, ", "), look.columns, "    "));
+  };
+  if (order.empty()) {
+    add_left_alone();
+    return lines;
+  }
   const std::size_t columns = look.columns;
   widest = std::min<std::size_t>(widest, columns == 0 ? 40 : std::max<std::size_t>(columns / 3, 8));
   const std::string_view ellipsis = ellipsis_of(look.console);
@@ -64,10 +75,9 @@ std::vector<std::string> summary_table(const std::vector<std::string>& hosts, co
     const HostEnd& end = ends[i];
     std::string changed = "-";
     if (end.finished) changed = fmt::format("{}", look.plan ? end.finished->would_change + end.finished->unknown : end.finished->changed);
-    const std::string_view colour = is_good(end) ? kGreen : end.exit == ExitCode::detached || !end.begun ? kYellow : kRed;
+    const std::string_view colour = is_good(end) ? kGreen : end.exit == ExitCode::detached ? kYellow : kRed;
     lines.push_back(fmt::format("  {}  {}  {:>7}  {:>7}", fit_to_width(hosts[i], widest, ellipsis),
-                                painted(look.console, colour, fmt::format("{:<11}", end_name(end))), changed,
-                                end.begun ? human_duration(end.elapsed) : "-"));
+                                painted(look.console, colour, fmt::format("{:<11}", end_name(end))), changed, human_duration(end.elapsed)));
     if (is_good(end)) continue;
     if (!end.why.empty()) append(lines, wrapped("    " + shown_on(look.console, first_line(end.why, 300)), columns, "    "));
     if (!end.hint.empty()) {
@@ -75,6 +85,7 @@ std::vector<std::string> summary_table(const std::vector<std::string>& hosts, co
              wrapped(fmt::format("    {} {}", look.console.unicode ? "→" : "->", shown_on(look.console, end.hint)), columns, "      "));
     }
   }
+  add_left_alone();
   return lines;
 }
 

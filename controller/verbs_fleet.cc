@@ -215,7 +215,8 @@ std::vector<std::string> next_steps(const Options& options, const std::vector<Fl
   std::vector<std::string> next;
   const auto is_good = [](const HostEnd& end) { return end.exit == ExitCode::ok || end.exit == ExitCode::plan_changes; };
   const auto good = std::find_if(ends.begin(), ends.end(), is_good);
-  const bool goes_on = std::any_of(ends.begin(), ends.end(), [](const HostEnd& end) { return end.exit == ExitCode::detached; });
+  const bool goes_on =
+      std::any_of(ends.begin(), ends.end(), [](const HostEnd& end) { return end.begun && end.exit == ExitCode::detached; });
   if (good != ends.end() && options.verb == Verb::up) {
     const FleetMember& member = members[static_cast<std::size_t>(good - ends.begin())];
     if (notebook_of(*member.recipe)) next.push_back("A notebook of one host:  gpustrap open " + shell_quote(member.options.destination()));

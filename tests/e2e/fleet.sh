@@ -124,7 +124,7 @@ INVENTORY
     end_of_run
     expect_exit 9
     expect_output "goes on on its host"
-    expect_output "Follow those that go on"
+    expect_output "Follow those that go on: "
     for name in one two; do testbed exec "$name" touch /run/fleet-gate; done
     gpustrap up "$suite_dir/gated.yaml" -f "$suite_dir/hosts.yaml" --limit there -y
     expect_exit 0
