@@ -10,6 +10,7 @@
 #include "agent/base/text.h"
 #include "controller/agent_push.h"
 #include "controller/hosts_file.h"
+#include "controller/kept_link.h"
 #include "controller/recipe_sources.h"
 
 namespace gpustrap {
@@ -168,7 +169,7 @@ Result<void> HostAccess::connect() {
 
 Result<void> HostAccess::come_near() {
   if (session_ && session_->connected()) return {};
-  if (was_connected_) {
+  if (was_connected_ && target_) {
     // A host that was restarted may have another address by now. Where the configuration cannot be read just now, the old one counts.
     if (Result<SshTarget> again = resolve_target(ssh_request_of(options_))) target_ = *std::move(again);
     // Each attempt knocks anew; one that was begun while the host was away would wait for longer and longer between two knocks.
@@ -185,7 +186,36 @@ Result<void> HostAccess::come_near() {
   return log_in(options_.wait.value_or(kDefaultWait));
 }
 
+/// Whatever makes it another connection, or another agent at its end.
+Result<std::string> HostAccess::kept_path(Rights rights) const {
+  std::string key = fmt::format("{}\n{}\n{}\n{}\n", options_.host, options_.user, options_.port.value_or(0), rights == Rights::root);
+  for (const std::string& identity : options_.identities) key += absolute(identity) + "\n";
+  for (const EmbeddedAgent& agent : embedded_agents()) key += std::string(agent.digest) + "\n";
+  return kept_link_path(key);
+}
+
+/// For the first connection of a command about one host. Where it breaks, the command comes back over one of its own.
+std::unique_ptr<AgentLink> HostAccess::borrow(const Request& first) {
+  if (was_connected_ || options_.ask_sudo_password || around_.stop) return nullptr;
+  for (const Rights rights : {Rights::root, Rights::whatever}) {
+    const Result<std::string> path = kept_path(rights);
+    if (!path) return nullptr;
+    if (options_.keep && options_.keep->count() == 0) {
+      end_kept_link(*path);
+      continue;
+    }
+    // Whoever takes whatever rights there are takes root's.
+    if (rights_ == Rights::root && rights != Rights::root) continue;
+    Result<std::unique_ptr<KeptLink>> link = KeptLink::borrow(*path);
+    if (!link || !(*link)->send(first)) continue;
+    was_connected_ = true;
+    return std::move(*link);
+  }
+  return nullptr;
+}
+
 Result<std::unique_ptr<AgentLink>> HostAccess::start_agent(const Request& first) {
+  if (std::unique_ptr<AgentLink> link = borrow(first)) return link;
   const bool was_begun = was_connected_;
   if (Result<void> connected = come_near(); !connected) return fail(std::move(connected).error());
   if (!was_begun && around_.stop && around_.stop()) return fail(ErrorCode::cancelled, "interrupted before anything was begun");
@@ -201,7 +231,16 @@ Result<std::unique_ptr<AgentLink>> HostAccess::start_agent(const Request& first)
   push.uploading = [this](std::size_t done, std::size_t total) { status_.activity({"sending the agent", done, total}); };
   Result<std::unique_ptr<AgentLink>> link = gpustrap::start_agent(*session_, push, first);
   remember();  // while the agent is at work
-  return link;
+  const bool is_kept = link && !was_begun && options_.keep && options_.keep->count() > 0 && !push.sudo_password;
+  if (!is_kept) return link;
+  const Result<std::string> path = kept_path(rights_);
+  Result<std::unique_ptr<AgentLink>> kept =
+      path ? keep_link(*std::move(link), session_->descriptor(), *path, *options_.keep, first) : fail(path.error());
+  if (kept) {
+    session_.reset();  // it is the keeper's now
+    return kept;
+  }
+  return fail(std::move(kept).error().in("keeping the connection").with_hint("leave --keep out"));
 }
 
 }  // namespace gpustrap

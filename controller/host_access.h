@@ -51,6 +51,9 @@ class HostAccess {
   [[nodiscard]] const std::optional<SshTarget>& target() const { return target_; }
 
  private:
+  /// A connection that an earlier command has left for this one; none where there is none.
+  std::unique_ptr<AgentLink> borrow(const Request& first);
+  [[nodiscard]] Result<std::string> kept_path(Rights rights) const;
   /// connect(), with nothing remembered yet.
   Result<void> come_near();
   Result<void> log_in(std::chrono::seconds wait);

@@ -63,6 +63,8 @@ Result<OpenNotebook> open_once(Conversation& talk, const Options& options, const
   if (!token) return fail(token.error());
   std::uint16_t remote = place && place->port != 0 ? place->port : token->place.port;
   if (options.forward && options.forward->remote != 0) remote = options.forward->remote;
+  // The agent may have been asked over a kept connection; a tunnel needs one of its own.
+  if (Result<void> connected = talk.access().connect(); !connected) return fail(std::move(connected).error());
   Result<std::unique_ptr<Tunnel>> tunnel = open_tunnel(talk.access().session(), options, remote);
   if (!tunnel) return fail(std::move(tunnel).error());
   const std::uint16_t local = (*tunnel)->local_port();

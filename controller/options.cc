@@ -63,7 +63,7 @@ class HelpFormatter : public CLI::Formatter {
 struct Raw {
   std::vector<std::string> places;  ///< positional words
   std::vector<std::string> command;
-  std::string port, forward, wait, login, forget, parallel;
+  std::string port, forward, wait, keep, login, forget, parallel;
   std::vector<std::string> vars;
   bool quiet = false, verbose = false, no_colour = false;
 };
@@ -93,12 +93,13 @@ Result<Forward> read_forward(const std::string& text) {
   return Forward{*local, parts.size() == 1 ? std::uint16_t{0} : *remote};
 }
 
-Result<std::chrono::seconds> read_wait(std::string_view text) {
+Result<std::chrono::seconds> read_time(std::string_view text, std::string_view option) {
   unsigned value = 0;
   const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
   const std::string_view unit = text.substr(static_cast<std::size_t>(end - text.data()));
   if (problem != std::errc() || (!unit.empty() && unit != "s" && unit != "m" && unit != "h") || value > 100'000) {
-    return fail(ErrorCode::usage, fmt::format("--wait {}: expected a time", text), "for instance --wait 90s or --wait 10m");
+    return fail(ErrorCode::usage, fmt::format("{} {}: expected a time", option, text),
+                fmt::format("for instance {0} 90s or {0} 10m", option));
   }
   return std::chrono::seconds(value) * (unit == "m" ? 60 : unit == "h" ? 3600 : 1);
 }
@@ -119,6 +120,7 @@ Result<void> check_fleet(Options& options, const Raw& raw) {
   if (!options.is_fleet())
     return fail(ErrorCode::usage, "--limit picks some of many hosts, and there is one",
                 "name more hosts, or give a hosts file: -f hosts.yaml");
+  if (!raw.keep.empty()) return fail(ErrorCode::usage, "--keep is for the connection to one host", "name one host, or leave it out");
   if (!raw.forward.empty())
     return fail(ErrorCode::usage, "-L is for the tunnel to one host", "open it afterwards: gpustrap tunnel HOST -L " + raw.forward);
   for (const std::string& word : options.hosts) {
@@ -148,9 +150,14 @@ Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
     options.forward = *forward;
   }
   if (!raw.wait.empty()) {
-    const Result<std::chrono::seconds> wait = read_wait(raw.wait);
+    const Result<std::chrono::seconds> wait = read_time(raw.wait, "--wait");
     if (!wait) return fail(wait.error());
     options.wait = *wait;
+  }
+  if (!raw.keep.empty()) {
+    const Result<std::chrono::seconds> keep = read_time(raw.keep, "--keep");
+    if (!keep) return fail(keep.error());
+    options.keep = *keep;
   }
   for (const std::string& text : raw.vars) {
     const std::size_t equals = text.find('=');
@@ -201,7 +208,7 @@ std::vector<std::string> options_before_host(const std::vector<std::string>& wor
     const std::string& word = words[i];
     if (word.size() > 1 && word.front() == '-' && word != "--") {
       ours.push_back(word);
-      const bool takes_value = word == "-i" || word == "-p" || word == "-l" || word == "--wait";
+      const bool takes_value = word == "-i" || word == "-p" || word == "-l" || word == "--wait" || word == "--keep";
       if (takes_value && i + 1 < words.size()) ours.push_back(words[++i]);
     } else if (host.empty() && word != "--") {
       host.push_back(word);
@@ -220,6 +227,7 @@ void add_connection_options(CLI::App& app, Options& options, Raw& raw) {
   app.add_option("-p", raw.port, "port of sshd")->type_name("PORT")->group(group);
   app.add_option("-l", raw.login, "user to log in as (or USER@HOST)")->type_name("USER")->group(group);
   app.add_option("--wait", raw.wait, "how long to wait for a host that does not answer yet (2m)")->type_name("TIME")->group(group);
+  app.add_option("--keep", raw.keep, "leave the connection to the next command for so long; 0 ends one")->type_name("TIME")->group(group);
   app.add_flag("--accept-new-host-key", options.accept_new_host_key, "trust a host that was never seen; a changed key still stops")
       ->group(group);
 }

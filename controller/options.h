@@ -59,6 +59,7 @@ struct Options {
   std::optional<Forward> forward;
   std::uint16_t last_local_port = 0;         ///< remembered, not said: where the last tunnel to this host was; 0: none yet
   std::optional<std::chrono::seconds> wait;  ///< for a host that does not answer yet
+  std::optional<std::chrono::seconds> keep;  ///< leave the connection to the next command for so long; 0: end one that was left
   bool accept_new_host_key = false;
   bool ask_sudo_password = false;
 

@@ -244,9 +244,61 @@ links_cases() {
     expect_exit 0
     expect_whole_journal
 
+    case_ "a connection that is kept serves the next commands, without another login"
+    local before
+    XDG_RUNTIME_DIR=$(mktemp -d /tmp/gpustrap-kept.XXXXXX)
+    export XDG_RUNTIME_DIR
+    gpustrap up "$suite_dir/other.yaml" "$host" -i "$key" -y --no-tunnel --keep 5m
+    expect_exit 0
+    before=$(logins)
+    gpustrap up "$suite_dir/other.yaml" "$host" -i "$key" -y --no-tunnel
+    expect_exit 0
+    expect_output "Unchanged"
+    gpustrap status "$host" -i "$key"
+    expect_exit 0
+    expect_output "other done"
+    expect_equal "$(logins)" "$before"
+
+    case_ "a command that leaves in the middle of its run ends it, and the run goes on"
+    close_gates
+    follow up "$suite_dir/gated.yaml" "$host" -i "$key" -y --no-tunnel --json
+    await_that shown "line 40"
+    kill -KILL "$follower"
+    end_of_run
+    open_gate middle
+    open_gate end
+    gpustrap attach "$host" -i "$key"
+    expect_exit 0
+    expect_output "line 80"
+
+    case_ "--keep 0 ends one, and then every command logs in by itself"
+    gpustrap up "$suite_dir/other.yaml" "$host" -i "$key" -y --no-tunnel --keep 5m
+    expect_exit 0
+    gpustrap up "$suite_dir/other.yaml" "$host" -i "$key" -y --no-tunnel --keep 0
+    expect_exit 0
+    await_that nothing_is_kept
+    before=$(logins)
+    gpustrap up "$suite_dir/other.yaml" "$host" -i "$key" -y --no-tunnel
+    expect_exit 0
+    expect_equal "$(logins)" "$((before + 1))"
+    rm -rf "$XDG_RUNTIME_DIR"
+    unset XDG_RUNTIME_DIR
+
     case_ "nothing is left running"
     ! on_host sh -c 'readlink /proc/[0-9]*/exe | grep gpustrap'
     expect_equal "$(cat stdout)" ''
+}
+
+logins() {
+    testbed exec box journalctl --sync
+    testbed exec box journalctl --quiet --no-pager -u ssh | grep -c 'Accepted publickey'
+}
+
+# The keeper's process has the test's folder of sockets in its environment.
+nothing_is_kept() {
+    local -a programs
+    mapfile -t programs < <(pgrep -x gpustrap | sed 's|.*|/proc/&/environ|')
+    ! grep -qsz "^XDG_RUNTIME_DIR=$XDG_RUNTIME_DIR$" "${programs[@]}" /dev/null
 }
 
 # A run with three steps, of which the second says 40 lines, waits, says 40 more, and waits.
