@@ -59,10 +59,12 @@ void Conversation::log(const Event& event) {
   if (const auto* started = std::get_if<RunStarted>(&event.body); started != nullptr && !log_tried_) {
     log_tried_ = true;
     Result<RunLog> log = state_directory().and_then([&](const std::string& state) { return RunLog::create(state, started->run); });
-    if (log)
+    if (log) {
       log_.emplace(*std::move(log));
-    else
+      if (access_.target()) log_->of_host(access_.target()->user + "@" + access_.target()->given);
+    } else {
       status_->notice("This run is not logged on this machine: " + log.error().sentence());
+    }
   }
   if (log_) log_->event(event);
 }

@@ -147,10 +147,12 @@ struct Fleet::Shared {
       if (std::holds_alternative<RunStarted>(event.body) && !log) {
         Result<RunLog> made = state_directory().and_then(
             [&](const std::string& state) { return RunLog::create(state, request.run, RunLog::Forget::nothing); });
-        if (made)
+        if (made) {
           log.emplace(*std::move(made)).write(RunLog::Writes::when_flushed);
-        else
+          log->of_host(members[host].options.destination());
+        } else {
           screen->announce_once("These runs are not logged on this machine: " + made.error().sentence());
+        }
       }
       if (const auto* step = std::get_if<StepFinished>(&event.body);
           step != nullptr && step->outcome == Outcome::failed && trouble.empty()) {

@@ -30,6 +30,10 @@ constexpr std::array kExamples = {
     Example{"ssh", "  gpustrap ssh 203.0.113.7\n  gpustrap ssh 203.0.113.7 nvidia-smi\n"},
     Example{"hosts", "  gpustrap hosts\n  gpustrap hosts --forget 203.0.113.7\n"},
     Example{"remove", "  gpustrap remove 203.0.113.7\n"},
+    Example{"report",
+            "  gpustrap report                                      the newest run\n"
+            "  gpustrap report gpu1                                 the newest of a host\n"
+            "  gpustrap report gpu1 gpu2 --html report.html         a page for both\n"},
     Example{"recipe",
             "  gpustrap recipe list\n  gpustrap recipe show jupyter > lab.yaml              a start for your own\n"
             "  gpustrap recipe explain d2l --gpu t4 --os ubuntu:22.04\n"
@@ -55,6 +59,7 @@ Run
   attach HOST            follow a run, also one that is over
   status HOST...         what the host is, its run, its notebook
   logs HOST [STEP]       what the steps of the last run printed
+  report [RUN|HOST]      where a run's time went; --html FILE for a page
   cancel HOST            stop the run after its current step
 
 Notebook
@@ -88,8 +93,8 @@ std::string_view examples_of(std::string_view verb) {
 }
 
 const std::vector<std::string>& verb_names() {
-  static const std::vector<std::string> names = {"up",  "plan", "attach", "status", "logs",   "cancel", "tunnel",
-                                                 "url", "open", "ssh",    "hosts",  "remove", "recipe", "version"};
+  static const std::vector<std::string> names = {"up",   "plan", "attach", "status", "logs",   "cancel", "tunnel", "url",
+                                                 "open", "ssh",  "hosts",  "remove", "report", "recipe", "version"};
   return names;
 }
 

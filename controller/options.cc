@@ -192,9 +192,11 @@ Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
   if (options.verb == Verb::recipe_explain) return {};
   if (options.verb == Verb::recipe_list || options.verb == Verb::recipe_show || options.verb == Verb::version) return {};
   if (options.verb == Verb::logs && raw.places.size() > 1) options.step = raw.places[1];
-  if (options.verb == Verb::status) options.hosts = raw.places;
+  if (options.verb == Verb::status || options.verb == Verb::report) options.hosts = raw.places;
+  if (options.verb == Verb::report && options.json && !options.html.empty())
+    return fail(ErrorCode::usage, "--json and --html exclude each other");
   // Each of many hosts has its own user and key; what is remembered of one is no default of another.
-  if (options.verb == Verb::status) return {};
+  if (options.verb == Verb::status || options.verb == Verb::report) return {};
   return take_host(options, raw.places[0]);
 }
 
@@ -368,6 +370,11 @@ Result<Options> read_options(const std::vector<std::string>& words) {
   hosts.add_option("--forget", raw.forget, "forget one")->type_name("HOST")->group("Run");
   add_output_options(hosts, options, raw);
   add_places(hosts, "");
+  CLI::App& report = verb(Verb::report, "report", "Where a run's time went: its steps, downloads and critical path.", app);
+  report.add_option("--html", options.html, "write one page that needs no network instead")->type_name("FILE")->group("Output");
+  report.add_flag("--json", options.json, "the numbers as one JSON document")->group("Output");
+  report.add_flag("--no-color,--no-colour", raw.no_colour, "no colours (also: NO_COLOR)")->group("Output");
+  add_places(report, "[RUN|HOST|FILE]...");
   CLI::App* recipe = app.add_subcommand("recipe", "Recipes: list, show or explain them.");
   recipe->require_subcommand(1);
   add_places(verb(Verb::recipe_list, "list", "The recipes that can be named.", *recipe), "");

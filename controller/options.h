@@ -29,6 +29,7 @@ enum class Verb {
   ssh,
   hosts,
   remove,
+  report,
   recipe_list,
   recipe_show,
   recipe_explain,
@@ -77,6 +78,8 @@ struct Options {
   std::vector<std::string> gpus;
   std::string os, arch, cuda, branch;
   bool kind = false;
+
+  std::string html;  ///< for `report`: the page to write; empty: the text form
 
   bool json = false;
   ColourChoice colour = ColourChoice::automatic;

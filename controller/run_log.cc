@@ -66,6 +66,7 @@ void forget_oldest_in(const std::string& directory) {
     const std::string run = directory + "/" + name;
     ::unlink((run + "/events.jsonl").c_str());
     ::unlink((run + "/log.txt").c_str());
+    ::unlink((run + "/host").c_str());
     ::rmdir(run.c_str());
   }
 }
@@ -113,6 +114,17 @@ Result<RunLog> RunLog::create(const std::string& state, const std::string& run, 
   Result<UniqueFd> text = start_file(directory + "/log.txt");
   if (!text) return fail(std::move(text).error());
   return RunLog(*std::move(events), *std::move(text), directory + "/log.txt");
+}
+
+void RunLog::of_host(std::string_view host) {
+  // Only a report would miss it; and no disk is waited for, so that a rerun is not slower for it.
+  if (const Result<UniqueFd> file = start_file(parent_of(path_) + "/host")) {
+    static_cast<void>(write_all(file->get(), std::string(host) + "\n").has_value());
+  }
+}
+
+std::string host_of_run(const std::string& state, const std::string& run) {
+  return is_run_id(run) ? std::string(trim(read_file(state + "/runs/" + run + "/host", 4096).value_or(""))) : std::string();
 }
 
 void RunLog::say(std::int64_t time_ms, std::string_view step, std::string_view mark, std::string_view text) {

@@ -40,6 +40,8 @@ class RunLog {
 
   /// An event whose number was there already takes the place of that one and of all that followed it: the host had lost them.
   void event(const Event& event);
+  /// Notes whom the run is of, as the command line called it: `gpustrap report HOST` looks for that.
+  void of_host(std::string_view host);
   /// Path of log.txt.
   [[nodiscard]] const std::string& path() const { return path_; }
 
@@ -56,5 +58,8 @@ class RunLog {
   UniqueFd text_;
   std::string path_;
 };
+
+/// What RunLog::of_host noted for this run; empty where nobody did.
+[[nodiscard]] std::string host_of_run(const std::string& state, const std::string& run);
 
 }  // namespace gpustrap

@@ -20,6 +20,29 @@ main_job_cases() {
     expect_output 127.0.0.1:8888
     expect_equal "$(wc -l <"$case_dir/stdout")" 1
 
+    case_ "a report of that run tells where its time went"
+    gpustrap report "$address" --json
+    expect_exit 0
+    python3 - "$case_dir/stdout" <<'PYTHON' || fail_case "the numbers do not fit together"
+import json, sys
+report = json.load(open(sys.argv[1]))
+run, = report["runs"]
+assert report["report"] == 1 and run["end"] == "ok" and len(run["steps"]) == 7, run
+assert 0 < run["critical_path_ms"] + run["idle_ms"] <= run["wall_ms"], run
+assert [step["id"] for step in run["steps"] if step["outcome"] == "changed"] == ["apt", "venv", "pip", "notebooks", "jupyter"], run
+assert "pip" in [part.get("step") for part in run["critical_path"]], run["critical_path"]
+PYTHON
+    gpustrap report
+    expect_exit 0
+    expect_output "ubuntu@$address"
+    expect_output "critical path"
+    gpustrap report "$address" --html "$case_dir/report.html"
+    expect_exit 0
+    grep -q -F "default-src 'none'" "$case_dir/report.html" || fail_case "the page has no policy"
+    gpustrap report 203.0.113.99
+    expect_exit 1
+    expect_output "no run of"
+
     case_ "the same command again changes nothing; user and key are remembered"
     take_listing "${busy[@]}"
     gpustrap up jupyter "$address" --json --no-tunnel
