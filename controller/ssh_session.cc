@@ -33,6 +33,8 @@ constexpr std::size_t kCommandWindow = 8U << 20U;
 constexpr std::size_t kForwardWindow = 1U << 20U;
 /// Most that a read() asks for where nothing is there yet: libssh widens the window to what is asked for.
 constexpr std::size_t kReadPiece = 256U << 10U;
+/// As long as no more than this has come, libssh's own window of 64000 bytes does, and saying nothing about it saves a packet each way.
+constexpr std::size_t kLittle = 16U << 10U;
 /// Most that is handed to libssh at once: what the socket does not take, libssh would keep in memory.
 constexpr std::size_t kWritePiece = 128U << 10U;
 /// Reads of the socket in one pump(), 4 KiB each: others get their turn.
@@ -263,7 +265,8 @@ struct SshChannel::State {
   ssh_channel channel = nullptr;
   ssh_channel_callbacks_struct callbacks{};
   std::size_t window = kForwardWindow;
-  std::size_t taken = kForwardWindow;  ///< bytes read since the window was widened; all of it: widen at the first read
+  std::size_t taken = kForwardWindow;  ///< bytes read since the window was widened; all of it: widen at the next read
+  std::size_t so_far = 0;              ///< bytes read
   bool opening = false;
   std::uint16_t port = 0;  ///< forwarded to
 
@@ -466,8 +469,10 @@ Result<std::size_t> SshChannel::read(Stream stream, std::string& into) {
   // All that is there is taken: with every read libssh lets the host send another 1.25 MiB, whatever still waits to be read. A caller
   // that took pieces would fill the memory.
   const int there = ssh_channel_poll(state_->channel, is_err);
-  const std::size_t all = std::min(kCommandWindow, std::max(kReadPiece, static_cast<std::size_t>(std::max(there, 0))));
-  const bool widen = state_->taken >= state_->window / 4;
+  const bool is_little = state_->so_far < kLittle && there < static_cast<int>(kLittle);
+  const std::size_t all =
+      is_little ? kLittle : std::min(kCommandWindow, std::max(kReadPiece, static_cast<std::size_t>(std::max(there, 0))));
+  const bool widen = !is_little && state_->taken >= state_->window / 4;
   char* scratch = state_->session->scratch.get();
   const int got = ssh_channel_read_timeout(state_->channel, scratch,
                                            static_cast<std::uint32_t>(widen ? std::max(all, state_->window) : all), is_err, 0);
@@ -478,6 +483,7 @@ Result<std::size_t> SshChannel::read(Stream stream, std::string& into) {
   }
   if (widen) state_->taken = 0;
   state_->taken += static_cast<std::size_t>(got);
+  state_->so_far += static_cast<std::size_t>(got);
   into.append(scratch, static_cast<std::size_t>(got));
   return static_cast<std::size_t>(got);
 }
