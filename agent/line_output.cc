@@ -16,6 +16,9 @@ constexpr auto kWatch = std::chrono::milliseconds(30);
 /// Packed at once: the buffers stay small, and the descriptor gets the next piece soon.
 constexpr std::size_t kPiece = 256U << 10U;
 
+/// More than zlib holds back at its usual sizes: 16 Ki symbols and its buffer of 64 KiB.
+constexpr std::size_t kHeldBack = 256U << 10U;
+
 /// Drops the first `taken` bytes once they are most of `text`, so that dropping costs nothing in the long run.
 void drop(std::string& text, std::size_t& taken) {
   if (taken < text.size() && taken < kPiece) return;
@@ -90,7 +93,8 @@ void LineOutput::pack() {
   // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): zlib reads it only
   stream_->next_in = reinterpret_cast<Bytef*>(const_cast<char*>(unpacked_.data() + packed_));
   stream_->avail_in = static_cast<uInt>(piece);
-  unsent_.resize(::deflateBound(stream_.get(), piece) + 64);
+  // Beside this piece, what zlib holds back of the pieces before may come: all of it fits, so that a flush is never left half done.
+  unsent_.resize(::deflateBound(stream_.get(), piece) + kHeldBack);
   stream_->next_out = reinterpret_cast<Bytef*>(unsent_.data());
   stream_->avail_out = static_cast<uInt>(unsent_.size());
   // Nothing that the reader could have is held back; in the middle of much, the stream is left to itself.
