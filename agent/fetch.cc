@@ -50,6 +50,8 @@ Error no_space(const std::string& path, const std::string& why) {
 
 /// Of what is still on its way. Not just ".part", which browsers and others use for files of the user's.
 constexpr std::string_view kPartSuffix = ".gpustrap-part";
+/// Behind the part's name: what has to be known to go on with it.
+constexpr std::string_view kNotesSuffix = ".meta";
 
 /// What has to be known to go on with a part that an earlier call left; kept beside it.
 /// The URL is kept as a digest, since it may hold a password or a signature.
@@ -89,13 +91,16 @@ std::string last_part(const std::string& path) { return path.substr(path.rfind('
 /// descriptor of its directory, so that nobody who may change the way there can lead root elsewhere between two calls.
 class PartFile : public TransferSink {
  public:
-  PartFile(const FetchRequest& request, StepLog& log)
+  PartFile(const FetchRequest& request, StepLog& log, std::uint64_t keep_free = 0)
       : to_(request.to),
-        part_(request.to + std::string(kPartSuffix)),
+        part_(part_of(request.to)),
         name_(last_part(to_)),
         part_name_(last_part(part_)),
-        meta_name_(part_name_ + ".meta"),
+        meta_name_(part_name_ + std::string(kNotesSuffix)),
+        shown_name_(request.name.empty() ? name_ : request.name),
         sha256_(request.sha256),
+        keep_free_(keep_free),
+        dated_(request.dated),
         log_(log) {}
 
   /// Opens what an earlier call left, or a new file. Nobody else's file, link or second name is ever written through.
@@ -143,7 +148,8 @@ class PartFile : public TransferSink {
       resumed_ = true;
     }
     total_ = start.total.value_or(0);
-    if (total_ > size_ && total_ - size_ > free_bytes(parent_of(part_))) {
+    modified_s_ = start.modified_s;
+    if (total_ > size_ && total_ - size_ + keep_free_ > free_bytes(parent_of(part_))) {
       return fail(no_space(to_, fmt::format("{} more needed", human_bytes(total_ - size_))));
     }
     // The notes come before the bytes they vouch for.
@@ -158,9 +164,11 @@ class PartFile : public TransferSink {
       return fail(space_aware(std::move(wrote).error().in("writing " + part_)));
     digest_.add(bytes);
     size_ += bytes.size();
+    received_ += bytes.size();
     if (const Clock::time_point now = Clock::now(); now - last_progress_ >= kProgressEvery) {
       last_progress_ = now;
       tell_progress();
+      if (keep_free_ > 0 && free_bytes(parent_of(part_)) < keep_free_) return fail(no_space(to_, "what is left is kept for other steps"));
     }
     return {};
   }
@@ -192,6 +200,37 @@ class PartFile : public TransferSink {
   /// Whether the bytes there came in more than one piece.
   [[nodiscard]] bool resumed() const { return resumed_; }
   [[nodiscard]] std::uint64_t size() const { return size_; }
+  [[nodiscard]] std::uint64_t received() const { return received_; }
+
+  /// Instead of open(): the part is the file at `from`, hashed. What another file system has is copied.
+  Result<void> take_over(const std::string& from) {
+    Result<UniqueFd> folder = open_directory(parent_of(from));
+    if (!folder) return fail(std::move(folder).error());
+    Result<UniqueFd> target = open_directory(parent_of(to_));
+    if (!target) return fail(std::move(target).error());
+    const std::string name = last_part(from);
+    const UniqueFd file(::openat(folder->get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+    struct stat info {};
+    if (!file.valid() || ::fstat(file.get(), &info) != 0) return fail(system_error("opening " + from));
+    if (!S_ISREG(info.st_mode) || info.st_nlink != 1 || info.st_uid != ::geteuid()) {
+      return fail(ErrorCode::unsafe, from + " is not a file of this user's own");
+    }
+    modified_s_ = info.st_mtim.tv_sec;
+    if (::renameat(folder->get(), name.c_str(), target->get(), part_name_.c_str()) == 0) return open();
+    if (errno != EXDEV) return fail(system_error("renaming " + from));
+    Result<void> copied = open();
+    if (copied) copied = clear();
+    std::array<char, 256U << 10U> buffer{};
+    while (copied) {
+      const ssize_t got = ::read(file.get(), buffer.data(), buffer.size());
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) copied = fail(system_error("reading " + from));
+      if (got <= 0) break;
+      copied = add({buffer.data(), static_cast<std::size_t>(got)});
+    }
+    ::unlinkat(folder->get(), name.c_str(), 0);
+    return copied;
+  }
 
   Result<void> publish(const FileAttributes& attributes) {
     tell_progress();
@@ -208,6 +247,10 @@ class PartFile : public TransferSink {
       const uid_t uid = attributes.uid.value_or(keeps_owner ? old.st_uid : static_cast<uid_t>(-1));
       const gid_t gid = attributes.gid.value_or(keeps_owner ? old.st_gid : static_cast<gid_t>(-1));
       if (::fchown(file_.get(), uid, gid) != 0) return fail(system_error("setting the owner of " + part_));
+    }
+    if (dated_ && modified_s_ > 0) {
+      const std::array<timespec, 2> times{timespec{0, UTIME_OMIT}, timespec{modified_s_, 0}};
+      (void)::futimens(file_.get(), times.data());  // who compares it fetches again where it could not be set
     }
     if (::fchmod(file_.get(), mode) != 0 || ::fsync(file_.get()) != 0) return fail(system_error("finishing " + part_));
     if (::renameat(directory_.get(), part_name_.c_str(), directory_.get(), name_.c_str()) != 0)
@@ -226,7 +269,7 @@ class PartFile : public TransferSink {
   }
   Error system_error(std::string doing) const { return space_aware(errno_error(errno, std::move(doing))); }
   Error space_aware(Error error) const { return error.code() == ErrorCode::no_space ? no_space(to_, "the disk filled up") : error; }
-  void tell_progress() { log_.progress(name_, size_, total_); }
+  void tell_progress() { log_.progress(shown_name_, size_, total_); }
   /// lstat of an entry of the directory.
   [[nodiscard]] bool look_at(const std::string& name, struct stat& info) const {
     return ::fstatat(directory_.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0;
@@ -247,14 +290,17 @@ class PartFile : public TransferSink {
   }
 
   const std::string to_, part_;  ///< whole paths, for messages
-  const std::string name_, part_name_, meta_name_;
+  const std::string name_, part_name_, meta_name_, shown_name_;
   UniqueFd directory_;
   const std::optional<std::string> sha256_;
+  const std::uint64_t keep_free_;
+  const bool dated_;
+  std::int64_t modified_s_ = 0;
   StepLog& log_;
   UniqueFd file_;
   Sha256 digest_;
   std::string url_;
-  std::uint64_t size_ = 0, total_ = 0;
+  std::uint64_t size_ = 0, total_ = 0, received_ = 0;
   bool resumed_ = false;
   Clock::time_point last_progress_{};
 };
@@ -313,9 +359,33 @@ Result<std::string> find_ca_bundle() {
               "install ca-certificates (a step `apt: ca-certificates` before this one), or name a bundle in SSL_CERT_FILE");
 }
 
+std::string part_of(const std::string& to) { return to + std::string(kPartSuffix); }
+
+std::optional<std::pair<std::uint64_t, std::uint64_t>> progress_of_part(const std::string& to) {
+  struct stat info {};
+  if (::lstat(part_of(to).c_str(), &info) != 0) return std::nullopt;
+  const std::optional<PartNotes> notes = read_notes(AT_FDCWD, part_of(to) + std::string(kNotesSuffix));
+  return std::pair(static_cast<std::uint64_t>(info.st_size), notes ? notes->total : 0);
+}
+
+Result<FetchResult> adopt_file(const std::string& from, const FetchRequest& request, StepLog& log) {
+  PartFile part(request, log);
+  if (Result<void> taken = part.take_over(from); !taken) return fail(std::move(taken).error());
+  const std::string digest = part.digest();
+  if (request.sha256 && digest != *request.sha256) {
+    part.remove();
+    return fail(wrong_digest(request.urls.front(), *request.sha256, digest));
+  }
+  if (Result<void> published = part.publish(request.attributes); !published) {
+    part.remove();
+    return fail(std::move(published).error());
+  }
+  return FetchResult{digest, part.size(), request.urls.front(), false, 0};
+}
+
 Result<FetchResult> fetch_file(const FetchRequest& request, const FetchOptions& options, StepLog& log) {
   if (request.urls.empty()) return fail(ErrorCode::recipe, "no address to fetch from", "give `url`");
-  PartFile part(request, log);
+  PartFile part(request, log, options.keep_free);
   if (Result<void> opened = part.open(); !opened) return fail(std::move(opened).error().in("fetching " + shown_url(request.urls.front())));
   const Authorities authorities = read_authorities(options);
 
@@ -328,7 +398,7 @@ Result<FetchResult> fetch_file(const FetchRequest& request, const FetchOptions& 
         if (published.error().code() == ErrorCode::no_space) part.remove();
         return fail(std::move(published).error().in("fetching " + shown_url(url)));
       }
-      return FetchResult{*digest, part.size(), url, part.resumed()};
+      return FetchResult{*digest, part.size(), url, part.resumed(), part.received()};
     }
     const ErrorCode code = digest.error().code();
     if (code == ErrorCode::no_space) part.remove();  // a full disk breaks more than this step; what is left must be usable

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,6 +22,7 @@ struct FetchOptions {
   std::chrono::milliseconds stall{30'000};            ///< no byte for this long: the attempt is given up
   int attempts = 5;                                   ///< for each URL; only transient failures use more than one
   std::chrono::milliseconds first_pause{1'000};       ///< before the second attempt; doubles up to 30 s
+  std::uint64_t keep_free = 0;                        ///< bytes of the disk: what would leave less is given up (no_space)
 };
 
 /// Fetches the first URL that works into `request.to` and returns what arrived.
@@ -31,6 +34,16 @@ struct FetchOptions {
 /// Errors: digest (the part is removed), no_space (the part is removed, the free bytes are named), tls, not_found, unreachable,
 /// network, timeout, busy (another process fetches into the same file), unsafe (a redirect from https to http).
 [[nodiscard]] Result<FetchResult> fetch_file(const FetchRequest& request, const FetchOptions& options, StepLog& log);
+
+/// Makes the local file `from`, which is the caller's own, what `request.to` asks for, as if it had just been fetched: hashed, compared,
+/// synced and renamed; copied only where it lies on another file system. `from` is gone afterwards, however it ends.
+/// Errors: digest, not_found, no_space, io, unsafe.
+[[nodiscard]] Result<FetchResult> adopt_file(const std::string& from, const FetchRequest& request, StepLog& log);
+
+/// Where fetch_file() keeps what has come so far of the file `to`.
+[[nodiscard]] std::string part_of(const std::string& to);
+/// How much of `to` has come, and its size (0: unknown); nullopt while nothing has.
+[[nodiscard]] std::optional<std::pair<std::uint64_t, std::uint64_t>> progress_of_part(const std::string& to);
 
 /// The file with the host's certificate authorities: SSL_CERT_FILE, CURL_CA_BUNDLE, then where distributions keep it.
 /// Error tls where there is none, with what to do.

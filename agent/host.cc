@@ -1,5 +1,7 @@
 #include "agent/host.h"
 
+#include <utility>
+
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
@@ -10,6 +12,23 @@ const Mirror& Host::mirror() const {
   static const Mirror none;
   return none;
 }
+
+Result<FetchedArchive> Host::fetch_and_unpack(const FetchRequest& request, const UnpackRequest& unpack, StepLog& log) {
+  Result<FetchResult> fetched = fetch(request, log);
+  if (!fetched) return fail(std::move(fetched).error());
+  // An archive never unpacks to much less than itself, so this much is needed at least; unpacking sees to the rest.
+  if (const Result<std::uint64_t> room = disk_free(unpack.to); room && *room < fetched->size) {
+    return fail(ErrorCode::no_space,
+                fmt::format("No space left: {} free in {}, the packed archive alone has {}", human_bytes(*room), unpack.to,
+                            human_bytes(fetched->size)),
+                "free some space there, or enlarge the disk, and run again");
+  }
+  Result<std::vector<UnpackedEntry>> entries = this->unpack(unpack, log);
+  if (!entries) return fail(std::move(entries).error());
+  return FetchedArchive{*std::move(fetched), *std::move(entries)};
+}
+
+std::optional<FetchResult> Host::take_fetched(const FetchRequest&, StepLog&) { return std::nullopt; }
 
 std::string Host::expand(std::string_view path) const {
   if (path == "~") return self().home;

@@ -71,6 +71,10 @@ class StepLog {
   virtual void progress(std::string_view text, std::uint64_t done, std::uint64_t total) = 0;
   /// What is not counted in bytes: the part that is done, 0 to 1.
   virtual void share(std::string_view text, double part) = 0;
+  /// A file has come over the network. `shown_url` without what may be secret in it; `bytes` that came, in `elapsed`.
+  virtual void downloaded(std::string_view shown_url, std::uint64_t bytes, std::chrono::milliseconds elapsed) {
+    (void)shown_url, (void)bytes, (void)elapsed;
+  }
   /// From here on the step is not to be killed, whatever its limits say: half done, its change would leave the host broken (dpkg's
   /// database). Returns once the runner knows.
   virtual void must_finish() {}
@@ -81,12 +85,15 @@ struct FetchRequest {
   std::string to;                     ///< file; `to.gpustrap-part` while it grows, and resumed from there
   std::optional<std::string> sha256;  ///< checked before the rename
   FileAttributes attributes;
+  std::string name = {};  ///< for progress; empty: that of `to`
+  bool dated = false;     ///< its time is the one that the server gives, where it gives one
 };
 struct FetchResult {
   std::string sha256;
   std::uint64_t size = 0;
   std::string url;
   bool resumed = false;
+  std::uint64_t received = 0;  ///< bytes that came over the network for this call
 };
 
 struct UnpackRequest {
@@ -106,6 +113,11 @@ struct UnpackedEntry {
   unsigned mode = 0;
   std::uint64_t size = 0;
   std::string target;
+};
+
+struct FetchedArchive {
+  FetchResult fetched;
+  std::vector<UnpackedEntry> entries;
 };
 
 /// A restart that a step asks for; the runner does it once no other step is at work.
@@ -165,6 +177,11 @@ class Host {
   virtual Result<CommandResult> act(const Command& command, StepLog& log) = 0;
   virtual Result<FetchResult> fetch(const FetchRequest& request, StepLog& log) = 0;
   virtual Result<std::vector<UnpackedEntry>> unpack(const UnpackRequest& request, StepLog& log) = 0;
+  /// fetch(), then unpack() of what came; where the host can, both at once. Nothing may be believed of what was unpacked before this has
+  /// ended well: only then is the digest known. `unpack.archive` is that of the request.
+  virtual Result<FetchedArchive> fetch_and_unpack(const FetchRequest& request, const UnpackRequest& unpack, StepLog& log);
+  /// The whole file where it was fetched ahead; nullopt where it was not. Asks nobody on the network.
+  virtual std::optional<FetchResult> take_fetched(const FetchRequest& request, StepLog& log);
   /// Asks for a restart, at the end of apply. The step is looked at again on the next boot, where asked_on_boot() is this boot's id.
   virtual Result<void> reboot(RebootWish wish) = 0;
   /// Whether reboot() was asked for and is still to come.

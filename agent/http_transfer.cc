@@ -161,6 +161,7 @@ struct Exchange {
     // Only a strong ETag names bytes. A date serves where there is none; servers that change a file twice within a second are
     // left to the digest.
     start.validator = !etag.empty() && etag.front() == '"' ? etag : modified;
+    start.modified_s = std::max<std::int64_t>(curl_getdate(modified.c_str(), nullptr), 0);
     if (status == 206) {
       // "bytes 500-999/1000"
       std::string_view range = trim(content_range);

@@ -25,6 +25,7 @@ struct BodyStart {
   std::uint64_t offset = 0;
   std::optional<std::uint64_t> total;  ///< size of the whole file
   std::string validator;
+  std::int64_t modified_s = 0;  ///< when the server says the file was changed, in seconds since 1970; 0 where it does not say
 };
 
 /// Takes what a transfer brings, in order. An error stops the transfer and is its result. A file is one kind of sink; an archive

@@ -73,17 +73,67 @@ bool has_any(const StringList& tags, const std::vector<std::string>& wanted) {
 
 }  // namespace
 
+std::vector<std::vector<std::size_t>> order_of(const Recipe& recipe) {
+  std::vector<std::vector<std::size_t>> order;
+  std::map<std::string, std::size_t> index_of;
+  std::optional<std::size_t> last_barrier;
+  for (const StepEntry& entry : recipe.steps) {
+    const std::size_t index = order.size();
+    std::vector<std::size_t>& after = order.emplace_back();
+    if (entry.needs) {
+      for (const std::string& need : *entry.needs) {
+        if (const auto found = index_of.find(need); found != index_of.end()) after.push_back(found->second);
+      }
+    } else if (index > 0) {
+      after.push_back(index - 1);
+    }
+    const bool is_barrier = step_type(entry.kind).order == StepType::Order::barrier;
+    if (is_barrier) {
+      for (std::size_t earlier = 0; earlier < index; ++earlier) after.push_back(earlier);
+    } else if (last_barrier) {
+      after.push_back(*last_barrier);
+    }
+    std::sort(after.begin(), after.end());
+    after.erase(std::unique(after.begin(), after.end()), after.end());
+    if (is_barrier) last_barrier = index;
+    index_of[entry.id] = index;
+  }
+  return order;
+}
+
+std::vector<StepTitle> titles_of(const Recipe& recipe) {
+  const std::vector<std::vector<std::size_t>> order = order_of(recipe);
+  std::vector<std::vector<bool>> reached;  // by each step: all that it waits for, at whatever distance
+  std::vector<StepTitle> titles;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    const StepEntry& entry = recipe.steps[i];
+    StepTitle& title = titles.emplace_back(StepTitle{entry.id, std::string(step_kind_name(entry.kind)), entry.name});
+    if (step_type(entry.kind).uses == StepType::Uses::dpkg) title.uses = "dpkg";
+    std::vector<bool>& mine = reached.emplace_back(order.size());
+    std::vector<std::string> needs;
+    // From the last on: what a later one waits for itself is told by it.
+    for (auto before = order[i].rbegin(); before != order[i].rend(); ++before) {
+      if (mine[*before]) continue;
+      needs.insert(needs.begin(), recipe.steps[*before].id);
+      mine[*before] = true;
+      for (std::size_t k = 0; k < *before; ++k) mine[k] = mine[k] || reached[*before][k];
+    }
+    const bool is_usual = i == 0 ? needs.empty() : needs == std::vector<std::string>{recipe.steps[i - 1].id};
+    if (!is_usual) title.needs = std::move(needs);
+  }
+  return titles;
+}
+
 Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& facts, const Identity& login, const Identity& self,
                                            const PlanOptions& options) {
   std::vector<PlannedStep> plan;
-  std::map<std::string, std::size_t> index_of;
+  const std::vector<std::vector<std::size_t>> order = order_of(recipe);
   std::vector<std::string> mistakes;
   std::string hint;
-  std::optional<std::size_t> last_barrier;
   for (const StepEntry& entry : recipe.steps) {
-    const std::size_t index = plan.size();
     PlannedStep step;
     step.entry = entry;
+    step.after = order[plan.size()];
     step.type = &step_type(entry.kind);
     const auto mistake = [&](const std::string& why) { mistakes.push_back(fmt::format("step `{}`: {}", entry.id, why)); };
 
@@ -122,22 +172,6 @@ Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& fa
       }
     }
 
-    if (entry.needs) {
-      for (const std::string& need : *entry.needs) {
-        if (const auto found = index_of.find(need); found != index_of.end()) step.after.push_back(found->second);
-      }
-    } else if (index > 0) {
-      step.after.push_back(index - 1);
-    }
-    if (step.type->order == StepType::Order::barrier) {
-      for (std::size_t earlier = 0; earlier < index; ++earlier) step.after.push_back(earlier);
-    } else if (last_barrier) {
-      step.after.push_back(*last_barrier);
-    }
-    std::sort(step.after.begin(), step.after.end());
-    step.after.erase(std::unique(step.after.begin(), step.after.end()), step.after.end());
-    if (step.type->order == StepType::Order::barrier) last_barrier = index;
-    index_of[entry.id] = index;
     plan.push_back(std::move(step));
   }
   if (!mistakes.empty()) return fail(ErrorCode::recipe, join(mistakes, "\n"), hint);

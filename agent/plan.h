@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "agent/base/result.h"
+#include "agent/fetched_ahead.h"
 #include "agent/host.h"
+#include "agent/protocol/event.h"
 #include "agent/protocol/facts.h"
 #include "agent/protocol/json_fwd.h"
 #include "agent/protocol/recipe.h"
@@ -26,12 +28,18 @@ struct PlannedStep {
   bool looks_with_secrets = false;   ///< they decide what a look sees; else they are for acting alone
   /// Not null: the value of its kind where secrets are still to be filled in, in the step's process; `spec` then has their places.
   std::shared_ptr<const Json> with_secrets;
+  AheadPlace ahead;           ///< of what was fetched before its turn
   std::string asked_on_boot;  ///< not empty: the boot on which it asked for a restart, earlier in the run
 };
 
 struct PlanOptions {
   std::vector<std::string> tags;  ///< not empty: only steps with one of these tags (and steps without any tag) run
 };
+
+/// For each step of the recipe the indices, ascending, of the steps that must end before it starts: its needs and the barriers.
+[[nodiscard]] std::vector<std::vector<std::size_t>> order_of(const Recipe& recipe);
+/// The steps as run_started tells them.
+[[nodiscard]] std::vector<StepTitle> titles_of(const Recipe& recipe);
 
 /// Decides everything that can be decided before a step starts. All mistakes at once, as one error (recipe): nothing has been changed yet.
 [[nodiscard]] Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& facts, const Identity& login,

@@ -31,6 +31,8 @@
 #include "agent/identity.h"
 #include "agent/mirrors.h"
 #include "agent/safe_directory.h"
+#include "agent/shown_url.h"
+#include "agent/streamed_archive.h"
 #include "agent/unpack.h"
 
 namespace gpustrap {
@@ -493,16 +495,58 @@ Result<void> RealHost::remove_tree(const std::string& path) {
   return remove_tree_at(entry->parent.get(), entry->name);
 }
 
-Result<FetchResult> RealHost::fetch(const FetchRequest& request, StepLog& log) {
-  const ActingAs as(self_);
+Result<FetchResult> RealHost::fetch_now(const FetchRequest& request, StepLog& log, Ahead ahead) const {
+  using Clock = std::chrono::steady_clock;
   const auto once = [&](const FetchRequest& wanted, Patience patience) {
     FetchOptions options;
     options.proxy = login_.proxy;
-    if (patience == Patience::short_one) options.attempts = 2;
-    return fetch_file(wanted, options, log);
+    // Ahead of its step a fetch is a favour: what does not come at once is left to the step, and to its words about it.
+    if (patience == Patience::short_one || ahead == Ahead::yes) options.attempts = 2;
+    if (ahead == Ahead::yes) options.keep_free = kept_free(ahead_.folder);
+    const Clock::time_point start = Clock::now();
+    Result<FetchResult> fetched = fetch_file(wanted, options, log);
+    if (fetched) {
+      log.downloaded(shown_url(fetched->url), fetched->received,
+                     std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start));
+    }
+    return fetched;
   };
   Result<FetchResult> fetched = fetch_by_mirror(request, mirror_, log, once);
   return fetched ? std::move(fetched) : fail(by_way_of(*this, std::move(fetched).error(), ""));
+}
+
+Result<FetchResult> RealHost::fetch(const FetchRequest& request, StepLog& log) {
+  const ActingAs as(self_);
+  if (!ahead_.folder.empty() && !request.urls.empty()) {
+    const auto rest = [&](const FetchRequest& wanted) { return fetch_now(wanted, log, Ahead::no); };
+    if (std::optional<Result<FetchResult>> taken = take_ahead(ahead_, request, log, rest)) return *std::move(taken);
+  }
+  return fetch_now(request, log, Ahead::no);
+}
+
+Result<FetchedArchive> RealHost::fetch_and_unpack(const FetchRequest& request, const UnpackRequest& unpack, StepLog& log) {
+  const ActingAs as(self_);
+  if (::geteuid() != self_.uid || request.urls.empty()) return Host::fetch_and_unpack(request, unpack, log);
+  std::vector<std::string> places;
+  if (!ahead_.folder.empty()) {
+    const std::string ahead = ahead_path(ahead_, request);
+    places = {ahead, part_of(ahead)};
+  }
+  places.insert(places.end(), {request.to, part_of(request.to)});
+  return fetch_and_unpack_streamed([&] { return fetch(request, log); }, places, unpack, log);
+}
+
+std::optional<FetchResult> RealHost::take_fetched(const FetchRequest& request, StepLog& log) {
+  const ActingAs as(self_);
+  if (ahead_.folder.empty() || request.urls.empty()) return std::nullopt;
+  const auto nothing_more = [](const FetchRequest&) -> Result<FetchResult> { return fail(ErrorCode::not_found, "it has not come whole"); };
+  const std::optional<Result<FetchResult>> taken = take_ahead(ahead_, request, log, nothing_more);
+  return taken && *taken ? std::optional<FetchResult>(**taken) : std::nullopt;
+}
+
+Result<void> RealHost::fetch_ahead(const FetchRequest& request, StepLog& log, const std::function<void()>& begun) {
+  const ActingAs as(self_);
+  return gpustrap::fetch_ahead(ahead_, request, begun, [&](const FetchRequest& wanted) { return fetch_now(wanted, log, Ahead::yes); });
 }
 
 Result<std::vector<UnpackedEntry>> RealHost::unpack(const UnpackRequest& request, StepLog& log) {

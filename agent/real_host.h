@@ -1,11 +1,13 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "agent/fetched_ahead.h"
 #include "agent/host.h"
 
 namespace gpustrap {
@@ -47,9 +49,15 @@ class RealHost : public Host {
   Result<CommandResult> act(const Command& command, StepLog& log) override;
   Result<FetchResult> fetch(const FetchRequest& request, StepLog& log) override;
   Result<std::vector<UnpackedEntry>> unpack(const UnpackRequest& request, StepLog& log) override;
+  Result<FetchedArchive> fetch_and_unpack(const FetchRequest& request, const UnpackRequest& unpack, StepLog& log) override;
+  std::optional<FetchResult> take_fetched(const FetchRequest& request, StepLog& log) override;
   Result<void> reboot(RebootWish wish) override;
   [[nodiscard]] std::string asked_on_boot() const override { return asked_on_boot_; }
   void set_asked_on_boot(std::string boot) { asked_on_boot_ = std::move(boot); }
+  /// Where files that were fetched ahead of this step lie; fetch() takes them from there.
+  void set_ahead(AheadPlace place) { ahead_ = std::move(place); }
+  /// Fetches into that place what a step will ask for; see fetched_ahead.h.
+  [[nodiscard]] Result<void> fetch_ahead(const FetchRequest& request, StepLog& log, const std::function<void()>& begun);
   /// Files that write() makes are for their owner alone where nothing else is asked for.
   void make_new_files_private() { private_files_ = true; }
   [[nodiscard]] bool awaits_reboot() const override { return reboot_wish_.has_value(); }
@@ -64,6 +72,8 @@ class RealHost : public Host {
   class ActingAs;
   [[nodiscard]] Environment command_environment() const;
   [[nodiscard]] Result<CommandResult> run(const Command& command, bool shown) const;
+  enum class Ahead { no, yes };
+  [[nodiscard]] Result<FetchResult> fetch_now(const FetchRequest& request, StepLog& log, Ahead ahead) const;
 
   const Facts& facts_;
   Identity self_;
@@ -71,6 +81,7 @@ class RealHost : public Host {
   Environment env_;
   Mirror mirror_;
   std::string asked_on_boot_;
+  AheadPlace ahead_;
   bool private_files_ = false;
   std::optional<RebootWish> reboot_wish_;
   mutable std::unique_ptr<RealHost> as_login_;

@@ -16,8 +16,10 @@
 
 #include "agent/base/file.h"
 #include "agent/base/text.h"
+#include "agent/fetched_ahead.h"
 #include "agent/live_step.h"
 #include "agent/plan.h"
+#include "agent/prefetcher.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "agent/restarts.h"
@@ -56,7 +58,14 @@ class Runner::Loop {
  public:
   /// `before`: what earlier runners have taken, and the time between them.
   Loop(Runner& owner, std::vector<PlannedStep> plan, const Facts& facts, RunLife life, std::chrono::milliseconds before)
-      : owner_(owner), facts_(facts), started_(Clock::now()), before_(before), life_(life) {
+      : owner_(owner),
+        facts_(facts),
+        started_(Clock::now()),
+        before_(before),
+        life_(life),
+        fetchers_(steps_, {facts, owner.run_.login, owner.run_.network.mirror, owner.secrets_,
+                           [this](decltype(Event::body) body) { return say(std::move(body)); },
+                           [this](Progress progress) { show(std::move(progress)); }}) {
     for (PlannedStep& step : plan) {
       OutputRelay relay(
           step.entry.id, [this](decltype(Event::body) body) { return say(std::move(body)); }, OutputRelay::kCap,
@@ -64,6 +73,8 @@ class Runner::Loop {
       auto live = std::make_unique<LiveStep>(LiveStep{std::move(step), {}, std::move(relay)});
       const auto asked = history().asked_on_boot.find(live->plan.entry.id);
       if (asked != history().asked_on_boot.end()) live->plan.asked_on_boot = asked->second;
+      const std::string& folder = owner_.run_.ahead_folder;
+      if (!looks_only()) live->plan.ahead = {folder.empty() ? ahead_folder(live->plan.identity) : folder, owner_.run_.id};
       steps_.push_back(std::move(live));
     }
   }
@@ -104,6 +115,7 @@ class Runner::Loop {
 
   Result<void> act() {
     if (life_.phase() != RunPhase::going) scout_.reset();
+    if (life_.phase() != RunPhase::going) fetchers_.stop();
     switch (life_.phase()) {
       case RunPhase::going: return go_on();
       case RunPhase::stopping: return stop_going_on();
@@ -121,6 +133,7 @@ class Runner::Loop {
     send_scout();
     if (scout_) return {};
     if (Result<void> started = start_what_can(); !started) return started;
+    if (has_work_) fetchers_.start_what_can();
     const bool is_over = !any(StepPhase::waiting) && !any(StepPhase::running) && !any(StepPhase::pausing) && !any(StepPhase::asking);
     return is_over && life_.phase() == RunPhase::going ? life_.meet(RunSign::nothing_is_left) : Result<void>();
   }
@@ -293,6 +306,7 @@ class Runner::Loop {
     step.finished.reset();
     step.wish.reset();
     step.relay.begin();
+    fetchers_.make_way(step);
     const StepWork work = looks_only()                                  ? StepWork::look
                           : history().done.contains(step.plan.entry.id) ? StepWork::done_before
                                                                         : StepWork::work;
@@ -330,6 +344,7 @@ class Runner::Loop {
     if (owner_.hooks_.watched) owner_.hooks_.watched(others);
     for (const int fd : others) watch(fd);
     if (scout_) watch(scout_->descriptor());
+    fetchers_.watch(polled);
     const int ready = ::poll(polled.data(), polled.size(), poll_timeout());
     if (ready < 0 && errno != EINTR) return fail(errno_error(errno, "waiting for steps"));
     for (const pollfd& entry : polled) {
@@ -341,6 +356,7 @@ class Runner::Loop {
     if (scout_) {
       if (Result<void> heard = hear_scout(); !heard) return heard;
     }
+    if (Result<void> heard = fetchers_.listen(); !heard) return heard;
     for (const auto& step : steps_) {
       if (!step->is(StepPhase::running)) continue;
       if (Result<void> heard = listen(*step); !heard) return heard;
@@ -378,7 +394,10 @@ class Runner::Loop {
   Result<void> take(LiveStep& step, StepRecord record) {
     if (auto* checked = std::get_if<StepChecked>(&record.body)) {
       const bool satisfied = checked->satisfied;
-      if (!satisfied && !looks_only() && !only_asks(step.plan.entry.kind)) prepare_for_long();
+      if (!satisfied && !looks_only() && !only_asks(step.plan.entry.kind)) {
+        prepare_for_long();
+        has_work_ = true;
+      }
       if (Result<void> said = say(std::move(*checked), satisfied ? Journal::Durability::lazy : Journal::Durability::synced); !said)
         return said;
       // It waits for this byte before it changes anything. Where it is gone already, its end tells.
@@ -389,10 +408,11 @@ class Runner::Loop {
       return step.relay.say("log", said->line.ends_with('\n') ? said->line : said->line + "\n");
     }
     if (auto* progress = std::get_if<Progress>(&record.body)) {
-      progress->text = owner_.secrets_.masking().mask(progress->text);
-      if (owner_.hooks_.on_signal) owner_.hooks_.on_signal(to_line(to_json(Signal{std::move(*progress)})));
+      show(std::move(*progress));
       return {};
     }
+    if (auto* downloaded = std::get_if<Downloaded>(&record.body)) return say(std::move(*downloaded));
+    if (std::holds_alternative<StepIsFetched>(record.body)) return {};  // of fetchers alone
     if (std::holds_alternative<StepMustFinish>(record.body)) {
       // Being killed, it waits for an answer that will not come.
       step.must_finish = step.kill_at == Clock::time_point{};
@@ -532,6 +552,8 @@ class Runner::Loop {
     RunFinished finished = tally(steps_, history());
     if (finished.end == RunFinished::End::ok && !owner_.cancelled_by_.empty()) finished.end = RunFinished::End::cancelled;
     finished.elapsed = before_ + since(started_);
+    // What a run that failed has got is there for the next one.
+    if (finished.end == RunFinished::End::ok && !looks_only()) fetchers_.clear();
     // A run that found nothing to do may be lost with the power: it can be had again.
     const auto durability = changed_something_ || history().incarnations > 0 ? Journal::Durability::synced : Journal::Durability::lazy;
     if (Result<void> said = say(finished, durability); !said) return fail(std::move(said).error());
@@ -554,6 +576,11 @@ class Runner::Loop {
     return {};
   }
 
+  void show(Progress progress) {
+    progress.text = owner_.secrets_.masking().mask(progress.text);
+    if (owner_.hooks_.on_signal) owner_.hooks_.on_signal(to_line(to_json(Signal{std::move(progress)})));
+  }
+
   const RunHistory& history() const { return owner_.run_.history; }
 
   Runner& owner_;
@@ -562,6 +589,7 @@ class Runner::Loop {
   std::chrono::milliseconds before_;
   RunLife life_;
   LiveSteps steps_;
+  Prefetcher fetchers_;
   bool cancel_said_ = false;
   bool told_to_leave_ = false;
   bool disk_is_full_ = false;
@@ -570,6 +598,7 @@ class Runner::Loop {
   std::vector<std::size_t> looked_at_;  ///< by the scout; what is found is taken from the end
   std::ptrdiff_t not_scouted_ = -1;     ///< up to this step, another scout looks at none
   Clock::time_point looked_since_{};
+  bool has_work_ = false;  ///< a step was not as it should be: this is no run that only looks
   // While the run is holding and restarting:
   LiveStep* asking_ = nullptr;  ///< the step for which the host is restarted
   RebootWish wish_;
@@ -615,7 +644,7 @@ Result<RunFinished> Runner::run(const Facts& facts, const Identity& self) {
     started.login = run_.login.name;
     started.network = run_.network;
     started.facts = facts;
-    for (const StepEntry& step : run_.recipe.steps) started.steps.push_back({step.id, std::string(step_kind_name(step.kind)), step.name});
+    started.steps = titles_of(run_.recipe);
     if (Result<void> said = say(std::move(started)); !said) return fail(std::move(said).error());
   }
   RunnerStarted runner;

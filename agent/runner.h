@@ -27,7 +27,8 @@ struct RunDescription {
   Identity login;   ///< with the proxies that hold for the run
   Network network;  ///< as it was asked for
   std::vector<std::string> tags;
-  RunHistory history;  ///< of the runners before this one; empty for the first
+  std::string ahead_folder;  ///< where fetchers put what they bring; empty: ahead_folder() of each step's user
+  RunHistory history;        ///< of the runners before this one; empty for the first
 };
 
 struct RunnerHooks {

@@ -50,6 +50,8 @@ void SecretStore::mask(decltype(Event::body)& body) const {
     hide(checked->reason);
   } else if (auto* output = std::get_if<StepOutput>(&body)) {
     hide(output->text);
+  } else if (auto* downloaded = std::get_if<Downloaded>(&body)) {
+    hide(downloaded->url);
   } else if (auto* retry = std::get_if<StepRetry>(&body)) {
     hide_error(retry->error);
   } else if (auto* finished = std::get_if<StepFinished>(&body)) {

@@ -34,6 +34,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/control_socket.cc
   agent/driver_facts.cc
   agent/fetch.cc
+  agent/fetched_ahead.cc
   agent/gather_facts.cc
   agent/host.cc
   agent/host_power.cc
@@ -48,6 +49,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/openpgp_key.cc
   agent/pci_functions.cc
   agent/plan.cc
+  agent/prefetcher.cc
   agent/private_memory.cc
   agent/quiet_look.cc
   agent/real_host.cc
@@ -68,10 +70,12 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/service_unit.cc
   agent/shown_url.cc
   agent/step_process.cc
+  agent/streamed_archive.cc
   agent/steps/apt.cc
   agent/steps/apt_get.cc
   agent/steps/apt_lock.cc
   agent/steps/apt_mirror.cc
+  agent/steps/apt_packages.cc
   agent/steps/apt_repository.cc
   agent/steps/apt_sources.cc
   agent/steps/archive.cc
@@ -133,6 +137,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/unpack.cc
   agent/unpack_tree.cc
   agent/verdicts.cc
+  agent/zip_stream.cc
 )
 set(GPUSTRAP_AGENT_MAIN agent/main.cc)
 set(GPUSTRAP_AGENT_SOURCES ${GPUSTRAP_BASE_SOURCES} ${GPUSTRAP_PROTOCOL_SOURCES} ${GPUSTRAP_AGENT_LIBRARY_SOURCES} ${GPUSTRAP_AGENT_MAIN})

@@ -22,6 +22,7 @@
 
 #include "agent/base/file.h"
 #include "agent/base/text.h"
+#include "agent/fetch.h"
 #include "agent/identity.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
@@ -47,6 +48,14 @@ class RecordLog : public StepLog {
   void share(std::string_view text, double part) override {
     send_progress(text, static_cast<std::uint64_t>(std::clamp(part, 0.0, 1.0) * 1000), 1000, 0);
   }
+  void downloaded(std::string_view shown_url, std::uint64_t bytes, std::chrono::milliseconds elapsed) override {
+    Json record;
+    record["downloaded"] = std::string(shown_url);
+    record["bytes"] = bytes;
+    record["elapsed_ms"] = elapsed.count();
+    send(record);
+  }
+  void is_fetched() { send(Json{{"fetched", true}}); }
   void checked(const StepChecked& checked) {
     Json record;
     record["checked"] = checked.reason;
@@ -169,6 +178,27 @@ std::unique_ptr<Step> make_step(const PlannedStep& step, const SecretFiller& sec
   return std::make_unique<UnshownStep>(step.type->make(secrets.fill(step.entry.kind, *step.with_secrets)));
 }
 
+/// What the step will ask for goes to where it will look for it. An earlier run's part that lies at the target is gone on with by the step
+/// itself, and what is there whole is not fetched at all. What goes wrong is said, and left to the step.
+void bring_ahead(const Step& step, RealHost& host, RecordLog& log) {
+  const Result<StepState> state = step.check(host);
+  if (!state || state->is == StepState::Is::satisfied) return;
+  const std::vector<FetchRequest> all = step.downloads(host);
+  // One that a step may wait for, or many that it takes as far as they have come.
+  const auto begun = [&] {
+    if (all.size() == 1) log.is_fetched();
+  };
+  for (const FetchRequest& wanted : all) {
+    const auto there = [&](const std::string& path) {
+      const Result<std::optional<FileInfo>> info = host.info(path);
+      return !info || *info;
+    };
+    if (wanted.urls.empty() || there(wanted.to) || there(part_of(wanted.to))) continue;
+    if (const Result<void> fetched = host.fetch_ahead(wanted, log, begun); !fetched)
+      return log.say(fetched.error().sentence() + "; left to the step");
+  }
+}
+
 void forbid_core_files() {
   const rlimit none{0, 0};
   ::setrlimit(RLIMIT_CORE, &none);
@@ -191,8 +221,13 @@ void forbid_core_files() {
       given.clear();
       RealHost host(facts, step.identity, login, step.secrets.empty() ? step.entry.env.items : secrets.fill(step.entry.env.items), mirror);
       host.set_asked_on_boot(step.asked_on_boot);
+      host.set_ahead(step.ahead);
       if (step.with_secrets) host.make_new_files_private();
       const std::unique_ptr<Step> made = make_step(step, secrets);
+      if (work == StepWork::fetch_ahead) {
+        bring_ahead(*made, host, log);
+        ::_exit(0);
+      }
       finished = perform_step(*made, step.entry.id, work, host, log, [&](const StepChecked& checked) {
         log.checked(checked);
         if (!checked.satisfied && work != StepWork::look) await_go_ahead();
@@ -285,6 +320,11 @@ Result<StepRecord> step_record_from_line(std::string_view line, const std::strin
     if (document->contains("progress")) {
       return StepRecord{Progress{step, document->at("progress").get<std::string>(), document->at("done").get<std::uint64_t>(),
                                  document->at("total").get<std::uint64_t>(), document->at("bytes_per_s").get<std::uint64_t>()}};
+    }
+    if (document->contains("fetched")) return StepRecord{StepIsFetched{}};
+    if (document->contains("downloaded")) {
+      return StepRecord{Downloaded{step, document->at("downloaded").get<std::string>(), document->at("bytes").get<std::uint64_t>(),
+                                   std::chrono::milliseconds(document->at("elapsed_ms").get<std::int64_t>()), false}};
     }
     if (document->contains("must_finish")) return StepRecord{StepMustFinish{}};
     if (document->contains("checked")) {

@@ -21,14 +21,17 @@ struct StepSaid {
 };
 /// From here on it must not be killed. It goes on when it has read a byte from its go-ahead pipe.
 struct StepMustFinish {};
+/// A fetcher has begun: a step that comes to its file now waits for it.
+struct StepIsFetched {};
 struct StepRecord {
-  std::variant<StepChecked, Progress, StepSaid, StepMustFinish, RebootWish, StepFinished> body;
+  std::variant<StepChecked, Progress, StepSaid, StepMustFinish, StepIsFetched, Downloaded, RebootWish, StepFinished> body;
 };
 [[nodiscard]] Result<StepRecord> step_record_from_line(std::string_view line, const std::string& step);
 
 /// Whether a process only looks (plan), or looks, acts and looks again. done_before: an earlier runner of this run has done the step, so
-/// that it is looked at again, and left alone where nothing could be seen.
-enum class StepWork { look, work, done_before };
+/// that it is looked at again, and left alone where nothing could be seen. fetch_ahead: it looks, and where there is something to do
+/// fetches what the step will ask for; it is heard by its records, and has no end to tell.
+enum class StepWork { look, work, done_before, fetch_ahead };
 
 struct StepProcess {
   pid_t pid = -1;   ///< leader of its own process group

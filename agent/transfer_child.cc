@@ -43,7 +43,7 @@ class FrameWriter : public TransferSink {
   explicit FrameWriter(int fd) : fd_(fd) {}
 
   Result<void> begin(const BodyStart& start) override {
-    Json body = {{"offset", start.offset}, {"validator", start.validator}};
+    Json body = {{"offset", start.offset}, {"validator", start.validator}, {"modified_s", start.modified_s}};
     if (start.total) body["total"] = *start.total;
     send(kBegin, dump(body));
     return {};
@@ -192,6 +192,8 @@ std::optional<Result<void>> relay(int fd, TransferSink& sink) {
     const auto offset = body.find("offset");
     if (offset == body.end() || !offset->is_number_unsigned()) return fail(broken_frame());
     start.offset = offset->get<std::uint64_t>();
+    if (const auto modified = body.find("modified_s"); modified != body.end() && modified->is_number_integer())
+      start.modified_s = modified->get<std::int64_t>();
     if (const auto total = body.find("total"); total != body.end() && total->is_number_unsigned())
       start.total = total->get<std::uint64_t>();
     if (Result<void> begun = sink.begin(start); !begun) return begun;

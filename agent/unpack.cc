@@ -12,10 +12,13 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -67,7 +70,8 @@ class Utf8Names {
 
 class Unpacking {
  public:
-  Unpacking(const UnpackRequest& request, StepLog& log) : request_(request), log_(log) {}
+  Unpacking(const UnpackRequest& request, StepLog& log, ZipStream* ahead = nullptr, const ByteSource* source = nullptr)
+      : request_(request), log_(log), ahead_(ahead), source_(source) {}
 
   Result<std::vector<UnpackedEntry>> run() {
     if (Result<void> opened = open(); !opened) return fail(std::move(opened).error());
@@ -97,7 +101,28 @@ class Unpacking {
   }
 
  private:
-  Result<void> open() {
+  Result<void> open() { return source_ == nullptr ? open_file() : open_source(); }
+
+  /// Why the source could not be read stays to be said: libarchive only learns that it ended.
+  static la_ssize_t read_source(archive*, void* unpacking, const void** bytes) {
+    auto& self = *static_cast<Unpacking*>(unpacking);
+    Result<std::string_view> more = (*self.source_)();
+    if (!more) {
+      self.source_error_ = std::move(more).error();
+      return -1;
+    }
+    self.archive_size_ += more->size();
+    *bytes = more->data();
+    return static_cast<la_ssize_t>(more->size());
+  }
+
+  Result<void> open_source() {
+    if (Result<void> made = make_reader({archive_read_support_format_tar}); !made) return made;
+    const int code = archive_read_open(reader_.get(), this, nullptr, read_source, nullptr);
+    return accept(code);
+  }
+
+  Result<void> open_file() {
     file_.reset(::open(request_.archive.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // not to wait at a pipe
     struct stat info {};
     if (!file_.valid() || ::fstat(file_.get(), &info) != 0) {
@@ -109,16 +134,26 @@ class Unpacking {
     const ssize_t got = ::pread(file_.get(), first.data(), first.size(), 0);
     beginning_.assign(first.data(), got > 0 ? static_cast<std::size_t>(got) : 0);
 
+    // Only the zip reader that goes by the directory at the end, which a zip that was cut short does not have.
+    if (Result<void> made = make_reader({archive_read_support_format_tar, archive_read_support_format_zip_seekable}); !made) return made;
+    if (ahead_ != nullptr) (void)ahead_->read_directory(file_.get());
+    return accept(archive_read_open_fd(reader_.get(), file_.get(), kBlock));
+  }
+
+  /// Not "_all": every format more is more code for a hostile archive to reach.
+  Result<void> make_reader(std::initializer_list<int (*)(archive*)> formats) {
     reader_.reset(archive_read_new());
     if (!reader_) return fail(ErrorCode::internal, "libarchive could not be initialised");
-    // Not "_all": every format more is more code for a hostile archive to reach. And only the zip reader that goes by the
-    // directory at the end, which a zip that was cut short does not have.
-    for (const auto support :
-         {archive_read_support_filter_gzip, archive_read_support_filter_bzip2, archive_read_support_filter_xz,
-          archive_read_support_filter_zstd, archive_read_support_format_tar, archive_read_support_format_zip_seekable}) {
+    std::vector<int (*)(archive*)> wanted = {archive_read_support_filter_gzip, archive_read_support_filter_bzip2,
+                                             archive_read_support_filter_xz, archive_read_support_filter_zstd};
+    wanted.insert(wanted.end(), formats);
+    for (const auto support : wanted) {
       if (support(reader_.get()) != ARCHIVE_OK) return fail(ErrorCode::internal, "libarchive was built without a format: " + error_text());
     }
-    const int code = archive_read_open_fd(reader_.get(), file_.get(), kBlock);
+    return {};
+  }
+
+  Result<void> accept(int code) {
     // One for the compression, one for the file itself. Layers on layers multiply what a bomb can hold.
     if (code == ARCHIVE_OK && archive_filter_count(reader_.get()) > 2) {
       return fail(ErrorCode::unsupported, "it is compressed more than once", "unpack the outer layer, or have it packed again with one");
@@ -161,6 +196,7 @@ class Unpacking {
   [[nodiscard]] std::string name_of_archive() const { return request_.archive.substr(request_.archive.rfind('/') + 1); }
 
   Error damaged() const {
+    if (source_error_) return *source_error_;
     if (const std::string text = error_text(); text.find("Unrecognized archive format") == std::string::npos) {
       return {ErrorCode::io, "the archive is damaged or cut short: " + shown_name(text),
               "fetch it again; a sha256 in the recipe tells at once"};
@@ -250,6 +286,14 @@ class Unpacking {
     }
     Result<UniqueFd> file = tree.begin_file(path, archive_entry_perm(entry));
     if (!file) return fail(std::move(file).error());
+    if (ahead_ != nullptr && file->valid() && archive_entry_size_is_set(entry) != 0) {
+      const auto known = ahead_->find(archive_entry_pathname(entry), static_cast<std::uint64_t>(archive_entry_size(entry)));
+      if (known && tree.take_content(path, *file, ahead_->folder(), known->name)) {
+        written_ += known->size;
+        set_time(entry, *file);
+        return tree.end_file(path, known->size, known->sha256);
+      }
+    }
     Sha256 digest;
     std::uint64_t size = 0;
     while (true) {
@@ -284,12 +328,16 @@ class Unpacking {
     written_ += size;
     if (file->valid()) {
       if (::ftruncate(file->get(), static_cast<off_t>(size)) != 0) return fail(tree.system_error(errno, "writing"));
-      if (archive_entry_mtime_is_set(entry) != 0) {
-        const std::array<timespec, 2> times{timespec{0, UTIME_OMIT}, timespec{archive_entry_mtime(entry), archive_entry_mtime_nsec(entry)}};
-        (void)::futimens(file->get(), times.data());  // a time the file system cannot hold is no reason to fail
-      }
+      set_time(entry, *file);
+      if (source_ != nullptr) ::sync_file_range(file->get(), 0, 0, SYNC_FILE_RANGE_WRITE);  // while the rest is still coming
     }
     return tree.end_file(path, size, digest.hex());
+  }
+
+  static void set_time(archive_entry* entry, const UniqueFd& file) {
+    if (archive_entry_mtime_is_set(entry) == 0) return;
+    const std::array<timespec, 2> times{timespec{0, UTIME_OMIT}, timespec{archive_entry_mtime(entry), archive_entry_mtime_nsec(entry)}};
+    (void)::futimens(file.get(), times.data());  // a time the file system cannot hold is no reason to fail
   }
 
   /// Hashes the zeros of a hole.
@@ -314,7 +362,8 @@ class Unpacking {
   }
 
   /// A plain tar that was cut between two files reads like a shorter one; what it lacks is its mark of the end.
-  Result<void> check_end() const {
+  Result<void> check_end() {
+    if (source_ != nullptr) return drain_source();
     const bool tar = (archive_format(reader_.get()) & ARCHIVE_FORMAT_BASE_MASK) == ARCHIVE_FORMAT_TAR;
     if (!tar || archive_filter_code(reader_.get(), 0) != ARCHIVE_FILTER_NONE) return {};
     std::array<char, 512> last{};
@@ -324,6 +373,18 @@ class Unpacking {
       return {};
     }
     return fail(ErrorCode::io, "the tar has no end mark: it was cut short", "fetch it again");
+  }
+
+  /// What lies behind the archive's own end belongs to the file, and to its digest. A plain tar without the mark of its end is left to the
+  /// usual way, which says so.
+  Result<void> drain_source() {
+    if (archive_filter_code(reader_.get(), 0) == ARCHIVE_FILTER_NONE)
+      return fail(ErrorCode::unsupported, "a plain tar is read once it is whole");
+    while (true) {
+      const Result<std::string_view> rest = (*source_)();
+      if (!rest) return fail(rest.error());
+      if (rest->empty()) return {};
+    }
   }
 
   void tell_progress(const std::string& path) {
@@ -336,6 +397,9 @@ class Unpacking {
 
   const UnpackRequest& request_;
   StepLog& log_;
+  ZipStream* ahead_;
+  const ByteSource* source_;
+  std::optional<Error> source_error_;
   UniqueFd file_;
   Reader reader_;
   std::string beginning_;
@@ -345,11 +409,27 @@ class Unpacking {
 
 }  // namespace
 
-Result<std::vector<UnpackedEntry>> unpack_archive(const UnpackRequest& request, StepLog& log) {
+namespace {
+
+Result<std::vector<UnpackedEntry>> unpack(const UnpackRequest& request, StepLog& log, ZipStream* ahead, const ByteSource* source) {
   const Utf8Names names;
-  Result<std::vector<UnpackedEntry>> entries = Unpacking(request, log).run();
+  Result<std::vector<UnpackedEntry>> entries = Unpacking(request, log, ahead, source).run();
   if (!entries) return fail(std::move(entries).error().in("unpacking " + request.archive));
   return entries;
+}
+
+}  // namespace
+
+Result<std::vector<UnpackedEntry>> unpack_archive(const UnpackRequest& request, StepLog& log) {
+  return unpack(request, log, nullptr, nullptr);
+}
+
+Result<std::vector<UnpackedEntry>> unpack_zip(const UnpackRequest& request, StepLog& log, ZipStream& ahead) {
+  return unpack(request, log, &ahead, nullptr);
+}
+
+Result<std::vector<UnpackedEntry>> unpack_stream(const UnpackRequest& request, StepLog& log, const ByteSource& source) {
+  return unpack(request, log, nullptr, &source);
 }
 
 }  // namespace gpustrap

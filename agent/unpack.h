@@ -4,6 +4,7 @@
 
 #include "agent/base/result.h"
 #include "agent/host.h"
+#include "agent/zip_stream.h"
 
 namespace gpustrap {
 
@@ -22,5 +23,9 @@ namespace gpustrap {
 /// A name that is not UTF-8 is kept byte for byte; one that cannot be read at all is an error.
 /// Also errors: io (a truncated end, a bad checksum), unsupported (no such archive, an encrypted one), no_space.
 [[nodiscard]] Result<std::vector<UnpackedEntry>> unpack_archive(const UnpackRequest& request, StepLog& log);
+/// The same for a zip of which `ahead` has inflated what came; that is moved into place.
+[[nodiscard]] Result<std::vector<UnpackedEntry>> unpack_zip(const UnpackRequest& request, StepLog& log, ZipStream& ahead);
+/// The same for a tar that is still coming: `source` brings it, `request.archive` serves for messages. Reads `source` to its end.
+[[nodiscard]] Result<std::vector<UnpackedEntry>> unpack_stream(const UnpackRequest& request, StepLog& log, const ByteSource& source);
 
 }  // namespace gpustrap

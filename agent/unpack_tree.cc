@@ -191,6 +191,17 @@ Result<UniqueFd> UnpackTree::begin_file(const std::string& path, unsigned mode) 
   return file;
 }
 
+bool UnpackTree::take_content(const std::string& path, UniqueFd& file, int from, const std::string& name) {
+  const Result<int> parent = parent_fd(path);
+  struct stat made {};
+  if (!parent || ::fstat(file.get(), &made) != 0) return false;
+  UniqueFd content(::openat(from, name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (!content.valid() || ::fchmod(content.get(), made.st_mode & 0777U) != 0) return false;
+  if (::renameat(from, name.c_str(), *parent, last_part(path).c_str()) != 0) return false;
+  file = std::move(content);
+  return true;
+}
+
 Result<void> UnpackTree::end_file(const std::string& path, std::uint64_t size, const std::string& sha256) {
   UnpackedEntry& entry = entries_[index_.at(path)];
   if (entry.sha256.empty()) {

@@ -37,6 +37,8 @@ class UnpackTree {
   Result<void> add_directory(const std::string& path, unsigned mode);
   /// A new empty file to write to; no descriptor where the archive had that file before (then end_file() compares).
   Result<UniqueFd> begin_file(const std::string& path, unsigned mode);
+  /// Instead of writing to it: the new file becomes `name` of the directory `from`. False where that cannot be; it is then written to.
+  bool take_content(const std::string& path, UniqueFd& file, int from, const std::string& name);
   Result<void> end_file(const std::string& path, std::uint64_t size, const std::string& sha256);
   Result<void> add_symlink(const std::string& path, const std::string& target);
   /// A second name for a file that was unpacked before.

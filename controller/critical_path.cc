@@ -121,7 +121,7 @@ class Paths {
       return is_barrier(other->title.kind) && index_of_.at(earlier.step) < index_of_.at(later.step);
     if (!step->needs) return true;  // whatever had ended by then
     const bool needed = std::find(step->needs->begin(), step->needs->end(), earlier.step) != step->needs->end();
-    return needed || earlier.step == later.step || (!step->uses.empty() && step->uses == other->uses);
+    return needed || earlier.step == later.step || (!step->title.uses.empty() && step->title.uses == other->title.uses);
   }
 
   RunReport& report_;

@@ -61,6 +61,7 @@ class FleetPrinter : public FleetView {
   void take(Host& /*host*/, const StepChecked&) {}
   void take(Host& host, const StepOutput& output);
   void take(Host& /*host*/, const StepTruncated&) {}
+  void take(Host& /*host*/, const Downloaded&) {}
   void take(Host& host, const StepRetry& retry);
   void take(Host& host, const StepFinished& finished);
   void take(Host& host, const Rebooting& rebooting);

@@ -173,6 +173,10 @@ void RunLog::event(const Event& event) {
     lines(output->step, "| ", output->text);
   } else if (const auto* truncated = std::get_if<StepTruncated>(&event.body)) {
     lines(truncated->step, "", fmt::format("output beyond {} was not kept", human_size(truncated->kept)));
+  } else if (const auto* downloaded = std::get_if<Downloaded>(&event.body)) {
+    lines(downloaded->step, "",
+          fmt::format("fetched {}{}: {} in {}", downloaded->ahead ? "ahead " : "", downloaded->url, human_bytes(downloaded->bytes),
+                      human_duration(downloaded->elapsed)));
   } else if (const auto* retry = std::get_if<StepRetry>(&event.body)) {
     lines(retry->step, "",
           fmt::format("attempt {} failed: {}; again in {}", retry->attempt, retry->error.message, human_duration(retry->wait)));

@@ -11,12 +11,6 @@
 #include "agent/protocol/members.h"
 
 namespace gpustrap {
-namespace {
-
-/// Read here, whether this version's events know it or carry it.
-constexpr const char* kDownloaded = "downloaded";
-
-}  // namespace
 
 std::chrono::milliseconds ReportedStep::busy() const {
   std::chrono::milliseconds sum{0};
@@ -66,21 +60,8 @@ Result<void> RunReportBuilder::add_document(const Json& document) {
   }
   const auto type = document.find("event");
   if (type == document.end()) return {};
-  if (*type == kDownloaded) {
-    Event download;
-    Members members(document, kDownloaded);
-    std::uint64_t time = 0;
-    members.must("seq", download.seq);
-    members.must("time_ms", time);
-    if (members.error()) return fail(*members.error());
-    download.time_ms = static_cast<std::int64_t>(time);
-    download.body = UnknownEvent{kDownloaded, to_line(document)};
-    add(download);
-    return {};
-  }
   Result<Event> event = event_from_json(document);
   if (!event) return fail(std::move(event).error());
-  if (std::holds_alternative<RunStarted>(event->body)) titles_ = std::make_shared<const Json>(document.at("steps"));
   add(*event);
   return {};
 }
@@ -209,21 +190,14 @@ class Telling {
 
   void take(const RunFinished& finished) { report_.finished = finished; }
 
-  void take(const UnknownEvent& event) {
-    if (event.type != kDownloaded) return;
-    const Result<Json> document = parse_line(event.line);
-    if (!document) return;
+  void take(const Downloaded& downloaded) {
     ReportedDownload one;
-    std::chrono::milliseconds elapsed{0};
-    Members members(*document, event.type);
-    members.must("step", one.step);
-    members.must("url", one.url);
-    members.must("bytes", one.bytes);
-    members.must("elapsed_ms", elapsed);
-    if (document->contains("ahead")) members.may("ahead", one.ahead);
-    if (members.error()) return;
+    one.step = downloaded.step;
+    one.url = downloaded.url;
+    one.bytes = downloaded.bytes;
+    one.ahead = downloaded.ahead;
     one.to = now_;
-    one.from = std::max(RunTime(0), now_ - elapsed);
+    one.from = std::max(RunTime(0), now_ - downloaded.elapsed);
     report_.downloads.push_back(std::move(one));
   }
 
@@ -242,19 +216,13 @@ class Telling {
   std::string boot_id_;
 };
 
-/// What run_started says of a step beyond what every version says: members `needs` and `uses`. Once one step has them, a step without
-/// `needs` waits for the one before it.
-void add_needs(const Json& titles, RunReport& report) {
-  if (!titles.is_array()) return;
-  const auto is_told = [](const Json& title) { return title.contains("needs") || title.contains("uses"); };
-  if (std::none_of(titles.begin(), titles.end(), is_told)) return;
+/// A log where no step has `needs` or `uses` is an agent's that did not tell them, or of a recipe whose steps all need the one before.
+void add_needs(RunReport& report) {
+  const auto is_told = [](const ReportedStep& step) { return step.title.needs || !step.title.uses.empty(); };
+  if (std::none_of(report.steps.begin(), report.steps.end(), is_told)) return;
   std::vector<std::string> usual;
-  for (std::size_t i = 0; i < std::min(titles.size(), report.steps.size()); ++i) {
-    ReportedStep& step = report.steps[i];
-    Members members(titles[i], "a step of run_started");
-    step.needs = usual;
-    if (titles[i].contains("needs")) members.may("needs", *step.needs);
-    if (titles[i].contains("uses")) members.may("uses", step.uses);
+  for (ReportedStep& step : report.steps) {
+    step.needs = step.title.needs.value_or(usual);
     usual = {step.title.id};
   }
 }
@@ -274,7 +242,7 @@ RunReport RunReportBuilder::finish(std::string host) const {
     telling.pass();
   }
   telling.end();
-  if (titles_) add_needs(*titles_, report);
+  add_needs(report);
   find_where_time_went(report);
   return report;
 }

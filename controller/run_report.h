@@ -3,7 +3,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,7 +36,6 @@ struct ReportedRetry {
 struct ReportedStep {
   StepTitle title;
   std::optional<std::vector<std::string>> needs;  ///< what run_started says that it waits for; none: it says nothing
-  std::string uses;                               ///< what two steps never use at once; empty: nothing
   std::vector<StepSpan> spans;
   std::optional<Outcome> outcome;  ///< none: the log ends before that
   std::string wanted;              ///< what the first look found missing
@@ -128,7 +126,6 @@ class RunReportBuilder {
   void count_output(const Event& event, const StepOutput& output);
 
   std::vector<Noted> noted_;
-  std::shared_ptr<const Json> titles_;  ///< `steps` of run_started, as it came
 };
 
 /// Fills in `gaps`, `idle`, `path`, `path_length` and what is critical.

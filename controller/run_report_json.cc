@@ -27,7 +27,7 @@ Json to_json(const ReportedStep& step) {
                    {"output_bytes", step.output_bytes},
                    {"output_lines", step.output_lines}};
   if (step.needs) document["needs"] = *step.needs;
-  if (!step.uses.empty()) document["uses"] = step.uses;
+  if (!step.title.uses.empty()) document["uses"] = step.title.uses;
   if (step.outcome) {
     document["outcome"] = std::string(outcome_name(*step.outcome));
     document["reason"] = step.reason;

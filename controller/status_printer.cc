@@ -111,7 +111,12 @@ void StatusPrinter::take(const WaitingForSecret& waiting) {
   plain(view, view.reason);
 }
 
-void StatusPrinter::take(const StepStarted& started) { step(started.step).phase = StepView::Phase::running; }
+void StatusPrinter::take(const StepStarted& started) {
+  StepView& view = step(started.step);
+  view.phase = StepView::Phase::running;
+  view.progress.reset();  // of what was fetched ahead of it
+  view.now.clear();
+}
 
 void StatusPrinter::take(const StepChecked& checked) {
   StepView& view = step(checked.step);
@@ -138,6 +143,13 @@ void StatusPrinter::take(const StepOutput& output) {
 
 void StatusPrinter::take(const StepTruncated& truncated) {
   plain(step(truncated.step), fmt::format("its output beyond {} is not kept", human_size(truncated.kept)));
+}
+
+void StatusPrinter::take(const Downloaded& downloaded) {
+  StepView& view = step(downloaded.step);
+  if (!downloaded.ahead || view.phase != StepView::Phase::pending) return;
+  view.progress.reset();
+  view.now = fmt::format("fetched ahead, {}", human_bytes(downloaded.bytes));
 }
 
 void StatusPrinter::take(const StepRetry& retry) {
@@ -411,8 +423,9 @@ std::string StatusPrinter::line_of(const StepView& step, std::size_t columns) co
 
   const std::size_t fixed = 4 + name_columns + 2 + 1 + right.size();
   const std::size_t room = columns > fixed ? columns - fixed : 0;
-  std::string text = clean(first_line(running && !step.now.empty() ? step.now : step.reason, 400));
-  const std::string amount = running ? amount_of(step) : "";
+  const bool active = running || step.phase == StepView::Phase::pending;  // a step to come may be fetched ahead
+  std::string text = clean(first_line(active && !step.now.empty() ? step.now : step.reason, 400));
+  const std::string amount = active ? amount_of(step) : "";
   if (!amount.empty() && display_width(amount) + 12 <= room) {
     text = cut_to_width(text, room - display_width(amount) - 1, ellipsis()) + " " + amount;
   } else if (!amount.empty() && display_width(amount) <= room) {

@@ -63,6 +63,7 @@ class StatusPrinter : public Status {
   void take(const StepChecked& checked);
   void take(const StepOutput& output);
   void take(const StepTruncated& truncated);
+  void take(const Downloaded& downloaded);
   void take(const StepRetry& retry);
   void take(const StepFinished& finished);
   void take(const Rebooting& rebooting);

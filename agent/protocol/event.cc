@@ -51,6 +51,8 @@ RunStarted read_run_started(Members& members) {
     of_step.must("id", title.id);
     of_step.must("kind", title.kind);
     of_step.must("name", title.name);
+    if (item.contains("needs")) of_step.may("needs", title.needs.emplace());
+    of_step.may("uses", title.uses);
     body.steps.push_back(std::move(title));
     return of_step.error();
   });
@@ -106,6 +108,16 @@ StepTruncated read_step_truncated(Members& members) {
   return body;
 }
 
+Downloaded read_downloaded(Members& members) {
+  Downloaded body;
+  members.must("step", body.step);
+  members.must("url", body.url);
+  members.must("bytes", body.bytes);
+  members.must("elapsed_ms", body.elapsed);
+  members.may("ahead", body.ahead);
+  return body;
+}
+
 StepRetry read_step_retry(Members& members) {
   StepRetry body;
   members.must("step", body.step);
@@ -145,6 +157,7 @@ decltype(Event::body) read_body(const std::string& type, Members& members, const
   if (type == "step_checked") return read_step_checked(members);
   if (type == "step_output") return read_step_output(members);
   if (type == "step_truncated") return read_step_truncated(members);
+  if (type == "downloaded") return read_downloaded(members);
   if (type == "step_retry") return read_step_retry(members);
   if (type == "step_finished") return read_step_finished(members);
   if (type == "rebooting") return read_rebooting(members);
@@ -207,8 +220,11 @@ Json to_json(const Event& event) {
                           write_network(body.network, document);
                           document["facts"] = to_json(body.facts);
                           document["steps"] = Json::array();
-                          for (const StepTitle& step : body.steps)
+                          for (const StepTitle& step : body.steps) {
                             document["steps"].push_back({{"id", step.id}, {"kind", step.kind}, {"name", step.name}});
+                            if (step.needs) document["steps"].back()["needs"] = *step.needs;
+                            if (!step.uses.empty()) document["steps"].back()["uses"] = step.uses;
+                          }
                           return document;
                         },
                         [&](const RunnerStarted& body) {
@@ -257,6 +273,15 @@ Json to_json(const Event& event) {
                           Json document = head(event, "step_truncated");
                           document["step"] = body.step;
                           document["kept"] = body.kept;
+                          return document;
+                        },
+                        [&](const Downloaded& body) {
+                          Json document = head(event, "downloaded");
+                          document["step"] = body.step;
+                          document["url"] = body.url;
+                          document["bytes"] = body.bytes;
+                          document["elapsed_ms"] = body.elapsed.count();
+                          if (body.ahead) document["ahead"] = true;
                           return document;
                         },
                         [&](const StepRetry& body) {

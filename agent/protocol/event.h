@@ -31,6 +31,9 @@ struct ErrorText {
 
 struct StepTitle {
   std::string id, kind, name;
+  /// The steps that end before it starts, without those that these wait for themselves; none: the step before it alone.
+  std::optional<std::vector<std::string>> needs = std::nullopt;
+  std::string uses = {};  ///< what two steps never use at once: "dpkg"; empty: nothing
 };
 
 struct RunStarted {
@@ -77,6 +80,14 @@ struct StepTruncated {
   std::string step;
   std::uint64_t kept = 0;
 };
+/// A file that a step needs has come, over the network, in the `elapsed` before this event.
+struct Downloaded {
+  std::string step;
+  std::string url;          ///< as it may be shown: without user, password, query
+  std::uint64_t bytes = 0;  ///< that came: less than the file has where an earlier transfer was gone on with
+  std::chrono::milliseconds elapsed{0};
+  bool ahead = false;  ///< beside other steps, before its own came to it
+};
 struct StepRetry {
   std::string step;
   std::uint64_t attempt = 0;
@@ -108,8 +119,8 @@ struct UnknownEvent {
 struct Event {
   std::uint64_t seq = 0;     ///< from 1, without gaps within a run
   std::int64_t time_ms = 0;  ///< Unix time of the host
-  std::variant<RunStarted, RunnerStarted, StepStarted, StepChecked, StepOutput, StepTruncated, StepRetry, StepFinished, Rebooting,
-               WaitingForSecret, CancelRequested, RunFinished, UnknownEvent>
+  std::variant<RunStarted, RunnerStarted, StepStarted, StepChecked, StepOutput, StepTruncated, Downloaded, StepRetry, StepFinished,
+               Rebooting, WaitingForSecret, CancelRequested, RunFinished, UnknownEvent>
       body;
 };
 [[nodiscard]] Json to_json(const Event& event);

@@ -91,6 +91,7 @@ struct AptSpec {
   StringList packages, hold;
   State state = State::present;
   bool recommends = true;
+  bool fast = false;
   template <class V> void fields(V& v) {
     v("packages", packages, Presence::optional, "names, or name=version");
     v("state", state, Presence::optional, "what is wanted of them");
@@ -99,6 +100,8 @@ struct AptSpec {
     v("max_age", max_age, Presence::optional, "how old the lists may be");
     v("hold", hold, Presence::optional, "packages that upgrades must leave alone");
     v("recommends", recommends, Presence::optional, "also install what the packages recommend");
+    v("fast", fast, Presence::optional,
+      "dpkg syncs once at the end, not after each file: quicker; if the power fails meanwhile, files of these packages may be left empty");
   }
 };
 

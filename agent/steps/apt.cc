@@ -8,6 +8,7 @@
 #include "agent/steps/apt_get.h"
 #include "agent/steps/apt_lock.h"
 #include "agent/steps/apt_mirror.h"
+#include "agent/steps/apt_packages.h"
 #include "agent/steps/dpkg_status.h"
 #include "agent/steps/kinds.h"
 
@@ -56,6 +57,15 @@ class AptStep : public Step {
     return StepState::satisfied(describe(*status));
   }
 
+  /// Where apt is to be asked for new lists first, what it would name now is not what it will name.
+  [[nodiscard]] std::vector<FetchRequest> downloads(const Host& host) const override {
+    const Result<DpkgStatus> status = DpkgStatus::read(host);
+    if (!status || spec_.state != AptSpec::State::present || host.self().uid != 0) return {};
+    const std::vector<std::string> names = to_change(*status);
+    if (names.empty() || lists_are_old(host, spec_.max_age.time) || needs_apt_mirror_lists(host, spec_.max_age.time)) return {};
+    return packages_to_fetch(host, words_for(names));
+  }
+
   Result<void> apply(Host& host, StepLog& log) override {
     if (Result<void> free = wait_for_apt_locks(host, log, kAptLockLimit); !free) return free;
     if (Result<void> repaired = finish_cut_installation(host, log); !repaired) return repaired;
@@ -73,7 +83,10 @@ class AptStep : public Step {
       if (Result<void> updated = update_package_lists(host, log); !updated) return updated;
     }
     if (!names.empty()) {
-      if (Result<void> changed = change(host, log, names); !changed) return changed;
+      const Result<void> changed = change(host, log, names);
+      // What dpkg left to the kernel is on the disk before the step is called done, and before anything is tried again.
+      if (spec_.fast) (void)host.act({{"sync"}, {}, "/", "", {}, {}}, log);
+      if (!changed) return changed;
     }
     return hold(host, log);
   }
@@ -107,13 +120,21 @@ class AptStep : public Step {
     return names;
   }
 
-  Result<void> change(Host& host, StepLog& log, const std::vector<std::string>& names) {
-    std::vector<std::string> words_after = {spec_.state == AptSpec::State::absent ? "remove" : "install"};
+  [[nodiscard]] std::vector<std::string> words_for(const std::vector<std::string>& names) const {
+    std::vector<std::string> words_after;
+    if (spec_.fast) words_after = {"-o", "Dpkg::Options::=--force-unsafe-io"};
+    words_after.emplace_back(spec_.state == AptSpec::State::absent ? "remove" : "install");
     if (!spec_.recommends) words_after.emplace_back("--no-install-recommends");
     if (std::any_of(names.begin(), names.end(), [](const std::string& name) { return name.find('=') != std::string::npos; }))
       words_after.emplace_back("--allow-downgrades");
     words_after.emplace_back("--");
     words_after.insert(words_after.end(), names.begin(), names.end());
+    return words_after;
+  }
+
+  Result<void> change(Host& host, StepLog& log, const std::vector<std::string>& names) {
+    const std::vector<std::string> words_after = words_for(names);
+    if (spec_.state != AptSpec::State::absent) hand_over_packages(host, log, words_after);
     Result<void> changed = run_apt_get(host, log, words_after);
     if (changed || spec_.state == AptSpec::State::absent) return changed;
     // Lists that name a version which the mirror no longer has look just like a wrong name: ask the mirror once.

@@ -202,12 +202,14 @@ class ArchiveStep : public Step {
   Result<void> apply(Host& host, StepLog& log) override {
     const Result<Place> place = find_place(host);
     if (!place) return fail(place.error());
-    Result<Archive> archive = get_archive(host, *place, log);
+    Result<Archive> archive = find_archive(host, *place);
     if (!archive) return fail(std::move(archive).error());
+    const Result<std::optional<FileInfo>> before = host.info(place->folder);
     const std::string staging = fmt::format("{}/.gpustrap-unpack-{}", place->folder, place->id.substr(place->id.size() - 12));
     Result<void> done = unpack_and_place(host, *place, *archive, staging, log);
     // A staging folder or an archive that is left takes up the room that a next run needs.
     const Result<void> cleared = host.remove_tree(staging);
+    if (!done && before && !*before) (void)host.remove(place->folder);  // where nothing else is in it
     if (archive->fetched) {
       const Result<void> removed = host.remove(archive->path);
       if (done && !removed) return removed;
@@ -216,13 +218,20 @@ class ArchiveStep : public Step {
     return cleared;
   }
 
+  [[nodiscard]] std::vector<FetchRequest> downloads(const Host& host) const override {
+    const Result<Place> place = find_place(host);
+    if (!place || !spec_.url) return {};
+    return {request(host, *place)};
+  }
+
  private:
   struct Place {
     std::string folder, id, source, shown_source;
   };
   struct Archive {
     std::string path, sha256;
-    bool fetched = false;
+    bool fetched = false;  ///< it is gpustrap's own, and goes once it is unpacked
+    bool is_here = true;
   };
 
   [[nodiscard]] Result<Place> find_place(const Host& host) const {
@@ -272,7 +281,18 @@ class ArchiveStep : public Step {
     return info.type != entry.type || *content != entry.content;
   }
 
-  Result<Archive> get_archive(Host& host, const Place& place, StepLog& log) const {
+  [[nodiscard]] FetchRequest request(const Host& host, const Place& place) const {
+    FetchRequest request;
+    request.urls.push_back(spec_.url->text);
+    for (const Url& mirror : spec_.mirrors) request.urls.push_back(mirror.text);
+    request.to = cache_directory(host) + "/" + place.id;
+    if (spec_.sha256) request.sha256 = spec_.sha256->hex;
+    request.name = file_name_of_url(spec_.url->text);
+    return request;
+  }
+
+  /// Where it is, or is to come.
+  Result<Archive> find_archive(Host& host, const Place& place) const {
     const std::optional<std::string> wanted = spec_.sha256 ? std::optional<std::string>(spec_.sha256->hex) : std::nullopt;
     Archive archive;
     if (spec_.path) {
@@ -300,26 +320,28 @@ class ArchiveStep : public Step {
         return archive;
       }
     }
-    FetchRequest request;
-    request.urls.push_back(spec_.url->text);
-    for (const Url& mirror : spec_.mirrors) request.urls.push_back(mirror.text);
-    request.to = archive.path;
-    request.sha256 = wanted;
-    const Result<FetchResult> fetched = host.fetch(request, log);
-    if (!fetched) return fail(fetched.error());
-    archive.sha256 = fetched->sha256;
+    archive.is_here = false;
     return archive;
   }
 
   Result<void> unpack_and_place(Host& host, const Place& place, const Archive& archive, const std::string& staging, StepLog& log) const {
     if (Result<void> made = host.make_directory(place.folder, {}); !made) return made;
-    if (Result<void> room = check_room(host, place, archive); !room) return room;
+    if (Result<void> room = archive.is_here ? check_room(host, place, archive) : Result<void>(); !room) return room;
     if (Result<void> cleared = host.remove_tree(staging); !cleared) return cleared;  // of a run that was cut
     FileAttributes hidden;
     hidden.mode = 0700;
     if (Result<void> made = host.make_directory(staging, hidden); !made) return made;
     UnpackRequest request{archive.path, staging, static_cast<unsigned>(std::max<std::int64_t>(spec_.strip, 0)), spec_.max_size.bytes};
-    const Result<std::vector<UnpackedEntry>> unpacked = host.unpack(request, log);
+    std::string sha256 = archive.sha256;
+    Result<std::vector<UnpackedEntry>> unpacked = std::vector<UnpackedEntry>();
+    if (archive.is_here) {
+      unpacked = host.unpack(request, log);
+    } else {
+      Result<FetchedArchive> came = host.fetch_and_unpack(this->request(host, place), request, log);
+      if (!came) return fail(std::move(came).error());
+      sha256 = came->fetched.sha256;
+      unpacked = std::move(came->entries);
+    }
     if (!unpacked) return fail(unpacked.error());
     if (unpacked->empty()) {
       return fail(ErrorCode::unsupported,
@@ -334,7 +356,7 @@ class ArchiveStep : public Step {
       if (Result<void> placed = placement.place(entry); !placed) return placed;
     }
     placement.tell(log, earlier->empty());
-    const ArchiveManifest manifest{place.id, place.folder, place.shown_source, archive.sha256, placement.take_entries()};
+    const ArchiveManifest manifest{place.id, place.folder, place.shown_source, sha256, placement.take_entries()};
     if (Result<void> wrote = write_manifest(host, manifest); !wrote) return wrote;
     return retire(host, *earlier, manifest);
   }

@@ -80,6 +80,13 @@ class CondaStep : public Step {
     return state->is == StepState::Is::satisfied ? Result<void>() : accept_conda_terms(host, log, seen->prefix);
   }
 
+  [[nodiscard]] std::vector<FetchRequest> downloads(const Host& host) const override {
+    const Result<Seen> seen = look(host);
+    const Result<FetchRequest> wanted = request(host);
+    if (!seen || !wanted || !may_install() || seen->to_do == Seen::ToDo::nothing) return {};
+    return {*wanted};
+  }
+
  private:
   struct Seen {
     std::string prefix;
@@ -169,6 +176,7 @@ class CondaStep : public Step {
     }
     request.to = fmt::format("{}/{}-{}", cache_directory(host), request.sha256->substr(0, 16), installer(host));
     request.attributes.mode = 0600;
+    request.name = installer(host);
     return request;
   }
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -60,6 +61,13 @@ class CudaStep : public Step {
     const std::string to = spec_.is_default ? version : wanted->now_default;
     if (!now || to.empty() || *now == to) return {};
     return set_default_toolkit(host, log, to);
+  }
+
+  [[nodiscard]] std::vector<FetchRequest> downloads(const Host& host) const override {
+    const Result<Wanted> wanted = look(host);
+    if (!wanted || wanted->installed) return {};
+    const std::optional<FetchRequest> file = toolkit_download(host, spec_);
+    return file ? std::vector<FetchRequest>{*file} : std::vector<FetchRequest>();
   }
 
  private:

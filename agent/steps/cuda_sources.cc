@@ -79,6 +79,25 @@ Result<LocalRepository> local_repository(const Host& host, const std::string& pa
               "does the address lead to a cuda-repo-…-local .deb?");
 }
 
+FetchRequest runfile_request(const Host& host, const CudaSpec& spec) {
+  FetchRequest request;
+  request.urls.push_back(spec.url->text);
+  for (const Url& mirror : spec.mirrors) request.urls.push_back(mirror.text);
+  request.sha256 = spec.sha256->hex;
+  request.to = fmt::format("{}/{}.run", cache_directory(host), spec.sha256->hex);
+  request.name = file_name_of_url(spec.url->text);
+  return request;
+}
+
+WantedDeb wanted_deb(const Host& host, const CudaSpec& spec) {
+  WantedDeb deb;
+  if (spec.url) deb.urls.push_back(spec.url->text);
+  for (const Url& mirror : spec.mirrors) deb.urls.push_back(mirror.text);
+  if (spec.path) deb.path = host.expand(spec.path->text);
+  if (spec.sha256) deb.sha256 = spec.sha256->hex;
+  return deb;
+}
+
 }  // namespace
 
 Result<void> install_toolkit_from_repository(Host& host, StepLog& log, const NvidiaRepository& repository,
@@ -90,12 +109,7 @@ Result<void> install_toolkit_from_repository(Host& host, StepLog& log, const Nvi
 }
 
 Result<void> install_toolkit_from_deb(Host& host, StepLog& log, const CudaSpec& spec, const std::vector<std::string>& packages) {
-  WantedDeb deb;
-  if (spec.url) deb.urls.push_back(spec.url->text);
-  for (const Url& mirror : spec.mirrors) deb.urls.push_back(mirror.text);
-  if (spec.path) deb.path = host.expand(spec.path->text);
-  if (spec.sha256) deb.sha256 = spec.sha256->hex;
-  const Result<DebName> name = install_deb(host, log, deb);
+  const Result<DebName> name = install_deb(host, log, wanted_deb(host, spec));
   if (!name) return fail(name.error());
   const Result<LocalRepository> repository = local_repository(host, name->package);
   if (!repository) return fail(repository.error());
@@ -126,6 +140,11 @@ Result<void> install_toolkit_from_deb(Host& host, StepLog& log, const CudaSpec& 
   return install(host, log, packages);
 }
 
+std::optional<FetchRequest> toolkit_download(const Host& host, const CudaSpec& spec) {
+  if (!spec.url || !spec.sha256 || spec.from == CudaSpec::From::repository) return std::nullopt;
+  return spec.from == CudaSpec::From::runfile ? runfile_request(host, spec) : deb_download(host, wanted_deb(host, spec));
+}
+
 Result<void> install_toolkit_from_runfile(Host& host, StepLog& log, const CudaSpec& spec) {
   std::string file;
   if (spec.path) {
@@ -141,11 +160,8 @@ Result<void> install_toolkit_from_runfile(Host& host, StepLog& log, const CudaSp
     hidden.mode = 0700;
     const std::string cache = cache_directory(host);
     if (Result<void> made = host.make_directory(cache, hidden); !made) return made;
-    FetchRequest request;
-    request.urls.push_back(spec.url->text);
-    for (const Url& mirror : spec.mirrors) request.urls.push_back(mirror.text);
-    request.sha256 = spec.sha256->hex;
-    request.to = file = fmt::format("{}/{}.run", cache, spec.sha256->hex);
+    const FetchRequest request = runfile_request(host, spec);
+    file = request.to;
     const Result<std::optional<FileInfo>> left = host.info(file);
     const Result<std::string> digest = left && *left ? host.digest(file) : Result<std::string>("");
     if (!digest || *digest != spec.sha256->hex) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,8 @@ namespace gpustrap {
 /// Installs them from a local repository that comes as one .deb.
 [[nodiscard]] Result<void> install_toolkit_from_deb(Host& host, StepLog& log, const CudaSpec& spec,
                                                     const std::vector<std::string>& packages);
+/// Where the toolkit comes as one file: that file, nullopt where it is on the host already.
+[[nodiscard]] std::optional<FetchRequest> toolkit_download(const Host& host, const CudaSpec& spec);
 /// Runs NVIDIA's installer for the toolkit alone.
 [[nodiscard]] Result<void> install_toolkit_from_runfile(Host& host, StepLog& log, const CudaSpec& spec);
 

@@ -1,4 +1,6 @@
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "agent/steps/deb_package.h"
 #include "agent/steps/kinds.h"
@@ -16,6 +18,11 @@ class DebStep : public Step {
     const Result<DebName> installed = install_deb(host, log, wanted(host));
     if (!installed) return fail(installed.error());
     return {};
+  }
+
+  [[nodiscard]] std::vector<FetchRequest> downloads(const Host& host) const override {
+    const std::optional<FetchRequest> file = deb_download(host, wanted(host));
+    return file ? std::vector<FetchRequest>{*file} : std::vector<FetchRequest>();
   }
 
  private:

@@ -83,15 +83,21 @@ Result<bool> is_newer(const Host& host, const std::string& version, const std::s
   return result->exit_code == 0;
 }
 
+FetchRequest request_for(const Host& host, const WantedDeb& wanted) {
+  FetchRequest request;
+  request.urls = wanted.urls;
+  request.to = fmt::format("{}/{}.deb", cache_directory(host), wanted.sha256);
+  request.sha256 = wanted.sha256;
+  request.name = file_name_of_url(wanted.urls.front());
+  return request;
+}
+
 Result<std::string> fetch_deb(Host& host, StepLog& log, const WantedDeb& wanted) {
   const std::string cache = cache_directory(host);
   FileAttributes hidden;
   hidden.mode = 0700;
   if (Result<void> made = host.make_directory(cache, hidden); !made) return fail(std::move(made).error());
-  FetchRequest request;
-  request.urls = wanted.urls;
-  request.to = fmt::format("{}/{}.deb", cache, wanted.sha256);
-  request.sha256 = wanted.sha256;
+  const FetchRequest request = request_for(host, wanted);
   // Left by a run that ended between fetching and installing.
   if (const Result<std::optional<FileInfo>> left = host.info(request.to); left && *left) {
     const Result<std::string> digest = host.digest(request.to);
@@ -132,6 +138,11 @@ Result<void> check_architecture(const Host& host, const Control& control, const 
 }
 
 }  // namespace
+
+std::optional<FetchRequest> deb_download(const Host& host, const WantedDeb& wanted) {
+  if (wanted.urls.empty()) return std::nullopt;
+  return request_for(host, wanted);
+}
 
 Result<std::optional<DebName>> name_of_deb(const Host& host, const WantedDeb& wanted) {
   if (!wanted.package.empty()) return std::optional<DebName>(DebName{wanted.package, wanted.version});

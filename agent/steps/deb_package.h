@@ -29,6 +29,9 @@ struct DebName {
 /// Satisfied where that package is installed at that version, or a newer one: its repository may have upgraded it since.
 [[nodiscard]] Result<StepState> check_deb(const Host& host, const WantedDeb& wanted);
 
+/// What install_deb() would fetch.
+[[nodiscard]] std::optional<FetchRequest> deb_download(const Host& host, const WantedDeb& wanted);
+
 /// Fetches it, checks it, and installs it with what it depends on. Remembers what it holds.
 [[nodiscard]] Result<DebName> install_deb(Host& host, StepLog& log, const WantedDeb& wanted);
 

@@ -1,6 +1,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -53,17 +54,13 @@ class DownloadStep : public Step {
     if (seen->is == Seen::Is::as_wanted) return host.set_attributes(seen->path, attributes);
     if (Result<void> made = host.make_directory(parent_of(seen->path), {}); !made) return made;
 
-    FetchRequest request;
-    request.urls.push_back(spec_.url.text);
-    for (const Url& mirror : spec_.mirrors) request.urls.push_back(mirror.text);
-    if (spec_.sha256) request.sha256 = spec_.sha256->hex;
+    FetchRequest request = this->request(seen->path);
     request.attributes = attributes;
     if (seen->info && !attributes.mode) request.attributes.mode = seen->info->mode;
     if (seen->info && host.self().uid == 0) {
       request.attributes.uid = seen->info->uid;
       request.attributes.gid = seen->info->gid;
     }
-    request.to = seen->path + ".gpustrap-new";
     const Result<FetchResult> fetched = host.fetch(request, log);
     if (!fetched) return fail(fetched.error());
     // A transfer takes its time: what the user put or changed there meanwhile counts too, and leaves its place only now.
@@ -79,7 +76,23 @@ class DownloadStep : public Step {
     return remember(host, now->path, *fetched);
   }
 
+  [[nodiscard]] std::vector<FetchRequest> downloads(const Host& host) const override {
+    const Result<Seen> seen = look(host);
+    if (!seen || seen->is == Seen::Is::as_wanted) return {};
+    return {request(seen->path)};
+  }
+
  private:
+  [[nodiscard]] FetchRequest request(const std::string& path) const {
+    FetchRequest request;
+    request.urls.push_back(spec_.url.text);
+    for (const Url& mirror : spec_.mirrors) request.urls.push_back(mirror.text);
+    if (spec_.sha256) request.sha256 = spec_.sha256->hex;
+    request.to = path + ".gpustrap-new";
+    request.name = path.substr(path.rfind('/') + 1);
+    return request;
+  }
+
   struct Seen {
     std::string path;
     std::optional<FileInfo> info;

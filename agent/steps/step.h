@@ -2,6 +2,7 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "agent/base/result.h"
 #include "agent/host.h"
@@ -29,6 +30,12 @@ class Step {
   virtual ~Step() = default;
   [[nodiscard]] virtual Result<StepState> check(const Host& host) const = 0;
   virtual Result<void> apply(Host& host, StepLog& log) = 0;
+  /// What apply would fetch as things are, as far as that is known without acting; asked only where check is not satisfied. The runner may
+  /// have it fetched before the step's turn; apply then asks the host for the same (addresses and digest).
+  [[nodiscard]] virtual std::vector<FetchRequest> downloads(const Host& host) const {
+    (void)host;
+    return {};
+  }
   /// A step that has nothing lasting to look for (a command without a guard) is not checked again after apply.
   [[nodiscard]] virtual bool can_verify() const { return true; }
 };

@@ -105,6 +105,71 @@ fetching_cases() {
     expect_output "chapter one, revised"
     expect_output "chapter two, revised"
     expect_output "chapter three"
+
+    case_ "what later steps fetch comes while apt waits for another package manager, once, and is taken"
+    on_host rm -rf /home/ubuntu/fetched /home/ubuntu/out
+    : >"$suite_dir/origin/requests"
+    ahead_recipe '- apt: bc' 'file'
+    package_manager_at_work 10
+    up "$suite_dir/ahead.yaml" --json
+    expect_exit 0
+    expect_equal "$(json_events | grep -n -m 1 -E '"event":"downloaded".*"step":"get"|"event":"step_finished".*"step":"first"' |
+        grep -o '"ahead":true')" '"ahead":true'
+    expect_file
+    expect_equal "$(grep -c 'GET /file' "$suite_dir/origin/requests")" 1
+    expect_equal "$(grep -c 'GET /book-1.tar.gz' "$suite_dir/origin/requests")" 1
+    on_host stat -c %U /home/ubuntu/fetched/file
+    expect_output ubuntu
+    expect_nothing_ahead
+
+    case_ "a run with nothing to do fetches nothing, and starts nobody who could"
+    up "$suite_dir/ahead.yaml" --json
+    expect_exit 0
+    expect_unchanged
+    expect_equal "$(wc -l <"$suite_dir/origin/requests")" 2
+    expect_nothing_ahead
+
+    case_ "a runner that dies takes its fetchers along; the next one goes on with what they have got"
+    on_host rm -rf /home/ubuntu/fetched
+    : >"$suite_dir/origin/requests"
+    ahead_recipe '- command: { run: until test -e ~/go; do sleep 0.1; done, creates: ~/go }' '~slow=500000/file'
+    follow up "$suite_dir/ahead.yaml" "$host" -i "$key" --accept-new-host-key -y --no-tunnel --json
+    await_that part_has_grown
+    kill_runner
+    await_that shown '"incarnation":2'
+    as_login touch /home/ubuntu/go
+    end_of_run
+    expect_exit 0
+    expect_file
+    expect_equal "$(grep -c 'bytes=' "$suite_dir/origin/requests")" 1
+    expect_nothing_ahead
+
+    case_ "steps that need the disk now get it from what was fetched for later"
+    on_host rm -rf /home/ubuntu/fetched /home/ubuntu/go
+    full_disk /home/ubuntu/.cache 200m
+    truncate -s 100M "$suite_dir/www/large"
+    ahead_recipe '- command: { run: "until ls ~/.cache/gpustrap/ahead/*.lock; do sleep 0.1; done;
+          while ls ~/.cache/gpustrap/ahead/*.gpustrap-part; do sleep 0.1; done; head -c 80M /dev/zero >~/.cache/mine;
+          while test -e ~/.cache/gpustrap/ahead; do sleep 0.1; done; rm ~/.cache/mine; touch ~/go", creates: ~/go }' large
+    up "$suite_dir/ahead.yaml" --json
+    expect_exit 0
+    expect_equal "$(grep -c 'GET /large' "$suite_dir/origin/requests")" 2
+    on_host umount /home/ubuntu/.cache
+}
+
+# ahead_recipe STEP FILE: that step, then a download of the file and an archive.
+ahead_recipe() {
+    printf 'name: ahead\nsteps:\n  %s\n  - id: get\n    download: { url: "%s/%s", to: ~/fetched/file }\n  - archive: { url: "%s/book-1.tar.gz", to: ~/out }\n' \
+        "- id: first"$'\n'"   ${1#-}" "$origin" "$2" "$origin" >"$suite_dir/ahead.yaml"
+}
+
+expect_nothing_ahead() {
+    on_host sh -c 'ls -d /var/lib/gpustrap/cache/ahead /home/ubuntu/.cache/gpustrap/ahead 2>/dev/null; true'
+    expect_equal "$(<"$case_dir/stdout")" ''
+}
+
+part_has_grown() {
+    testbed exec "$host_name" sh -c 'test -s "$(ls /home/ubuntu/.cache/gpustrap/ahead/*.gpustrap-part)"'
 }
 
 # up_archive NAME [FIELD] [OPTION…]: unpacks it to ~/out; a FIELD holds a colon.

@@ -1,5 +1,9 @@
 #include "tests/support/step_contract.h"
 
+#include <algorithm>
+#include <vector>
+
+#include "agent/base/text.h"
 #include "agent/steps/table.h"
 
 namespace gpustrap {
@@ -52,6 +56,21 @@ TEST_P(StepContract, AppliedMeansSatisfied) {
     EXPECT_EQ(after.is, StepState::Is::satisfied) << after.reason;
   else
     EXPECT_NE(after.is, StepState::Is::satisfied) << "what cannot be verified cannot be known to be done";
+}
+
+TEST_P(StepContract, WhatMayBeFetchedAheadIsWhatIsFetched) {
+  FakeHost host = GetParam().host();
+  const std::unique_ptr<Step> step = make_step(GetParam().spec);
+  const FakeHost& looked_at = host;
+  const std::vector<FetchRequest> ahead = step->downloads(looked_at);
+  EXPECT_TRUE(host.changes().empty()) << host.changes().front();
+  if (ahead.empty()) GTEST_SKIP() << "it fetches nothing that is known before";
+  RecordingLog log;
+  ASSERT_TRUE(step->apply(host, log).has_value());
+  for (const FetchRequest& file : ahead) {
+    const std::string fetch = "fetch " + join(file.urls, " ");
+    EXPECT_NE(std::find(host.changes().begin(), host.changes().end(), fetch), host.changes().end()) << fetch;
+  }
 }
 
 TEST_P(StepContract, ASecondRunChangesNothing) {

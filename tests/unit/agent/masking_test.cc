@@ -98,6 +98,7 @@ TEST(SecretStoreTest, MasksEveryEventThatAStepWrites) {
   for (decltype(Event::body) body :
        {decltype(Event::body)(StepOutput{"s", "out", "x value-of-a\n"}),
         decltype(Event::body)(StepChecked{"s", false, "value-of-a is missing"}), decltype(Event::body)(StepRetry{"s", 2, error, {}}),
+        decltype(Event::body)(Downloaded{"s", "https://example.com/value-of-a/x", 1, {}, false}),
         decltype(Event::body)(StepFinished{"s", Outcome::failed, "value-of-a", {}, error}),
         decltype(Event::body)(Rebooting{"s", "value-of-a", "b", 1})}) {
     store.mask(body);

@@ -112,5 +112,25 @@ TEST_F(Plan, WhenAndTagsLeaveStepsOut) {
   EXPECT_EQ(steps->at(3).skip_reason, "");
 }
 
+TEST(StepTitles, SayWhatEachStepWaitsForAndWhatItUsesAlone) {
+  std::vector<FieldProblem> problems;
+  const Recipe recipe = read_recipe(
+      Json::parse(
+          R"({"name":"r","steps":[{"require":{"disk_free":"1MB"}},{"apt":["git"]},{"id":"zip","needs":[],"download":{"url":"https://a.b/c","to":"/c"}},
+              {"id":"all","needs":["apt","zip","require"],"directory":"/a"},{"wait":{"apt":true}},{"id":"last","needs":[],"directory":"/b"}]})"),
+      Placeholders::allowed, problems);
+  for (const FieldProblem& problem : problems) ADD_FAILURE() << problem.pointer << ": " << problem.message;
+  const std::vector<StepTitle> titles = titles_of(recipe);
+  ASSERT_EQ(titles.size(), 6U);
+  EXPECT_EQ(titles[0].needs, std::nullopt);
+  EXPECT_EQ(titles[1].needs, std::nullopt) << "the step before it";
+  EXPECT_EQ(titles[1].uses, "dpkg");
+  EXPECT_THAT(*titles[2].needs, ElementsAre("require")) << "a barrier";
+  EXPECT_EQ(titles[2].uses, "");
+  EXPECT_THAT(*titles[3].needs, ElementsAre("apt", "zip")) << "which wait for require themselves";
+  EXPECT_EQ(titles[4].needs, std::nullopt) << "a barrier waits for all, and all is said by the last of them";
+  EXPECT_EQ(titles[5].needs, std::nullopt);
+}
+
 }  // namespace
 }  // namespace gpustrap

@@ -30,7 +30,7 @@ constexpr Sample kSamples[] = {
      R"({"os":["ubuntu >= 22.04","debian"],"arch":["x86_64"],"disk_free":"40GiB","memory":"500MB","cpus":2,"gpu":true,"systemd":true})"},
     {StepKind::wait, R"({"cloud_init":true,"apt":true,"port":22,"file":"/run/ready","limit":"90s"})"},
     {StepKind::apt,
-     R"({"packages":["git","zip=3.0-13"],"state":"latest","update":true,"max_age":"2h","hold":["linux-aws"],"recommends":false})"},
+     R"({"packages":["git","zip=3.0-13"],"state":"latest","update":true,"max_age":"2h","hold":["linux-aws"],"recommends":false,"fast":true})"},
     {StepKind::download,
      R"({"url":"https://example.org/a.run","mirrors":["http://mirror.example.org/a.run"],"to":"/opt/","sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","mode":"0755"})"},
     {StepKind::archive, R"({"url":"https://example.org/a.zip","to":"~/a","strip":1,"max_size":"1TiB"})"},

@@ -103,7 +103,7 @@ TEST(Events, UnknownOnesAreCarried) {
 
 /// Members that a reader may do without.
 bool is_optional(const std::string& name) {
-  return name == "error" || name == "hint" || name == "interrupted" || name == "incarnation" || name == "network";
+  return name == "error" || name == "hint" || name == "interrupted" || name == "incarnation" || name == "network" || name == "ahead";
 }
 
 TEST(Events, EveryMemberMissingOrOfAnotherTypeIsAnError) {

@@ -216,6 +216,22 @@ TEST(AptStep, ARepairHoldsOffAShutdownWhereThatCanBeAsked) {
   }
 }
 
+TEST(AptStep, WhereItMayBeFastDpkgSyncsOnceAtTheEnd) {
+  for (const bool fast : {false, true}) {
+    FakeHost host = debian_host();
+    host.on({"apt-get"}, [fast](FakeHost& fake, const Command& command) {
+      const bool installs = std::find(command.argv.begin(), command.argv.end(), "install") != command.argv.end();
+      EXPECT_EQ(std::find(command.argv.begin(), command.argv.end(), "Dpkg::Options::=--force-unsafe-io") != command.argv.end(),
+                installs && fast);
+      return fake_apt(fake, command);
+    });
+    AptSpec spec = packages({"git"});
+    spec.fast = fast;
+    EXPECT_TRUE(run_step(spec, host).has_value());
+    EXPECT_EQ(std::count(host.changes().begin(), host.changes().end(), "act sync"), fast ? 1 : 0);
+  }
+}
+
 TEST(AptStep, NeverAsks) {
   FakeHost host = debian_host();
   host.on({"apt-get"}, [](FakeHost& fake, const Command& command) {

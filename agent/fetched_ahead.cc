@@ -1,0 +1,143 @@
+#include "agent/fetched_ahead.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <memory>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "agent/base/file.h"
+#include "agent/base/sha256.h"
+#include "agent/fetch.h"
+#include "agent/safe_directory.h"
+#include "agent/shown_url.h"
+
+namespace gpustrap {
+namespace {
+
+constexpr std::string_view kLockSuffix = ".lock", kPackageSuffix = ".deb";
+/// Between two looks at a fetch that another process does: what is added to its end at most.
+constexpr auto kLookEvery = std::chrono::milliseconds(20);
+constexpr std::uint64_t kMostKeptFree = std::uint64_t{4} << 30U, kLeastKeptFree = std::uint64_t{64} << 20U;
+
+UniqueFd open_lock(const std::string& path, int flags) {
+  return UniqueFd(::open((path + std::string(kLockSuffix)).c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | flags, 0600));
+}
+
+void remove_entry(const std::string& path) {
+  for (const std::string& name : {path, part_of(path), part_of(path) + ".meta", path + std::string(kLockSuffix)}) ::unlink(name.c_str());
+}
+
+/// The file that may be taken as it is: whole, and still what is meant.
+bool is_usable(const std::string& path, int lock, const FetchRequest& request, const AheadPlace& place) {
+  if (!path_exists(path)) return false;
+  if (request.sha256) return true;
+  const Result<std::string> run = read_all(lock, 4096);
+  return run && *run == place.run;
+}
+
+/// Until nobody else works on the entry; shows how far its fetcher is.
+bool await_lock(int lock, const std::string& path, const FetchRequest& request, StepLog& log) {
+  std::uint64_t shown = 0;
+  while (::flock(lock, LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK && errno != EINTR) return false;
+    if (const auto progress = progress_of_part(path); progress && progress->first != shown) {
+      shown = progress->first;
+      log.progress(request.name.empty() ? file_name_of_url(request.urls.front()) : request.name, shown, progress->second);
+    }
+    std::this_thread::sleep_for(kLookEvery);
+  }
+  return true;
+}
+
+}  // namespace
+
+std::string ahead_folder(const Identity& identity) {
+  return (identity.uid == 0 ? std::string("/var/lib/gpustrap/cache") : identity.home + "/.cache/gpustrap") + "/ahead";
+}
+
+std::string ahead_path(const AheadPlace& place, const FetchRequest& request) {
+  std::string asked = request.sha256.value_or("");
+  for (const std::string& url : request.urls) asked += "\n" + url;
+  return place.folder + "/" + sha256_hex(asked).substr(0, 40) + std::string(request.dated ? kPackageSuffix : "");
+}
+
+bool is_ahead_package(const std::string& name) { return name.ends_with(kPackageSuffix); }
+
+Result<void> fetch_ahead(const AheadPlace& place, const FetchRequest& request, const std::function<void()>& begun, const FetchTo& fetch) {
+  const std::string path = ahead_path(place, request);
+  if (Result<UniqueFd> folder = open_directory(place.folder, MissingParents::make); !folder) return fail(std::move(folder).error());
+  if (::chmod(place.folder.c_str(), 0700) != 0) return fail(errno_error(errno, "making " + place.folder));
+  const UniqueFd lock = open_lock(path, O_CREAT);
+  if (!lock.valid()) return fail(errno_error(errno, "making " + path));
+  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return {};  // two steps want the same: the first has it fetched
+  if (is_usable(path, lock.get(), request, place)) return {};
+  ::unlink(path.c_str());
+  if (::ftruncate(lock.get(), 0) != 0 || ::lseek(lock.get(), 0, SEEK_SET) != 0) return fail(errno_error(errno, "writing " + path));
+  if (Result<void> wrote = write_all(lock.get(), place.run); !wrote) return wrote;
+  begun();
+  FetchRequest there = request;
+  there.to = path;
+  there.attributes = {0600, {}, {}};
+  const Result<FetchResult> fetched = fetch(there);
+  return fetched ? Result<void>() : fail(fetched.error());
+}
+
+std::optional<Result<FetchResult>> take_ahead(const AheadPlace& place, const FetchRequest& request, StepLog& log, const FetchTo& fetch) {
+  const std::string path = ahead_path(place, request);
+  const UniqueFd lock = open_lock(path, 0);
+  if (!lock.valid() || !await_lock(lock.get(), path, request, log)) return std::nullopt;
+  if (!is_usable(path, lock.get(), request, place)) {
+    ::unlink(path.c_str());
+    if (!path_exists(part_of(path))) return std::nullopt;
+    FetchRequest rest = request;
+    rest.to = path;
+    rest.attributes = {0600, {}, {}};
+    if (const Result<FetchResult> fetched = fetch(rest); !fetched) return fail(fetched.error());
+  }
+  Result<FetchResult> taken = adopt_file(path, request, log);
+  remove_entry(path);
+  ::rmdir(place.folder.c_str());  // where it was the last
+  if (taken) return taken;
+  // Another digest than it had when it came, no such file any more, a folder that cannot be written to: fetching tells what is wrong.
+  log.say("what was fetched ahead cannot be used (" + taken.error().sentence() + "); fetching it again");
+  return std::nullopt;
+}
+
+void clear_ahead(const std::string& folder) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(::opendir(folder.c_str()), ::closedir);
+  std::vector<std::string> names;
+  while (const dirent* entry = entries ? ::readdir(entries.get()) : nullptr) names.emplace_back(entry->d_name);
+  for (const std::string& name : names) {
+    if (!name.ends_with(kLockSuffix)) continue;
+    const std::string path = folder + "/" + name.substr(0, name.size() - kLockSuffix.size());
+    const UniqueFd lock = open_lock(path, 0);
+    if (lock.valid() && ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0) remove_entry(path);
+  }
+  ::rmdir(folder.c_str());
+}
+
+std::uint64_t kept_free(const std::string& folder) {
+  struct statvfs disk {};
+  std::string existing = folder;
+  while (::statvfs(existing.c_str(), &disk) != 0 && existing != "/") existing = parent_of(existing);
+  return std::clamp(static_cast<std::uint64_t>(disk.f_blocks) * disk.f_frsize / 10, kLeastKeptFree, kMostKeptFree);
+}
+
+bool is_short_of_room(const std::string& folder) {
+  struct statvfs disk {};
+  if (::statvfs(folder.c_str(), &disk) != 0) return false;
+  return static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize < kept_free(folder) / 2;
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,297 @@
+#include "agent/prefetcher.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "agent/base/file.h"
+#include "agent/base/sha256.h"
+#include "agent/fetch.h"
+#include "agent/fetched_ahead.h"
+#include "agent/gather_facts.h"
+#include "agent/identity.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
+#include "agent/runner.h"
+#include "tests/support/fake_host.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/test_server.h"
+
+// Real processes and a real server, as in runner_test.cc: what overlaps is seen in the order of the events, never by a clock.
+
+namespace gpustrap {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::StartsWith;
+
+class PrefetcherTest : public ::testing::Test {
+ protected:
+  using Watch = std::function<void(Runner&, const Event&)>;
+
+  /// `steps` is JSON in which @ stands for the private folder.
+  RunFinished run(std::string steps, const Watch& watch = {}, const std::string& id = "test") {
+    for (std::size_t at = steps.find('@'); at != std::string::npos; at = steps.find('@')) steps.replace(at, 1, directory_.path());
+    std::vector<FieldProblem> problems;
+    RunDescription description;
+    description.id = id;
+    description.recipe = read_recipe(Json{{"name", "test"}, {"steps", Json::parse(steps)}}, Placeholders::allowed, problems);
+    for (const FieldProblem& problem : problems) ADD_FAILURE() << problem.pointer << ": " << problem.message;
+    description.login = identity_of_self();
+    description.login.proxy.clear();
+    description.ahead_folder = folder_;
+    auto journal = Journal::open(directory_ / ("events" + std::to_string(++runs_) + ".jsonl"));
+    events_.clear();
+    Runner* pointer = nullptr;
+    RunnerHooks hooks;
+    hooks.on_event = [&](const std::string& line) {
+      events_.push_back(*event_from_json(*parse_line(line)));
+      if (watch) watch(*pointer, events_.back());
+    };
+    Runner runner(std::move(description), std::move(*journal), std::move(hooks));
+    pointer = &runner;
+    const Result<RunFinished> finished = runner.run(gather_facts(), identity_of_self());
+    EXPECT_TRUE(finished.has_value());
+    return finished.value_or(RunFinished{});
+  }
+
+  /// A step that lasts until go_on() is called, and then the download of /f to @/file.
+  [[nodiscard]] std::string slow_then_download(const std::string& more = "") const {
+    return R"([{"id": "slow", "timeout": "100s", "command": {"run": "until test -e @/go; do sleep 0.01; done", "creates": "@/go"}},
+               {"id": "get", "download": {"url": ")" +
+           server_.http("/f") + R"(", "to": "@/file")" + more + "}}]";
+  }
+  void go_on() const { ASSERT_TRUE(write_file_atomically(directory_ / "go", "", 0600)); }
+  [[nodiscard]] std::string with_digest(const std::string& body) const { return R"(, "sha256": ")" + sha256_hex(body) + "\""; }
+
+  template <class Body> [[nodiscard]] const Body* find(const std::string& step) const {
+    for (const Event& event : events_) {
+      if (const auto* body = std::get_if<Body>(&event.body); body != nullptr && body->step == step) return body;
+    }
+    return nullptr;
+  }
+  [[nodiscard]] std::string said(const std::string& step) const {
+    std::string text;
+    for (const Event& event : events_) {
+      if (const auto* output = std::get_if<StepOutput>(&event.body); output != nullptr && output->step == step) text += output->text;
+    }
+    return text;
+  }
+  [[nodiscard]] std::string file() const { return read_file(directory_ / "file").value_or("(nothing)"); }
+
+  TestServer server_;
+  TemporaryDirectory directory_;
+  const std::string folder_ = directory_ / "cache/ahead";
+  const std::string body_ = std::string(300'000, 'x') + "end";
+  std::vector<Event> events_;
+  int runs_ = 0;
+};
+
+TEST_F(PrefetcherTest, FetchesWhileAnEarlierStepRunsAndOnlyOnce) {
+  server_.route("/f", {{.body = body_}});
+  server_.start();
+  // The earlier step ends only once the file has come.
+  const RunFinished end = run(slow_then_download(with_digest(body_)), [&](Runner&, const Event& event) {
+    if (std::holds_alternative<Downloaded>(event.body)) go_on();
+  });
+  EXPECT_EQ(end.end, RunFinished::End::ok);
+  EXPECT_EQ(file(), body_);
+  EXPECT_THAT(server_.requests(), ElementsAre("GET /f"));
+  const auto* downloaded = find<Downloaded>("get");
+  ASSERT_NE(downloaded, nullptr);
+  EXPECT_TRUE(downloaded->ahead);
+  EXPECT_EQ(downloaded->bytes, body_.size());
+  EXPECT_EQ(downloaded->url, server_.http("/f"));
+  EXPECT_FALSE(path_exists(folder_)) << "what is taken leaves nothing behind";
+}
+
+TEST_F(PrefetcherTest, AStepThatComesToItsFileEarlierWaitsForTheSameTransfer) {
+  server_.route("/f", {{.body = body_, .etag = "\"1\"", .cut_after = 100'000}, {.body = body_, .etag = "\"1\""}});
+  server_.start();
+  // The fetcher pauses after the cut; meanwhile the step's turn comes.
+  const RunFinished end = run(slow_then_download(), [&](Runner&, const Event& event) {
+    const auto* output = std::get_if<StepOutput>(&event.body);
+    if (output != nullptr && output->text.find("again in") != std::string::npos) go_on();
+  });
+  EXPECT_EQ(end.end, RunFinished::End::ok);
+  EXPECT_EQ(file(), body_);
+  EXPECT_THAT(server_.requests(), ElementsAre("GET /f", StartsWith("GET /f bytes=100000-")));
+  EXPECT_TRUE(find<Downloaded>("get")->ahead);
+}
+
+TEST_F(PrefetcherTest, WrongBytesAreTheStepsOwnError) {
+  server_.route("/f", {{.body = body_}});
+  server_.start();
+  const RunFinished end = run(slow_then_download(with_digest("something else")), [&](Runner&, const Event& event) {
+    const auto* output = std::get_if<StepOutput>(&event.body);
+    if (output != nullptr && output->text.find("left to the step") != std::string::npos) go_on();
+  });
+  EXPECT_EQ(end.end, RunFinished::End::failed);
+  ASSERT_NE(find<StepFinished>("get"), nullptr);
+  EXPECT_EQ(find<StepFinished>("get")->error->code, ErrorCode::digest);
+  EXPECT_THAT(find<StepFinished>("get")->reason, HasSubstr(sha256_hex(body_)));
+  EXPECT_EQ(file(), "(nothing)");
+}
+
+TEST_F(PrefetcherTest, ACancelEndsTheFetcherAndTheNextRunGoesOnWithItsPart) {
+  server_.route("/f", {{.body = body_, .etag = "\"1\"", .cut_after = 100'000}, {.body = body_, .etag = "\"1\""}});
+  server_.start();
+  RunFinished end = run(slow_then_download(), [&](Runner& runner, const Event& event) {
+    const auto* output = std::get_if<StepOutput>(&event.body);
+    if (output == nullptr || output->text.find("again in") == std::string::npos) return;
+    runner.cancel("tester");
+    go_on();
+  });
+  EXPECT_EQ(end.end, RunFinished::End::cancelled);
+  EXPECT_THAT(server_.requests(), ElementsAre("GET /f"));
+  end = run(slow_then_download(), {}, "another");
+  EXPECT_EQ(end.end, RunFinished::End::ok);
+  EXPECT_EQ(file(), body_);
+  EXPECT_THAT(server_.requests(), ElementsAre("GET /f", StartsWith("GET /f bytes=100000-")));
+}
+
+TEST_F(PrefetcherTest, ARunWithNothingToDoStartsNone) {
+  server_.route("/f", {{.body = body_}});
+  server_.start();
+  go_on();
+  ASSERT_EQ(run(slow_then_download()).changed, 1U);
+  ASSERT_FALSE(path_exists(folder_));
+  EXPECT_EQ(run(slow_then_download()).unchanged, 2U);
+  EXPECT_EQ(find<Downloaded>("get"), nullptr);
+  EXPECT_FALSE(path_exists(folder_));
+  EXPECT_THAT(server_.requests(), ElementsAre("GET /f"));
+}
+
+TEST_F(PrefetcherTest, NothingIsFetchedBeforeARequirementIsMet) {
+  server_.route("/f", {{.body = body_}});
+  server_.start();
+  const std::string steps = R"([{"id": "first", "command": {"run": "sleep 0.3"}}, {"id": "gate", "require": {"cpus": 100000}},
+                                {"id": "get", "download": {"url": ")" +
+                            server_.http("/f") + R"(", "to": "@/file"}}])";
+  EXPECT_EQ(run(steps).end, RunFinished::End::failed);
+  EXPECT_THAT(server_.requests(), IsEmpty());
+}
+
+// ---- the place itself
+
+class FetchedAheadTest : public ::testing::Test {
+ protected:
+  FetchRequest request(std::optional<std::string> sha256) const {
+    FetchRequest request;
+    request.urls = {"http://127.0.0.1:1/f"};
+    request.to = directory_ / "file";
+    request.sha256 = std::move(sha256);
+    return request;
+  }
+  /// What a fetcher of `run` would leave.
+  void leave(const FetchRequest& request, const std::string& run, const std::string& content) {
+    const AheadPlace place{place_.folder, run};
+    const Result<void> fetched = fetch_ahead(
+        place, request, [] {},
+        [&](const FetchRequest& wanted) -> Result<FetchResult> {
+          EXPECT_TRUE(write_file_atomically(wanted.to, content, 0600));
+          return FetchResult{};
+        });
+    ASSERT_TRUE(fetched);
+  }
+  std::optional<Result<FetchResult>> take(const FetchRequest& request) {
+    return take_ahead(place_, request, log_, [](const FetchRequest&) -> Result<FetchResult> { return fail(ErrorCode::network, "asked"); });
+  }
+
+  TemporaryDirectory directory_;
+  AheadPlace place_{directory_ / "ahead", "this run"};
+  RecordingLog log_;
+};
+
+TEST_F(FetchedAheadTest, TakesAFileWithItsDigestWhoeverFetchedIt) {
+  const FetchRequest wanted = request(sha256_hex("content"));
+  leave(wanted, "an earlier run", "content");
+  const auto taken = take(wanted);
+  ASSERT_TRUE(taken && *taken);
+  EXPECT_EQ((*taken)->sha256, sha256_hex("content"));
+  EXPECT_EQ((*taken)->received, 0U);
+  EXPECT_EQ(*read_file(wanted.to), "content");
+  EXPECT_FALSE(path_exists(place_.folder));
+}
+
+TEST_F(FetchedAheadTest, BelievesNothingThatIsThere) {
+  const FetchRequest wanted = request(sha256_hex("content"));
+  leave(wanted, "this run", "c0ntent");
+  EXPECT_FALSE(take(wanted).has_value());
+  EXPECT_THAT(log_.lines, ElementsAre(HasSubstr("cannot be used")));
+  EXPECT_FALSE(path_exists(wanted.to));
+  EXPECT_FALSE(path_exists(part_of(wanted.to)));
+}
+
+TEST_F(FetchedAheadTest, WithoutADigestAFileIsGoodForItsRunAlone) {
+  const FetchRequest wanted = request({});
+  leave(wanted, "an earlier run", "old");
+  EXPECT_FALSE(take(wanted).has_value());
+  leave(wanted, "this run", "new");
+  const auto taken = take(wanted);
+  ASSERT_TRUE(taken && *taken);
+  EXPECT_EQ(*read_file(wanted.to), "new");
+}
+
+TEST_F(FetchedAheadTest, IsForItsUserAlone) {
+  leave(request({}), "this run", "x");
+  struct stat info {};
+  ASSERT_EQ(::stat(place_.folder.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 07777U, 0700U);
+}
+
+TEST_F(FetchedAheadTest, ALinkIsNotTaken) {
+  const FetchRequest wanted = request({});
+  leave(wanted, "this run", "x");
+  const std::string path = ahead_path(place_, wanted);
+  ASSERT_TRUE(write_file_atomically(directory_ / "precious", "precious", 0600));
+  ASSERT_EQ(::unlink(path.c_str()), 0);
+  ASSERT_EQ(::symlink((directory_ / "precious").c_str(), path.c_str()), 0);
+  EXPECT_FALSE(take(wanted).has_value());
+  EXPECT_EQ(*read_file(directory_ / "precious"), "precious");
+}
+
+TEST_F(FetchedAheadTest, ClearingLeavesWhatIsWorkedOn) {
+  const FetchRequest taken = request({});
+  FetchRequest other = taken;
+  other.urls = {"http://127.0.0.1:1/other"};
+  leave(other, "this run", "x");
+  const Result<void> fetched = fetch_ahead(
+      place_, taken, [&] { clear_ahead(place_.folder); },
+      [&](const FetchRequest& wanted) -> Result<FetchResult> {
+        EXPECT_TRUE(write_file_atomically(wanted.to, "y", 0600));
+        return FetchResult{};
+      });
+  ASSERT_TRUE(fetched);
+  EXPECT_FALSE(path_exists(ahead_path(place_, other)));
+  const auto got = take(taken);
+  EXPECT_TRUE(got && *got);
+  EXPECT_FALSE(path_exists(place_.folder));
+}
+
+TEST_F(FetchedAheadTest, ATransferStopsBeforeItTakesTheRoomOfOthers) {
+  TestServer server;
+  server.route("/f", {{.body = "content"}});
+  server.start();
+  FetchRequest wanted = request({});
+  wanted.urls = {server.http("/f")};
+  FetchOptions options;
+  options.keep_free = std::uint64_t{1} << 60U;  // more than any disk has
+  const Result<FetchResult> fetched = fetch_file(wanted, options, log_);
+  ASSERT_FALSE(fetched);
+  EXPECT_EQ(fetched.error().code(), ErrorCode::no_space);
+  EXPECT_FALSE(path_exists(wanted.to));
+  EXPECT_FALSE(path_exists(part_of(wanted.to)));
+}
+
+}  // namespace
+}  // namespace gpustrap
