@@ -361,6 +361,8 @@ Result<std::string> find_ca_bundle() {
 
 std::string part_of(const std::string& to) { return to + std::string(kPartSuffix); }
 
+std::string notes_of_part(const std::string& to) { return part_of(to) + std::string(kNotesSuffix); }
+
 std::optional<std::pair<std::uint64_t, std::uint64_t>> progress_of_part(const std::string& to) {
   struct stat info {};
   if (::lstat(part_of(to).c_str(), &info) != 0) return std::nullopt;

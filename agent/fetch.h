@@ -42,6 +42,8 @@ struct FetchOptions {
 
 /// Where fetch_file() keeps what has come so far of the file `to`.
 [[nodiscard]] std::string part_of(const std::string& to);
+/// What it notes beside that, to go on with it later.
+[[nodiscard]] std::string notes_of_part(const std::string& to);
 /// How much of `to` has come, and its size (0: unknown); nullopt while nothing has.
 [[nodiscard]] std::optional<std::pair<std::uint64_t, std::uint64_t>> progress_of_part(const std::string& to);
 

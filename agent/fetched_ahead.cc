@@ -25,7 +25,7 @@
 namespace gpustrap {
 namespace {
 
-constexpr std::string_view kLockSuffix = ".lock", kPackageSuffix = ".deb";
+constexpr std::string_view kLockSuffix = ".lock";
 /// Between two looks at a fetch that another process does: what is added to its end at most.
 constexpr auto kLookEvery = std::chrono::milliseconds(20);
 constexpr std::uint64_t kMostKeptFree = std::uint64_t{4} << 30U, kLeastKeptFree = std::uint64_t{64} << 20U;
@@ -35,7 +35,7 @@ UniqueFd open_lock(const std::string& path, int flags) {
 }
 
 void remove_entry(const std::string& path) {
-  for (const std::string& name : {path, part_of(path), part_of(path) + ".meta", path + std::string(kLockSuffix)}) ::unlink(name.c_str());
+  for (const std::string& name : {path, part_of(path), notes_of_part(path), path + std::string(kLockSuffix)}) ::unlink(name.c_str());
 }
 
 /// The file that may be taken as it is: whole, and still what is meant.
@@ -69,10 +69,8 @@ std::string ahead_folder(const Identity& identity) {
 std::string ahead_path(const AheadPlace& place, const FetchRequest& request) {
   std::string asked = request.sha256.value_or("");
   for (const std::string& url : request.urls) asked += "\n" + url;
-  return place.folder + "/" + sha256_hex(asked).substr(0, 40) + std::string(request.dated ? kPackageSuffix : "");
+  return place.folder + "/" + sha256_hex(asked).substr(0, 40);
 }
-
-bool is_ahead_package(const std::string& name) { return name.ends_with(kPackageSuffix); }
 
 Result<void> fetch_ahead(const AheadPlace& place, const FetchRequest& request, const std::function<void()>& begun, const FetchTo& fetch) {
   const std::string path = ahead_path(place, request);

@@ -27,9 +27,6 @@ struct AheadPlace {
 /// The entry's file, by what is asked for: addresses and digest.
 [[nodiscard]] std::string ahead_path(const AheadPlace& place, const FetchRequest& request);
 
-/// Whether that file of the folder is a package for apt (FetchRequest::dated).
-[[nodiscard]] bool is_ahead_package(const std::string& name);
-
 /// Gets what is asked for into the place, `fetch` doing the work, where no other process is at it and it is not there yet. `begun` is
 /// called in between: from then on a step that comes to the file waits for this fetch.
 using FetchTo = std::function<Result<FetchResult>(const FetchRequest& request)>;

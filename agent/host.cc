@@ -30,6 +30,19 @@ Result<FetchedArchive> Host::fetch_and_unpack(const FetchRequest& request, const
 
 std::optional<FetchResult> Host::take_fetched(const FetchRequest&, StepLog&) { return std::nullopt; }
 
+std::size_t Host::fetch_many(const std::vector<FetchRequest>& requests, StepLog& log) {
+  std::size_t came = 0;
+  for (const FetchRequest& request : requests) {
+    const Result<FetchResult> fetched = fetch(request, log);
+    if (!fetched) {
+      log.say(fetched.error().sentence());
+      break;
+    }
+    ++came;
+  }
+  return came;
+}
+
 std::string Host::expand(std::string_view path) const {
   if (path == "~") return self().home;
   if (path.starts_with("~/")) return self().home + std::string(path.substr(1));

@@ -85,8 +85,9 @@ struct FetchRequest {
   std::string to;                     ///< file; `to.gpustrap-part` while it grows, and resumed from there
   std::optional<std::string> sha256;  ///< checked before the rename
   FileAttributes attributes;
-  std::string name = {};  ///< for progress; empty: that of `to`
-  bool dated = false;     ///< its time is the one that the server gives, where it gives one
+  std::string name = {};   ///< for progress; empty: that of `to`
+  bool dated = false;      ///< its time is the one that the server gives, where it gives one
+  std::uint64_t size = 0;  ///< where it is known beforehand, for progress
 };
 struct FetchResult {
   std::string sha256;
@@ -182,6 +183,8 @@ class Host {
   virtual Result<FetchedArchive> fetch_and_unpack(const FetchRequest& request, const UnpackRequest& unpack, StepLog& log);
   /// The whole file where it was fetched ahead; nullopt where it was not. Asks nobody on the network.
   virtual std::optional<FetchResult> take_fetched(const FetchRequest& request, StepLog& log);
+  /// Fetches these, several at once where the host can, in their order; returns how many came. What does not come is said, and left.
+  virtual std::size_t fetch_many(const std::vector<FetchRequest>& requests, StepLog& log);
   /// Asks for a restart, at the end of apply. The step is looked at again on the next boot, where asked_on_boot() is this boot's id.
   virtual Result<void> reboot(RebootWish wish) = 0;
   /// Whether reboot() was asked for and is still to come.

@@ -28,6 +28,7 @@
 #include "agent/base/text.h"
 #include "agent/base/unique_fd.h"
 #include "agent/fetch.h"
+#include "agent/fetch_at_once.h"
 #include "agent/identity.h"
 #include "agent/mirrors.h"
 #include "agent/safe_directory.h"
@@ -502,7 +503,7 @@ Result<FetchResult> RealHost::fetch_now(const FetchRequest& request, StepLog& lo
     options.proxy = login_.proxy;
     // Ahead of its step a fetch is a favour: what does not come at once is left to the step, and to its words about it.
     if (patience == Patience::short_one || ahead == Ahead::yes) options.attempts = 2;
-    if (ahead == Ahead::yes) options.keep_free = kept_free(ahead_.folder);
+    if (ahead == Ahead::yes) options.keep_free = kept_free(parent_of(wanted.to));
     const Clock::time_point start = Clock::now();
     Result<FetchResult> fetched = fetch_file(wanted, options, log);
     if (fetched) {
@@ -542,6 +543,12 @@ std::optional<FetchResult> RealHost::take_fetched(const FetchRequest& request, S
   const auto nothing_more = [](const FetchRequest&) -> Result<FetchResult> { return fail(ErrorCode::not_found, "it has not come whole"); };
   const std::optional<Result<FetchResult>> taken = take_ahead(ahead_, request, log, nothing_more);
   return taken && *taken ? std::optional<FetchResult>(**taken) : std::nullopt;
+}
+
+std::size_t RealHost::fetch_many(const std::vector<FetchRequest>& requests, StepLog& log) {
+  const ActingAs as(self_);
+  return fetch_at_once(
+      requests, [&](const FetchRequest& request, StepLog& quiet) { return fetch_now(request, quiet, Ahead::yes); }, log);
 }
 
 Result<void> RealHost::fetch_ahead(const FetchRequest& request, StepLog& log, const std::function<void()>& begun) {

@@ -50,6 +50,7 @@ class RealHost : public Host {
   Result<FetchResult> fetch(const FetchRequest& request, StepLog& log) override;
   Result<std::vector<UnpackedEntry>> unpack(const UnpackRequest& request, StepLog& log) override;
   Result<FetchedArchive> fetch_and_unpack(const FetchRequest& request, const UnpackRequest& unpack, StepLog& log) override;
+  std::size_t fetch_many(const std::vector<FetchRequest>& requests, StepLog& log) override;
   std::optional<FetchResult> take_fetched(const FetchRequest& request, StepLog& log) override;
   Result<void> reboot(RebootWish wish) override;
   [[nodiscard]] std::string asked_on_boot() const override { return asked_on_boot_; }

@@ -34,6 +34,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/control_socket.cc
   agent/driver_facts.cc
   agent/fetch.cc
+  agent/fetch_at_once.cc
   agent/fetched_ahead.cc
   agent/gather_facts.cc
   agent/host.cc

@@ -88,18 +88,28 @@ SSH
 
 # The way to the host through a relay: $relay_address and $relay_port.
 start_bench_relay() {
+    relay_to "$address:22"
+    IFS=: read -r relay_address relay_port <"$scratch/relay/address"
+}
+
+# relay_to ADDRESS:PORT [OPTION…]: its own address is in $scratch/relay/address.
+relay_to() {
     mkdir -p "$scratch/relay"
-    "$repository/tests/testbed/relay.py" --to "$address:22" --state "$scratch/relay" >/dev/null 2>&1 </dev/null &
+    "$repository/tests/testbed/relay.py" --to "$@" --state "$scratch/relay" >/dev/null 2>&1 </dev/null &
     relay_pid=$!
+    await_file "$scratch/relay/address" "the relay did not start"
+}
+
+# await_file FILE WORDS: until it has something in it.
+await_file() {
     local deadline=$((SECONDS + 30))
-    until [ -s "$scratch/relay/address" ]; do
+    until [ -s "$1" ]; do
         [ $SECONDS -lt $deadline ] || {
-            echo "the relay did not start" >&2
+            echo "$2" >&2
             return 1
         }
         sleep 0.1
     done
-    IFS=: read -r relay_address relay_port <"$scratch/relay/address"
 }
 
 bench_relay() { "$repository/tests/testbed/relay.py" --state "$scratch/relay" "$@"; }
@@ -117,14 +127,10 @@ serve_bench_files() {
     "$repository/tests/testbed/origin.py" --root "$1" --state "$scratch/origin" --bind "${address%.*}.1" \
         >"$scratch/origin/log" 2>&1 </dev/null &
     origin_pid=$!
-    local deadline=$((SECONDS + 30))
-    until [ -s "$scratch/origin/http" ]; do
-        [ $SECONDS -lt $deadline ] || {
-            cat "$scratch/origin/log" >&2
-            return 1
-        }
-        sleep 0.1
-    done
+    await_file "$scratch/origin/http" "the origin did not start" || {
+        cat "$scratch/origin/log" >&2
+        return 1
+    }
     origin=$(<"$scratch/origin/http")
 }
 

@@ -134,7 +134,6 @@ class AptStep : public Step {
 
   Result<void> change(Host& host, StepLog& log, const std::vector<std::string>& names) {
     const std::vector<std::string> words_after = words_for(names);
-    if (spec_.state != AptSpec::State::absent) hand_over_packages(host, log, words_after);
     Result<void> changed = run_apt_get(host, log, words_after);
     if (changed || spec_.state == AptSpec::State::absent) return changed;
     // Lists that name a version which the mirror no longer has look just like a wrong name: ask the mirror once.

@@ -12,6 +12,7 @@
 #include "agent/shown_url.h"
 #include "agent/steps/apt_lock.h"
 #include "agent/steps/apt_mirror.h"
+#include "agent/steps/apt_packages.h"
 #include "agent/steps/dpkg_status.h"
 
 namespace gpustrap {
@@ -194,6 +195,7 @@ Result<void> run_apt_get(Host& host, StepLog& log, const std::vector<std::string
   if (Result<void> prepared = prepare_apt_mirror(host); !prepared)
     return fail(std::move(prepared).error().in("preparing the mirror for apt"));
   by_apt_mirror(host, command);
+  if (std::find(words_after.begin(), words_after.end(), "install") != words_after.end()) hand_over_packages(host, log, words_after);
   command.takes_line = [&log](std::string_view line) {
     // The first of them is said just before dpkg begins. Until then, lists and packages that were half fetched do no harm.
     if (line.starts_with("pmstatus:")) log.must_finish();

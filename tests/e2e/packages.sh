@@ -119,6 +119,34 @@ packages_cases() {
     expect_exit 1
     expect_healthy
 
+    case_ "large packages come several at once, and apt takes them where they are what its lists promise"
+    recipe stand-in-heap
+    up "$suite_dir/packages.yaml" --json
+    expect_exit 0
+    expect_equal "$(json_events downloaded | grep -c stand-in-heavy-)" 3
+    expect_healthy stand-in-heap stand-in-heavy-1 stand-in-heavy-2 stand-in-heavy-3
+    on_host sh -c 'ls /var/cache/apt/archives/partial'
+    expect_equal "$(<"$case_dir/stdout")" ''
+
+    case_ "one of them whose bytes are wrong is not taken; apt fetches it itself"
+    recipe stand-in-odd-heap
+    up "$suite_dir/packages.yaml" --verbose
+    expect_exit 0
+    expect_output "left to apt"
+    expect_healthy stand-in-odd-heap stand-in-odd-1 stand-in-odd-2
+    on_host sh -c 'ls /var/cache/apt/archives/partial'
+    expect_equal "$(<"$case_dir/stdout")" ''
+
+    case_ "what a later step installs comes while dpkg works for an earlier one, and apt does not fetch it again"
+    close_gate
+    printf 'name: packages\nsteps:\n  - apt: [stand-in-held]\n  - { id: later, apt: [stand-in-later] }\n' >"$suite_dir/packages.yaml"
+    in_background "$suite_dir/packages.yaml"
+    await_that grep -q '"event":"downloaded".*"step":"later".*"ahead":true' "$case_dir/run"
+    open_gate
+    wait "$run"
+    expect_equal "$(origin_requests | grep 'GET .*stand-in-later' | grep -c -v 'bytes=')" 1
+    expect_healthy stand-in-held stand-in-later
+
     case_ "a question of the highest priority is answered with its default"
     recipe stand-in-asks
     up "$suite_dir/packages.yaml" --json
@@ -240,10 +268,11 @@ publish() {
     script stand-in-gated postinst "$wait_at_gate"
     script stand-in-slow postinst "$wait_at_gate"
     script stand-in-early preinst "$wait_at_gate"
+    script stand-in-held postinst "$wait_at_gate"
     script stand-in-broken postinst 'if [ -e /run/break ]; then echo "this package is broken" >&2; exit 1; fi'
     # shellcheck disable=SC2016
     script stand-in-reads postinst 'read -r answer || answer=nobody; echo "$answer" >/run/read'
-    for name in gated slow early broken reads; do make_package "stand-in-$name" 1.0; done
+    for name in gated slow early held broken reads; do make_package "stand-in-$name" 1.0; done
     # debconf's own protocol; a question of this priority is asked even where little is.
     mkdir -p "$suite_dir/stand-in-asks/DEBIAN"
     printf 'Template: stand-in/question\nType: string\nDefault: the default\nDescription: What shall it be?\n' \
@@ -261,12 +290,21 @@ publish() {
     mkdir -p "$suite_dir/stand-in-large/opt"
     head -c 30000000 /dev/urandom >"$suite_dir/stand-in-large/opt/large"
     make_package stand-in-large 1.0
+    # Just over what is fetched beside apt.
+    for name in heavy-1 heavy-2 heavy-3 odd-1 odd-2 later; do
+        mkdir -p "$suite_dir/stand-in-$name/opt"
+        head -c 1100000 /dev/urandom >"$suite_dir/stand-in-$name/opt/$name"
+        make_package "stand-in-$name" 1.0
+    done
+    make_package stand-in-heap 1.0 "Depends: stand-in-heavy-1, stand-in-heavy-2, stand-in-heavy-3"
+    make_package stand-in-odd-heap 1.0 "Depends: stand-in-odd-1, stand-in-odd-2"
     make_package stand-in-wrong 1.0
     make_package stand-in-wrong-once 1.0
     (
         cd "$suite_dir/www" || exit
         dpkg-scanpackages --multiversion repo 2>"$suite_dir/scan.log" |
             sed -e 's,^Filename: repo/stand-in-wrong_,Filename: ~wrong/repo/stand-in-wrong_,' \
+                -e 's,^Filename: repo/stand-in-odd-1_,Filename: ~wrong;times=1/repo/stand-in-odd-1_,' \
                 -e 's,^Filename: repo/stand-in-wrong-once_,Filename: ~wrong;times=1/repo/stand-in-wrong-once_,' >repo/Packages
         {
             printf 'Origin: Stand-in\nLabel: Stand-in\nDate: %s\nSHA256:\n' "$(LC_ALL=C date -R -u)"

@@ -47,6 +47,8 @@ FakeHost host_with_dpkg(const std::string& status) {
   host.put_directory("/etc/apt/sources.list.d");
   host.put_directory("/etc/apt/preferences.d");
   host.on({"apt-get"}, fake_apt_get);
+  // Asked what it would download, it installs nothing.
+  host.answer({"apt-get", "-q", "-y", "-o", "Debug::NoLocking=1", "-o", "Acquire::ForceHash=SHA256", "--print-uris"}, {});
   host.on({"dpkg-deb", "-f"}, [](FakeHost& fake, const Command& command) -> CommandResult {
     const std::vector<std::string> deb = split(fake.content(command.argv[2]), ':');
     if (deb.size() != 4 || deb[0] != "deb") return {2, "", "dpkg-deb: error: '" + command.argv[2] + "' is not a Debian format archive\n"};

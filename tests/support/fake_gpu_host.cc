@@ -238,6 +238,7 @@ FakeHost gpu_host(const std::vector<std::string>& gpu_ids, const std::vector<Fak
   Catalogue catalogue;
   for (const FakePackage& package : packages) catalogue[package.name] = package;
   host.on({"apt-get"}, [catalogue](FakeHost& fake, const Command& command) { return apt_get(fake, command, catalogue); });
+  host.answer({"apt-get", "-q", "-y", "-o", "Debug::NoLocking=1", "-o", "Acquire::ForceHash=SHA256", "--print-uris"}, {});
   host.on({"apt-cache", "policy"}, [catalogue](FakeHost&, const Command& command) -> CommandResult {
     const auto found = catalogue.find(command.argv.back());
     return {0, fmt::format("x:\n  Candidate: {}\n", found == catalogue.end() ? "(none)" : found->second.version), ""};

@@ -64,7 +64,7 @@ TEST_P(StepContract, WhatMayBeFetchedAheadIsWhatIsFetched) {
   const FakeHost& looked_at = host;
   const std::vector<FetchRequest> ahead = step->downloads(looked_at);
   EXPECT_TRUE(host.changes().empty()) << host.changes().front();
-  if (ahead.empty()) GTEST_SKIP() << "it fetches nothing that is known before";
+  if (ahead.empty()) return;  // nothing is promised
   RecordingLog log;
   ASSERT_TRUE(step->apply(host, log).has_value());
   for (const FetchRequest& file : ahead) {

@@ -54,6 +54,8 @@ FakeHost debian_host(const std::string& status = stanza("base-files", "12")) {
   host.put_directory("/var/lib/gpustrap");
   host.put("/var/lib/gpustrap/apt-updated", "");
   host.on({"apt-get"}, fake_apt);
+  // Asked what it would download, it installs nothing.
+  host.answer({"apt-get", "-q", "-y", "-o", "Debug::NoLocking=1", "-o", "Acquire::ForceHash=SHA256", "--print-uris"}, {});
   return host;
 }
 
