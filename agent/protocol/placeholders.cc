@@ -1,6 +1,7 @@
 #include "agent/protocol/placeholders.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -21,6 +22,18 @@ bool is_name(std::string_view name) {
 
 /// Whether the shell is inside quotes at the end of `text`.
 bool ends_inside_quotes(std::string_view text) { return shell_quote_at_end(text) != 0; }
+
+/// What of a value can stand inside a text: itself, or the items of a list. Nothing of a mapping.
+std::optional<std::vector<std::string>> items_of(const Json& value) {
+  if (value.is_object() || value.is_null()) return std::nullopt;
+  if (!value.is_array()) return std::vector<std::string>{value.is_string() ? value.get<std::string>() : value.dump()};
+  std::vector<std::string> items;
+  for (const Json& item : value) {
+    if (item.is_structured() || item.is_null()) return std::nullopt;
+    items.push_back(item.is_string() ? item.get<std::string>() : item.dump());
+  }
+  return items;
+}
 
 class Filler {
  public:
@@ -69,19 +82,22 @@ class Filler {
     }
     const bool quoted = context == Context::shell && ends_inside_quotes(std::string_view(text).substr(0, placeholder.begin));
     if (!*known) return original;
-    const Json& value = **known;
-    if (value.is_structured() || value.is_null()) {
-      say(pointer, fmt::format("`{}` is {}: expected a text, a number or a boolean inside a text", placeholder.name, quote_value(value)));
+    const std::optional<std::vector<std::string>> items = items_of(**known);
+    if (!items) {
+      say(pointer, fmt::format("`{}` is {}: expected a text, a number, a boolean or a list of them inside a text", placeholder.name,
+                               quote_value(**known)));
       return original;
     }
-    const std::string plain = value.is_string() ? value.get<std::string>() : value.dump();
-    if (context == Context::plain) return plain;
-    const std::string safe = shell_quote(plain);
+    if (context == Context::plain) return join(*items, ",");
+    std::vector<std::string> words;
+    for (const std::string& item : *items) words.push_back(shell_quote(item));
+    const std::string plain = join(*items, " ");
+    const std::string safe = join(words, " ");
     if (quoted && safe != plain) {
       say(pointer,
           fmt::format("`{}` stands inside quotes, and its value {} needs quotes of its own: expected the placeholder without quotes "
                       "around it, since its value is always passed quoted",
-                      placeholder.name, quote_value(value)));
+                      placeholder.name, quote_value(**known)));
       return original;
     }
     return safe;

@@ -29,7 +29,8 @@ struct Placeholder {
 using PlaceholderLookup = std::function<Result<std::optional<Json>>(const std::string& name)>;
 
 /// Fills the placeholders in every text below `value`. A text that is nothing but one placeholder takes the type of its value.
-/// Values that cannot stand inside a text (lists, mappings) are problems, as are unknown names.
+/// Inside a longer text a list is its items with commas between (words of their own in a shell text); mappings there are problems, as
+/// are unknown names.
 void fill_placeholders(Json& value, const std::string& pointer, const PlaceholderLookup& lookup, std::vector<FieldProblem>& problems);
 /// The same for the value of a kind key: what goes into a shell text is shell-quoted, and refused where the recipe has put
 /// quotes around it already, since two layers of quotes undo each other.

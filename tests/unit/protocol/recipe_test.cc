@@ -143,6 +143,8 @@ Result<std::optional<Json>> lookup(const std::string& name) {
   if (name == "vars.port") return Json(8888);
   if (name == "vars.text") return Json("a b");
   if (name == "vars.list") return Json::parse("[1,2]");
+  if (name == "vars.words") return Json::parse(R"(["a b","c"])");
+  if (name == "vars.map") return Json::parse(R"({"a":1})");
   if (name.starts_with("facts.")) return std::nullopt;
   return fail(ErrorCode::recipe, "no " + name);
 }
@@ -183,12 +185,25 @@ TEST(Placeholders, InsideQuotesAValueThatNeedsQuotesIsRefused) {
   }
 }
 
+TEST(Placeholders, AListInATextIsItsItems) {
+  Json value = Json::parse(R"({"content":"{ ${{ vars.list }} }","whole":"${{ vars.list }}"})");
+  std::vector<FieldProblem> problems;
+  fill_step_placeholders(StepKind::file, value, "", lookup, problems);
+  EXPECT_EQ(value["content"], "{ 1,2 }");
+  EXPECT_TRUE(value["whole"].is_array());
+  value = Json("for i in ${{ vars.words }}; do echo $i; done");
+  fill_step_placeholders(StepKind::command, value, "", lookup, problems);
+  EXPECT_EQ(value, "for i in 'a b' c; do echo $i; done");
+  EXPECT_TRUE(problems.empty());
+}
+
 TEST(Placeholders, ProblemsNameThePlace) {
-  Json value = Json::parse(R"({"a":["${{ vars.prot }}"],"b":"x ${{ vars.list }}","c":"${{ vars.port","d":"${{ a b }}"})");
+  Json value = Json::parse(R"({"a":["${{ vars.prot }}"],"b":"x ${{ vars.map }}","c":"${{ vars.port","d":"${{ a b }}"})");
   std::vector<FieldProblem> problems;
   fill_placeholders(value, "/x", lookup, problems);
   EXPECT_THAT(texts_of(problems),
-              ElementsAre("/x/a/0 no vars.prot", "/x/b `vars.list` is `[1,2]`: expected a text, a number or a boolean inside a text",
+              ElementsAre("/x/a/0 no vars.prot",
+                          "/x/b `vars.map` is `{\"a\":1}`: expected a text, a number, a boolean or a list of them inside a text",
                           "/x/c `${{ vars.port` is not closed: expected }}",
                           "/x/d `${{ a b }}` is not a placeholder: expected a name such as ${{ vars.port }} or ${{ facts.arch }}"));
 }
