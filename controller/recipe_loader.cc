@@ -95,6 +95,7 @@ class Loader {
       }
     }
     loaded.of_one_host = of_one_host_;
+    loaded.next = std::move(next_);
     for (const auto& [var, value] : root_vars_) loaded.vars.emplace_back(var, text_of(value));
     if (!problems_.empty()) return fail(error_of(std::move(problems_), "nothing was changed"));
     return loaded;
@@ -142,9 +143,10 @@ class Loader {
           {{source.label, 1, 1}, fmt::format("a recipe is {}: expected a mapping with `name` and `steps`", quote_value(document))});
       return std::nullopt;
     }
-    check_fields(document, {"name", "description", "vars", "secrets", "steps"}, "a recipe", "", yaml.places);
+    check_fields(document, {"name", "description", "vars", "secrets", "steps", "next"}, "a recipe", "", yaml.places);
     const Vars vars = read_vars(document, yaml.places, given, {options_.vars, options_.host_vars}, problems_);
     if (!given) root_vars_ = vars;
+    if (!given && document.contains("next")) read_next(document["next"], vars, yaml.places);
     Flat flat;
     flat.places.graft(yaml.places, "", "");
     for (const char* field : {"name", "description"}) {
@@ -169,6 +171,15 @@ class Loader {
     expand_groups(flat.document["steps"]);
     groups_.pop_back();
     return flat;
+  }
+
+  void read_next(Json text, const Vars& vars, const PlaceMap& places) {
+    if (!text.is_string()) {
+      return report({{FieldProblem::At::value, "/next", fmt::format("`next` of a recipe is {}: expected a text", quote_value(text))}},
+                    places);
+    }
+    fill(text, "/next", vars, places, HostFacts::refused);
+    for (const std::string& line : split(trim(text_of(text)), '\n')) next_.push_back(line);
   }
 
   /// The list of names is the host's form: here each says where its value comes from.
@@ -405,6 +416,7 @@ class Loader {
   std::vector<std::string> stack_;
   std::vector<std::map<std::string, std::vector<std::string>>> groups_;
   Vars root_vars_;
+  std::vector<std::string> next_;
   bool of_one_host_ = false;
 };
 

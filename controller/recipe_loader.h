@@ -27,6 +27,7 @@ struct LoadedRecipe {
   Recipe recipe;
   std::string source;                                     ///< the file, or "built-in/jupyter.yaml"
   std::vector<std::pair<std::string, std::string>> vars;  ///< as used, for people
+  std::vector<std::string> next;                          ///< `next`: what people are told once all is done, a line each
   bool of_one_host = false;                               ///< it says `hosts.self` or the like: another host's would differ
 };
 

@@ -31,9 +31,10 @@ struct Ending {
   ExitCode exit = ExitCode::ok;
   std::optional<RunFinished> finished;  ///< none where the run goes on, or was not seen to its end
   std::optional<Notebook> notebook;
-  std::string not_proven;  ///< why the notebook could not be shown to answer; empty where it was, or there is none
-  std::string log;         ///< path of the readable log on this machine
-  std::string again;       ///< the command that goes on from here
+  std::string not_proven;         ///< why the notebook could not be shown to answer; empty where it was, or there is none
+  std::string log;                ///< path of the readable log on this machine
+  std::string again;              ///< the command that goes on from here
+  std::vector<std::string> next;  ///< what the recipe says people can do now, a line each
 };
 
 /// What happened, told once each and in order; how to say it is the implementation's affair. Everything that comes from the host

@@ -84,6 +84,7 @@ std::vector<std::string> StatusPrinter::summary(const Ending& ending) const {
   if (finished != nullptr) {
     for (const std::string& note : finished->notes) append(lines, sentence("  " + clean(note), "  "));
   }
+  for (const std::string& line : ending.next) append(lines, sentence("  " + clean(line), "    "));
   if (!ending.not_proven.empty()) {
     lines.push_back(paint(kRed, "All steps are done, but the notebook did not answer:") + " " + clean(ending.not_proven));
     tell_log = true;

@@ -141,11 +141,17 @@ class RecipeShelf {
     load.host = index;
     Result<LoadedRecipe> loaded = load_recipe(options_.recipe, load);
     if (!loaded) return fail(std::move(loaded).error());
+    for (const std::string& line : loaded->next) {
+      if (std::find(next_.begin(), next_.end(), line) == next_.end()) next_.push_back(line);
+    }
     if (Result<void> added = add_compat(loaded->recipe); !added) return fail(std::move(added).error());
     if (options_.allow_disruption) allow_disruption(loaded->recipe);
     if (loaded->of_one_host && !std::exchange(each_its_own_, true)) key.push_back(index);
     return recipes_[key.dump()] = std::make_shared<const Recipe>(std::move(loaded->recipe));
   }
+
+  /// What the recipe says of all of them once they are done; what it says of several hosts alike, once.
+  [[nodiscard]] const std::vector<std::string>& next() const { return next_; }
 
   /// Every step of every one of them, for what has to be asked before.
   [[nodiscard]] Recipe all_steps() const {
@@ -164,6 +170,7 @@ class RecipeShelf {
   const FleetHosts& hosts_;
   bool each_its_own_ = false;  ///< the recipe asks which host it is for
   std::map<std::string, std::shared_ptr<const Recipe>> recipes_;
+  std::vector<std::string> next_;
 };
 
 std::unique_ptr<FleetView> make_view(const Options& options, const std::string& recipe, std::vector<std::string> names) {
@@ -356,7 +363,9 @@ VerbResult verb_fleet(const Options& options) {
   if (const Result<void> kept = remember(members, all_ends, *memory); !kept)
     screen->announce("These hosts are not remembered: " + kept.error().sentence());
   if (const Result<std::string> state = state_directory()) RunLog::forget_oldest(*state);
-  screen->summary(all_ends, next_steps(options, members, all_ends, run));
+  std::vector<std::string> next = next_steps(options, members, all_ends, run);
+  if (!plan && worst == ExitCode::ok) next.insert(next.begin(), shelf.next().begin(), shelf.next().end());
+  screen->summary(all_ends, next);
   return worst;
 }
 

@@ -130,6 +130,7 @@ VerbResult run_recipe(const Options& options, RunMode mode) {
   Ending ending = ending_of(talk, *result, command_of(options, verb));
   const bool changes = result->finished && result->finished->would_change + result->finished->unknown > 0;
   if (mode == RunMode::plan && options.exit_code && ending.exit == ExitCode::ok && changes) ending.exit = ExitCode::plan_changes;
+  if (mode == RunMode::apply && result->finished && ending.exit == ExitCode::ok) ending.next = loaded->next;
   const std::optional<NotebookPlace> place = notebook_of(loaded->recipe);
   if (mode == RunMode::plan || !result->finished || result->exit != ExitCode::ok || !place) {
     talk.status().ending(ending);

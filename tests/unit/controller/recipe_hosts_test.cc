@@ -83,6 +83,16 @@ TEST_F(HostsInRecipe, AreFilledIn) {
   EXPECT_TRUE(load("name: r\nsteps:\n  - file: { path: /x, content: \"${{ hosts.self.name }}\" }\n", 1)->of_one_host);
 }
 
+TEST_F(HostsInRecipe, MayStandInWhatPeopleAreToldAtTheEnd) {
+  const auto loaded =
+      load("name: r\nnext: |\n  open ${{ hosts.head.address }}\n  or ${{ hosts.all.private_addresses }}\nsteps:\n  - directory: /a\n", 1);
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().sentence();
+  EXPECT_THAT(loaded->next, ElementsAre("open 203.0.113.7", HasSubstr("or 10.0.0.7,203.0.113.8,")));
+  const auto wrong = load("name: r\nnext: [a]\nsteps:\n  - directory: /a\n", 1);
+  ASSERT_FALSE(wrong.has_value());
+  EXPECT_THAT(wrong.error().why(), HasSubstr("r.yaml:2:7: `next` of a recipe is `[\"a\"]`: expected a text"));
+}
+
 std::vector<std::string> steps_of(const Result<LoadedRecipe>& loaded) {
   std::vector<std::string> steps;
   if (!loaded) return {loaded.error().why()};

@@ -239,6 +239,16 @@ TEST(StatusPrinter, ATokenIsForATerminalOnly) {
   }
 }
 
+TEST(StatusPrinter, SaysAtTheEndWhatTheRecipeSaysToDoNow) {
+  Screen screen({"", 80, 24, true, true});
+  screen.play("screens/again.jsonl");
+  Ending ending = ending_of(screen);
+  ending.next = {"Log in with \x1b[31mssh"};
+  screen.printer->ending(ending);
+  EXPECT_THAT(screen.bytes, HasSubstr("  Log in with"));
+  EXPECT_THAT(screen.bytes, Not(HasSubstr("with \x1b[31m")));
+}
+
 TEST(StatusPrinter, QuietSaysTheEndOnly) {
   Screen screen({"", 80, 24, true, true}, Detail::quiet);
   screen.play("screens/again.jsonl");
