@@ -24,7 +24,9 @@ constexpr std::array kExamples = {
     Example{"status", "  gpustrap status 203.0.113.7\n  gpustrap status gpu1 gpu2 gpu3\n"},
     Example{"logs", "  gpustrap logs 203.0.113.7\n  gpustrap logs 203.0.113.7 pip                        one step's output\n"},
     Example{"cancel", "  gpustrap cancel 203.0.113.7\n"},
-    Example{"tunnel", "  gpustrap tunnel 203.0.113.7\n  gpustrap tunnel 203.0.113.7 -L 9000:8888\n"},
+    Example{"tunnel",
+            "  gpustrap tunnel 203.0.113.7\n  gpustrap tunnel 203.0.113.7 -L 9000:8888\n  gpustrap tunnel 203.0.113.7 -L 8265:8265         "
+            "    not the notebook's\n"},
     Example{"url", "  gpustrap url 203.0.113.7\n"},
     Example{"open", "  gpustrap open 203.0.113.7\n"},
     Example{"ssh", "  gpustrap ssh 203.0.113.7\n  gpustrap ssh 203.0.113.7 nvidia-smi\n"},

@@ -350,9 +350,10 @@ Result<Options> read_options(const std::vector<std::string>& words) {
   host_verb(Verb::status, "status", "What hosts are, their last run, their notebook.", "HOST...");
   host_verb(Verb::logs, "logs", "What the steps of the last run printed; follows a run in progress.", "HOST [STEP]");
   host_verb(Verb::cancel, "cancel", "Stops the run after its current step.", "HOST");
-  for (const auto& [which, name, what] : {std::tuple{Verb::tunnel, "tunnel", "Holds the tunnel to the notebook open until Ctrl-C."},
-                                          std::tuple{Verb::url, "url", "Prints the notebook's address with its token."},
-                                          std::tuple{Verb::open, "open", "Opens the notebook in a browser and holds the tunnel."}}) {
+  for (const auto& [which, name, what] :
+       {std::tuple{Verb::tunnel, "tunnel", "Holds the tunnel to the notebook or another port open until Ctrl-C."},
+        std::tuple{Verb::url, "url", "Prints the notebook's address with its token."},
+        std::tuple{Verb::open, "open", "Opens the notebook in a browser and holds the tunnel."}}) {
     host_verb(which, name, what, "HOST")
         .add_option("-L", raw.forward, "ports of the tunnel (8889 or the next free one)")
         ->type_name("LOCAL:REMOTE")

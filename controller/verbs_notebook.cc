@@ -2,6 +2,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -62,10 +64,37 @@ Result<OpenNotebook> open_for(Conversation& talk, const Options& options) {
   return open;
 }
 
+/// The port that -L names, where it is not the notebook's or there is no notebook.
+Result<std::optional<std::uint16_t>> other_port(Conversation& talk, const Options& options) {
+  if (!options.forward || options.forward->remote == 0) return std::nullopt;
+  const auto reply = talk.client().ask(TokenRequest{});
+  if (!reply && reply.error().code() != ErrorCode::not_found) return fail(reply.error());
+  if (reply) {
+    const Result<NotebookToken> token = read_token(**reply);
+    if (token && token->place.port == options.forward->remote) return std::nullopt;
+  }
+  return options.forward->remote;
+}
+
+/// Carries bytes to a port of the host's loopback; what answers there is the user's affair, and nothing is proven.
+VerbResult carry_port(Conversation& talk, std::uint16_t local, std::uint16_t remote) {
+  // The agent may have been asked over a kept connection; a tunnel needs one of its own.
+  if (Result<void> connected = talk.access().connect(); !connected) return fail(std::move(connected).error());
+  const Result<std::unique_ptr<Tunnel>> tunnel = Tunnel::open(talk.access().session(), remote, local);
+  if (!tunnel) return fail(tunnel.error());
+  print(STDERR_FILENO, fmt::format("localhost:{} leads to the host's own port {}; Ctrl-C closes the tunnel.\n", local, remote));
+  VerbResult held = hold_tunnel(talk, **tunnel);
+  leave_ctrl_c_line();
+  return held;
+}
+
 }  // namespace
 
 VerbResult verb_tunnel(const Options& options) {
   Conversation talk(options, Rights::whatever, make_silent_status());
+  const Result<std::optional<std::uint16_t>> other = other_port(talk, options);
+  if (!other) return fail(other.error());
+  if (*other) return carry_port(talk, options.forward->local, **other);
   Result<OpenNotebook> open = open_for(talk, options);
   if (!open) return fail(std::move(open).error());
   if (::isatty(STDOUT_FILENO) == 1) print(STDOUT_FILENO, open->notebook.url + "\n");
