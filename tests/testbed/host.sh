@@ -60,6 +60,7 @@ host_supervise() {
     local name=$1 path status
     local -a way=(--boot) init=()
     if is_bare "$name"; then way=(--as-pid2) init=(/usr/local/sbin/testbed-init); fi
+    [ ! -e "$dir/hosts/$name/net_admin" ] || way+=(--capability=CAP_NET_ADMIN)
     for path in $(cgroup_paths "$name"); do
         echo $BASHPID >"$path/cgroup.procs"
     done

@@ -14,6 +14,7 @@
 #include "agent/base/file.h"
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
+#include "controller/fleet_hosts.h"
 #include "tests/support/folders.h"
 
 namespace gpustrap {
@@ -59,6 +60,9 @@ class RecipeLoader : public ::testing::Test {
 constexpr const char* kHead = "name: r\nsteps:\n";
 
 TEST_F(RecipeLoader, BuiltInRecipesLoad) {
+  const FleetHosts hosts =
+      *read_fleet_hosts("hosts: { one: 10.0.0.7, two: 10.0.0.8 }\ngroups: { head: [one], workers: [two] }\n", "hosts.yaml");
+  options_.hosts = &hosts;
   for (const BuiltinRecipe& builtin : builtin_recipes()) {
     options_.vars.clear();
     // Nobody but its user knows the file.
@@ -69,8 +73,8 @@ TEST_F(RecipeLoader, BuiltInRecipesLoad) {
     EXPECT_EQ(loaded->recipe.name, builtin.name);
     EXPECT_FALSE(loaded->recipe.description.empty());
   }
-  EXPECT_THAT(recipe_names(options_.sources),
-              ElementsAre("anaconda", "check-gpu", "cuda", "cuda-runfile", "d2l", "d2l-2020", "dlami", "jupyter", "pytorch", "tensorflow"));
+  EXPECT_THAT(recipe_names(options_.sources), ElementsAre("anaconda", "check-gpu", "cuda", "cuda-runfile", "d2l", "d2l-2020", "dlami",
+                                                          "jupyter", "pytorch", "ray", "tensorflow"));
 }
 
 TEST_F(RecipeLoader, JupyterTakesItsVars) {
@@ -169,7 +173,7 @@ TEST_F(RecipeLoader, IncludesAreChecked) {
       "recipe.yaml:6:14: `include` of `recipe` makes a circle: expected a recipe that does not include this one\n"
       "recipe.yaml:7:14: `include`: there is no recipe `nowhere`; recipes: anaconda, base, check-gpu, cuda, cuda-runfile, d2l, d2l-2020, "
       "dlami, jupyter, one, "
-      "pytorch, recipe, tensorflow\n"
+      "pytorch, ray, recipe, tensorflow\n"
       "recipe.yaml:8:14: `include`: `https://example.org/r.yaml` is a URL: expected a recipe's name or file; download it, read it, then "
       "name the file\n"
       "recipe.yaml:9:6: `id` is required: another include is called `base`\n"
@@ -181,7 +185,8 @@ TEST_F(RecipeLoader, UnknownNamesNameTheNearest) {
   ASSERT_FALSE(loaded.has_value());
   EXPECT_EQ(loaded.error().code(), ErrorCode::recipe);
   EXPECT_EQ(loaded.error().why(), "there is no recipe `jupiter`; did you mean `jupyter`?");
-  EXPECT_EQ(loaded.error().hint(), "recipes: anaconda, check-gpu, cuda, cuda-runfile, d2l, d2l-2020, dlami, jupyter, pytorch, tensorflow");
+  EXPECT_EQ(loaded.error().hint(),
+            "recipes: anaconda, check-gpu, cuda, cuda-runfile, d2l, d2l-2020, dlami, jupyter, pytorch, ray, tensorflow");
   EXPECT_FALSE(load_recipe(directory_ + "/none.yaml", options_).has_value());
   EXPECT_FALSE(load_recipe(directory_ + "/", options_).has_value());
 }
