@@ -30,6 +30,7 @@
 #include "agent/private_memory.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
+#include "agent/protocol/request.h"
 #include "agent/resume_unit.h"
 #include "agent/run_store.h"
 #include "agent/runner_process.h"
@@ -46,7 +47,7 @@ constexpr std::string_view kUsage = "gpustrap-agent " GPUSTRAP_VERSION R"( runs 
   gpustrap-agent resume                                takes up a run whose runner died
   gpustrap-agent supervise [VERB] NAME                 runs a service of a recipe where there is no systemd;
                                                        VERB is start (the default), restart, stop or show
-  gpustrap-agent serve [--user]                        speaks the protocol on stdin and stdout (started by gpustrap over SSH)
+  gpustrap-agent serve [--user] [--said=HEX]           speaks the protocol on stdin and stdout (started by gpustrap over SSH)
   gpustrap-agent --version                             version, and what it was built from
   gpustrap-agent --self-digest                         sha256 of this file
 
@@ -293,7 +294,7 @@ int run_agent(int argc, char** argv) {
   if (verb == "serve") {
     const ProtocolEnds ends = take_standard_streams();
     if (path_exists(paths.state)) open_log(paths.state + "/agent.log");
-    return serve(paths, login_identity(arguments, self), ends.in, ends.out);
+    return serve(paths, login_identity(arguments, self), ends.in, ends.out, lines_of_word(arguments.option("said")));
   }
   if (verb == "runner") {
     open_log(paths.state + "/agent.log");

@@ -24,6 +24,9 @@
 namespace gpustrap {
 namespace {
 
+/// Among so many of the newest runs the one that a request repeats is looked for: a few recipes may take turns on a host.
+constexpr std::size_t kRunsLookedAt = 4;
+
 std::vector<std::pair<std::int64_t, std::string>> runs_by_age(const AgentPaths& paths) {
   std::vector<std::pair<std::int64_t, std::string>> runs;
   const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(paths.runs().c_str()), ::closedir);
@@ -85,7 +88,10 @@ void sync_run(const AgentPaths& paths, const std::string& id) {
   }
 }
 
-Result<RunDescription> load_run(const AgentPaths& paths, const std::string& id) {
+namespace {
+
+/// What run.json says; its journal is not looked at.
+Result<RunDescription> read_run(const AgentPaths& paths, const std::string& id) {
   if (!is_run_id(id)) return fail(ErrorCode::protocol, fmt::format("\"{}\" cannot be a run's id", strip_control(id)));
   Result<std::string> text = read_file(paths.run(id) + "/run.json");
   if (!text) return fail(std::move(text).error());
@@ -105,11 +111,37 @@ Result<RunDescription> load_run(const AgentPaths& paths, const std::string& id) 
     if (members.error()) return fail(*members.error());
     run.recipe = read_recipe(document->at("recipe"), Placeholders::allowed, problems);
     if (!problems.empty()) return fail(ErrorCode::recipe, problems.front().message);
-    Result<RunHistory> history = RunHistory::read(journal_path(paths, id));
-    if (!history) return fail(std::move(history).error().in("reading run " + id));
-    run.history = std::move(*history);
     return run;
   } catch (const Json::exception& error) { return fail(ErrorCode::protocol, fmt::format("run {} is not readable: {}", id, error.what())); }
+}
+
+}  // namespace
+
+Result<RunDescription> load_run(const AgentPaths& paths, const std::string& id) {
+  Result<RunDescription> run = read_run(paths, id);
+  if (!run) return run;
+  Result<RunHistory> history = RunHistory::read(journal_path(paths, id));
+  if (!history) return fail(std::move(history).error().in("reading run " + id));
+  run->history = std::move(*history);
+  return run;
+}
+
+bool fill_from_earlier_run(const AgentPaths& paths, RunRequest& request) {
+  const std::vector<std::string> ids = runs_newest_first(paths);
+  for (std::size_t i = 0; i < std::min(ids.size(), kRunsLookedAt); ++i) {
+    Result<RunDescription> earlier = read_run(paths, ids[i]);
+    if (!earlier) continue;
+    RunRequest same;
+    same.mode = earlier->mode;
+    same.recipe = std::move(earlier->recipe);
+    same.tags = std::move(earlier->tags);
+    same.network = std::move(earlier->network);
+    if (digest_of(same) != request.same_as) continue;
+    same.run = request.run;
+    request = std::move(same);
+    return true;
+  }
+  return false;
 }
 
 std::optional<std::string> newest_run(const AgentPaths& paths) {

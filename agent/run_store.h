@@ -11,6 +11,7 @@
 #include "agent/paths.h"
 #include "agent/protocol/event.h"
 #include "agent/protocol/json_fwd.h"
+#include "agent/protocol/request.h"
 #include "agent/runner.h"
 
 namespace gpustrap {
@@ -25,6 +26,9 @@ void sync_run(const AgentPaths& paths, const std::string& id);
 /// Takes back what store_run has made, where the run could not begin.
 void drop_run(const AgentPaths& paths, const std::string& id);
 [[nodiscard]] Result<RunDescription> load_run(const AgentPaths& paths, const std::string& id);
+/// Gives `request` the recipe, tags and network of the newest run that asked for what its `same_as` says; false where there is none among
+/// the last few.
+[[nodiscard]] bool fill_from_earlier_run(const AgentPaths& paths, RunRequest& request);
 [[nodiscard]] std::string journal_path(const AgentPaths& paths, const std::string& id);
 /// The newest run's id, by the time its folder was made; nullopt where there is none.
 [[nodiscard]] std::optional<std::string> newest_run(const AgentPaths& paths);

@@ -57,9 +57,12 @@ class Server {
   Server(AgentPaths paths, const Identity& login, int in_fd, int out_fd)
       : paths_(std::move(paths)), login_(login), in_fd_(in_fd), out_fd_(out_fd), output_(out_fd) {}
 
-  int run() {
+  int run(const std::string& said) {
     send(to_json(Hello{kProtocolVersion, "gpustrap-agent " GPUSTRAP_VERSION, {std::string(kZlibFeature)}}));
     last_heard_ = last_said_ = Clock::now();
+    if (!output_.flush()) return 0;  // whoever waits for hello need not wait for what is asked
+    requests_.add(said);
+    ended_ = !take_lines();
     while (true) {
       if (!output_.flush()) return 0;
       if (ended_ && output_.empty()) return 0;
@@ -102,6 +105,10 @@ class Server {
     if (got <= 0) return false;
     last_heard_ = Clock::now();
     requests_.add({buffer.data(), static_cast<std::size_t>(got)});
+    return take_lines();
+  }
+
+  bool take_lines() {
     while (true) {
       Result<std::optional<std::string>> line = requests_.next();
       if (!line) {
@@ -173,6 +180,8 @@ class Server {
 
   void handle(std::uint64_t number, RunRequest& request) {
     const AgentPaths paths = paths_for(request.mode);
+    if (!request.same_as.empty() && !fill_from_earlier_run(paths, request))
+      return answer(number, fail(ErrorCode::not_found, "no run on this host asked for the same", "send the whole request"));
     if (const std::optional<RunLock::Holder> holder = holder_of_open_run(paths)) {
       join_or_refuse(number, request.recipe, paths, *holder);
       return;
@@ -386,11 +395,11 @@ class Server {
 
 }  // namespace
 
-int serve(const AgentPaths& paths, const Identity& login, int in_fd, int out_fd) {
+int serve(const AgentPaths& paths, const Identity& login, int in_fd, int out_fd, const std::string& said) {
   ::signal(SIGPIPE, SIG_IGN);
   close_process_to_others();
   if (!set_nonblocking(in_fd) || !set_nonblocking(out_fd)) return 1;
-  return Server(paths, login, in_fd, out_fd).run();
+  return Server(paths, login, in_fd, out_fd).run(said);
 }
 
 }  // namespace gpustrap

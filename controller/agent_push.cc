@@ -224,12 +224,18 @@ struct Hello1 {
   std::optional<Absent> absent;
 };
 
+/// What the controller says first: with the command, where everybody on the host may know it, else behind it.
+struct Opening {
+  std::string word;  ///< for the command; empty: none
+  std::string lines;
+};
+
 /// One exec of the start text: ends with a link, or with what the host says instead.
-Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentRights rights, const std::string& opening) {
+Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentRights rights, const Opening& opening) {
   const std::string nonce = make_nonce();
   const bool by_password = rights == AgentRights::password;
-  Result<SshChannel> channel =
-      session.exec(start_text(options.agents, rights, nonce), by_password ? std::string_view() : std::string_view(opening));
+  Result<SshChannel> channel = session.exec(start_text(options.agents, rights, nonce, opening.word),
+                                            by_password ? std::string_view() : std::string_view(opening.lines));
   if (!channel) return fail(std::move(channel).error());
   Start start{session, std::move(*channel)};
   if (by_password) {
@@ -252,7 +258,7 @@ Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentR
           return fail(ErrorCode::protocol, fmt::format("the agent speaks protocol {}, this program {}", hello->protocol, kProtocolVersion));
         }
         if (!opened) {
-          if (Result<void> sent = send_all(start, opening, {}); !sent) return fail(std::move(sent).error());
+          if (Result<void> sent = send_all(start, opening.lines, {}); !sent) return fail(std::move(sent).error());
         }
         return Hello1{std::make_unique<SshLink>(session, std::move(start.channel), start.out.substr(newline + 1), std::move(start.err)),
                       std::nullopt};
@@ -276,22 +282,28 @@ Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentR
 
 }  // namespace
 
-std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rights, const std::string& nonce) {
-  std::string text = "sh -c 'IFS=; m=$(uname -m); u=$(id -u); w=system; case $m in ";
+std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rights, const std::string& nonce, const std::string& said) {
+  // Read from /proc where it can be: each program that is started for a word of it costs a millisecond or two.
+  std::string text =
+      "sh -c 'while read k v r; do case $k in Uid:) u=$v;; Gid:) g=$v;; Groups:) p=\"$v $r\"; break;; esac; done </proc/self/status; "
+      "test $p || { u=$(id -u); g=$(id -g); p=$(id -G); }; "
+      "test -r /proc/sys/kernel/arch && read m </proc/sys/kernel/arch || m=$(uname -m); "
+      "IFS=; w=system; case $m in ";
   for (const EmbeddedAgent& agent : agents) text += fmt::format("{}) s={};; ", agent.arch, agent.digest);
   text += "*) s=none;; esac; ";
   text += fmt::format("a={}/agent-$s; ", kSystemFolder);
   // With an empty IFS nothing is split, so that no value needs quotes.
-  const std::string login = "--login-uid=$u --login-gid=$(id -g) --login-groups=$(id -G) --login-home=$HOME --login-shell=$SHELL";
-  text += "if test $u = 0; then test -x $a && exec $a serve; ";
+  const std::string login = "--login-uid=$u --login-gid=$g --login-groups=$p --login-home=$HOME --login-shell=$SHELL";
+  const std::string serve = said.empty() ? "serve" : "serve --said=" + said;
+  text += fmt::format("if test $u = 0; then test -x $a && exec $a {}; ", serve);
   switch (rights) {
-    case AgentRights::system: text += fmt::format("else test -x $a && exec sudo -n $a serve {}; fi; ", login); break;
-    case AgentRights::password: text += fmt::format("else test -x $a && exec sudo -k -S -p {} $a serve {}; fi; ", nonce, login); break;
+    case AgentRights::system: text += fmt::format("else test -x $a && exec sudo -n $a {} {}; fi; ", serve, login); break;
+    case AgentRights::password: text += fmt::format("else test -x $a && exec sudo -k -S -p {} $a {} {}; fi; ", nonce, serve, login); break;
     case AgentRights::system_or_user:
       text += fmt::format(
-          "elif sudo -n true >/dev/null 2>&1; then test -x $a && exec sudo -n $a serve {}; "
-          "else w=user; a={}/agent-$s; test -x $a && exec $a serve --user; fi; ",
-          login, kUserFolder);
+          "elif sudo -n true >/dev/null 2>&1; then test -x $a && exec sudo -n $a {0} {1}; "
+          "else w=user; a={2}/agent-$s; test -x $a && exec $a {0} --user; fi; ",
+          serve, login, kUserFolder);
       break;
   }
   return text + "g=raw; command -v gzip >/dev/null 2>&1 && g=gzip; echo gpustrap-absent $m $u $g $w'";
@@ -314,12 +326,14 @@ std::string upload_text(const UploadPlan& plan) {
 
 Result<std::unique_ptr<AgentLink>> start_agent(SshSession& session, const PushOptions& options, const Request& first) {
   if (options.agents.empty()) { return fail(ErrorCode::internal, "this gpustrap was built without agents", "build it with ./dev build"); }
-  const std::string opening =
-      to_line(to_json(Hello{kProtocolVersion, "gpustrap " GPUSTRAP_VERSION, {std::string(kZlibFeature)}})) + to_line(to_json(first));
+  const std::string hello = to_line(to_json(Hello{kProtocolVersion, "gpustrap " GPUSTRAP_VERSION, {std::string(kZlibFeature)}}));
+  const std::optional<Request> known = public_form(first);
+  const Opening brief{known ? as_word(hello + to_line(to_json(*known))) : "", known ? "" : hello + to_line(to_json(first))};
+  const Opening whole{"", hello + to_line(to_json(first))};
   const AgentRights rights = options.sudo_password ? AgentRights::password
                              : options.needs_root  ? AgentRights::system
                                                    : AgentRights::system_or_user;
-  Result<Hello1> started = try_start(session, options, rights, opening);
+  Result<Hello1> started = try_start(session, options, rights, brief);
   if (!started) return fail(std::move(started).error());
   if (started->link) return std::move(started->link);
 
@@ -330,7 +344,7 @@ Result<std::unique_ptr<AgentLink>> start_agent(SshSession& session, const PushOp
                 "gpustrap runs on x86_64 and aarch64 hosts");
   }
   if (Result<void> uploaded = upload(session, options, *agent, *started->absent); !uploaded) return fail(std::move(uploaded).error());
-  started = try_start(session, options, rights, opening);
+  started = try_start(session, options, rights, whole);
   if (!started) return fail(std::move(started).error());
   if (!started->link)
     return fail(ErrorCode::internal, "the agent was uploaded, and the host does not find it",

@@ -24,7 +24,8 @@ struct PushOptions {
 };
 
 /// Makes sure that the right agent is on the host and starts it: one exec where it is there already. The hello and `first` travel
-/// right behind the exec. Returns once the agent has said hello.
+/// with it, as public_form(); the agent answers not_found to a run that it knows nothing of, and is then to be sent the whole request.
+/// Returns once the agent has said hello.
 /// Errors: authentication (sudo refuses), unsupported (no agent for this architecture), no_space, unreachable, protocol (what
 /// answered is not the agent; its words are quoted).
 [[nodiscard]] Result<std::unique_ptr<AgentLink>> start_agent(SshSession& session, const PushOptions& options, const Request& first);
@@ -38,7 +39,9 @@ enum class AgentRights {
   password,        ///< root by sudo, which reads the password from stdin
 };
 /// Starts the agent for the host's architecture, or prints `gpustrap-absent ARCH UID gzip|raw system|user` without reading stdin.
-[[nodiscard]] std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rights, const std::string& nonce);
+/// `said`: the controller's first lines as_word(), if any.
+[[nodiscard]] std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rights, const std::string& nonce,
+                                     const std::string& said = {});
 
 struct UploadPlan {
   std::string digest;

@@ -1,9 +1,11 @@
 #include "agent/protocol/request.h"
 
+#include <charconv>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "agent/base/sha256.h"
 #include "agent/base/text.h"
 #include "agent/protocol/field_types.h"
 #include "agent/protocol/json.h"
@@ -28,6 +30,8 @@ RunRequest read_run(Members& members) {
   if (!members.error() && !is_plain_id(body.run))
     members.fail_with(Error(ErrorCode::protocol, "`run` is not a run's id: " + quote_value(body.run)));
   members.one_of("mode", run_mode_names(), body.mode);
+  members.may("same_as", body.same_as);
+  if (!body.same_as.empty()) return body;
   members.must("tags", body.tags);
   read_network(members, body.network);
   if (const Json* recipe = members.find("recipe", Members::Wanted::required)) {
@@ -133,6 +137,10 @@ Json to_json(const Request& request) {
                    document["verb"] = "run";
                    document["run"] = body.run;
                    document["mode"] = run_mode_names().at(static_cast<std::size_t>(body.mode));
+                   if (!body.same_as.empty()) {
+                     document["same_as"] = body.same_as;
+                     return;
+                   }
                    document["tags"] = body.tags;
                    write_network(body.network, document);
                    document["recipe"] = write_recipe(body.recipe);
@@ -164,6 +172,43 @@ Json to_json(const Request& request) {
              },
              request.body);
   return document;
+}
+
+std::string digest_of(const RunRequest& request) {
+  RunRequest same = request;
+  same.run.clear();
+  same.same_as.clear();
+  return sha256_hex(to_json(Request{0, std::move(same)}).dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+std::optional<Request> public_form(const Request& request) {
+  if (std::holds_alternative<SecretsRequest>(request.body)) return std::nullopt;
+  const auto* run = std::get_if<RunRequest>(&request.body);
+  if (run == nullptr) return request;
+  RunRequest brief;
+  brief.run = run->run;
+  brief.mode = run->mode;
+  brief.same_as = digest_of(*run);
+  return Request{request.number, std::move(brief)};
+}
+
+std::string as_word(std::string_view lines) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string word;
+  for (const unsigned char byte : lines) word += {kDigits[byte >> 4U], kDigits[byte & 15U]};
+  return word;
+}
+
+std::string lines_of_word(std::string_view word) {
+  std::string lines;
+  if (word.size() % 2 != 0) return {};
+  for (std::size_t i = 0; i < word.size(); i += 2) {
+    unsigned char byte = 0;
+    const char* end = word.data() + i + 2;
+    if (std::from_chars(word.data() + i, end, byte, 16).ptr != end) return {};
+    lines += static_cast<char>(byte);
+  }
+  return lines;
 }
 
 Result<Request> request_from_json(const Json& document) {

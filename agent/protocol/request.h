@@ -22,8 +22,8 @@ constexpr std::int64_t kProtocolVersion = 1;
 constexpr auto kHeartbeat = std::chrono::seconds(5);
 constexpr auto kSilenceLimit = std::chrono::seconds(18);
 
-/// A feature: the agent may pack its lines. It says so by a line of its own, kPackedLine; all bytes behind that are one zlib stream (RFC 1950)
-/// of the lines that follow.
+/// A feature: the agent may pack its lines. It says so by a line of its own, kPackedLine; all bytes behind that are one zlib stream (RFC
+/// 1950) of the lines that follow.
 constexpr std::string_view kZlibFeature = "zlib";
 constexpr std::string_view kPackedLine = R"({"packed":"zlib"})";
 
@@ -45,7 +45,10 @@ struct RunRequest {
   Recipe recipe;
   std::vector<std::string> tags;
   Network network;
+  std::string same_as{};  ///< in place of recipe, tags and network: those of an earlier run, of which this is digest_of()
 };
+/// Of all that a run request asks for; its run's id apart.
+[[nodiscard]] std::string digest_of(const RunRequest& request);
 /// Replays the events after `after` and goes on live until the run ends. `run` empty: the newest. Reply: {"run": id, "live": bool}; then
 /// its events. Where the journal has lost events that the controller has seen, the reply also has "rewound": {"to": seq}, and the
 /// replay begins behind that event.
@@ -81,6 +84,12 @@ struct Request {
   std::variant<RunRequest, AttachRequest, StatusRequest, CancelRequest, TokenRequest, SecretsRequest, RemoveRequest> body;
 };
 [[nodiscard]] Json to_json(const Request& request);
+/// The request as it may stand among a program's arguments, which everybody on a host can read: a run by its digest alone. None where it
+/// may not.
+[[nodiscard]] std::optional<Request> public_form(const Request& request);
+/// Lines as one word that every shell leaves as it is (hex digits), and back; what is no such word gives nothing.
+[[nodiscard]] std::string as_word(std::string_view lines);
+[[nodiscard]] std::string lines_of_word(std::string_view word);
 /// An unknown verb is an error (protocol) that names it; the agent answers it and goes on.
 [[nodiscard]] Result<Request> request_from_json(const Json& document);
 

@@ -11,22 +11,24 @@
 
 #include "agent/base/file.h"
 #include "agent/protocol/json.h"
+#include "agent/protocol/request.h"
 
 namespace gpustrap {
 
 std::string agent_program() { return GPUSTRAP_AGENT; }
 
-LocalAgent::LocalAgent(const std::string& state) {
+LocalAgent::LocalAgent(const std::string& state, std::string_view said) {
   ::signal(SIGPIPE, SIG_IGN);
   Pipe in = std::move(*make_pipe());
   Pipe out = std::move(*make_pipe());
   const std::string state_option = "--state=" + state;
   const std::string runtime_option = "--runtime=" + state + "/runtime";
+  const std::string said_option = "--said=" + as_word(said);
   pid_ = ::fork();
   if (pid_ == 0) {
     ::dup2(in.read_end.get(), STDIN_FILENO);
     ::dup2(out.write_end.get(), STDOUT_FILENO);
-    ::execl(GPUSTRAP_AGENT, "gpustrap-agent", "serve", state_option.c_str(), runtime_option.c_str(), nullptr);
+    ::execl(GPUSTRAP_AGENT, "gpustrap-agent", "serve", state_option.c_str(), runtime_option.c_str(), said_option.c_str(), nullptr);
     ::_exit(127);
   }
   input_ = std::move(in.write_end);

@@ -18,7 +18,8 @@ namespace gpustrap {
 /// The agent's program serving over plain pipes, with its state in a folder of the test's.
 class LocalAgent {
  public:
-  explicit LocalAgent(const std::string& state);
+  /// `said`: what stands among the program's arguments of its controller's words.
+  explicit LocalAgent(const std::string& state, std::string_view said = {});
   ~LocalAgent();
   LocalAgent(const LocalAgent&) = delete;
   LocalAgent& operator=(const LocalAgent&) = delete;

@@ -85,6 +85,34 @@ TEST_F(ServeTest, AnswersTheRequestAndStreamsTheRunToItsEnd) {
   EXPECT_EQ(agent.wait_for_exit(), 0);
 }
 
+TEST_F(ServeTest, ARunMayBeAskedForByTheDigestOfAnEarlierOneAmongTheArguments) {
+  const std::string steps = R"([{"command": {"run": "echo hi >>@/said"}}])";
+  Json request = run_request(1, "r1", steps);
+  {
+    LocalAgent agent(directory_);
+    agent.send(hello());
+    agent.send(request);
+    (void)agent.receive_until("event", "run_finished");
+  }
+  for (const bool known : {true, false}) {
+    const std::string id = known ? "r2" : "r3";
+    const Result<Request> whole = request_from_json(run_request(1, id, known ? steps : R"([{"command": {"run": "echo other >>@/said"}}])"));
+    ASSERT_TRUE(whole.has_value());
+    const std::optional<Request> brief = public_form(*whole);
+    ASSERT_TRUE(brief.has_value());
+    LocalAgent agent(directory_, to_line(hello()) + to_line(to_json(*brief)));
+    const Json reply = agent.receive_until("reply").back();
+    if (known) {
+      EXPECT_EQ(reply.at("value").at("run"), "r2");
+    } else {
+      EXPECT_EQ(reply.at("error").at("code"), "not_found");
+      agent.send(to_json(Request{2, whole->body}));
+    }
+    EXPECT_EQ(agent.receive_until("event", "run_finished").back().value("end", ""), "ok");
+  }
+  EXPECT_EQ(read_file(directory_ + "/said").value_or(""), "hi\nhi\nother\n");
+}
+
 TEST_F(ServeTest, ARunKeepsItsProxyAndItsMirrorForTheRunnersToCome) {
   LocalAgent agent(directory_);
   agent.send(hello());

@@ -2,11 +2,20 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <cstdlib>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include <fmt/format.h>
+
+#include "agent/base/file.h"
 #include "agent/base/subprocess.h"
+#include "agent/protocol/request.h"
+#include "tests/support/temporary_directory.h"
 
 namespace gpustrap {
 namespace {
@@ -31,6 +40,7 @@ void expect_plain(const std::string& text) {
 TEST(StartText, HoldsNothingThatALoginShellWouldLookAt) {
   for (const AgentRights rights : {AgentRights::system, AgentRights::system_or_user, AgentRights::password}) {
     expect_plain(start_text(two_agents(), rights, "nonce"));
+    expect_plain(start_text(two_agents(), rights, "nonce", as_word("{}\n")));
   }
 }
 
@@ -42,6 +52,29 @@ TEST(StartText, SaysThatTheAgentIsAbsentWithoutReadingItsInput) {
     const auto result = run_subprocess(run);
     ASSERT_TRUE(result.has_value());
     EXPECT_TRUE(result->out.starts_with("gpustrap-absent ")) << result->out << result->err;
+  }
+}
+
+TEST(StartText, TellsTheAgentWhoHasLoggedInAndWhatWasSaid) {
+  TemporaryDirectory folder;
+  // In place of sudo, which would be given the words.
+  ASSERT_TRUE(write_file_atomically(folder / "sudo", "#!/bin/sh\nfor word in \"$@\"; do echo \"$word\"; done\n").has_value());
+  ASSERT_EQ(::chmod((folder / "sudo").c_str(), 0755), 0);
+  // The text runs what lies in a folder of root's: here any program in its place, and a user who is not root.
+  std::string text = start_text(two_agents(), AgentRights::system, "nonce", "7b7d");
+  for (const auto& [from, to] : {std::pair<std::string, std::string>{"test -x $a", "true"}, {"test $u = 0", "false"}}) {
+    for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) text.replace(at, from.size(), to);
+  }
+  const char* path = std::getenv("PATH");
+  for (const char* shell : {"sh", "bash"}) {
+    Subprocess run;
+    run.argv = {shell, "-c", text};
+    run.env = {{"PATH", std::string(folder.path()) + ":" + (path == nullptr ? "" : path)}, {"HOME", "/home/of one"}, {"SHELL", "/bin/sh"}};
+    const auto result = run_subprocess(run);
+    ASSERT_TRUE(result.has_value());
+    EXPECT_THAT(result->out, HasSubstr("\nserve\n--said=7b7d\n")) << result->err;
+    EXPECT_THAT(result->out, HasSubstr(fmt::format("\n--login-uid={}\n--login-gid={}\n--login-groups=", ::getuid(), ::getgid())));
+    EXPECT_THAT(result->out, HasSubstr("\n--login-home=/home/of one\n--login-shell=/bin/sh\n"));
   }
 }
 

@@ -171,6 +171,16 @@ TEST_F(SshSessionTest, APassphraseIsNotAskedForAKeyThatTheHostRefuses) {
   EXPECT_EQ(failure_of(target, prompts).code(), ErrorCode::authentication);
 }
 
+TEST_F(SshSessionTest, AKeyThatIsRefusedTakesNothingFromTheNext) {
+  server_.trust();
+  SshTarget target = server_.target();
+  target.identities = {server_.make_key("other_key"), server_.key()};
+  Result<SshSession> session = SshSession::connect(target, nobody());
+  ASSERT_TRUE(session.has_value()) << session.error().sentence() << "\n" << server_.log();
+  EXPECT_EQ(output_of(*session, "echo one"), "one\n");
+  EXPECT_EQ(output_of(*session, "echo two"), "two\n");
+}
+
 TEST_F(SshSessionTest, AWrongKeyNamesWhatWasTriedAndTheUsualUsers) {
   server_.trust();
   SshTarget target = server_.target();

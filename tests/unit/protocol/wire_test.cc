@@ -135,6 +135,40 @@ TEST(Requests, EveryMemberMissingIsAnError) {
   }
 }
 
+TEST(Requests, InPublicSayNothingOfARecipeAndNoSecret) {
+  std::vector<FieldProblem> problems;
+  RunRequest run;
+  run.run = "r1";
+  run.tags = {"private"};
+  run.network.proxy = "http://me:private@proxy.example.org";
+  run.recipe =
+      read_recipe(Json{{"name", "private"}, {"steps", Json::parse(R"([{"id": "a", "file": {"path": "/private", "content": "private"}}])")}},
+                  Placeholders::allowed, problems);
+  ASSERT_TRUE(problems.empty());
+  const std::optional<Request> brief = public_form(Request{3, run});
+  ASSERT_TRUE(brief.has_value());
+  const Json document = to_json(*brief);
+  EXPECT_EQ(document.dump().find("private"), std::string::npos);
+  EXPECT_EQ(document.at("same_as"), digest_of(run));
+  EXPECT_EQ(document.at("run"), "r1");
+
+  RunRequest again = run;
+  again.run = "r2";
+  EXPECT_EQ(digest_of(again), digest_of(run));
+  again.mode = RunMode::plan;
+  EXPECT_NE(digest_of(again), digest_of(run));
+
+  EXPECT_FALSE(public_form(Request{1, SecretsRequest{"r1", {{"token", "private"}}}}).has_value());
+}
+
+TEST(Requests, AreOneWordForEveryShell) {
+  const std::string lines = "{\"request\":1,\"verb\":\"status\"}\n\xff";
+  const std::string word = as_word(lines);
+  EXPECT_EQ(word.find_first_not_of("0123456789abcdef"), std::string::npos);
+  EXPECT_EQ(lines_of_word(word), lines);
+  for (const char* wrong : {"7", "7x", "zz", "-1", "+a"}) EXPECT_EQ(lines_of_word(wrong), "") << wrong;
+}
+
 TEST(Requests, AnUnknownVerbIsNamed) {
   const auto request = request_from_json({{"request", 9}, {"verb", "dance"}});
   ASSERT_FALSE(request.has_value());
