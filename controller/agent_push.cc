@@ -45,12 +45,13 @@ struct Absent {
   bool root = false;
   bool has_gzip = true;
   bool user = false;
+  bool takes = false;  ///< the same command waits for the packed agent, and starts it
 };
 
 std::optional<Absent> absent_in(const std::string& line) {
   const std::vector<std::string> parts = words(line);
-  if (parts.size() != 5 || parts[0] != "gpustrap-absent") return std::nullopt;
-  return Absent{parts[1], parts[2] == "0", parts[3] != "raw", parts[4] == "user"};
+  if (parts.size() != 6 || parts[0] != "gpustrap-absent") return std::nullopt;
+  return Absent{parts[1], parts[2] == "0", parts[3] != "raw", parts[4] == "user", parts[5] == "takes"};
 }
 
 /// The user that a host asks for: `Please login as the user "ubuntu" rather than the user "root".`
@@ -181,6 +182,17 @@ Result<void> answer_sudo(Start& start, const std::string& nonce, const std::stri
   return send_all(start, password + "\n", {});
 }
 
+/// Why an agent that was sent is not there, by what the host said.
+Error upload_error(const Start& start) {
+  if (start.err.find("sudo:") != std::string::npos) return sudo_error(start.err);
+  const bool full = start.err.find("No space left") != std::string::npos;
+  return Error(full ? ErrorCode::no_space : ErrorCode::io,
+               first_line(strip_control(start.err.empty() ? "the host did not confirm it" : last_lines(start.err, 1))),
+               full ? "make room on the host (df -h), then run the same command again"
+                    : "is /usr/local writable? a mount with noexec or ro would do this")
+      .in("uploading the agent");
+}
+
 Result<void> upload(SshSession& session, const PushOptions& options, const EmbeddedAgent& agent, const Absent& absent) {
   UploadPlan plan;
   plan.digest = agent.digest;
@@ -210,13 +222,7 @@ Result<void> upload(SshSession& session, const PushOptions& options, const Embed
     if (start.out.find("gpustrap-ready") != std::string::npos) return {};
     if (!*more || start.out.size() > kChatterLimit) break;
   }
-  if (start.err.find("sudo:") != std::string::npos) return fail(sudo_error(start.err));
-  const bool full = start.err.find("No space left") != std::string::npos;
-  return fail(Error(full ? ErrorCode::no_space : ErrorCode::io,
-                    first_line(strip_control(start.err.empty() ? "the host did not confirm it" : last_lines(start.err, 1))),
-                    full ? "make room on the host (df -h), then run the same command again"
-                         : "is /usr/local writable? a mount with noexec or ro would do this")
-                  .in("uploading the agent"));
+  return fail(upload_error(start));
 }
 
 struct Hello1 {
@@ -226,9 +232,28 @@ struct Hello1 {
 
 /// What the controller says first: with the command, where everybody on the host may know it, else behind it.
 struct Opening {
-  std::string word;  ///< for the command; empty: none
-  std::string lines;
+  std::string word;   ///< for the command; empty: none
+  std::string lines;  ///< behind it
+  std::string whole;  ///< for an agent that was only just brought there
 };
+
+const EmbeddedAgent* agent_for(const std::vector<EmbeddedAgent>& agents, const std::string& arch) {
+  const auto found = std::find_if(agents.begin(), agents.end(), [&](const EmbeddedAgent& one) { return one.arch == arch; });
+  return found == agents.end() ? nullptr : &*found;
+}
+
+/// Sends the agent to a command that waits for it, and right behind it what is to be said first.
+Result<void> send_agent(Start& start, const PushOptions& options, const Absent& absent, const std::string& nonce,
+                        const std::string& lines) {
+  const EmbeddedAgent* agent = agent_for(options.agents, absent.arch);
+  if (agent == nullptr) return fail(ErrorCode::protocol, "the host waits for an agent that it has not named");
+  const bool by_password = options.sudo_password && !absent.root;
+  if (by_password) {
+    if (Result<void> answered = answer_sudo(start, nonce, *options.sudo_password); !answered) return answered;
+  }
+  if (Result<void> sent = send_all(start, agent->gzipped, options.uploading); !sent) return sent;
+  return send_all(start, lines, {});
+}
 
 /// One exec of the start text: ends with a link, or with what the host says instead.
 Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentRights rights, const Opening& opening) {
@@ -241,14 +266,24 @@ Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentR
   if (by_password) {
     if (Result<void> answered = answer_sudo(start, nonce, *options.sudo_password); !answered) return fail(std::move(answered).error());
   }
-  const Clock::time_point deadline = Clock::now() + kHelloLimit;
+  Clock::time_point deadline = Clock::now() + kHelloLimit;
   bool opened = !by_password;
+  bool is_sent = false;
   while (true) {
     // Whole lines; what is not ours before hello is somebody's greeting.
     std::size_t begin = 0;
     for (std::size_t newline = start.out.find('\n'); newline != std::string::npos; newline = start.out.find('\n', begin)) {
       const std::string line = start.out.substr(begin, newline - begin);
-      if (std::optional<Absent> absent = absent_in(line)) return Hello1{nullptr, std::move(absent)};
+      if (std::optional<Absent> absent = absent_in(line); absent && !is_sent) {
+        if (!absent->takes) return Hello1{nullptr, std::move(absent)};
+        start.out.clear();  // it says no more until it has the agent
+        if (Result<void> sent = send_agent(start, options, *absent, nonce, opening.whole); !sent)
+          return fail(std::move(sent).error().in("uploading the agent"));
+        is_sent = opened = true;
+        deadline = Clock::now() + kUploadStall;
+        begin = 0;
+        continue;
+      }
       if (line.starts_with("{\"hello\"")) {
         Result<Json> document = parse_line(line);
         if (!document) return fail(std::move(document).error());
@@ -276,8 +311,28 @@ Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentR
     }
     Result<bool> more = start.more(deadline);
     if (!more) return fail(std::move(more).error());
-    if (!*more) return fail(no_hello(start.out, start.err, start.status()));
+    if (!*more) return fail(is_sent ? upload_error(start) : no_hello(start.out, start.err, start.status()));
   }
+}
+
+}  // namespace
+
+namespace {
+
+/// The text that takes `input`, checks it and leaves it as the agent; `then` follows where that went well. sha256sum where there is one;
+/// else the agent looks at itself, which finds a cut upload just as well.
+std::string install_text(std::string_view folder, const std::string& nonce, std::string_view digest, std::string_view input,
+                         std::string_view then) {
+  return fmt::format(
+      "umask 022; mkdir -p {0} && {3} > {0}/upload-{1} && chmod 755 {0}/upload-{1} && "
+      "{{ echo {2} *{0}/upload-{1} | sha256sum -c >/dev/null 2>&1 || {0}/upload-{1} --self-digest={2}; }} && "
+      "mv -f {0}/upload-{1} {0}/agent-{2} && {4} || {{ rm -f {0}/upload-{1}; exit 1; }}",
+      folder, nonce, digest, input, then);
+}
+
+/// The words that make root run what follows.
+std::string sudo_text(bool by_password, const std::string& nonce) {
+  return by_password ? fmt::format("sudo -k -S -p {}", nonce) : "sudo -n";
 }
 
 }  // namespace
@@ -286,50 +341,56 @@ std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rig
   // Read from /proc where it can be: each program that is started for a word of it costs a millisecond or two.
   std::string text =
       "sh -c 'while read k v r; do case $k in Uid:) u=$v;; Gid:) g=$v;; Groups:) p=\"$v $r\"; break;; esac; done </proc/self/status; "
-      "test $p || { u=$(id -u); g=$(id -g); p=$(id -G); }; "
+      "test -n \"$p\" || { u=$(id -u); g=$(id -g); p=$(id -G); }; "
       "test -r /proc/sys/kernel/arch && read m </proc/sys/kernel/arch || m=$(uname -m); "
       "IFS=; w=system; case $m in ";
-  for (const EmbeddedAgent& agent : agents) text += fmt::format("{}) s={};; ", agent.arch, agent.digest);
+  for (const EmbeddedAgent& agent : agents) text += fmt::format("{}) s={} z={};; ", agent.arch, agent.digest, agent.gzipped.size());
   text += "*) s=none;; esac; ";
   text += fmt::format("a={}/agent-$s; ", kSystemFolder);
   // With an empty IFS nothing is split, so that no value needs quotes.
   const std::string login = "--login-uid=$u --login-gid=$g --login-groups=$p --login-home=$HOME --login-shell=$SHELL";
   const std::string serve = said.empty() ? "serve" : "serve --said=" + said;
+  const std::string sudo = sudo_text(rights == AgentRights::password, nonce);
   text += fmt::format("if test $u = 0; then test -x $a && exec $a {}; ", serve);
-  switch (rights) {
-    case AgentRights::system: text += fmt::format("else test -x $a && exec sudo -n $a {} {}; fi; ", serve, login); break;
-    case AgentRights::password: text += fmt::format("else test -x $a && exec sudo -k -S -p {} $a {} {}; fi; ", nonce, serve, login); break;
-    case AgentRights::system_or_user:
-      text += fmt::format(
-          "elif sudo -n true >/dev/null 2>&1; then test -x $a && exec sudo -n $a {0} {1}; "
-          "else w=user; a={2}/agent-$s; test -x $a && exec $a {0} --user; fi; ",
-          serve, login, kUserFolder);
-      break;
+  if (rights == AgentRights::system_or_user) {
+    text += fmt::format(
+        "elif sudo -n true >/dev/null 2>&1; then test -x $a && exec sudo -n $a {0} {1}; "
+        "else w=user; a={2}/agent-$s; test -x $a && exec $a {0} --user; fi; ",
+        serve, login, kUserFolder);
+  } else {
+    text += fmt::format("else test -x $a && exec {} $a {} {}; fi; ", sudo, serve, login);
   }
-  return text + "g=raw; command -v gzip >/dev/null 2>&1 && g=gzip; echo gpustrap-absent $m $u $g $w'";
+  // GNU head takes not a byte more than it is told to: what follows the agent is for the agent.
+  text +=
+      "g=raw; command -v gzip >/dev/null 2>&1 && g=gzip; t=asks; case $s-$g-$(head --version 2>/dev/null) in none*) ;; *-gzip-*GNU*) "
+      "t=takes;; "
+      "esac; echo gpustrap-absent $m $u $g $w $t; test $t = takes || exit 0; ";
+  constexpr std::string_view kPacked = "head -c $z | gzip -dc";
+  const std::string as_root = install_text(kSystemFolder, nonce, "$s", kPacked, "exec $a serve");
+  if (rights == AgentRights::system_or_user)
+    text += fmt::format("if test $w = user; then {}; fi; ", install_text(kUserFolder, nonce, "$s", kPacked, "exec $a serve --user"));
+  // Root's shell gets the words of its program in double quotes, in which a $ of its own cannot stand; who has logged in it gets as
+  // arguments.
+  text += fmt::format("if test $u = 0; then {}; fi; d=\"$\"; exec {} sh -c \"IFS=; set -f; {}\" sh {}'", as_root, sudo,
+                      install_text(kSystemFolder, nonce, "$s", kPacked, "exec $a serve ${d}@"), login);
+  return text;
 }
 
 std::string upload_text(const UploadPlan& plan) {
-  const std::string_view folder = plan.user ? kUserFolder : kSystemFolder;
-  const std::string temporary = fmt::format("{}/upload-{}", folder, plan.nonce);
-  // sha256sum where there is one; else the agent looks at itself, which finds a cut upload just as well.
-  const std::string body = fmt::format(
-      "umask 022; mkdir -p {0} && {1} > {2} && chmod 755 {2} && "
-      "{{ echo {3} *{2} | sha256sum -c >/dev/null 2>&1 || {2} --self-digest={3}; }} && mv -f {2} {0}/agent-{3} && echo gpustrap-ready || "
-      "{{ rm -f {2}; exit 1; }}",
-      folder, plan.packed ? "gzip -dc" : "cat", temporary, plan.digest);
+  const std::string body = install_text(plan.user ? kUserFolder : kSystemFolder, plan.nonce, plan.digest, plan.packed ? "gzip -dc" : "cat",
+                                        "echo gpustrap-ready");
   if (!plan.by_sudo) return fmt::format("sh -c '{}'", body);
   // Root's shell gets the same words. They hold nothing that the outer shell would expand.
-  const std::string sudo = plan.by_password ? fmt::format("sudo -k -S -p {}", plan.nonce) : "sudo -n";
-  return fmt::format("sh -c 'exec {} sh -c \"{}\"'", sudo, body);
+  return fmt::format("sh -c 'exec {} sh -c \"{}\"'", sudo_text(plan.by_password, plan.nonce), body);
 }
 
 Result<std::unique_ptr<AgentLink>> start_agent(SshSession& session, const PushOptions& options, const Request& first) {
   if (options.agents.empty()) { return fail(ErrorCode::internal, "this gpustrap was built without agents", "build it with ./dev build"); }
   const std::string hello = to_line(to_json(Hello{kProtocolVersion, "gpustrap " GPUSTRAP_VERSION, {std::string(kZlibFeature)}}));
   const std::optional<Request> known = public_form(first);
-  const Opening brief{known ? as_word(hello + to_line(to_json(*known))) : "", known ? "" : hello + to_line(to_json(first))};
-  const Opening whole{"", hello + to_line(to_json(first))};
+  const std::string lines = hello + to_line(to_json(first));
+  const Opening brief{known ? as_word(hello + to_line(to_json(*known))) : "", known ? "" : lines, lines};
+  const Opening whole{"", lines, lines};
   const AgentRights rights = options.sudo_password ? AgentRights::password
                              : options.needs_root  ? AgentRights::system
                                                    : AgentRights::system_or_user;
@@ -337,9 +398,8 @@ Result<std::unique_ptr<AgentLink>> start_agent(SshSession& session, const PushOp
   if (!started) return fail(std::move(started).error());
   if (started->link) return std::move(started->link);
 
-  const auto agent = std::find_if(options.agents.begin(), options.agents.end(),
-                                  [&](const EmbeddedAgent& one) { return one.arch == started->absent->arch; });
-  if (agent == options.agents.end()) {
+  const EmbeddedAgent* agent = agent_for(options.agents, started->absent->arch);
+  if (agent == nullptr) {
     return fail(ErrorCode::unsupported, fmt::format("the host is {}, and there is no agent for it", strip_control(started->absent->arch)),
                 "gpustrap runs on x86_64 and aarch64 hosts");
   }

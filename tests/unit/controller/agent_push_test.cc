@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,6 +15,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/file.h"
+#include "agent/base/sha256.h"
 #include "agent/base/subprocess.h"
 #include "agent/protocol/request.h"
 #include "tests/support/temporary_directory.h"
@@ -20,8 +23,12 @@
 namespace gpustrap {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::StartsWith;
 
 const std::vector<EmbeddedAgent>& two_agents() {
   static const std::vector<EmbeddedAgent> agents = {{"x86_64", std::string(64, 'a'), "packed"},
@@ -44,14 +51,20 @@ TEST(StartText, HoldsNothingThatALoginShellWouldLookAt) {
   }
 }
 
-TEST(StartText, SaysThatTheAgentIsAbsentWithoutReadingItsInput) {
+TEST(StartText, SaysThatTheAgentIsAbsentAndDoesNoMoreWhereItMightReadTooFar) {
+  TemporaryDirectory folder;
+  std::ofstream(folder / "head") << "#!/bin/sh\necho a head of another make\n";
+  ASSERT_EQ(::chmod((folder / "head").c_str(), 0755), 0);
+  const char* path = std::getenv("PATH");
   for (const char* shell : {"sh", "bash"}) {
     Subprocess run;
     run.argv = {shell, "-c", start_text(two_agents(), AgentRights::system, "nonce")};
+    run.env = {{"PATH", folder.path() + ":" + (path == nullptr ? "" : path)}};
     run.input = "left alone\n";
     const auto result = run_subprocess(run);
     ASSERT_TRUE(result.has_value());
-    EXPECT_TRUE(result->out.starts_with("gpustrap-absent ")) << result->out << result->err;
+    EXPECT_THAT(result->out, AllOf(StartsWith("gpustrap-absent "), EndsWith(" system asks\n"))) << result->err;
+    EXPECT_EQ(result->exit_code, 0);
   }
 }
 
@@ -78,6 +91,81 @@ TEST(StartText, TellsTheAgentWhoHasLoggedInAndWhatWasSaid) {
   }
 }
 
+/// A host without an agent: its folder is one of the test's, and its sudo makes nobody root.
+class TakingHost {
+ public:
+  TakingHost() {
+    std::ofstream(folder_ / "sudo") << "#!/bin/sh\nshift\nexec \"$@\"\n";
+    EXPECT_EQ(::chmod((folder_ / "sudo").c_str(), 0755), 0);
+    std::ofstream(folder_ / "agent") << "#!/bin/sh\nfor word in \"$@\"; do echo \"<$word>\"; done\ncat\n";
+    Subprocess pack;
+    pack.argv = {"gzip", "-9nc", folder_ / "agent"};
+    packed_ = run_subprocess(pack)->out;
+    digest_ = sha256_of_file(folder_ / "agent").value_or("");
+  }
+  SubprocessResult start(AgentRights rights, bool is_root, const std::string& input) {
+    // Of both architectures, so that it does not matter on which one the test runs.
+    const std::vector<EmbeddedAgent> agents = {{"x86_64", digest_, packed_}, {"aarch64", digest_, packed_}};
+    std::string text = start_text(agents, rights, "nonce");
+    replace_all(text, "/usr/local/lib/gpustrap", host());
+    replace_all(text, "test $u = 0", is_root ? "true" : "false");
+    Subprocess run;
+    run.argv = {"sh", "-c", text};
+    const char* path = std::getenv("PATH");
+    run.env = {{"PATH", folder_.path() + ":" + (path == nullptr ? "" : path)}, {"HOME", host() + "/home of"}, {"SHELL", "/bin/sh"}};
+    run.input = input;
+    return run_subprocess(run).value_or(SubprocessResult{});
+  }
+  [[nodiscard]] std::string host() const { return folder_ / "host"; }
+  [[nodiscard]] const std::string& packed() const { return packed_; }
+  [[nodiscard]] std::vector<std::string> files() const {
+    std::vector<std::string> found;
+    if (!std::filesystem::exists(host())) return found;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(host())) {
+      if (entry.is_regular_file()) found.push_back(entry.path().filename());
+    }
+    return found;
+  }
+  [[nodiscard]] const std::string& digest() const { return digest_; }
+
+ private:
+  static void replace_all(std::string& text, const std::string& from, const std::string& to) {
+    for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) text.replace(at, from.size(), to);
+  }
+  TemporaryDirectory folder_;
+  std::string packed_, digest_;
+};
+
+TEST(StartText, TakesTheAgentAndStartsItWithWhatFollows) {
+  for (const AgentRights rights : {AgentRights::system, AgentRights::system_or_user}) {
+    for (const bool is_root : {true, false}) {
+      TakingHost host;
+      const SubprocessResult result = host.start(rights, is_root, host.packed() + "what follows\n");
+      EXPECT_THAT(result.out, AllOf(HasSubstr(" system takes\n<serve>\n"), EndsWith("what follows\n"))) << result.err;
+      EXPECT_EQ(result.out.find("<--login-home=" + host.host() + "/home of>") != std::string::npos, !is_root) << result.out;
+      EXPECT_THAT(host.files(), ElementsAre("agent-" + host.digest()));
+      const SubprocessResult again = host.start(rights, is_root, "said\n");
+      EXPECT_THAT(again.out, AllOf(Not(HasSubstr("absent")), HasSubstr("<serve>"), EndsWith("said\n"))) << again.err;
+    }
+  }
+}
+
+TEST(StartText, LeavesNothingOfAnAgentThatIsCutOrWrong) {
+  for (const bool is_root : {true, false}) {
+    TakingHost host;
+    const SubprocessResult cut = host.start(AgentRights::system, is_root, host.packed().substr(0, host.packed().size() / 2));
+    EXPECT_NE(cut.exit_code, 0);
+    EXPECT_THAT(cut.out, Not(HasSubstr("<serve>")));
+    EXPECT_TRUE(host.files().empty());
+    std::string wrong = host.packed();
+    wrong[wrong.size() / 2] ^= 1;
+    const SubprocessResult changed = host.start(AgentRights::system, is_root, wrong);
+    EXPECT_NE(changed.exit_code, 0);
+    EXPECT_THAT(changed.out, Not(HasSubstr("<serve>")));
+    EXPECT_TRUE(host.files().empty());
+  }
+}
+
 TEST(StartText, AsksSudoForThePasswordByTheNonceOnly) {
   const std::string text = start_text(two_agents(), AgentRights::password, "n0nce");
   EXPECT_THAT(text, HasSubstr("sudo -k -S -p n0nce"));
@@ -86,7 +174,7 @@ TEST(StartText, AsksSudoForThePasswordByTheNonceOnly) {
 
 TEST(StartText, NamesEveryArchitecture) {
   const std::string text = start_text(two_agents(), AgentRights::system, "n");
-  EXPECT_THAT(text, HasSubstr("x86_64) s=" + std::string(64, 'a')));
+  EXPECT_THAT(text, HasSubstr("x86_64) s=" + std::string(64, 'a') + " z=6;;"));
   EXPECT_THAT(text, HasSubstr("aarch64) s=" + std::string(64, 'b')));
 }
 

@@ -142,23 +142,33 @@ TEST_F(HostileHost, AHelloOfAnotherKindIsRefused) {
 }
 
 TEST_F(HostileHost, AnArchitectureWithEscapeCodesIsQuotedWithoutThem) {
-  const Error error = failure_of(R"(printf 'gpustrap-absent \033[31mx 0 raw system\n')");
+  const Error error = failure_of(R"(printf 'gpustrap-absent \033[31mx 0 raw system asks\n')");
   EXPECT_THAT(error.code(), AnyOf(ErrorCode::unsupported, ErrorCode::protocol));
 }
 
 // ---- during the upload
 
 TEST_F(HostileHost, EndlessMessagesDuringTheUploadAreCut) {
-  const std::string absent = "case $SSH_ORIGINAL_COMMAND in *gpustrap-ready*) {};; *) echo gpustrap-absent x86_64 0 gzip system;; esac";
+  const std::string absent =
+      "case $SSH_ORIGINAL_COMMAND in *gpustrap-ready*) {};; *) echo gpustrap-absent x86_64 0 gzip system asks;; esac";
   EXPECT_EQ(failure_of(fmt::format(fmt::runtime(absent), "yes Warning >&2")).code(), ErrorCode::protocol);
   EXPECT_EQ(failure_of(fmt::format(fmt::runtime(absent), "yes Warning")).code(), ErrorCode::io);
   EXPECT_EQ(failure_of(fmt::format(fmt::runtime(absent), "exit 1")).code(), ErrorCode::io);
 }
 
+TEST_F(HostileHost, ACommandThatTakesTheAgentIsHeldToTheSame) {
+  const std::string takes = "echo gpustrap-absent x86_64 0 gzip system takes; ";
+  EXPECT_EQ(failure_of(takes + "yes Warning >&2").code(), ErrorCode::protocol);
+  EXPECT_EQ(failure_of(takes + "yes Warning").code(), ErrorCode::protocol);
+  EXPECT_EQ(failure_of(takes + "cat >/dev/null & exit 1").code(), ErrorCode::io);
+  const Error full = failure_of(takes + "echo gzip: No space left on device >&2");
+  EXPECT_EQ(full.code(), ErrorCode::no_space);
+}
+
 TEST_F(HostileHost, AnAgentThatStaysAbsentIsNotSentForEver) {
   const Error error = failure_of(
       "case $SSH_ORIGINAL_COMMAND in *gpustrap-ready*) cat >/dev/null; echo gpustrap-ready;; *) echo gpustrap-absent x86_64 0 gzip "
-      "system;; esac");
+      "system asks;; esac");
   EXPECT_EQ(error.code(), ErrorCode::internal);
   EXPECT_THAT(error.sentence(), HasSubstr("does not find it"));
 }
