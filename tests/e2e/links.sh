@@ -244,6 +244,30 @@ links_cases() {
     expect_exit 0
     expect_whole_journal
 
+    # What the wire is asked for, which no busy machine changes: bench/ has the times.
+    case_ "a rerun costs the round trips of one command, and little else"
+    relay latency 150
+    gpustrap up "$suite_dir/other.yaml" "$there" -y --no-tunnel
+    expect_exit 0
+    gpustrap up "$suite_dir/other.yaml" "$there" -y --no-tunnel
+    expect_exit 0
+    expect_output "Unchanged"
+    # Greeting, key exchange, login service, login, channel, command; and whatever is said at the end, which nobody waits for.
+    expect_at_most 7 turns
+    expect_at_most 6000 up
+    expect_at_most 6000 down
+
+    case_ "a first command adds the way of the agent to it, and no more"
+    local agent
+    agent=$(on_host_agent)
+    testbed exec box rm -rf /usr/local/lib/gpustrap
+    gpustrap up "$suite_dir/other.yaml" "$there" -y --no-tunnel
+    expect_exit 0
+    expect_equal "$(on_host_agent)" "$agent"
+    expect_at_most 11 turns
+    expect_at_most 2450000 up
+    relay latency 0
+
     case_ "a connection that is kept serves the next commands, without another login"
     local before
     XDG_RUNTIME_DIR=$(mktemp -d /tmp/gpustrap-kept.XXXXXX)
@@ -288,6 +312,18 @@ links_cases() {
     ! on_host sh -c 'readlink /proc/[0-9]*/exe | grep gpustrap'
     expect_equal "$(cat stdout)" ''
 }
+
+on_host_agent() { testbed exec box sh -c 'cd /usr/local/lib/gpustrap && ls -A'; }
+
+# Of the connection through the relay that was the last, once it is over. The names are those of `relay stats`.
+expect_at_most() {
+    local stats
+    await_that no_connection_is_open
+    stats=$(relay stats)
+    python3 -c 'import json, sys; sys.exit(json.loads(sys.argv[1])["last"][sys.argv[2]] > int(sys.argv[3]))' "$stats" "$2" "$1" ||
+        fail_case "more than $1 $2: $stats"
+}
+no_connection_is_open() { relay stats | grep -q '"open": 0,'; }
 
 logins() {
     testbed exec box journalctl --sync

@@ -9,7 +9,8 @@
         go            everything passes again, what was held back first
         cut           resets every connection; new ones are welcome
         refuse        cut, and new connections are refused until `go`
-        stats         prints connections, bytes up (to the host) and down, and turns, as JSON
+        stats         prints connections, bytes up (to the host) and down, and turns, as JSON; how many connections are open, and
+                      bytes and turns of the newest as `last`
 
 A turn is counted each time the client speaks after the host did: what a round trip costs, the link pays per turn.
 """
@@ -37,12 +38,21 @@ class Relay:
         self.writers = set()
         self.stats = {"connections": 0, "up": 0, "down": 0, "turns": 0}
         self.last = "down"
+        self.newest = None
 
-    def count(self, direction, size):
+    def count(self, direction, size, connection):
         self.stats[direction] += size
         if direction == "up" and self.last == "down":
             self.stats["turns"] += 1
         self.last = direction
+        connection[direction] += size
+        if direction == "up" and connection["spoke"] == "down":
+            connection["turns"] += 1
+        connection["spoke"] = direction
+
+    def told(self):
+        last = {name: value for name, value in (self.newest or {}).items() if name != "spoke"}
+        return {**self.stats, "open": len(self.writers) // 2, "last": last}
 
     async def connection(self, reader, writer):
         if self.refusing:
@@ -54,9 +64,11 @@ class Relay:
             reset(writer)
             return
         self.stats["connections"] += 1
+        numbers = self.newest = {"up": 0, "down": 0, "turns": 0, "spoke": "down"}
         pair = {writer, far_writer}
         self.writers |= pair
-        await asyncio.gather(self.pass_on(reader, far_writer, "up"), self.pass_on(far_reader, writer, "down"))
+        await asyncio.gather(self.pass_on(reader, far_writer, "up", numbers),
+                             self.pass_on(far_reader, writer, "down", numbers))
         self.writers -= pair
         for end in pair:
             end.close()
@@ -70,7 +82,7 @@ class Relay:
         self.free_at[direction] = free_at
         return free_at + self.latency, free_at - now - BUFFER_SECONDS
 
-    async def pass_on(self, reader, writer, direction):
+    async def pass_on(self, reader, writer, direction, numbers):
         """One task reads and stamps, another delivers when due: latency delays bytes without thinning them out."""
         loop = asyncio.get_running_loop()
         queue = asyncio.Queue(maxsize=4096)
@@ -98,7 +110,7 @@ class Relay:
                         if writer.can_write_eof():
                             writer.write_eof()
                         return
-                    self.count(direction, len(data))
+                    self.count(direction, len(data), numbers)
                     writer.write(data)
                     await writer.drain()
                 except (OSError, RuntimeError):
@@ -128,7 +140,7 @@ class Relay:
             self.refusing = True
             self.cut()
         elif command == "stats":
-            return json.dumps(self.stats)
+            return json.dumps(self.told())
         else:
             return f"error: no command '{command}'"
         return "ok"
