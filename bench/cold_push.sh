@@ -15,7 +15,7 @@ measure() {
     printf 'name: nothing\nsteps:\n  - directory: /srv\n' >"$scratch/nothing.yaml"
     bench_relay latency 25
     bench_relay bandwidth $mbit
-    "$gpustrap" up "$scratch/nothing.yaml" "$user@$relay_address" -p "$relay_port" -i "$key" -y --no-tunnel >"$scratch/up.log" 2>&1 || {
+    $plainly up "$scratch/nothing.yaml" "$user@$relay_address" -p "$relay_port" -i "$key" -y --no-tunnel >"$scratch/up.log" 2>&1 || {
         cat "$scratch/up.log" >&2
         return 1
     }
@@ -30,7 +30,7 @@ packed) here $(printf %q "$take") <$agent.gz ;;
 esac
 SH
     {
-        printf 'gpustrap up, no agent there\t5\t%s\n' "$gpustrap up $scratch/nothing.yaml $user@$relay_address -p $relay_port -i $key -y --no-tunnel"
+        printf 'gpustrap up, no agent there\t5\t%s\n' "$plainly up $scratch/nothing.yaml $user@$relay_address -p $relay_port -i $key -y --no-tunnel"
         printf 'libssh, exec true\t5\t%s\n' "$bare_libssh $relay_address $relay_port $user $key $known_hosts true"
         printf 'libssh, exec, the packed agent\t5\t%s\n' \
             "$bare_libssh --input $agent.gz $relay_address $relay_port $user $key $known_hosts $(printf %q "$take")"

@@ -54,14 +54,17 @@ boot_bench_host() {
 }
 
 # Keeps the caller's settings out of the measurement, and the measurement out of them. ssh takes the home from the password file, so
-# gpustrap finds its settings behind a wrapper of one exec; the peers are given the same file. $ssh_config knows the hosts `near`
-# (the host itself) and, once a relay is there, `far` (the host through it).
+# the peers find their settings behind a wrapper of one exec. $ssh_config knows the hosts `near` (the host itself) and, once a relay is
+# there, `far` (the host through it). $plainly is how gpustrap is called: it asks ssh for a configuration only where the account has one,
+# and then by that wrapper, too.
 bench_home() {
     local ssh
     ssh=$(command -v ssh)
     unset SSH_AUTH_SOCK XDG_CONFIG_HOME XDG_STATE_HOME XDG_DATA_HOME
     real_home=$HOME
-    ssh_config=$scratch/home/ssh_config known_hosts=$scratch/home/known_hosts
+    ssh_config=$scratch/home/ssh_config known_hosts=$scratch/home/.ssh/known_hosts
+    plainly="env PATH=$PATH $gpustrap"
+    [ ! -e "$(getent passwd "$(id -u)" | cut -d: -f6)/.ssh/config" ] || plainly=$gpustrap
     mkdir -p "$scratch/home/path" "$scratch/home/.ssh"
     export HOME=$scratch/home XDG_CACHE_HOME=${XDG_CACHE_HOME:-$real_home/.cache}
     printf '#!/bin/sh\nexec %s -F %s "$@"\n' "$ssh" "$ssh_config" >"$scratch/home/path/ssh"

@@ -20,7 +20,7 @@ measure() {
 }
 
 gpustrap_up() {
-    "$gpustrap" up "$bench_dir/warm_rerun/recipe.yaml" "$user@$1" -p "$2" -i "$key" -y --no-tunnel >"$scratch/up.log" 2>&1 || {
+    $plainly up "$bench_dir/warm_rerun/recipe.yaml" "$user@$1" -p "$2" -i "$key" -y --no-tunnel >"$scratch/up.log" 2>&1 || {
         cat "$scratch/up.log" >&2
         return 1
     }
@@ -33,7 +33,7 @@ race() {
     [ "$rtt" = 0 ] || relay=(--relay "$scratch/relay")
     gpustrap_up "$at" "$port" # from now on it remembers what it was told
     {
-        printf 'gpustrap up\t%s\t%s\n' "$rounds" "$gpustrap up $here/recipe.yaml $user@$at -p $port -i $key -y --no-tunnel"
+        printf 'gpustrap up\t%s\t%s\n' "$rounds" "$plainly up $here/recipe.yaml $user@$at -p $port -i $key -y --no-tunnel"
         printf 'libssh, exec true\t%s\t%s\n' "$rounds" "$bare_libssh $at $port $user $key $known_hosts true"
         printf 'ssh host true\t%s\t%s\n' "$rounds" "ssh $name true"
         printf 'ssh host true, curve25519\t%s\t%s\n' "$rounds" "ssh -o KexAlgorithms=curve25519-sha256 $name true"
