@@ -38,6 +38,7 @@ measure() {
     sh "$scratch/forget"
     $up >"$scratch/up.log" 2>&1
     "$gpustrap" report --json >"$scratch/report"
+    "$gpustrap" report | sed 's/^/    /'
     local path wall
     path=$(sed -n 's/.*"critical_path_ms": *\([0-9]*\).*/\1/p' "$scratch/report")
     wall=$(sed -n 's/.*"wall_ms": *\([0-9]*\).*/\1/p' "$scratch/report")
