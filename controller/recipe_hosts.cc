@@ -31,8 +31,9 @@ std::string nobody_called(const std::string& name, const FleetHosts& hosts) {
   std::vector<std::string> names = hosts.groups;
   for (const FleetHost& host : hosts.hosts) names.push_back(host.name);
   const std::string nearest = nearest_name(name, names);
-  return fmt::format("there is no host and no group {}{}", quote_value(name),
-                     nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest));
+  return fmt::format(
+      "there is no host and no group {}{}", quote_value(name),
+      nearest.empty() ? fmt::format(" in the hosts file, which has {}", join(names, ", ")) : fmt::format("; did you mean `{}`?", nearest));
 }
 
 }  // namespace

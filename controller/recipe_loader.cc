@@ -24,6 +24,8 @@ constexpr std::size_t kMaxIncludeDepth = 8;
 /// Room for what a request says beside its recipe.
 constexpr std::size_t kLongestRecipe = kMaxLine - 4096;
 
+constexpr std::string_view kOfAHostsFile = " of a hosts file: expected one on the command line, -f hosts.yaml";
+
 std::string text_of(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
 
 /// The value of a placeholder in a recipe, as far as the controller knows it.
@@ -46,9 +48,8 @@ Result<std::optional<Json>> look_up(const std::string& name, const Vars& vars, c
     return fail(ErrorCode::recipe, fmt::format("`{}` is not a fact{}", name, did_you_mean(rest, known, "the facts are")));
   }
   if (space == "secrets") return std::nullopt;  // whether it is declared is read_recipe's to say
-  if (space == "hosts" && options.hosts == nullptr) {
-    return fail(ErrorCode::recipe, fmt::format("`{}` is of a hosts file: expected one on the command line, -f hosts.yaml", name));
-  }
+  if (space == "hosts" && options.hosts == nullptr && options.names_for_hosts) return Json(fmt::format("<{}>", name));
+  if (space == "hosts" && options.hosts == nullptr) return fail(ErrorCode::recipe, fmt::format("`{}` is{}", name, kOfAHostsFile));
   if (space == "hosts") {
     Result<Json> value = host_value(rest, *options.hosts, options.host);
     if (!value) return fail(std::move(value).error());
@@ -97,11 +98,24 @@ class Loader {
     loaded.of_one_host = of_one_host_;
     loaded.next = std::move(next_);
     for (const auto& [var, value] : root_vars_) loaded.vars.emplace_back(var, text_of(value));
-    if (!problems_.empty()) return fail(error_of(std::move(problems_), "nothing was changed"));
+    if (!problems_.empty()) return fail(complain());
     return loaded;
   }
 
  private:
+  /// All problems. That there is no hosts file is one, however many places need it.
+  Error complain() {
+    const auto needs_hosts = [](const SourceProblem& problem) { return problem.message.ends_with(kOfAHostsFile); };
+    std::stable_sort(problems_.begin(), problems_.end(), [](const auto& a, const auto& b) { return a.place < b.place; });
+    const auto first = std::find_if(problems_.begin(), problems_.end(), needs_hosts);
+    if (first == problems_.end()) return error_of(std::move(problems_), "nothing was changed");
+    problems_.erase(std::remove_if(first + 1, problems_.end(), needs_hosts), problems_.end());
+    const bool is_alone = problems_.size() == 1;
+    Error error = error_of(std::move(problems_), "nothing was changed");
+    return is_alone ? Error(error.code(), error.why(), "this recipe is for the hosts of a file; docs/hosts.md says how to write one")
+                    : error;
+  }
+
   /// Whether what only the host knows may stay in a value.
   enum class HostFacts { allowed, refused };
 
@@ -119,8 +133,8 @@ class Loader {
       when->erase("group");
       if (when->empty()) steps[i].erase("when");
       if (options_.hosts == nullptr) {
-        problems.push_back(
-            {FieldProblem::At::key, pointer, "`group` of when is of a hosts file: expected one on the command line, -f hosts.yaml"});
+        if (!options_.names_for_hosts)
+          problems.push_back({FieldProblem::At::key, pointer, fmt::format("`group` of when is{}", kOfAHostsFile)});
         continue;
       }
       of_one_host_ = true;

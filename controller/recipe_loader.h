@@ -20,6 +20,8 @@ struct LoadOptions {
   /// The hosts that `${{ hosts.… }}` speaks of, and which of them the recipe is for; none where a host is by itself.
   const FleetHosts* hosts = nullptr;
   std::size_t host = 0;
+  /// For people who want to read the recipe before they have a hosts file: `<hosts.head.address>` stands for what it would say.
+  bool names_for_hosts = false;
 };
 
 /// A recipe ready for a host: includes taken in, vars filled in, every field checked; only facts may be missing.

@@ -77,7 +77,9 @@ VerbResult verb_recipe_explain(const Options& options) {
   if (!machine) return fail(std::move(machine).error());
   machine->cuda = options.cuda;
   machine->branch = options.branch;
-  const Result<LoadedRecipe> recipe = load_recipe(options.recipe, {recipe_sources(), options.vars});
+  LoadOptions load{recipe_sources(), options.vars};
+  load.names_for_hosts = true;
+  const Result<LoadedRecipe> recipe = load_recipe(options.recipe, load);
   if (!recipe) return fail(recipe.error());
   const Console console = console_of(STDOUT_FILENO, ColourChoice::never);
   Explanation explanation = explain_recipe(*recipe, *compat, *machine, console.person ? console.size().columns - 1 : 0);

@@ -56,6 +56,8 @@ TEST(HostValue, OfTheHostThatTheRecipeIsFor) {
 
 TEST(HostValue, ThatIsNotThereIsNamed) {
   EXPECT_THAT(value("haed.address"), HasSubstr("no host and no group `haed`; did you mean `head`?"));
+  EXPECT_THAT(value("quux.address"),
+              HasSubstr("no host and no group `quux` in the hosts file, which has workers, nobody, head, w1, gpu2.lab"));
   EXPECT_THAT(value("head.adress"), HasSubstr("did you mean `address`?"));
   EXPECT_THAT(value("head"), HasSubstr("does not say what of the host"));
   EXPECT_THAT(value("nobody.address"), HasSubstr("no host in the group `nobody`"));
@@ -81,6 +83,33 @@ TEST_F(HostsInRecipe, AreFilledIn) {
   EXPECT_THAT(loaded->recipe.steps[0].spec->dump(), HasSubstr("ping 10.0.0.7"));
   EXPECT_FALSE(loaded->of_one_host);
   EXPECT_TRUE(load("name: r\nsteps:\n  - file: { path: /x, content: \"${{ hosts.self.name }}\" }\n", 1)->of_one_host);
+}
+
+constexpr const char* kForACluster =
+    "name: r\nsteps:\n  - command: { run: \"ping ${{ hosts.head.address }}\", creates: /x }\n"
+    "  - { id: b, command: { run: \"ping ${{ hosts.self.address }}\", creates: /y } }\n  - { directory: /a, when: { group: workers } }\n";
+
+TEST_F(HostsInRecipe, ThatNoFileNamesAreSaidOnce) {
+  std::ofstream(folder_ / "r.yaml") << kForACluster;
+  const auto loaded = load_recipe(folder_ / "r.yaml", {});
+  ASSERT_FALSE(loaded.has_value());
+  EXPECT_THAT(loaded.error().why(), ::testing::EndsWith("r.yaml:3:21: `hosts.head.address` is of a hosts file: expected one on the command "
+                                                        "line, -f hosts.yaml"));
+  EXPECT_EQ(loaded.error().why().find('\n'), std::string::npos);
+  EXPECT_THAT(loaded.error().hint(), HasSubstr("docs/hosts.md"));
+  std::ofstream(folder_ / "r.yaml") << kForACluster << "  - apt: [-y]\n";
+  const auto another = load_recipe(folder_ / "r.yaml", {});
+  EXPECT_THAT(split(another.error().why(), '\n'), ElementsAre(HasSubstr("hosts file"), HasSubstr("Debian package's name")));
+}
+
+TEST_F(HostsInRecipe, AreNamedToWhoOnlyReadsTheRecipe) {
+  std::ofstream(folder_ / "r.yaml") << kForACluster;
+  LoadOptions options;
+  options.names_for_hosts = true;
+  const auto loaded = load_recipe(folder_ / "r.yaml", options);
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().sentence();
+  EXPECT_THAT(loaded->recipe.steps[0].spec->dump(), HasSubstr("ping '<hosts.head.address>'"));
+  EXPECT_EQ(loaded->recipe.steps.size(), 3U) << "those of every group";
 }
 
 TEST_F(HostsInRecipe, MayStandInWhatPeopleAreToldAtTheEnd) {
