@@ -54,7 +54,7 @@ std::vector<FetchRequest> packages_to_fetch(const Host& host, const std::vector<
   const Result<CommandResult> said = host.look(command);
   std::vector<FetchRequest> packages;
   if (!said || said->exit_code != 0 || said->out.find(" SHA256:") == std::string::npos || has_way_of_its_own(host)) return packages;
-  // 'http://deb.debian.org/debian/pool/main/b/bc/bc_1.07.1-3_amd64.deb' bc_1.07.1-3_amd64.deb 107040 SHA256:5f0c…
+  // 'http://deb.example.org/debian/pool/main/b/bc/bc_1.07.1-3_amd64.deb' bc_1.07.1-3_amd64.deb 107040 SHA256:5f0c…
   for (const std::string& line : split(said->out, '\n')) {
     const std::vector<std::string> parts = words(line);
     constexpr std::string_view kDigest = "SHA256:";
