@@ -53,11 +53,7 @@ SH
 
 # rsync from the host's archive, without installing it on this machine: $rsync is how it is called.
 copy_rsync() {
-    "$repository/tests/testbed/testbed" exec bench sh -c \
-        'apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y rsync' >"$scratch/rsync.log" 2>&1 || {
-        cat "$scratch/rsync.log" >&2
-        return 1
-    }
+    install_on_bench_host rsync
     mkdir "$scratch/rsync"
     # shellcheck disable=SC2016 # expanded on the host
     "$repository/tests/testbed/testbed" exec bench sh -c \

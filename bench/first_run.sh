@@ -7,11 +7,7 @@ mbit=100
 
 measure() {
     boot_bench_host
-    "$repository/tests/testbed/testbed" exec bench sh -c \
-        'apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y python3-apt curl unzip' >"$scratch/host.log" 2>&1 || {
-        cat "$scratch/host.log" >&2
-        return 1
-    }
+    install_on_bench_host python3-apt curl unzip
     bench_home
     make_parts
     serve_bench_files "$scratch/www"

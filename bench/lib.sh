@@ -53,6 +53,15 @@ boot_bench_host() {
     host=$user@$address
 }
 
+# install_on_bench_host PACKAGE…: from the host's archive, what peers need there.
+install_on_bench_host() {
+    "$repository/tests/testbed/testbed" exec bench sh -c "apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y $*" \
+        >"$scratch/install.log" 2>&1 || {
+        cat "$scratch/install.log" >&2
+        return 1
+    }
+}
+
 # Keeps the caller's settings out of the measurement, and the measurement out of them. ssh takes the home from the password file, so
 # the peers find their settings behind a wrapper of one exec. $ssh_config knows the hosts `near` (the host itself) and, once a relay is
 # there, `far` (the host through it). $plainly is how gpustrap is called: it asks ssh for a configuration only where the account has one,

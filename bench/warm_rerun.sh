@@ -4,11 +4,7 @@
 measure() {
     # The host has Python for the peers alone.
     boot_bench_host
-    "$repository/tests/testbed/testbed" exec bench sh -c \
-        'apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y python3-apt' >"$scratch/python.log" 2>&1 || {
-        cat "$scratch/python.log" >&2
-        return 1
-    }
+    install_on_bench_host python3-apt
     start_bench_relay
     bench_home
     build_bare_libssh
