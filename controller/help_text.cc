@@ -39,7 +39,9 @@ constexpr std::array kExamples = {
     Example{"recipe",
             "  gpustrap recipe list\n  gpustrap recipe show jupyter > lab.yaml              a start for your own\n"
             "  gpustrap recipe explain d2l --gpu t4 --os ubuntu:22.04\n"
-            "  gpustrap recipe explain archive                      what a kind of step takes\n"},
+            "  gpustrap recipe explain archive                      what a kind of step takes\n"
+            "  gpustrap recipe lint ./lab.yaml                      what could be better\n"
+            "  gpustrap recipe lint ./*.yaml --format sarif         for code scanning\n"},
     Example{"version", "  gpustrap version\n"},
 };
 
@@ -78,6 +80,7 @@ Recipes
   recipe list            the recipes that can be named
   recipe show RECIPE     print one
   recipe explain RECIPE  what it would do on which GPU; also: explain a KIND
+  recipe lint RECIPE...  what could be better, with reasons
   version                versions of the program and of its agents
 
 `gpustrap VERB --help` shows examples and options of one verb.

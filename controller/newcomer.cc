@@ -57,6 +57,7 @@ constexpr Shape kShapes[] = {
     {"recipe list", 0, 0, "gpustrap recipe list"},
     {"recipe show", 1, 1, "gpustrap recipe show jupyter"},
     {"recipe explain", 1, 1, "gpustrap recipe explain d2l --gpu t4 --os ubuntu:22.04"},
+    {"recipe lint", 1, kAny, "gpustrap recipe lint ./lab.yaml"},
     {"version", 0, 0, "gpustrap version"},
 };
 
@@ -138,14 +139,14 @@ Result<void> check_verb(const std::vector<std::string>& words) {
   const std::vector<std::string>& verbs = verb_names();
   const auto is_verb = [&](const std::string& word) { return std::find(verbs.begin(), verbs.end(), word) != verbs.end(); };
   if (first == "recipe") {
-    const std::vector<std::string> known = {"list", "show", "explain"};
+    const std::vector<std::string> known = {"list", "show", "explain", "lint"};
     if (words.size() > 1 && (words[1] == "-h" || words[1] == "--help")) return {};
     if (words.size() > 1 && std::find(known.begin(), known.end(), words[1]) != known.end()) return {};
     const std::string near = words.size() > 1 ? nearest_name(words[1], known) : "";
     return fail(usage_error(
         words.size() > 1 ? fmt::format("recipe has no `{}`{}", words[1], near.empty() ? "" : fmt::format("; did you mean `{}`?", near))
                          : "recipe needs to know what to do",
-        "gpustrap recipe list, gpustrap recipe show NAME, or gpustrap recipe explain NAME"));
+        "gpustrap recipe list, gpustrap recipe show NAME, gpustrap recipe explain NAME, or gpustrap recipe lint FILE"));
   }
   if (is_verb(first)) return {};
   if (first.starts_with('-')) {
@@ -183,6 +184,7 @@ Result<void> check_places(const std::string& verb, const std::vector<std::string
     if (places.size() < shape.least) {
       return fail(usage_error(fmt::format("{} needs a {}", verb,
                                           verb == "recipe show"      ? "recipe"
+                                          : verb == "recipe lint"    ? "recipe"
                                           : verb == "recipe explain" ? "recipe or a kind"
                                                                      : "host"),
                               std::string(shape.example)));

@@ -190,6 +190,11 @@ Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
   }
   if (options.verb == Verb::recipe_show || options.verb == Verb::recipe_explain) options.recipe = raw.places[0];
   if (options.verb == Verb::recipe_explain) return {};
+  if (options.verb == Verb::recipe_lint) {
+    options.recipes = raw.places;
+    if (options.format == "text" || options.format == "json" || options.format == "sarif") return {};
+    return fail(ErrorCode::usage, fmt::format("--format {}: expected text, json or sarif", options.format));
+  }
   if (options.verb == Verb::recipe_list || options.verb == Verb::recipe_show || options.verb == Verb::version) return {};
   if (options.verb == Verb::logs && raw.places.size() > 1) options.step = raw.places[1];
   if (options.verb == Verb::status || options.verb == Verb::report) options.hosts = raw.places;
@@ -376,7 +381,7 @@ Result<Options> read_options(const std::vector<std::string>& words) {
   report.add_flag("--json", options.json, "the numbers as one JSON document")->group("Output");
   report.add_flag("--no-color,--no-colour", raw.no_colour, "no colours (also: NO_COLOR)")->group("Output");
   add_places(report, "[RUN|HOST|FILE]...");
-  CLI::App* recipe = app.add_subcommand("recipe", "Recipes: list, show or explain them.");
+  CLI::App* recipe = app.add_subcommand("recipe", "Recipes: list, show, explain and check them.");
   recipe->require_subcommand(1);
   add_places(verb(Verb::recipe_list, "list", "The recipes that can be named.", *recipe), "");
   add_places(verb(Verb::recipe_show, "show", "Prints a recipe.", *recipe), "RECIPE");
@@ -393,6 +398,10 @@ Result<Options> read_options(const std::vector<std::string>& words) {
   explain.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
   explain.add_flag("--kind", options.kind, "the kind of step of that name, where a recipe has it too")->group("Run");
   add_places(explain, "RECIPE|KIND");
+  CLI::App& lint = verb(Verb::recipe_lint, "lint", "What recipes that load could still do better, with reasons (docs/lint.md).", *recipe);
+  lint.add_option("--format", options.format, "text, json, or sarif for code scanning")->type_name("FORMAT")->group("Output");
+  lint.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
+  add_places(lint, "RECIPE...");
   add_places(verb(Verb::version, "version", "Versions of the program and of its agents.", app), "");
 
   try {

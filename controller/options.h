@@ -33,6 +33,7 @@ enum class Verb {
   recipe_list,
   recipe_show,
   recipe_explain,
+  recipe_lint,
   version
 };
 
@@ -78,6 +79,9 @@ struct Options {
   std::vector<std::string> gpus;
   std::string os, arch, cuda, branch;
   bool kind = false;
+
+  std::vector<std::string> recipes;  ///< for `recipe lint`
+  std::string format = "text";       ///< for `recipe lint`: text, json or sarif
 
   std::string html;  ///< for `report`: the page to write; empty: the text form
 

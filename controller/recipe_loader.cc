@@ -35,6 +35,7 @@ Result<std::optional<Json>> look_up(const std::string& name, const Vars& vars, c
   const std::string rest = dot == std::string::npos ? "" : name.substr(dot + 1);
   if (space == "vars") {
     if (const Json* value = find_var(vars, rest)) {
+      if (value->is_null() && options.open_vars) return std::nullopt;
       if (value->is_null())
         return fail(ErrorCode::recipe, fmt::format("`vars.{}` has no value: expected a default, or --var {}=…", rest, rest));
       return *value;
@@ -75,14 +76,8 @@ class Loader {
     LoadedRecipe loaded;
     loaded.source = source->label;
     if (auto flat = flatten(*source, std::nullopt)) {
-      std::vector<FieldProblem> problems;
-      const std::vector<bool> elsewhere = steps_elsewhere(flat->document, problems);
-      loaded.recipe = read_recipe(flat->document, Placeholders::allowed, problems);
-      for (const FieldProblem& problem : problems) {
-        // What could not be filled in is reported already, and is wrong as a value too.
-        SourceProblem located = flat->places.locate(problem);
-        if (!filled_badly_.contains(located.place)) problems_.push_back(std::move(located));
-      }
+      std::vector<bool> elsewhere;
+      loaded.recipe = read_flat(*flat, elsewhere);
       if (problems_.empty() && std::find(elsewhere.begin(), elsewhere.end(), true) != elsewhere.end()) {
         leave_out(loaded.recipe, elsewhere);
         if (loaded.recipe.steps.empty()) {
@@ -102,7 +97,36 @@ class Loader {
     return loaded;
   }
 
+  Result<ReviewedRecipe> review(const std::string& name) {
+    auto source = find_recipe(name, options_.sources);
+    if (!source) return fail(std::move(source).error());
+    ReviewedRecipe reviewed;
+    reviewed.source = source->label;
+    if (auto flat = flatten(*source, std::nullopt)) {
+      std::vector<bool> elsewhere;
+      static_cast<void>(read_flat(*flat, elsewhere));
+      reviewed.document = std::make_shared<Json>(std::move(flat->document));
+      reviewed.places = std::move(flat->places);
+    }
+    std::stable_sort(problems_.begin(), problems_.end(), [](const auto& a, const auto& b) { return a.place < b.place; });
+    reviewed.problems = std::move(problems_);
+    reviewed.texts = std::move(texts_);
+    return reviewed;
+  }
+
  private:
+  Recipe read_flat(Flat& flat, std::vector<bool>& elsewhere) {
+    std::vector<FieldProblem> problems;
+    elsewhere = steps_elsewhere(flat.document, problems);
+    Recipe recipe = read_recipe(flat.document, Placeholders::allowed, problems);
+    for (const FieldProblem& problem : problems) {
+      // What could not be filled in is reported already, and is wrong as a value too.
+      SourceProblem located = flat.places.locate(problem);
+      if (!filled_badly_.contains(located.place)) problems_.push_back(std::move(located));
+    }
+    return recipe;
+  }
+
   /// All problems. That there is no hosts file is one, however many places need it.
   Error complain() {
     const auto needs_hosts = [](const SourceProblem& problem) { return problem.message.ends_with(kOfAHostsFile); };
@@ -149,6 +173,7 @@ class Loader {
 
   /// `given` are the vars of an include; none for the recipe that the user named, which takes those of the command line.
   std::optional<Flat> flatten(const RecipeText& source, const std::optional<Vars>& given) {
+    texts_.emplace(source.label, source.text);
     YamlDocument yaml = read_yaml(source.text, source.label, problems_);
     if (!yaml.value) return std::nullopt;
     Json& document = *yaml.value;
@@ -239,7 +264,7 @@ class Loader {
                                                    "`content` of file and block",
                                                    name));
       }
-      if (value && !*value && facts == HostFacts::refused) {
+      if (value && !*value && facts == HostFacts::refused && !name.starts_with("vars.")) {
         return fail(ErrorCode::recipe,
                     fmt::format("`{}` is known on the host only: expected facts in the fields of a kind or in `env`", name));
       }
@@ -426,6 +451,7 @@ class Loader {
 
   const LoadOptions& options_;
   std::vector<SourceProblem> problems_;
+  std::map<std::string, std::string> texts_;
   std::set<SourcePlace> filled_badly_;
   std::vector<std::string> stack_;
   std::vector<std::map<std::string, std::vector<std::string>>> groups_;
@@ -437,6 +463,10 @@ class Loader {
 }  // namespace
 
 Result<LoadedRecipe> load_recipe(const std::string& name_or_path, const LoadOptions& options) { return Loader(options).load(name_or_path); }
+
+Result<ReviewedRecipe> review_recipe(const std::string& name_or_path, const LoadOptions& options) {
+  return Loader(options).review(name_or_path);
+}
 
 std::vector<RecipeListing> list_recipes(const RecipeSources& sources) {
   std::vector<RecipeListing> listings;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,6 +24,8 @@ struct LoadOptions {
   std::size_t host = 0;
   /// For people who want to read the recipe before they have a hosts file: `<hosts.head.address>` stands for what it would say.
   bool names_for_hosts = false;
+  /// For who looks at a recipe before anybody has said what its vars are: `${{ vars.x }}` of one without a default stays as it is.
+  bool open_vars = false;
 };
 
 /// A recipe ready for a host: includes taken in, vars filled in, every field checked; only facts may be missing.
@@ -36,6 +40,17 @@ struct LoadedRecipe {
 /// Loads `name_or_path`. The error (recipe) of a wrong recipe holds all problems, sorted by place, one a line:
 /// "d2l.yaml:12:5: `packges` is not a field of apt; did you mean `packages`?"
 [[nodiscard]] Result<LoadedRecipe> load_recipe(const std::string& name_or_path, const LoadOptions& options);
+
+/// A recipe with its mistakes, for who has more to say of it. Steps are as the loader has them: includes taken in, vars filled in.
+struct ReviewedRecipe {
+  std::string source;                        ///< as in LoadedRecipe
+  std::shared_ptr<Json> document;            ///< null where the text is no recipe
+  PlaceMap places;                           ///< of `document`
+  std::map<std::string, std::string> texts;  ///< of all files it is made of, by the names that places have
+  std::vector<SourceProblem> problems;       ///< all that load_recipe would refuse it for
+};
+/// The error is that of a recipe that is not there.
+[[nodiscard]] Result<ReviewedRecipe> review_recipe(const std::string& name_or_path, const LoadOptions& options);
 
 /// What `recipe list` shows. The description is empty where the file is no recipe.
 struct RecipeListing {

@@ -35,5 +35,7 @@ using VerbResult = Result<ExitCode>;
 [[nodiscard]] VerbResult verb_recipe_show(const Options& options);
 [[nodiscard]] VerbResult verb_recipe_explain(const Options& options);
 [[nodiscard]] VerbResult verb_version(const Options& options);
+// verbs_author.cc
+[[nodiscard]] VerbResult verb_recipe_lint(const Options& options);
 
 }  // namespace gpustrap

@@ -76,7 +76,8 @@ TEST(Options, EveryVerbIsRead) {
         std::pair{"url h", Verb::url}, std::pair{"open h", Verb::open}, std::pair{"ssh h", Verb::ssh}, std::pair{"hosts", Verb::hosts},
         std::pair{"remove h -y", Verb::remove}, std::pair{"recipe list", Verb::recipe_list},
         std::pair{"recipe show jupyter", Verb::recipe_show}, std::pair{"recipe explain d2l --gpu t4", Verb::recipe_explain},
-        std::pair{"version", Verb::version}, std::pair{"--version", Verb::version}}) {
+        std::pair{"recipe lint a.yaml b.yaml --format json", Verb::recipe_lint}, std::pair{"version", Verb::version},
+        std::pair{"--version", Verb::version}}) {
     const auto o = read(line);
     ASSERT_TRUE(o) << line << ": " << o.error().sentence();
     EXPECT_EQ(o->verb, verb) << line;
@@ -187,11 +188,16 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"recipe", "needs to know what to do", "gpustrap recipe list"},
         Mistake{"recipe lst", "did you mean `list`", "gpustrap recipe show"},
         Mistake{"recipe show", "needs a recipe", "gpustrap recipe show"},
-        Mistake{"recipe explain", "needs a recipe or a kind", "gpustrap recipe explain"}, Mistake{"version now", "one word too many", ""}));
+        Mistake{"recipe explain", "needs a recipe or a kind", "gpustrap recipe explain"},
+        Mistake{"recipe lint", "needs a recipe", "gpustrap recipe lint"},
+        Mistake{"recipe lint a --format xml", "expected text, json or sarif", ""}, Mistake{"version now", "one word too many", ""}));
 
 TEST(Help, FitsIn80ColumnsAndStartsWithExamples) {
-  std::vector<std::vector<std::string>> lines = {
-      {"--help"}, {"recipe", "list", "--help"}, {"recipe", "show", "--help"}, {"recipe", "explain", "--help"}};
+  std::vector<std::vector<std::string>> lines = {{"--help"},
+                                                 {"recipe", "list", "--help"},
+                                                 {"recipe", "show", "--help"},
+                                                 {"recipe", "explain", "--help"},
+                                                 {"recipe", "lint", "--help"}};
   for (const std::string& verb : verb_names()) lines.push_back({verb, "--help"});
   for (const auto& line : lines) {
     const auto o = read_options(line);

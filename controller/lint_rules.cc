@@ -1,0 +1,124 @@
+#include <algorithm>
+
+#include "controller/lint.h"
+
+namespace gpustrap {
+namespace {
+
+using enum Severity;
+
+// An id is never given a new meaning, and never taken back: recipes name it.
+const std::vector<LintRule> kRules = {
+    // What the recipe does each time.
+    {"recipe-error", error, "The recipe does not load.", "`up` and `plan` refuse it, and nothing is changed.",
+     "correct the place that is named"},
+    {"command-unguarded", warning, "A `command` without `creates` and `unless`.",
+     "Nobody can tell whether it has been done: it runs at every `up`, and `plan` can only say that it would run.",
+     "say `creates:` with a path that exists afterwards, or `unless:` with a command that only looks"},
+    {"guard-acts", warning, "`unless` with a command that changes something.",
+     "`plan` runs `unless` to look, and promises to change nothing.", "let `unless` only look: test, grep -q, dpkg -s, cmp"},
+    {"guard-not-kept", warning, "`creates`, or a file that is fetched, below /tmp, /run or /dev/shm.",
+     "It is gone after a restart of the host, and the step does its work again.",
+     "choose a path that stays, such as one below ~ or /var/lib"},
+    {"background-process", warning, "A command that leaves a program in the background (`&`, nohup, screen, tmux).",
+     "It ends with the run or with the next restart, and nothing sees whether it still runs.",
+     "use a `service` step, or `jupyter` for a notebook"},
+    {"reboot-in-command", warning, "A command that restarts or stops the host.",
+     "The run takes it for a crash: it cannot tell users, wait for dpkg, or know that the restart was meant.",
+     "use the step `reboot: when_required` or `reboot: always`"},
+    // Where things come from.
+    {"digest-missing", warning, "A download without `sha256`.",
+     "What the server sends is taken as it is: another file, or somebody else's, is not noticed.",
+     "add `sha256:`, as the publisher lists it or as `sha256sum` says of a copy that you trust"},
+    {"url-unpinned", warning, "A URL that means another file tomorrow (`latest`, `master`, `main`, `HEAD`).",
+     "Two hosts set up a week apart differ, and a digest stops fitting.", "name the version in the URL"},
+    {"url-plain-http", warning, "A URL that begins with http://.",
+     "Anybody on the way can read and replace what comes; an error where no digest would notice.",
+     "write https://, which nearly every server speaks"},
+    {"tls-unchecked", error, "A command that turns off the check of certificates.", "Anybody on the way can answer for the server.",
+     "leave the option out; where a proxy has a certificate of its own, add its CA to the host's"},
+    {"host-key-unchecked", warning, "`StrictHostKeyChecking no` or a known_hosts file of /dev/null.",
+     "Anybody on the way can answer for the SSH server, and reads what is sent.",
+     "add the server's key to known_hosts, or use `accept-new`"},
+    {"pipe-to-shell", warning, "A download that goes straight into a shell or interpreter.",
+     "What runs is whatever the server sends today, whole or cut off in the middle.",
+     "fetch it with `download` and its `sha256`, then run the file in a `command`"},
+    {"key-unpinned", error, "`apt-key`, which trusts a key for every repository.",
+     "The key may sign packages of any repository, Debian's too; Debian 13 has no apt-key any more.",
+     "use `apt_repository` with `key` and `sha256` or `fingerprint`"},
+    {"repository-key-retired", error, "NVIDIA's signing key 7fa2af80, which was replaced in April 2022.",
+     "apt answers NO_PUBKEY A4B469963BF863CC.", "use the steps `nvidia_driver` and `cuda`, which know the key of each release"},
+    {"package-gone", warning, "A package that no longer exists, or is an empty shell.", "The install fails, or installs nothing.",
+     "use what took its place"},
+    // What the host becomes.
+    {"ld-library-path", warning, "LD_LIBRARY_PATH for every login.",
+     "It comes before the libraries that wheels of PyTorch, TensorFlow and JAX bring along, which then fail in odd ways.",
+     "leave it out: ld.so knows an installed toolkit; or set it in `env` of the one step or service that needs it"},
+    {"jupyter-open", warning, "A notebook that listens beyond the host's loopback.",
+     "Whoever reaches the port and has the token or password runs programs as you.",
+     "leave the server on 127.0.0.1 and use the tunnel of `gpustrap up`"},
+    {"jupyter-no-token", error, "A notebook server without token or password.", "Everybody who reaches the port runs programs as you.",
+     "use the step `jupyter`, which makes a token"},
+    {"secret-in-text", error, "A password, token or private key in plain text.",
+     "It stays in the repository's history, in the run's log and in the recipe's copy on the host.",
+     "declare it under `secrets:` and write `${{ secrets.NAME }}`; then change it, since it has been shown"},
+    {"world-writable", warning, "A file or folder that every user may write to (mode 777, 666).",
+     "Any program of any user on the host can replace what is in it.", "give it an owner, and a mode such as \"0755\" or \"0644\""},
+    {"home-of-one-user", warning, "A path below /home/NAME or /root.", "The user is ubuntu on one image, ec2-user or admin on the next.",
+     "write `~/…`, which is the home of who logs in"},
+    {"shell-profile", warning, "A command that appends to ~/.bashrc, ~/.profile or /etc/profile.",
+     "Every run that is not stopped by a guard adds the lines once more.",
+     "use `environment` for variables, or `block`, which keeps marked lines"},
+    // Steps that know better than a command.
+    {"sudo-in-command", warning, "`sudo` in a command.",
+     "It may ask for a password, which nobody is there to type, and it hides from `plan` that the step needs root.",
+     "write `as: root` (or `as: USER`) beside `command:`, and leave sudo out"},
+    {"apt-interactive", warning, "apt-get that asks: no -y.", "It waits for an answer that nobody gives, and fails.",
+     "use the step `apt`; in a command, `apt-get -y` with DEBIAN_FRONTEND=noninteractive"},
+    {"apt-in-command", note, "apt-get in a command.",
+     "It does not wait for the locks that a fresh instance holds, and a rerun does it again.", "use the step `apt`"},
+    {"pip-outside-environment", warning, "pip that installs into the system's Python.",
+     "Debian 12 and Ubuntu 24.04 refuse it (externally-managed-environment), and older ones break their own tools.",
+     "use `venv` or `conda_env`, and the step `pip`"},
+    {"driver-by-package", warning, "An NVIDIA driver or the package `cuda` by `apt`.",
+     "The package `cuda` brings a driver of its own, and a branch by name may not serve the GPU or the kernel.",
+     "use `nvidia_driver` and `cuda`, which choose by GPU, kernel and release"},
+    {"terms-accepted", note, "Anaconda's Terms of Service are accepted in the recipe.",
+     "Whoever runs the recipe accepts them, perhaps without knowing.",
+     "let a var say so, `accept_tos: \"${{ vars.accept_tos }}\"`, or use miniforge"},
+    {"disruption-allowed", note, "`allow_disruption: true` in the recipe.", "The host restarts while others are logged in or compute.",
+     "leave it out, and use `gpustrap up --allow-disruption` where it is meant"},
+    // What the world no longer has.
+    {"os-end-of-life", warning, "A release of Ubuntu or Debian that gets no security fixes any longer.",
+     "Its archives move away, and drivers and CUDA are no longer made for it.", "ask for Ubuntu 22.04 or newer, or Debian 12 or newer"},
+    {"gpu-retired", warning, "An EC2 instance type or a GPU that can no longer be rented.", "No host will ever match.",
+     "g4dn (T4) is the oldest family that can be rented; `gpustrap recipe explain RECIPE --gpu t4` says what runs there"},
+    {"cuda-driver-unknown", error, "A CUDA, a driver branch, or a pair of them that does not exist or does not run.",
+     "The step fails on every host.", "`gpustrap recipe explain cuda --gpu GPU` says what runs; `auto` chooses"},
+    // How the recipe reads.
+    {"var-unused", warning, "A var that nothing uses.", "`--var` of it is accepted and changes nothing.", "use it or remove it"},
+    {"secret-unused", warning, "A secret that nothing uses.", "`up` asks for it all the same.", "use it or remove it"},
+    {"description-missing", note, "A recipe without `description`.", "`gpustrap recipe list` has nothing to say of it.",
+     "add a line: `description: …`"},
+    {"review", note, "A comment `# review: …`.", "Somebody, or `gpustrap adopt`, left something to be looked at.",
+     "look at it, then delete the comment"},
+    // The ignores themselves.
+    {"allow-unused", warning, "`# lint: allow RULE` where that rule finds nothing.", "It may hide something later.", "delete the comment"},
+    {"allow-unexplained", warning, "`# lint: allow RULE` without a reason.",
+     "Nobody knows later whether it still holds; what it is about is reported all the same.", "write why behind the rule's id"},
+    {"allow-unknown", warning, "`# lint: allow` with a rule that does not exist.", "It ignores nothing.",
+     "write the id as lint shows it in brackets"},
+};
+
+}  // namespace
+
+std::string_view severity_name(Severity severity) { return severity == error ? "error" : severity == warning ? "warning" : "note"; }
+
+const std::vector<LintRule>& lint_rules() { return kRules; }
+
+const LintRule* find_lint_rule(std::string_view id) {
+  const auto found = std::find_if(kRules.begin(), kRules.end(), [&](const LintRule& rule) { return rule.id == id; });
+  return found == kRules.end() ? nullptr : &*found;
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace gpustrap {
+
+// Shell text taken apart as far as it can be without running it. What is not understood stays text, whole and in its place.
+
+/// A piece of a word: text that is what it says, a variable, or something that only a shell can work out.
+struct ShellPart {
+  enum class Kind { text, variable, opaque } kind = Kind::text;
+  std::string text;  ///< the text without its quotes, the variable's name, or what stood there
+};
+
+struct ShellWord {
+  std::vector<ShellPart> parts;
+  std::size_t begin = 0, end = 0;  ///< bytes of the text
+  bool quoted = false;             ///< some of it in quotes
+
+  /// Its text where nothing is left for a shell to work out.
+  [[nodiscard]] std::optional<std::string> plain() const;
+  /// The same with the values of variables that `value_of` knows.
+  [[nodiscard]] std::optional<std::string> expanded(
+      const std::function<std::optional<std::string>(const std::string& name)>& value_of) const;
+  /// Its text with variables as `${NAME}` and the rest as it stood: for looking at, not for use.
+  [[nodiscard]] std::string shown() const;
+};
+
+struct ShellAssignment {
+  std::string name;
+  ShellWord value;
+};
+
+struct ShellRedirect {
+  std::string op;                       ///< ">", ">>", "<", "<<", "&>" …; a descriptor before it is not kept
+  int descriptor = -1;                  ///< the one that was written, or -1
+  ShellWord target;                     ///< of a here-document: its delimiter
+  std::optional<std::string> document;  ///< the lines of a here-document
+  bool document_is_plain = false;       ///< nothing in it is expanded
+};
+
+/// What stands between a command and the one before it.
+enum class ShellJoin { none, and_then, or_else, pipe };
+
+struct ShellCommand {
+  ShellJoin join = ShellJoin::none;
+  std::vector<ShellAssignment> assignments;
+  std::vector<ShellWord> words;
+  std::vector<ShellRedirect> redirects;
+  std::size_t begin = 0, end = 0;
+};
+
+/// What ends at a newline, `;` or `&`.
+struct ShellStatement {
+  std::vector<ShellCommand> commands;  ///< empty where it is compound (if, for, a function, …) or not understood
+  bool background = false;
+  std::string text;                   ///< as written, with the bodies of its here-documents
+  std::vector<std::string> comments;  ///< lines above it, and what stands behind it; without `#`
+  std::size_t begin = 0, end = 0;
+  int line = 1;
+};
+
+/// All statements in order. Comments behind the last one come as a statement without text.
+[[nodiscard]] std::vector<ShellStatement> read_shell(std::string_view text);
+
+/// Every simple command there is, those inside of compound ones too; `background` ones say so.
+struct FoundCommand {
+  ShellCommand command;
+  bool background = false;
+};
+[[nodiscard]] std::vector<FoundCommand> find_commands(std::string_view text);
+
+/// A command without what only runs it: sudo, env, nohup, time, command, exec, nice.
+struct BareCommand {
+  std::vector<ShellAssignment> assignments;  ///< those behind sudo and env
+  std::vector<ShellWord> words;              ///< the program and its arguments
+  bool sudo = false;
+  std::string user;  ///< of `sudo -u`
+  bool nohup = false;
+  bool understood = true;  ///< no option of those that would change what it means
+};
+[[nodiscard]] BareCommand bare_command(const ShellCommand& command);
+
+}  // namespace gpustrap

@@ -1,0 +1,46 @@
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "controller/shell_reader.h"
+
+// Any bytes as a shell script: statements come in order, say where they stand, and leave out nothing but what separates them.
+
+namespace {
+
+/// Whether only separators and comments stand between two statements.
+bool is_between(std::string_view text) {
+  bool comment = false;
+  bool at_word_start = true;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '\n') comment = false;
+    if (!comment && c == '#' && at_word_start) comment = true;
+    const bool separates = c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == ';' || c == '&' || c == ')' || c == '\\';
+    if (!comment && !separates) return false;
+    at_word_start = separates;
+  }
+  return true;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace gpustrap;
+  const std::string text(data, data + size);
+  std::size_t behind = 0;
+  for (const ShellStatement& statement : read_shell(text)) {
+    if (statement.begin < behind || statement.end < statement.begin || statement.end > text.size() || statement.line < 1) std::abort();
+    if (!is_between(std::string_view(text).substr(behind, statement.begin - behind))) std::abort();
+    if (statement.text.empty() && statement.comments.empty() && statement.end > statement.begin + 1) std::abort();
+    behind = statement.end;
+  }
+  if (!is_between(std::string_view(text).substr(behind))) std::abort();
+  for (const FoundCommand& found : find_commands(text)) {
+    if (found.command.end < found.command.begin || found.command.end > text.size()) std::abort();
+    (void)bare_command(found.command);
+  }
+  return 0;
+}
