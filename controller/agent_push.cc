@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <chrono>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -45,13 +47,18 @@ struct Absent {
   bool root = false;
   bool has_gzip = true;
   bool user = false;
-  bool takes = false;  ///< the same command waits for the packed agent, and starts it
+  bool takes = false;    ///< the same command waits for the packed agent, and starts it
+  std::size_t kept = 0;  ///< its first bytes are there, from an upload that was cut
 };
 
 std::optional<Absent> absent_in(const std::string& line) {
   const std::vector<std::string> parts = words(line);
-  if (parts.size() != 6 || parts[0] != "gpustrap-absent") return std::nullopt;
-  return Absent{parts[1], parts[2] == "0", parts[3] != "raw", parts[4] == "user", parts[5] == "takes"};
+  if (parts.size() != 7 || parts[0] != "gpustrap-absent") return std::nullopt;
+  std::size_t kept = 0;
+  const std::string& number = parts[6];
+  // No number: refused as more than there is.
+  if (std::from_chars(number.data(), number.data() + number.size(), kept).ec != std::errc()) kept = std::string::npos;
+  return Absent{parts[1], parts[2] == "0", parts[3] != "raw", parts[4] == "user", parts[5] == "takes", kept};
 }
 
 /// The user that a host asks for: `Please login as the user "ubuntu" rather than the user "root".`
@@ -143,11 +150,13 @@ struct Start {
   }
 };
 
-/// Also returns where the command ended before it took everything: then its words say why.
-Result<void> send_all(Start& start, std::string_view bytes, const std::function<void(std::size_t, std::size_t)>& progress) {
+using Uploading = std::function<void(std::size_t done, std::size_t total)>;
+
+/// Also returns where the command ended before it took everything: then its words say why. `before`: what the host had already.
+Result<void> send_all(Start& start, std::string_view bytes, const Uploading& progress, std::size_t before = 0) {
   SshSession& session = start.session;
   SshChannel& channel = start.channel;
-  const std::size_t total = bytes.size();
+  const std::size_t total = before + bytes.size();
   Clock::time_point last = Clock::now();
   while (!bytes.empty()) {
     const std::uint64_t seen = session.arrivals();
@@ -242,7 +251,7 @@ const EmbeddedAgent* agent_for(const std::vector<EmbeddedAgent>& agents, const s
   return found == agents.end() ? nullptr : &*found;
 }
 
-/// Sends the agent to a command that waits for it, and right behind it what is to be said first.
+/// Sends the agent to a command that waits for it, or what it lacks of it, and right behind it what is to be said first.
 Result<void> send_agent(Start& start, const PushOptions& options, const Absent& absent, const std::string& nonce,
                         const std::string& lines) {
   const EmbeddedAgent* agent = agent_for(options.agents, absent.arch);
@@ -251,12 +260,14 @@ Result<void> send_agent(Start& start, const PushOptions& options, const Absent& 
   if (by_password) {
     if (Result<void> answered = answer_sudo(start, nonce, *options.sudo_password); !answered) return answered;
   }
-  if (Result<void> sent = send_all(start, agent->gzipped, options.uploading); !sent) return sent;
+  const std::string_view packed = agent->gzipped;
+  if (absent.kept >= packed.size()) return fail(ErrorCode::protocol, "the host says that it has more of the agent than there is");
+  if (Result<void> sent = send_all(start, packed.substr(absent.kept), options.uploading, absent.kept); !sent) return sent;
   return send_all(start, lines, {});
 }
 
-/// One exec of the start text: ends with a link, or with what the host says instead.
-Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentRights rights, const Opening& opening) {
+/// One exec of the start text: ends with a link, or with what the host says instead. `went_on`: whether a cut upload was gone on with.
+Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentRights rights, const Opening& opening, bool& went_on) {
   const std::string nonce = make_nonce();
   const bool by_password = rights == AgentRights::password;
   Result<SshChannel> channel = session.exec(start_text(options.agents, rights, nonce, opening.word),
@@ -277,6 +288,7 @@ Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentR
       if (std::optional<Absent> absent = absent_in(line); absent && !is_sent) {
         if (!absent->takes) return Hello1{nullptr, std::move(absent)};
         start.out.clear();  // it says no more until it has the agent
+        went_on = absent->kept > 0;
         if (Result<void> sent = send_agent(start, options, *absent, nonce, opening.whole); !sent)
           return fail(std::move(sent).error().in("uploading the agent"));
         is_sent = opened = true;
@@ -319,15 +331,37 @@ Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentR
 
 namespace {
 
-/// The text that takes `input`, checks it and leaves it as the agent; `then` follows where that went well. sha256sum where there is one;
-/// else the agent looks at itself, which finds a cut upload just as well.
-std::string install_text(std::string_view folder, const std::string& nonce, std::string_view digest, std::string_view input,
-                         std::string_view then) {
+struct InstallText {
+  std::string_view folder;
+  std::string_view nonce;
+  std::string_view digest;
+  std::string_view input;        ///< leaves the agent on its stdout
+  std::string_view then;         ///< follows where all went well
+  std::string_view otherwise{};  ///< follows where not
+};
+
+/// The text that takes `input`, checks it and leaves it as the agent. sha256sum where there is one; else the agent looks at itself, which
+/// finds a cut upload just as well.
+std::string install_text(const InstallText& text) {
   return fmt::format(
       "umask 022; mkdir -p {0} && {3} > {0}/upload-{1} && chmod 755 {0}/upload-{1} && "
       "{{ echo {2} *{0}/upload-{1} | sha256sum -c >/dev/null 2>&1 || {0}/upload-{1} --self-digest={2}; }} && "
-      "mv -f {0}/upload-{1} {0}/agent-{2} && {4} || {{ rm -f {0}/upload-{1}; exit 1; }}",
-      folder, nonce, digest, input, then);
+      "mv -f {0}/upload-{1} {0}/agent-{2} && {4} || {{ rm -f {0}/upload-{1}; {5}exit 1; }}",
+      text.folder, text.nonce, text.digest, text.input, text.then, text.otherwise);
+}
+
+/// The same for a packed agent of $z bytes, of which the first $h are in the file $n and the others come on stdin. What has come is kept
+/// where the connection is cut, for the next attempt to go on with; where it was wrong or did not fit, nothing is. `dollar`: how a dollar
+/// sign of this text's own shell is written.
+std::string take_text(std::string_view folder, std::string_view nonce, std::string_view dollar, std::string_view then) {
+  const std::string part = fmt::format("{}/part-$s.{}", folder, nonce);
+  // GNU head takes not a byte more than it is told to: what follows the agent is for the agent. Where something follows although this
+  // has failed, nothing was cut.
+  const std::string input = fmt::format("{{ head -c $h $n; head -c $r; }} | tee {} | gzip -dc", part);
+  const std::string success = fmt::format("{{ rm -f {}/part-*; {}; }}", folder, then);
+  const std::string otherwise = fmt::format(
+      "test {1}(head -c 1 | wc -c) = 0 && case {1}(wc -c <{2}) in 0|$z) false;; esac || rm -f {0}/part-*; ", folder, dollar, part);
+  return install_text({folder, nonce, "$s", input, success, otherwise});
 }
 
 /// The words that make root run what follows.
@@ -360,25 +394,25 @@ std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rig
   } else {
     text += fmt::format("else test -x $a && exec {} $a {} {}; fi; ", sudo, serve, login);
   }
-  // GNU head takes not a byte more than it is told to: what follows the agent is for the agent.
+  // An upload that was cut may have left its first bytes, and several may have: the longest is gone on with.
   text +=
       "g=raw; command -v gzip >/dev/null 2>&1 && g=gzip; t=asks; case $s-$g-$(head --version 2>/dev/null) in none*) ;; *-gzip-*GNU*) "
-      "t=takes;; "
-      "esac; echo gpustrap-absent $m $u $g $w $t; test $t = takes || exit 0; ";
-  constexpr std::string_view kPacked = "head -c $z | gzip -dc";
-  const std::string as_root = install_text(kSystemFolder, nonce, "$s", kPacked, "exec $a serve");
+      "t=takes;; esac; h=0; n=/dev/null; for f in ${a%/*}/part-$s.*; do test -r $f || continue; k=$(wc -c <$f); "
+      "test $k -gt $h && test $k -lt $z && h=$k n=$f; done; r=$(($z-$h)); "
+      "echo gpustrap-absent $m $u $g $w $t $h; test $t = takes || exit 0; ";
   if (rights == AgentRights::system_or_user)
-    text += fmt::format("if test $w = user; then {}; fi; ", install_text(kUserFolder, nonce, "$s", kPacked, "exec $a serve --user"));
+    text += fmt::format("if test $w = user; then {}; fi; ", take_text(kUserFolder, nonce, "$", "exec $a serve --user"));
   // Root's shell gets the words of its program in double quotes, in which a $ of its own cannot stand; who has logged in it gets as
-  // arguments.
-  text += fmt::format("if test $u = 0; then {}; fi; d=\"$\"; exec {} sh -c \"IFS=; set -f; {}\" sh {}'", as_root, sudo,
-                      install_text(kSystemFolder, nonce, "$s", kPacked, "exec $a serve ${d}@"), login);
+  // arguments, which are not to be taken for patterns.
+  text += fmt::format("if test $u = 0; then {}; fi; d=\"$\"; exec {} sh -c \"IFS=; {}\" sh {}'",
+                      take_text(kSystemFolder, nonce, "$", "exec $a serve"), sudo,
+                      take_text(kSystemFolder, nonce, "${d}", "set -f; exec $a serve ${d}@"), login);
   return text;
 }
 
 std::string upload_text(const UploadPlan& plan) {
-  const std::string body = install_text(plan.user ? kUserFolder : kSystemFolder, plan.nonce, plan.digest, plan.packed ? "gzip -dc" : "cat",
-                                        "echo gpustrap-ready");
+  const std::string body = install_text(
+      {plan.user ? kUserFolder : kSystemFolder, plan.nonce, plan.digest, plan.packed ? "gzip -dc" : "cat", "echo gpustrap-ready"});
   if (!plan.by_sudo) return fmt::format("sh -c '{}'", body);
   // Root's shell gets the same words. They hold nothing that the outer shell would expand.
   return fmt::format("sh -c 'exec {} sh -c \"{}\"'", sudo_text(plan.by_password, plan.nonce), body);
@@ -394,7 +428,11 @@ Result<std::unique_ptr<AgentLink>> start_agent(SshSession& session, const PushOp
   const AgentRights rights = options.sudo_password ? AgentRights::password
                              : options.needs_root  ? AgentRights::system
                                                    : AgentRights::system_or_user;
-  Result<Hello1> started = try_start(session, options, rights, brief);
+  bool went_on = false;
+  Result<Hello1> started = try_start(session, options, rights, brief, went_on);
+  // What an earlier upload had left was not what it should be; it is gone now.
+  if (!started && went_on && started.error().code() == ErrorCode::io && session.connected())
+    started = try_start(session, options, rights, brief, went_on);
   if (!started) return fail(std::move(started).error());
   if (started->link) return std::move(started->link);
 
@@ -404,7 +442,7 @@ Result<std::unique_ptr<AgentLink>> start_agent(SshSession& session, const PushOp
                 "gpustrap runs on x86_64 and aarch64 hosts");
   }
   if (Result<void> uploaded = upload(session, options, *agent, *started->absent); !uploaded) return fail(std::move(uploaded).error());
-  started = try_start(session, options, rights, whole);
+  started = try_start(session, options, rights, whole, went_on);
   if (!started) return fail(std::move(started).error());
   if (!started->link)
     return fail(ErrorCode::internal, "the agent was uploaded, and the host does not find it",

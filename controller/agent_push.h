@@ -38,9 +38,10 @@ enum class AgentRights {
   system_or_user,  ///< root where sudo allows it without a password; otherwise the login user's own
   password,        ///< root by sudo, which reads the password from stdin
 };
-/// Starts the agent for the host's architecture, or prints `gpustrap-absent ARCH UID gzip|raw system|user takes|asks` without having read
-/// stdin. Where it `takes`, it then reads the packed agent, checks its digest, and starts it; what follows on stdin is the agent's. Where
-/// it `asks` it ends, and the agent has to come by upload_text(). `said`: the controller's first lines as_word(), if any.
+/// Starts the agent for the host's architecture, or prints `gpustrap-absent ARCH UID gzip|raw system|user takes|asks KEPT` without having
+/// read stdin. Where it `takes`, it then reads the packed agent from behind its first KEPT bytes, which an upload that was cut has left,
+/// checks its digest, and starts it; what follows on stdin is the agent's. Where it `asks` it ends, and the agent has to come by
+/// upload_text(). `said`: the controller's first lines as_word(), if any.
 [[nodiscard]] std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rights, const std::string& nonce,
                                      const std::string& said = {});
 

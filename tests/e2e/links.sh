@@ -270,6 +270,18 @@ links_cases() {
     expect_at_most 2450000 up
     relay latency 0
 
+    case_ "an agent whose way there is cut is gone on with from where it was"
+    testbed exec box rm -rf /usr/local/lib/gpustrap
+    relay bandwidth 4
+    follow up "$suite_dir/other.yaml" "$there" -y --no-tunnel --json
+    await_that half_an_agent_is_there
+    relay cut
+    relay bandwidth 0
+    end_of_run
+    expect_exit 0
+    expect_equal "$(on_host_agent)" "$agent"
+    expect_at_most 1600000 up # of 2,400,000
+
     case_ "a connection that is kept serves the next commands, without another login"
     local before
     XDG_RUNTIME_DIR=$(mktemp -d /tmp/gpustrap-kept.XXXXXX)
@@ -315,6 +327,7 @@ links_cases() {
     expect_equal "$(cat stdout)" ''
 }
 
+half_an_agent_is_there() { testbed exec box sh -c 'test "$(cat /usr/local/lib/gpustrap/part-* | wc -c)" -gt 1000000'; }
 on_host_agent() { testbed exec box sh -c 'cd /usr/local/lib/gpustrap && ls -A'; }
 
 # Of the connection through the relay that was the last, once it is over. The names are those of `relay stats`.

@@ -63,7 +63,7 @@ TEST(StartText, SaysThatTheAgentIsAbsentAndDoesNoMoreWhereItMightReadTooFar) {
     run.input = "left alone\n";
     const auto result = run_subprocess(run);
     ASSERT_TRUE(result.has_value());
-    EXPECT_THAT(result->out, AllOf(StartsWith("gpustrap-absent "), EndsWith(" system asks\n"))) << result->err;
+    EXPECT_THAT(result->out, AllOf(StartsWith("gpustrap-absent "), EndsWith(" system asks 0\n"))) << result->err;
     EXPECT_EQ(result->exit_code, 0);
   }
 }
@@ -103,10 +103,14 @@ class TakingHost {
     packed_ = run_subprocess(pack)->out;
     digest_ = sha256_of_file(folder_ / "agent").value_or("");
   }
-  SubprocessResult start(AgentRights rights, bool is_root, const std::string& input) {
+  void has_program(const std::string& name, const std::string& text) {
+    std::ofstream(folder_ / name) << text;
+    EXPECT_EQ(::chmod((folder_ / name).c_str(), 0755), 0);
+  }
+  SubprocessResult start(AgentRights rights, bool is_root, const std::string& input, const std::string& nonce = "nonce") {
     // Of both architectures, so that it does not matter on which one the test runs.
     const std::vector<EmbeddedAgent> agents = {{"x86_64", digest_, packed_}, {"aarch64", digest_, packed_}};
-    std::string text = start_text(agents, rights, "nonce");
+    std::string text = start_text(agents, rights, nonce);
     replace_all(text, "/usr/local/lib/gpustrap", host());
     replace_all(text, "test $u = 0", is_root ? "true" : "false");
     Subprocess run;
@@ -141,7 +145,7 @@ TEST(StartText, TakesTheAgentAndStartsItWithWhatFollows) {
     for (const bool is_root : {true, false}) {
       TakingHost host;
       const SubprocessResult result = host.start(rights, is_root, host.packed() + "what follows\n");
-      EXPECT_THAT(result.out, AllOf(HasSubstr(" system takes\n<serve>\n"), EndsWith("what follows\n"))) << result.err;
+      EXPECT_THAT(result.out, AllOf(HasSubstr(" system takes 0\n<serve>\n"), EndsWith("what follows\n"))) << result.err;
       EXPECT_EQ(result.out.find("<--login-home=" + host.host() + "/home of>") != std::string::npos, !is_root) << result.out;
       EXPECT_THAT(host.files(), ElementsAre("agent-" + host.digest()));
       const SubprocessResult again = host.start(rights, is_root, "said\n");
@@ -150,18 +154,51 @@ TEST(StartText, TakesTheAgentAndStartsItWithWhatFollows) {
   }
 }
 
-TEST(StartText, LeavesNothingOfAnAgentThatIsCutOrWrong) {
+TEST(StartText, GoesOnWithAnAgentThatWasCut) {
+  for (const AgentRights rights : {AgentRights::system, AgentRights::system_or_user}) {
+    for (const bool is_root : {true, false}) {
+      TakingHost host;
+      const std::size_t half = host.packed().size() / 2;
+      for (const std::size_t end : {half / 2, half}) {  // cut twice
+        const std::size_t begin = end == half ? half / 2 : 0;
+        const SubprocessResult cut = host.start(rights, is_root, host.packed().substr(begin, end - begin), fmt::format("cut{}", end));
+        EXPECT_NE(cut.exit_code, 0);
+        EXPECT_THAT(cut.out, AllOf(HasSubstr(fmt::format(" takes {}\n", begin)), Not(HasSubstr("<serve>")))) << cut.err;
+      }
+      const SubprocessResult rest = host.start(rights, is_root, host.packed().substr(half) + "what follows\n");
+      EXPECT_THAT(rest.out, AllOf(HasSubstr(fmt::format(" takes {}\n<serve>\n", half)), EndsWith("what follows\n"))) << rest.err;
+      EXPECT_THAT(host.files(), ElementsAre("agent-" + host.digest()));
+    }
+  }
+}
+
+TEST(StartText, LeavesNothingOfAnAgentThatIsWrong) {
   for (const bool is_root : {true, false}) {
     TakingHost host;
-    const SubprocessResult cut = host.start(AgentRights::system, is_root, host.packed().substr(0, host.packed().size() / 2));
-    EXPECT_NE(cut.exit_code, 0);
-    EXPECT_THAT(cut.out, Not(HasSubstr("<serve>")));
-    EXPECT_TRUE(host.files().empty());
+    const std::size_t half = host.packed().size() / 2;
     std::string wrong = host.packed();
-    wrong[wrong.size() / 2] ^= 1;
+    wrong[half / 2] ^= 1;
     const SubprocessResult changed = host.start(AgentRights::system, is_root, wrong);
     EXPECT_NE(changed.exit_code, 0);
     EXPECT_THAT(changed.out, Not(HasSubstr("<serve>")));
+    EXPECT_TRUE(host.files().empty());
+    const SubprocessResult cut = host.start(AgentRights::system, is_root, wrong.substr(0, half), "cut");
+    EXPECT_NE(cut.exit_code, 0);
+    EXPECT_EQ(host.files().size(), 1U);
+    const SubprocessResult rest = host.start(AgentRights::system, is_root, wrong.substr(half) + "what follows\n");
+    EXPECT_NE(rest.exit_code, 0);
+    EXPECT_THAT(rest.out, Not(HasSubstr("<serve>")));
+    EXPECT_TRUE(host.files().empty());
+  }
+}
+
+TEST(StartText, LeavesNothingOfAnAgentForWhichThereIsNoRoom) {
+  for (const bool is_root : {true, false}) {
+    TakingHost host;
+    // In place of a full disk: what unpacks it dies, and more is on its way.
+    host.has_program("gzip", "#!/bin/sh\nhead -c 5 >/dev/null\nexit 1\n");
+    const SubprocessResult full = host.start(AgentRights::system, is_root, host.packed() + "what follows\n");
+    EXPECT_NE(full.exit_code, 0);
     EXPECT_TRUE(host.files().empty());
   }
 }

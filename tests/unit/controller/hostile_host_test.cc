@@ -21,6 +21,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "agent/base/file.h"
 #include "agent/protocol/request.h"
 #include "controller/agent_push.h"
 #include "controller/ssh_session.h"
@@ -142,7 +143,7 @@ TEST_F(HostileHost, AHelloOfAnotherKindIsRefused) {
 }
 
 TEST_F(HostileHost, AnArchitectureWithEscapeCodesIsQuotedWithoutThem) {
-  const Error error = failure_of(R"(printf 'gpustrap-absent \033[31mx 0 raw system asks\n')");
+  const Error error = failure_of(R"(printf 'gpustrap-absent \033[31mx 0 raw system asks 0\n')");
   EXPECT_THAT(error.code(), AnyOf(ErrorCode::unsupported, ErrorCode::protocol));
 }
 
@@ -150,14 +151,14 @@ TEST_F(HostileHost, AnArchitectureWithEscapeCodesIsQuotedWithoutThem) {
 
 TEST_F(HostileHost, EndlessMessagesDuringTheUploadAreCut) {
   const std::string absent =
-      "case $SSH_ORIGINAL_COMMAND in *gpustrap-ready*) {};; *) echo gpustrap-absent x86_64 0 gzip system asks;; esac";
+      "case $SSH_ORIGINAL_COMMAND in *gpustrap-ready*) {};; *) echo gpustrap-absent x86_64 0 gzip system asks 0;; esac";
   EXPECT_EQ(failure_of(fmt::format(fmt::runtime(absent), "yes Warning >&2")).code(), ErrorCode::protocol);
   EXPECT_EQ(failure_of(fmt::format(fmt::runtime(absent), "yes Warning")).code(), ErrorCode::io);
   EXPECT_EQ(failure_of(fmt::format(fmt::runtime(absent), "exit 1")).code(), ErrorCode::io);
 }
 
 TEST_F(HostileHost, ACommandThatTakesTheAgentIsHeldToTheSame) {
-  const std::string takes = "echo gpustrap-absent x86_64 0 gzip system takes; ";
+  const std::string takes = "echo gpustrap-absent x86_64 0 gzip system takes 0; ";
   EXPECT_EQ(failure_of(takes + "yes Warning >&2").code(), ErrorCode::protocol);
   EXPECT_EQ(failure_of(takes + "yes Warning").code(), ErrorCode::protocol);
   EXPECT_EQ(failure_of(takes + "cat >/dev/null & exit 1").code(), ErrorCode::io);
@@ -165,10 +166,23 @@ TEST_F(HostileHost, ACommandThatTakesTheAgentIsHeldToTheSame) {
   EXPECT_EQ(full.code(), ErrorCode::no_space);
 }
 
+TEST_F(HostileHost, MoreOfTheAgentThanThereIsIsRefused) {
+  for (const char* kept : {"99999999", "99999999999999999999999"}) {
+    EXPECT_EQ(failure_of(fmt::format("echo gpustrap-absent x86_64 0 gzip system takes {}; cat >/dev/null", kept)).code(),
+              ErrorCode::protocol);
+  }
+}
+
+TEST_F(HostileHost, AnUploadThatIsAlwaysCutIsGoneOnWithOnce) {
+  const std::string counted = server_.path("starts");
+  EXPECT_EQ(failure_of(fmt::format("echo >>{}; echo gpustrap-absent x86_64 0 gzip system takes 1; exit 1", counted)).code(), ErrorCode::io);
+  EXPECT_EQ(read_file(counted).value_or(""), "\n\n");
+}
+
 TEST_F(HostileHost, AnAgentThatStaysAbsentIsNotSentForEver) {
   const Error error = failure_of(
       "case $SSH_ORIGINAL_COMMAND in *gpustrap-ready*) cat >/dev/null; echo gpustrap-ready;; *) echo gpustrap-absent x86_64 0 gzip "
-      "system asks;; esac");
+      "system asks 0;; esac");
   EXPECT_EQ(error.code(), ErrorCode::internal);
   EXPECT_THAT(error.sentence(), HasSubstr("does not find it"));
 }
