@@ -34,6 +34,7 @@
 #include "agent/safe_directory.h"
 #include "agent/shown_url.h"
 #include "agent/streamed_archive.h"
+#include "agent/systemd_bus.h"
 #include "agent/unpack.h"
 
 namespace gpustrap {
@@ -355,7 +356,16 @@ Result<CommandResult> RealHost::run(const Command& command, bool shown) const {
   return CommandResult{result->exit_code, std::move(result->out), std::move(result->err)};
 }
 
-Result<CommandResult> RealHost::look(const Command& command) const { return run(command, false); }
+Result<CommandResult> RealHost::look(const Command& command) const {
+  // The look that every rerun takes at each service: a tenth of what starting systemctl for it costs.
+  constexpr std::string_view kProperty = "--property=";
+  const std::vector<std::string>& words = command.argv;
+  if (words.size() == 4 && words[0] == "systemctl" && words[1] == "show" && words[2].starts_with(kProperty)) {
+    if (std::optional<std::string> shown = show_unit(words[3], split(words[2].substr(kProperty.size()), ',')))
+      return CommandResult{0, *std::move(shown), ""};
+  }
+  return run(command, false);
+}
 Result<CommandResult> RealHost::act(const Command& command, StepLog&) { return run(command, true); }
 
 // ---- changing

@@ -133,6 +133,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/venv.cc
   agent/steps/wait.cc
   agent/supervise.cc
+  agent/systemd_bus.cc
   agent/token.cc
   agent/transfer_child.cc
   agent/unpack.cc
