@@ -33,11 +33,15 @@ void LineOutput::StreamEnd::operator()(z_stream_s* stream) const {
   delete stream;
 }
 
-void LineOutput::add(std::string_view lines) {
-  if (stream_)
-    unpacked_ += lines;
-  else
-    unsent_ += lines;
+void LineOutput::add(std::string lines) {
+  std::string& waiting = stream_ ? unpacked_ : unsent_;
+  std::size_t& gone = stream_ ? packed_ : sent_;
+  if (gone == waiting.size()) {
+    waiting = std::move(lines);
+    gone = 0;
+  } else {
+    waiting += lines;
+  }
 }
 
 bool LineOutput::flush() {

@@ -23,7 +23,7 @@ class LineOutput {
   /// The controller reads packed lines, too.
   void allow_packing() { may_pack_ = true; }
   /// Whole lines.
-  void add(std::string_view lines);
+  void add(std::string lines);
   /// Writes what the descriptor takes now; false where nobody reads it any more.
   [[nodiscard]] bool flush();
   [[nodiscard]] bool empty() const { return waiting() == 0; }

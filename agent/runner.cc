@@ -528,7 +528,10 @@ class Runner::Loop {
       if (Result<void> met = life_.meet(RunSign::step_failed); !met) return met;
     }
     const bool changed = finished.outcome != Outcome::unchanged;
-    return say(std::move(finished), changed ? Journal::Durability::synced : Journal::Durability::lazy);
+    // The end of the run is synced right behind the end of its last step, and nothing happens in between.
+    const bool is_last = changed_something_ && life_.phase() == RunPhase::going &&
+                         std::all_of(steps_.begin(), steps_.end(), [](const auto& one) { return one->is(StepPhase::ended); });
+    return say(std::move(finished), changed && !is_last ? Journal::Durability::synced : Journal::Durability::lazy);
   }
 
   Result<RunFinished> finish() {

@@ -331,7 +331,7 @@ class Server {
       // The last line of a run; the member stands first in its line.
       run_ended_ = run_ended_ || lines->starts_with("{\"event\":\"run_finished\"") ||
                    lines->find("\n{\"event\":\"run_finished\"") != std::string::npos;
-      output_.add(*lines);
+      output_.add(*std::move(lines));
       last_read_ = Clock::now();
       if (!output_.flush()) return false;
     }

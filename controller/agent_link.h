@@ -3,6 +3,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "agent/base/result.h"
 #include "agent/protocol/request.h"
@@ -18,6 +19,8 @@ class AgentLink {
   /// The next line, waiting at most `wait`; nullopt where none came. Heartbeats are answered and sent inside.
   /// Errors: unreachable where the connection ended or was silent for kSilenceLimit, protocol for what is not the protocol.
   virtual Result<std::optional<AgentLine>> receive(std::chrono::milliseconds wait) = 0;
+  /// What receive() has returned last, as the agent wrote it, newline included; empty where that is not known. Until the next receive().
+  [[nodiscard]] virtual std::string_view said() const { return {}; }
   /// Descriptor that becomes readable when receive() would return at once.
   [[nodiscard]] virtual int descriptor() const = 0;
 };

@@ -42,20 +42,20 @@ std::unique_ptr<Status> make_silent_status() {
 Conversation::Conversation(const Options& options, Rights rights, std::unique_ptr<Status> status, CtrlC ctrl_c)
     : status_(std::move(status)),
       access_(options, rights, *status_),
-      client_(RunSurroundings{[this](const Request& first) {
-                                Result<std::unique_ptr<AgentLink>> link = access_.start_agent(first);
-                                if (link && !interrupts_) interrupts_.emplace();
-                                return link;
-                              },
-                              *status_, [this](const Event& event) { log(event); }, [this] { return interrupt(); }, steady_now,
-                              [](std::chrono::milliseconds time) { std::this_thread::sleep_for(time); },
-                              [this] { return access_.was_connected(); }, ctrl_c,
-                              [this, &options](const std::vector<std::string>& names) {
-                                const std::optional<RunStarted>& run = client_.started();
-                                return secrets_waited_for(names, run ? run->recipe : "", options, *status_);
-                              }}) {}
+      client_(RunSurroundings{
+          [this](const Request& first) {
+            Result<std::unique_ptr<AgentLink>> link = access_.start_agent(first);
+            if (link && !interrupts_) interrupts_.emplace();
+            return link;
+          },
+          *status_, [this](const Event& event, std::string_view line) { log(event, line); }, [this] { return interrupt(); }, steady_now,
+          [](std::chrono::milliseconds time) { std::this_thread::sleep_for(time); }, [this] { return access_.was_connected(); }, ctrl_c,
+          [this, &options](const std::vector<std::string>& names) {
+            const std::optional<RunStarted>& run = client_.started();
+            return secrets_waited_for(names, run ? run->recipe : "", options, *status_);
+          }}) {}
 
-void Conversation::log(const Event& event) {
+void Conversation::log(const Event& event, std::string_view line) {
   if (const auto* started = std::get_if<RunStarted>(&event.body); started != nullptr && !log_tried_) {
     log_tried_ = true;
     Result<RunLog> log = state_directory().and_then([&](const std::string& state) { return RunLog::create(state, started->run); });
@@ -66,7 +66,7 @@ void Conversation::log(const Event& event) {
       status_->notice("This run is not logged on this machine: " + log.error().sentence());
     }
   }
-  if (log_) log_->event(event);
+  if (log_) log_->event(event, line);
 }
 
 }  // namespace gpustrap

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "agent/base/result.h"
 #include "controller/host_access.h"
@@ -33,7 +34,7 @@ class Conversation {
   [[nodiscard]] std::optional<Interrupt> interrupt() { return interrupts_ ? interrupts_->take() : std::nullopt; }
 
  private:
-  void log(const Event& event);
+  void log(const Event& event, std::string_view line);
 
   std::unique_ptr<Status> status_;
   HostAccess access_;

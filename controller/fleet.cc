@@ -99,7 +99,7 @@ struct Fleet::Shared {
   /// The way to one host and the talk with it.
   struct Talk {
     /// `tick` is called at least ten times a second while the talk goes on.
-    Talk(Shared& shared, std::size_t host, std::function<void(const Event&)> log, std::function<void()> tick)
+    Talk(Shared& shared, std::size_t host, std::function<void(const Event&, std::string_view)> log, std::function<void()> tick)
         : ear(shared.stop),
           access(shared.members[host].options, needs_root(*shared.members[host].recipe) ? Rights::root : Rights::whatever,
                  shared.screen->of(host), around(shared)),
@@ -143,7 +143,7 @@ struct Fleet::Shared {
     std::string trouble;  // the failed step and its cause
     std::string hint;
     const RunRequest request = request_for(host);
-    const auto note = [&](const Event& event) {
+    const auto note = [&](const Event& event, std::string_view line) {
       if (std::holds_alternative<RunStarted>(event.body) && !log) {
         Result<RunLog> made = state_directory().and_then(
             [&](const std::string& state) { return RunLog::create(state, request.run, RunLog::Forget::nothing); });
@@ -159,7 +159,7 @@ struct Fleet::Shared {
         trouble = fmt::format("{}: {}", step->step, first_line(step->error ? step->error->message : step->reason, 300));
         hint = step->error ? step->error->hint : "";
       }
-      if (log) log->event(event);
+      if (log) log->event(event, line);
     };
     // Runs of many hosts say much at once: their logs are written a few times a second.
     milliseconds written = steady_now();
@@ -189,7 +189,7 @@ struct Fleet::Shared {
 
   Rehearsal rehearse(std::size_t host) {
     Talk talk(
-        *this, host, [](const Event&) {}, [] {});
+        *this, host, [](const Event&, std::string_view) {}, [] {});
     const auto status = talk.client.ask(StatusRequest{});
     if (!status) return Rehearsal{{}, end_of(status.error())};
     if (is_running(**status)) return {};  // it is followed, or refused; nothing begins

@@ -15,6 +15,7 @@ class JsonPrinter : public Status {
 
   void activity(const Activity&) override {}
   void event(const Event& event) override;
+  void said(const Event&, std::string_view line) override { events_(line); }
   void progress(const Progress&) override {}
   void connection_lost(const Error& why) override;
   void connection_back() override;

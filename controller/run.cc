@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/protocol/event_line.h"
 #include "agent/protocol/json.h"
 #include "controller/return_pauses.h"
 #include "controller/run_log.h"
@@ -129,7 +130,7 @@ Result<RunResult> RunClient::follow(Stay stay) {
     if (line->has_value()) {
       Result<void> taken;
       if (const auto* event = std::get_if<Event>(&**line))
-        taken = take(*event);
+        taken = take(*event, link_->said());
       else if (const auto* reply = std::get_if<Reply>(&**line))
         taken = take(*reply);
       else if (const auto* signal = std::get_if<Signal>(&**line)) {
@@ -211,7 +212,7 @@ bool RunClient::must_leave() const { return left_ || (mode_ == Mode::leaving && 
 
 // ---- exactly once
 
-Result<void> RunClient::take(const Event& event) {
+Result<void> RunClient::take(const Event& event, std::string_view line) {
   if (event.seq <= last_seq_) return {};  // sent again after a lost connection
   if (event.seq != last_seq_ + 1) {
     return fail(ErrorCode::protocol, fmt::format("event {} of run {} came after event {}; some are missing", event.seq, run_, last_seq_),
@@ -239,8 +240,10 @@ Result<void> RunClient::take(const Event& event) {
     rehearsal_->push_back(event);
     return {};
   }
-  around_.log(event);
-  around_.status.event(event);
+  const std::string written = line.empty() ? to_line(event) : std::string();
+  if (line.empty()) line = written;
+  around_.log(event, line);
+  around_.status.said(event, line);
   return {};
 }
 

@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -33,7 +34,7 @@ enum class CtrlC {
 struct RunSurroundings {
   StartAgent start_agent;  ///< called again after a lost connection; host_key ends the attempts, other errors do not
   Status& status;
-  std::function<void(const Event&)> log;  ///< every event once, in order
+  std::function<void(const Event&, std::string_view line)> log;  ///< every event once, in order, with its line
   std::function<std::optional<Interrupt>()> interrupt;
   std::function<std::chrono::milliseconds()> now;
   std::function<void(std::chrono::milliseconds)> pause;
@@ -88,7 +89,7 @@ class RunClient {
   Result<std::shared_ptr<const Json>> ask_once(decltype(Request::body) body, std::chrono::milliseconds deadline);
   [[nodiscard]] bool is_loss(const Error& error) const;
   Result<void> come_back(const Error& why);
-  Result<void> take(const Event& event);
+  Result<void> take(const Event& event, std::string_view line);
   Result<void> take(const Reply& reply);
   void take_rewound(const Json& value);
   void send_secrets();

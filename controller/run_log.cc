@@ -149,7 +149,7 @@ void RunLog::flush() {
   events_kept_.clear();
 }
 
-void RunLog::event(const Event& event) {
+void RunLog::event(const Event& event, std::string_view line) {
   if (event.seq > 0 && event.seq <= begins_.size()) {
     say(event.time_ms, "", "", fmt::format("the host went down and lost what followed event {}; from there it goes on", event.seq - 1));
     flush();
@@ -157,10 +157,9 @@ void RunLog::event(const Event& event) {
     begins_.resize(event.seq - 1);
     static_cast<void>(::ftruncate(events_.get(), end_) == 0 && ::lseek(events_.get(), end_, SEEK_SET) == end_);
   }
-  const std::string document = to_line(event);
-  events_kept_ += document;
+  events_kept_ += line;
   begins_.push_back(end_);
-  end_ += static_cast<std::int64_t>(document.size());
+  end_ += static_cast<std::int64_t>(line.size());
   const auto lines = [&](std::string_view step, std::string_view mark, std::string_view text) { say(event.time_ms, step, mark, text); };
   if (const auto* run = std::get_if<RunStarted>(&event.body)) {
     lines("", "", fmt::format("run {} of {} as {}: {}", run->run, run->recipe, run->login, join(describe_host(run->facts), ", ")));

@@ -39,7 +39,8 @@ class RunLog {
   ~RunLog() { flush(); }
 
   /// An event whose number was there already takes the place of that one and of all that followed it: the host had lost them.
-  void event(const Event& event);
+  /// `line`: as it came, newline included; events.jsonl holds the same bytes.
+  void event(const Event& event, std::string_view line);
   /// Notes whom the run is of, as the command line called it: `gpustrap report HOST` looks for that.
   void of_host(std::string_view host);
   /// Path of log.txt.

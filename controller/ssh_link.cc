@@ -57,6 +57,8 @@ Result<std::optional<AgentLine>> SshLink::next_line() {
   }
   Result<AgentLine> parsed = agent_line_from(**line);
   if (!parsed) return fail(std::move(parsed).error().in("reading from the agent"));
+  said_ = **std::move(line);
+  said_ += '\n';
   return std::optional<AgentLine>(std::move(*parsed));
 }
 

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "agent/protocol/line.h"
 #include "controller/agent_link.h"
@@ -19,6 +20,7 @@ class SshLink : public AgentLink {
 
   Result<void> send(const Request& request) override;
   Result<std::optional<AgentLine>> receive(std::chrono::milliseconds wait) override;
+  [[nodiscard]] std::string_view said() const override { return said_; }
   [[nodiscard]] int descriptor() const override { return session_.descriptor(); }
 
  private:
@@ -32,6 +34,7 @@ class SshLink : public AgentLink {
   SshChannel channel_;
   LineReader lines_;
   std::optional<PackedInput> packed_;  ///< what comes, since the agent has said that it packs
+  std::string said_;
   std::string unsent_;
   std::string errors_;  ///< the end of what the agent's process wrote to stderr
   Clock::time_point last_heard_ = Clock::now();

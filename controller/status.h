@@ -44,6 +44,8 @@ class Status {
   virtual ~Status() = default;
   virtual void activity(const Activity& activity) = 0;
   virtual void event(const Event& event) = 0;
+  /// The same, for those who pass it on as the host wrote it: `line` is its line of the journal, newline included.
+  virtual void said(const Event& event, std::string_view) { this->event(event); }
   virtual void progress(const Progress& progress) = 0;
   /// The connection is gone; another attempt follows.
   virtual void connection_lost(const Error& why) = 0;

@@ -9,6 +9,7 @@
 
 #include "agent/base/file.h"
 #include "agent/base/text.h"
+#include "agent/protocol/event_line.h"
 #include "agent/protocol/json.h"
 #include "tests/support/temporary_directory.h"
 
@@ -25,7 +26,10 @@ constexpr const char* kRun = "20260801-141503-7f3a";
 class RunLogTest : public testing::Test {
  protected:
   RunLogTest() : log_(*RunLog::create(state_.path(), kRun)) {}
-  void say(std::uint64_t seq, const std::string& text) { log_.event({seq, 1000, StepOutput{"pip", "out", text + "\n"}}); }
+  void say(std::uint64_t seq, const std::string& text) {
+    const Event event{seq, 1000, StepOutput{"pip", "out", text + "\n"}};
+    log_.event(event, to_line(event));
+  }
   /// "1 one": number and text of every event that events.jsonl holds.
   [[nodiscard]] std::vector<std::string> events() const {
     std::vector<std::string> found;

@@ -74,7 +74,7 @@ class Run : public ::testing::Test {
                                        next_links_.erase(next_links_.begin());
                                        return next;
                                      },
-                                     told_, [this](const Event& e) { logged_.push_back(e.seq); },
+                                     told_, [this](const Event& e, std::string_view) { logged_.push_back(e.seq); },
                                      [this]() -> std::optional<Interrupt> {
                                        if (interrupts_.empty()) return std::nullopt;
                                        const Interrupt first = interrupts_.front();
