@@ -169,7 +169,8 @@ TEST_F(HostileHost, ACommandThatTakesTheAgentIsHeldToTheSame) {
 TEST_F(HostileHost, MoreOfTheAgentThanThereIsIsRefused) {
   for (const char* kept : {"99999999", "99999999999999999999999"}) {
     EXPECT_EQ(failure_of(fmt::format("echo gpustrap-absent x86_64 0 gzip system takes {}; cat >/dev/null", kept)).code(),
-              ErrorCode::protocol);
+              ErrorCode::protocol)
+        << kept;
   }
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "agent/base/file.h"
+#include "agent/protocol/event_line.h"
 #include "agent/protocol/json.h"
 #include "controller/report_files.h"
 #include "controller/report_html.h"
@@ -206,7 +207,8 @@ class ReportFiles : public ::testing::Test {
     if (!host.empty()) made->of_host(host);
     RunStarted started;
     started.run = run;
-    made->event({1, 1000, std::move(started)});
+    const Event event{1, 1000, std::move(started)};
+    made->event(event, to_line(event));
   }
   [[nodiscard]] std::vector<std::string> found(const std::string& word) const {
     const auto files = find_run_logs(state_.path(), word);
