@@ -22,6 +22,7 @@ SshLink::SshLink(SshSession session, SshChannel channel, std::string begun, std:
 }
 
 Result<void> SshLink::flush() {
+  if (unsent_.empty()) return {};
   while (!unsent_.empty()) {
     Result<std::size_t> put = channel_.write(unsent_);
     if (!put && put.error().code() == ErrorCode::cancelled) break;  // the agent has ended; receive() finds its last words
@@ -79,8 +80,10 @@ Result<std::optional<AgentLine>> SshLink::receive(std::chrono::milliseconds wait
       last_said_ = Clock::now();
     }
     if (Result<void> sent = flush(); !sent) return fail(std::move(sent).error());
+    // Lines that are here already cost no look at the socket: many hosts say sixty each.
     if (Result<std::optional<AgentLine>> line = next_line(); !line || line->has_value()) return line;
 
+    session_.pump();
     const std::uint64_t seen = session_.arrivals();
     std::string bytes;
     const Result<std::size_t> got = channel_.read(SshChannel::Stream::out, bytes);
