@@ -41,7 +41,12 @@ constexpr std::array kExamples = {
             "  gpustrap recipe explain d2l --gpu t4 --os ubuntu:22.04\n"
             "  gpustrap recipe explain archive                      what a kind of step takes\n"
             "  gpustrap recipe lint ./lab.yaml                      what could be better\n"
-            "  gpustrap recipe lint ./*.yaml --format sarif         for code scanning\n"},
+            "  gpustrap recipe lint ./*.yaml --format sarif         for code scanning\n"
+            "  gpustrap recipe new lab.yaml                         a start with comments\n"
+            "  gpustrap recipe schema > recipe.schema.json          for editors\n"},
+    Example{"adopt",
+            "  gpustrap adopt setup.sh -o lab.yaml\n"
+            "  gpustrap adopt - < commands.txt                      a tutorial's commands\n"},
     Example{"version", "  gpustrap version\n"},
 };
 
@@ -81,6 +86,8 @@ Recipes
   recipe show RECIPE     print one
   recipe explain RECIPE  what it would do on which GPU; also: explain a KIND
   recipe lint RECIPE...  what could be better, with reasons
+  recipe new [FILE]      a recipe to begin with; recipe schema: for editors
+  adopt SCRIPT           make a recipe of a shell script
   version                versions of the program and of its agents
 
 `gpustrap VERB --help` shows examples and options of one verb.
@@ -99,7 +106,7 @@ std::string_view examples_of(std::string_view verb) {
 
 const std::vector<std::string>& verb_names() {
   static const std::vector<std::string> names = {"up",   "plan", "attach", "status", "logs",   "cancel", "tunnel", "url",
-                                                 "open", "ssh",  "hosts",  "remove", "report", "recipe", "version"};
+                                                 "open", "ssh",  "hosts",  "remove", "report", "recipe", "adopt",  "version"};
   return names;
 }
 

@@ -37,6 +37,9 @@ VerbResult run_verb(const Options& options) {
     case Verb::recipe_list: return verb_recipe_list(options);
     case Verb::recipe_show: return verb_recipe_show(options);
     case Verb::recipe_explain: return verb_recipe_explain(options);
+    case Verb::recipe_schema: return verb_recipe_schema(options);
+    case Verb::recipe_new: return verb_recipe_new(options);
+    case Verb::adopt: return verb_adopt(options);
     case Verb::recipe_lint: return verb_recipe_lint(options);
     case Verb::version: return verb_version(options);
   }

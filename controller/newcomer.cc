@@ -58,6 +58,9 @@ constexpr Shape kShapes[] = {
     {"recipe show", 1, 1, "gpustrap recipe show jupyter"},
     {"recipe explain", 1, 1, "gpustrap recipe explain d2l --gpu t4 --os ubuntu:22.04"},
     {"recipe lint", 1, kAny, "gpustrap recipe lint ./lab.yaml"},
+    {"recipe schema", 0, 0, "gpustrap recipe schema > recipe.schema.json"},
+    {"recipe new", 0, 1, "gpustrap recipe new lab.yaml"},
+    {"adopt", 1, 1, "gpustrap adopt setup.sh -o lab.yaml"},
     {"version", 0, 0, "gpustrap version"},
 };
 
@@ -139,7 +142,7 @@ Result<void> check_verb(const std::vector<std::string>& words) {
   const std::vector<std::string>& verbs = verb_names();
   const auto is_verb = [&](const std::string& word) { return std::find(verbs.begin(), verbs.end(), word) != verbs.end(); };
   if (first == "recipe") {
-    const std::vector<std::string> known = {"list", "show", "explain", "lint"};
+    const std::vector<std::string> known = {"list", "show", "explain", "lint", "schema", "new"};
     if (words.size() > 1 && (words[1] == "-h" || words[1] == "--help")) return {};
     if (words.size() > 1 && std::find(known.begin(), known.end(), words[1]) != known.end()) return {};
     const std::string near = words.size() > 1 ? nearest_name(words[1], known) : "";
@@ -186,6 +189,7 @@ Result<void> check_places(const std::string& verb, const std::vector<std::string
                                           verb == "recipe show"      ? "recipe"
                                           : verb == "recipe lint"    ? "recipe"
                                           : verb == "recipe explain" ? "recipe or a kind"
+                                          : verb == "adopt"          ? "shell script"
                                                                      : "host"),
                               std::string(shape.example)));
     }

@@ -195,6 +195,8 @@ Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
     if (options.format == "text" || options.format == "json" || options.format == "sarif") return {};
     return fail(ErrorCode::usage, fmt::format("--format {}: expected text, json or sarif", options.format));
   }
+  if (options.verb == Verb::recipe_new || options.verb == Verb::adopt) options.file = raw.places.empty() ? "recipe.yaml" : raw.places[0];
+  if (options.verb == Verb::recipe_new || options.verb == Verb::adopt || options.verb == Verb::recipe_schema) return {};
   if (options.verb == Verb::recipe_list || options.verb == Verb::recipe_show || options.verb == Verb::version) return {};
   if (options.verb == Verb::logs && raw.places.size() > 1) options.step = raw.places[1];
   if (options.verb == Verb::status || options.verb == Verb::report) options.hosts = raw.places;
@@ -381,10 +383,16 @@ Result<Options> read_options(const std::vector<std::string>& words) {
   report.add_flag("--json", options.json, "the numbers as one JSON document")->group("Output");
   report.add_flag("--no-color,--no-colour", raw.no_colour, "no colours (also: NO_COLOR)")->group("Output");
   add_places(report, "[RUN|HOST|FILE]...");
-  CLI::App* recipe = app.add_subcommand("recipe", "Recipes: list, show, explain and check them.");
+  CLI::App* recipe = app.add_subcommand("recipe", "Recipes: list, show, explain, check and begin them.");
   recipe->require_subcommand(1);
   add_places(verb(Verb::recipe_list, "list", "The recipes that can be named.", *recipe), "");
-  add_places(verb(Verb::recipe_show, "show", "Prints a recipe.", *recipe), "RECIPE");
+  CLI::App& show = verb(Verb::recipe_show, "show", "Prints a recipe.", *recipe);
+  show.add_flag("--json", options.json, "as an agent takes it: includes and vars filled in; for `gpustrap-agent run`")->group("Output");
+  show.add_option("--var", raw.vars, "with --json: value of a recipe's variable")
+      ->type_name("NAME=VALUE")
+      ->group("Run")
+      ->allow_extra_args(false);
+  add_places(show, "RECIPE");
   CLI::App& explain =
       verb(Verb::recipe_explain, "explain", "What a recipe would do on a machine, before you rent it; or what a kind takes.", *recipe);
   explain.add_option("--gpu", options.gpus, "its GPUs: t4, 8xh100, a PCI id, or none")
@@ -402,6 +410,11 @@ Result<Options> read_options(const std::vector<std::string>& words) {
   lint.add_option("--format", options.format, "text, json, or sarif for code scanning")->type_name("FORMAT")->group("Output");
   lint.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
   add_places(lint, "RECIPE...");
+  add_places(verb(Verb::recipe_schema, "schema", "Prints the JSON Schema of recipes, for completion and hints in editors.", *recipe), "");
+  add_places(verb(Verb::recipe_new, "new", "Writes a recipe to begin with; never over a file that is there.", *recipe), "[FILE]");
+  CLI::App& adopt = verb(Verb::adopt, "adopt", "Makes a recipe of a shell script; what is not understood stays a command.", app);
+  adopt.add_option("-o", options.output, "the file to make; printed where not given")->type_name("FILE")->group("Output");
+  add_places(adopt, "SCRIPT|-");
   add_places(verb(Verb::version, "version", "Versions of the program and of its agents.", app), "");
 
   try {

@@ -34,6 +34,9 @@ enum class Verb {
   recipe_show,
   recipe_explain,
   recipe_lint,
+  recipe_schema,
+  recipe_new,
+  adopt,
   version
 };
 
@@ -82,6 +85,9 @@ struct Options {
 
   std::vector<std::string> recipes;  ///< for `recipe lint`
   std::string format = "text";       ///< for `recipe lint`: text, json or sarif
+
+  std::string file;    ///< for `recipe new` and `adopt`: the one to read or make
+  std::string output;  ///< for `adopt`: where the recipe goes; empty: stdout
 
   std::string html;  ///< for `report`: the page to write; empty: the text form
 

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "agent/base/result.h"
+#include "agent/protocol/step_spec.h"
 
 namespace gpustrap {
 
@@ -12,5 +14,8 @@ namespace gpustrap {
 
 /// What `recipe explain KIND` prints: one kind as plain text. An unknown kind is an error (usage) with the nearest.
 [[nodiscard]] Result<std::string> explain_kind(const std::string& name);
+
+/// A step of that kind as a recipe has it, indented like an item of `steps`.
+[[nodiscard]] std::string_view example_of_kind(StepKind kind);
 
 }  // namespace gpustrap

@@ -37,5 +37,8 @@ using VerbResult = Result<ExitCode>;
 [[nodiscard]] VerbResult verb_version(const Options& options);
 // verbs_author.cc
 [[nodiscard]] VerbResult verb_recipe_lint(const Options& options);
+[[nodiscard]] VerbResult verb_recipe_schema(const Options& options);
+[[nodiscard]] VerbResult verb_recipe_new(const Options& options);
+[[nodiscard]] VerbResult verb_adopt(const Options& options);
 
 }  // namespace gpustrap

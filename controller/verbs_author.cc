@@ -4,10 +4,16 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "controller/adopt.h"
 #include "controller/compat_loader.h"
 #include "controller/console.h"
 #include "controller/lint.h"
+#include "controller/recipe_schema.h"
+#include "controller/recipe_starter.h"
 #include "controller/user_recipes.h"
 #include "controller/verbs.h"
 
@@ -17,6 +23,12 @@ namespace {
 VerbResult print(const std::string& text) {
   if (Result<void> written = write_all(STDOUT_FILENO, text); !written) return fail(std::move(written).error());
   return ExitCode::ok;
+}
+
+/// "lab.yaml" as a command line takes it: a bare name would be a recipe's.
+std::string as_argument(const std::string& file) {
+  const bool is_file = file.find('/') != std::string::npos || file.ends_with(".yaml") || file.ends_with(".yml");
+  return shell_quote(is_file ? file : "./" + file);
 }
 
 }  // namespace
@@ -36,6 +48,27 @@ VerbResult verb_recipe_lint(const Options& options) {
                                                               : lint_text(reports, console.person ? console.size().columns - 1 : 0));
   const bool is_clean = count_of(reports, Severity::error) + count_of(reports, Severity::warning) == 0;
   return printed && !is_clean ? VerbResult(ExitCode::step_failed) : printed;
+}
+
+VerbResult verb_recipe_schema(const Options&) { return print(recipe_schema()); }
+
+VerbResult verb_recipe_new(const Options& options) {
+  if (Result<void> written = write_new_file(options.file, starter_recipe(options.file)); !written) return fail(std::move(written).error());
+  const std::string file = as_argument(options.file);
+  return print(
+      fmt::format("{} is a recipe to begin with. Next:\n  gpustrap recipe lint {}\n  gpustrap plan {} HOST\n", options.file, file, file));
+}
+
+VerbResult verb_adopt(const Options& options) {
+  Result<std::string> script = options.file == "-" ? read_all(STDIN_FILENO, kLongestScript) : read_file(options.file, kLongestScript);
+  if (!script) return fail(Error(ErrorCode::usage, script.error().sentence(), script.error().hint()).in("reading the script"));
+  const AdoptedScript adopted = adopt_script(*script, options.file == "-" ? "the commands" : options.file);
+  if (!adopted.problem.empty()) return fail(ErrorCode::usage, fmt::format("{}: {}", options.file, adopted.problem));
+  if (options.output.empty()) return print(adopted.recipe);
+  if (Result<void> written = write_new_file(options.output, adopted.recipe); !written) return fail(std::move(written).error());
+  const std::string file = as_argument(options.output);
+  return print(fmt::format("{}: {} typed steps, {} commands, {} to review. Next:\n  gpustrap recipe lint {}\n  gpustrap plan {} HOST\n",
+                           options.output, adopted.typed, adopted.commands, adopted.reviews, file, file));
 }
 
 }  // namespace gpustrap

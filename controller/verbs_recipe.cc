@@ -11,6 +11,7 @@
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
+#include "agent/protocol/recipe.h"
 #include "controller/compat_loader.h"
 #include "controller/console.h"
 #include "controller/display_width.h"
@@ -58,6 +59,15 @@ VerbResult verb_recipe_list(const Options&) {
 }
 
 VerbResult verb_recipe_show(const Options& options) {
+  if (options.json) {
+    Result<LoadedRecipe> loaded = load_recipe(options.recipe, LoadOptions{recipe_sources(), options.vars});
+    if (!loaded) return fail(std::move(loaded).error());
+    if (needs_compat(loaded->recipe)) {
+      if (Result<void> added = add_compat(loaded->recipe); !added) return fail(std::move(added).error());
+    }
+    return print(write_recipe(loaded->recipe).dump() + "\n");
+  }
+  if (!options.vars.empty()) return fail(ErrorCode::usage, "--var goes with --json: the recipe itself is shown as it is written");
   Result<RecipeText> recipe = find_recipe(options.recipe, recipe_sources());
   if (!recipe) return fail(std::move(recipe).error());
   return print(recipe->text);

@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "controller/adopt.h"
 #include "controller/shell_reader.h"
 
 // Any bytes as a shell script: statements come in order, say where they stand, and leave out nothing but what separates them.
@@ -41,6 +42,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (const FoundCommand& found : find_commands(text)) {
     if (found.command.end < found.command.begin || found.command.end > text.size()) std::abort();
     (void)bare_command(found.command);
+  }
+  // A recipe is made only where it loads; that takes a while, so not of every input.
+  if (size % 64 == 0) {
+    const AdoptedScript adopted = adopt_script(text, "setup.sh");
+    if (adopted.problem.empty() == adopted.recipe.empty()) std::abort();
   }
   return 0;
 }

@@ -70,14 +70,29 @@ TEST(Options, OptionsMayStandBetweenAndBeforePlaces) {
 }
 
 TEST(Options, EveryVerbIsRead) {
-  for (const auto& [line, verb] :
-       {std::pair{"plan r h --exit-code", Verb::plan}, std::pair{"attach h", Verb::attach}, std::pair{"status a b", Verb::status},
-        std::pair{"logs h pip", Verb::logs}, std::pair{"cancel h", Verb::cancel}, std::pair{"tunnel h", Verb::tunnel},
-        std::pair{"url h", Verb::url}, std::pair{"open h", Verb::open}, std::pair{"ssh h", Verb::ssh}, std::pair{"hosts", Verb::hosts},
-        std::pair{"remove h -y", Verb::remove}, std::pair{"recipe list", Verb::recipe_list},
-        std::pair{"recipe show jupyter", Verb::recipe_show}, std::pair{"recipe explain d2l --gpu t4", Verb::recipe_explain},
-        std::pair{"recipe lint a.yaml b.yaml --format json", Verb::recipe_lint}, std::pair{"version", Verb::version},
-        std::pair{"--version", Verb::version}}) {
+  for (const auto& [line, verb] : {std::pair{"plan r h --exit-code", Verb::plan},
+                                   std::pair{"attach h", Verb::attach},
+                                   std::pair{"status a b", Verb::status},
+                                   std::pair{"logs h pip", Verb::logs},
+                                   std::pair{"cancel h", Verb::cancel},
+                                   std::pair{"tunnel h", Verb::tunnel},
+                                   std::pair{"url h", Verb::url},
+                                   std::pair{"open h", Verb::open},
+                                   std::pair{"ssh h", Verb::ssh},
+                                   std::pair{"hosts", Verb::hosts},
+                                   std::pair{"remove h -y", Verb::remove},
+                                   std::pair{"recipe list", Verb::recipe_list},
+                                   std::pair{"recipe show jupyter", Verb::recipe_show},
+                                   std::pair{"recipe explain d2l --gpu t4", Verb::recipe_explain},
+                                   std::pair{"recipe lint a.yaml b.yaml --format json", Verb::recipe_lint},
+                                   std::pair{"recipe schema", Verb::recipe_schema},
+                                   std::pair{"recipe new lab.yaml", Verb::recipe_new},
+                                   std::pair{"recipe new", Verb::recipe_new},
+                                   std::pair{"recipe show jupyter --json --var port=1", Verb::recipe_show},
+                                   std::pair{"adopt setup.sh -o lab.yaml", Verb::adopt},
+                                   std::pair{"adopt -", Verb::adopt},
+                                   std::pair{"version", Verb::version},
+                                   std::pair{"--version", Verb::version}}) {
     const auto o = read(line);
     ASSERT_TRUE(o) << line << ": " << o.error().sentence();
     EXPECT_EQ(o->verb, verb) << line;
@@ -189,6 +204,7 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"recipe lst", "did you mean `list`", "gpustrap recipe show"},
         Mistake{"recipe show", "needs a recipe", "gpustrap recipe show"},
         Mistake{"recipe explain", "needs a recipe or a kind", "gpustrap recipe explain"},
+        Mistake{"adopt", "needs a shell script", "gpustrap adopt setup.sh"},
         Mistake{"recipe lint", "needs a recipe", "gpustrap recipe lint"},
         Mistake{"recipe lint a --format xml", "expected text, json or sarif", ""}, Mistake{"version now", "one word too many", ""}));
 
@@ -197,7 +213,9 @@ TEST(Help, FitsIn80ColumnsAndStartsWithExamples) {
                                                  {"recipe", "list", "--help"},
                                                  {"recipe", "show", "--help"},
                                                  {"recipe", "explain", "--help"},
-                                                 {"recipe", "lint", "--help"}};
+                                                 {"recipe", "lint", "--help"},
+                                                 {"recipe", "new", "--help"},
+                                                 {"recipe", "schema", "--help"}};
   for (const std::string& verb : verb_names()) lines.push_back({verb, "--help"});
   for (const auto& line : lines) {
     const auto o = read_options(line);

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/protocol/json.h"
+#include "controller/shell_reader.h"
+
+namespace gpustrap {
+
+/// One step of the recipe that is being made.
+struct AdoptedStep {
+  std::string id;  ///< wanted; made single later
+  std::string kind;
+  Json fields = Json::object();
+  std::string as;                     ///< empty: the kind's own
+  std::vector<std::string> comments;  ///< what stood in the script, and what became of it
+  std::vector<std::string> reviews;   ///< what a person should look at
+  std::vector<std::string> allows;    ///< rules of lint that the original text breaks
+  std::string original;               ///< the command as it stood
+  std::string folder;                 ///< where it ran; empty: not known
+  std::string removes;                ///< the one file that a command removes
+  bool dropped = false;               ///< another step does its work
+};
+
+/// What the commands above have done to the shell that runs the script.
+struct AdoptState {
+  struct Variable {
+    std::optional<std::string> value;  ///< none: only a shell knows
+    std::string text;                  ///< of the assignment
+    bool exported = false;
+  };
+  struct Download {
+    std::string url;
+    std::size_t step;  ///< index of the step that fetches it
+  };
+  std::vector<AdoptedStep> steps;
+  std::vector<std::string> comments;        ///< for the next step
+  std::optional<std::string> folder = "~";  ///< none: not known
+  std::optional<std::string> folder_before = "~";
+  std::map<std::string, Variable> variables;
+  std::map<std::string, std::string> functions;  ///< text by name
+  std::map<std::string, Download> downloads;     ///< by path on the host
+  std::string venv, conda_env, conda_prefix;     ///< what pip installs into
+  std::optional<std::size_t> conda_step;
+  bool is_root = false;  ///< the script is one for root: it installs packages without sudo
+  bool asks_terms = false;
+
+  [[nodiscard]] std::optional<std::string> value_of(const std::string& name) const;
+  [[nodiscard]] std::optional<std::string> text_of(const ShellWord& word) const;
+  /// A path of the script on the host: absolute or below ~; none where that is not known.
+  [[nodiscard]] std::optional<std::string> path_of(const std::string& text) const;
+  AdoptedStep& add(std::string kind, Json fields);
+  /// A command that needs no step: kept as a comment.
+  void absorb(const std::string& text, std::string_view why);
+};
+
+/// What stands between `&&`: a command, or a pipeline of them.
+struct AdoptSegment {
+  std::vector<ShellCommand> commands;
+  std::string text;
+  bool background = false;
+};
+
+/// Takes a segment as typed steps; false where it is not understood, and then nothing was changed.
+[[nodiscard]] bool adopt_segment(const AdoptSegment& segment, AdoptState& state);
+
+/// What tells that a command has been done, where its words show it: a path for `creates`, or a command for `unless`.
+struct InferredGuard {
+  std::string creates, unless;
+};
+[[nodiscard]] InferredGuard infer_guard(const AdoptSegment& segment, const AdoptState& state);
+
+}  // namespace gpustrap

@@ -1,0 +1,125 @@
+#include "controller/adopt.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "agent/protocol/json.h"
+#include "controller/compat_loader.h"
+#include "controller/lint.h"
+#include "controller/recipe_loader.h"
+#include "tests/support/folders.h"
+#include "tests/support/golden_file.h"
+
+namespace gpustrap {
+namespace {
+
+using ::testing::HasSubstr;
+
+/// The steps of the recipe that is made of `script`, as the agent would get them; what is wrong with it where it does not load.
+std::string steps_of(const std::string& script) {
+  const AdoptedScript adopted = adopt_script(script, "setup.sh");
+  if (!adopted.problem.empty()) return adopted.problem;
+  const std::vector<BuiltinRecipe> only = {{"adopted", adopted.recipe}};
+  LoadOptions options;
+  options.sources.builtins = &only;
+  const auto loaded = load_recipe("adopted", options);
+  if (!loaded) return loaded.error().why();
+  const LintReport report = lint_recipe("adopted", options, load_builtin_compat().value()).value();
+  for (const LintFinding& finding : report.findings) EXPECT_EQ(finding.rule->id, "review") << finding.message << "\n" << adopted.recipe;
+  std::string text;
+  const Json written = write_recipe(loaded->recipe);
+  for (const Json& step : written["steps"]) {
+    Json one = step;
+    one.erase("id");
+    text += one.dump() + "\n";
+  }
+  return text;
+}
+
+class AdoptsTutorials : public ::testing::TestWithParam<const char*> {};
+
+// tests/golden/adopt: scripts in the shape of what people type from tutorials, and the recipes made of them.
+TEST_P(AdoptsTutorials, AsTheGoldenFileHasIt) {
+  const std::string name = GetParam();
+  const std::string script = read_file(source_folder() + "/tests/golden/adopt/" + name + ".script").value_or("");
+  ASSERT_FALSE(script.empty());
+  const AdoptedScript adopted = adopt_script(script, name + ".sh");
+  expect_golden("adopt/" + name + ".yaml", adopted.recipe);
+  EXPECT_THAT(steps_of(script), HasSubstr("{")) << "it does not load";
+}
+INSTANTIATE_TEST_SUITE_P(Five, AdoptsTutorials,
+                         ::testing::Values("cuda_deb_and_conda", "default_cuda_and_tensorflow", "open_notebook", "anaconda_and_runfile",
+                                           "lab_machine"));
+
+TEST(Adopt, KnownCommandsBecomeTypedSteps) {
+  EXPECT_EQ(steps_of("apt-get update\napt-get install -y --no-install-recommends git tmux"),
+            "{\"apt\":{\"packages\":[\"git\",\"tmux\"],\"recommends\":false}}\n");
+  EXPECT_EQ(steps_of("mkdir -p a/b ~/c"), "{\"directory\":{\"path\":\"~/a/b\"}}\n{\"directory\":{\"path\":\"~/c\"}}\n");
+  EXPECT_EQ(steps_of("cd /srv; sudo ln -sf ../opt/x y"), "{\"symlink\":{\"path\":\"/srv/y\",\"target\":\"/opt/x\"},\"as\":\"root\"}\n");
+  EXPECT_EQ(steps_of("A=tools; wget -q https://example.org/f-1.0.bin -O $A/f"),
+            "{\"download\":{\"url\":\"https://example.org/f-1.0.bin\",\"to\":\"~/tools/f\"}}\n");
+  EXPECT_EQ(steps_of("echo 'export EDITOR=vim' >> ~/.bashrc"), "{\"environment\":{\"EDITOR\":\"vim\"}}\n");
+  EXPECT_EQ(steps_of("python3 -m venv e\n. e/bin/activate\npip install -U x"),
+            "{\"venv\":{\"path\":\"~/e\"}}\n{\"pip\":{\"venv\":\"~/e\",\"packages\":[\"x\"],\"upgrade\":true}}\n");
+  EXPECT_EQ(steps_of("git clone -b v1 git@example.org:a/b.git"),
+            "{\"git\":{\"url\":\"git@example.org:a/b.git\",\"to\":\"~/b\",\"ref\":\"v1\"}}\n");
+  EXPECT_EQ(steps_of("yes | sudo apt install git"), "{\"apt\":{\"packages\":[\"git\"]}}\n");
+  EXPECT_EQ(steps_of("sudo systemctl enable --now cron.service"), "{\"service\":{\"name\":\"cron\"}}\n");
+}
+
+TEST(Adopt, AnArchiveThatIsFetchedUnpackedAndRemovedIsOneStep) {
+  EXPECT_EQ(steps_of("wget https://example.org/a-1.0.zip && unzip a-1.0.zip -d a && rm a-1.0.zip"),
+            "{\"archive\":{\"url\":\"https://example.org/a-1.0.zip\",\"to\":\"~/a\"}}\n");
+}
+
+TEST(Adopt, WhatIsNotUnderstoodStaysAsItIs) {
+  for (const char* script : {"apt-get install -y --reinstall git", "./run 'a  b' \"$1\"", "wget -r https://example.org/",
+                             "if test -e a; then b; fi", "curl -s https://example.org/x-1.0 | tar xz", "a || b", "pip install -e .",
+                             "echo \"$(date)\" > now", "X=1 make", "sudo -i -u lab make"}) {
+    const std::string steps = steps_of(script);
+    const std::string quoted = Json(script).dump();
+    EXPECT_THAT(steps, HasSubstr(quoted.substr(1, quoted.size() - 2))) << script;
+    EXPECT_EQ(split(steps, '\n').size(), 2U) << steps;
+  }
+}
+
+TEST(Adopt, ACommandKnowsWhatTheLinesAboveHaveSet) {
+  const std::string steps = steps_of("A='x y'\nB=$(pwd)\nexport C=3\nf() { echo $A; }\ncd /srv\nf \"$B\" > out\n");
+  EXPECT_THAT(steps, HasSubstr(R"(A='x y'\nexport C=3\nB=$(pwd)\nf() { echo $A; }\nf \"$B\" > out)")) << steps;
+  EXPECT_THAT(steps, HasSubstr(R"("creates":"/srv/out")"));
+  EXPECT_THAT(steps, HasSubstr(R"("chdir":"/srv")"));
+}
+
+TEST(Adopt, OneCommandAfterAnotherKeepsTheirOrder) {
+  const std::string steps = steps_of("make && sudo apt-get install -y git && make install");
+  EXPECT_LT(steps.find("make\\n"), steps.find("packages"));
+  EXPECT_LT(steps.find("packages"), steps.find("make install"));
+}
+
+TEST(Adopt, ALinkThatIsRemovedAndMadeIsOneStep) {
+  EXPECT_EQ(steps_of("sudo rm /usr/local/cuda\nsudo ln -s /usr/local/cuda-9.0 /usr/local/cuda"),
+            "{\"symlink\":{\"path\":\"/usr/local/cuda\",\"target\":\"/usr/local/cuda-9.0\"},\"as\":\"root\"}\n");
+}
+
+TEST(Adopt, RootsStepsDoNotMeanRootsHome) {
+  EXPECT_THAT(steps_of("sudo mkdir ~/a"), HasSubstr("sudo mkdir ~/a")) << "~ is the user's before sudo, and root's in a step of root's";
+  EXPECT_THAT(steps_of("wget https://example.org/a_1.0.deb\nsudo dpkg -i a_1.0.deb"),
+              HasSubstr(R"({"deb":{"path":"/var/cache/adopted/a_1.0.deb"}})"));
+}
+
+TEST(Adopt, TextThatLooksLikeAPlaceholderIsKept) {
+  const std::string steps = steps_of("cat > ci.yml <<'END'\nrun: ${{ matrix.os }}\nEND\nmake '${{ x }}'\n");
+  EXPECT_THAT(steps, HasSubstr("base64 -d"));
+}
+
+TEST(Adopt, NothingToDoIsSaid) {
+  EXPECT_THAT(steps_of("# only words\nset -e\n"), HasSubstr("no command"));
+  EXPECT_THAT(steps_of(std::string("\x7f\x45LF\0\1", 6)), HasSubstr("expected a shell script"));
+}
+
+}  // namespace
+}  // namespace gpustrap
