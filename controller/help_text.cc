@@ -36,6 +36,9 @@ constexpr std::array kExamples = {
             "  gpustrap report                                      the newest run\n"
             "  gpustrap report gpu1                                 the newest of a host\n"
             "  gpustrap report gpu1 gpu2 --html report.html         a page for both\n"},
+    Example{"history",
+            "  gpustrap history                                     all runs, newest first\n"
+            "  gpustrap history gpu1                                those on a host\n"},
     Example{"recipe",
             "  gpustrap recipe list\n  gpustrap recipe show jupyter > lab.yaml              a start for your own\n"
             "  gpustrap recipe explain d2l --gpu t4 --os ubuntu:22.04\n"
@@ -68,6 +71,7 @@ Run
   attach HOST            follow a run, also one that is over
   status HOST...         what the host is, its run, its notebook
   logs HOST [STEP]       what the steps of the last run printed
+  history [HOST]         the runs that this machine has seen
   report [RUN|HOST]      where a run's time went; --html FILE for a page
   cancel HOST            stop the run after its current step
 
@@ -105,8 +109,8 @@ std::string_view examples_of(std::string_view verb) {
 }
 
 const std::vector<std::string>& verb_names() {
-  static const std::vector<std::string> names = {"up",   "plan", "attach", "status", "logs",   "cancel", "tunnel", "url",
-                                                 "open", "ssh",  "hosts",  "remove", "report", "recipe", "adopt",  "version"};
+  static const std::vector<std::string> names = {"up",  "plan",  "attach", "status", "logs",    "cancel", "tunnel", "url",    "open",
+                                                 "ssh", "hosts", "remove", "report", "history", "recipe", "adopt",  "version"};
   return names;
 }
 

@@ -34,6 +34,7 @@ VerbResult run_verb(const Options& options) {
     case Verb::hosts: return verb_hosts(options);
     case Verb::remove: return verb_remove(options);
     case Verb::report: return verb_report(options);
+    case Verb::history: return verb_history(options);
     case Verb::recipe_list: return verb_recipe_list(options);
     case Verb::recipe_show: return verb_recipe_show(options);
     case Verb::recipe_explain: return verb_recipe_explain(options);

@@ -54,6 +54,7 @@ constexpr Shape kShapes[] = {
     {"hosts", 0, 0, "gpustrap hosts --forget HOST"},
     {"remove", 1, 1, "gpustrap remove HOST"},
     {"report", 0, kAny, "gpustrap report HOST --html report.html"},
+    {"history", 0, kAny, "gpustrap history HOST"},
     {"recipe list", 0, 0, "gpustrap recipe list"},
     {"recipe show", 1, 1, "gpustrap recipe show jupyter"},
     {"recipe explain", 1, 1, "gpustrap recipe explain d2l --gpu t4 --os ubuntu:22.04"},

@@ -199,11 +199,11 @@ Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
   if (options.verb == Verb::recipe_new || options.verb == Verb::adopt || options.verb == Verb::recipe_schema) return {};
   if (options.verb == Verb::recipe_list || options.verb == Verb::recipe_show || options.verb == Verb::version) return {};
   if (options.verb == Verb::logs && raw.places.size() > 1) options.step = raw.places[1];
-  if (options.verb == Verb::status || options.verb == Verb::report) options.hosts = raw.places;
+  if (options.verb == Verb::status || options.verb == Verb::report || options.verb == Verb::history) options.hosts = raw.places;
   if (options.verb == Verb::report && options.json && !options.html.empty())
     return fail(ErrorCode::usage, "--json and --html exclude each other");
   // Each of many hosts has its own user and key; what is remembered of one is no default of another.
-  if (options.verb == Verb::status || options.verb == Verb::report) return {};
+  if (options.verb == Verb::status || options.verb == Verb::report || options.verb == Verb::history) return {};
   return take_host(options, raw.places[0]);
 }
 
@@ -383,6 +383,9 @@ Result<Options> read_options(const std::vector<std::string>& words) {
   report.add_flag("--json", options.json, "the numbers as one JSON document")->group("Output");
   report.add_flag("--no-color,--no-colour", raw.no_colour, "no colours (also: NO_COLOR)")->group("Output");
   add_places(report, "[RUN|HOST|FILE]...");
+  CLI::App& history = verb(Verb::history, "history", "The runs that this machine has seen, newest first; the last hundred are kept.", app);
+  history.add_flag("--json", options.json, "the runs as one JSON document")->group("Output");
+  add_places(history, "[HOST]...");
   CLI::App* recipe = app.add_subcommand("recipe", "Recipes: list, show, explain, check and begin them.");
   recipe->require_subcommand(1);
   add_places(verb(Verb::recipe_list, "list", "The recipes that can be named.", *recipe), "");

@@ -30,6 +30,7 @@ enum class Verb {
   hosts,
   remove,
   report,
+  history,
   recipe_list,
   recipe_show,
   recipe_explain,

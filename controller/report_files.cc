@@ -27,8 +27,11 @@ namespace {
 /// The runs of one command on many hosts have their ids' beginning in common.
 constexpr std::size_t kCommandIdLength = std::string_view("20260801-141503-7f3a").size();
 
+}  // namespace
+
 /// Oldest first: ids begin with the time.
-std::vector<std::string> logged_runs(const std::string& folder) {
+std::vector<std::string> logged_runs(const std::string& state) {
+  const std::string folder = state + "/runs";
   std::vector<std::string> runs;
   const std::unique_ptr<DIR, int (*)(DIR*)> handle(::opendir(folder.c_str()), ::closedir);
   if (!handle) return runs;
@@ -39,17 +42,16 @@ std::vector<std::string> logged_runs(const std::string& folder) {
   return runs;
 }
 
+std::string run_log_path(const std::string& state, const std::string& run) { return state + "/runs/" + run + "/events.jsonl"; }
+
 bool is_called(const std::string& host, const std::string& word) {
   return !host.empty() && (host == word || host.substr(host.rfind('@') + 1) == word);
 }
 
-}  // namespace
-
 Result<std::vector<RunFile>> find_run_logs(const std::string& state, const std::string& word) {
   if (word.find('/') != std::string::npos || word.ends_with(".jsonl")) return std::vector<RunFile>{{word, ""}};
-  const std::string folder = state + "/runs";
-  const std::vector<std::string> runs = logged_runs(folder);
-  const auto file_of = [&](const std::string& run) { return RunFile{folder + "/" + run + "/events.jsonl", host_of_run(state, run)}; };
+  const std::vector<std::string> runs = logged_runs(state);
+  const auto file_of = [&](const std::string& run) { return RunFile{run_log_path(state, run), host_of_run(state, run)}; };
   if (runs.empty())
     return fail(ErrorCode::not_found, "no run is logged on this machine yet", "`gpustrap up` and `gpustrap attach` log theirs");
   std::vector<RunFile> files;

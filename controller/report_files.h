@@ -14,6 +14,12 @@ struct RunFile {
   std::string host;  ///< whom it is of, as the command line said; empty where nobody noted that
 };
 
+/// Ids of the runs that are logged in `state`, which is state_directory(), oldest first.
+[[nodiscard]] std::vector<std::string> logged_runs(const std::string& state);
+[[nodiscard]] std::string run_log_path(const std::string& state, const std::string& run);
+/// Whether a host that the command line called `host` is meant by `word`: the same, or without its user.
+[[nodiscard]] bool is_called(const std::string& host, const std::string& word);
+
 /// The logs that a word means: a run's id, the id of a command on many hosts (all of its runs), a host (its newest run), or a path of a
 /// file with events. An empty word is the newest command. `state` is state_directory().
 /// Errors: not_found, with what there is.

@@ -30,6 +30,7 @@ using VerbResult = Result<ExitCode>;
 [[nodiscard]] VerbResult verb_open(const Options& options);
 // verbs_report.cc
 [[nodiscard]] VerbResult verb_report(const Options& options);
+[[nodiscard]] VerbResult verb_history(const Options& options);
 // verbs_recipe.cc
 [[nodiscard]] VerbResult verb_recipe_list(const Options& options);
 [[nodiscard]] VerbResult verb_recipe_show(const Options& options);

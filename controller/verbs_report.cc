@@ -14,6 +14,7 @@
 #include "controller/report_files.h"
 #include "controller/report_html.h"
 #include "controller/report_text.h"
+#include "controller/run_catalogue.h"
 #include "controller/run_log.h"
 #include "controller/verbs.h"
 
@@ -46,6 +47,16 @@ VerbResult verb_report(const Options& options) {
   } else {
     for (const RunReport& report : reports) text += (text.empty() ? "" : "\n") + report_text(report, console);
   }
+  if (Result<void> written = write_all(STDOUT_FILENO, text); !written) return fail(std::move(written).error());
+  return ExitCode::ok;
+}
+
+VerbResult verb_history(const Options& options) {
+  const Result<std::string> state = state_directory();
+  if (!state) return fail(state.error());
+  const Result<std::vector<PastRun>> runs = past_runs(*state, options.hosts);
+  if (!runs) return fail(runs.error());
+  const std::string text = options.json ? to_line(history_document(*runs)) : history_text(*runs);
   if (Result<void> written = write_all(STDOUT_FILENO, text); !written) return fail(std::move(written).error());
   return ExitCode::ok;
 }
