@@ -7,15 +7,9 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "controller/adopt_commands.h"
 
 namespace gpustrap {
-namespace {
-
-bool is_among(std::string_view word, std::initializer_list<std::string_view> words) {
-  return std::find(words.begin(), words.end(), word) != words.end();
-}
-
-}  // namespace
 
 std::optional<std::string> AdoptState::value_of(const std::string& name) const {
   if (name == "HOME") return "~";

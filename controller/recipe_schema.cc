@@ -193,6 +193,14 @@ std::string recipe_schema() {
   properties["steps"]["items"] = step_schema();
   properties["next"] = {{"type", "string"}, {"description", "What people are shown once all is done."}};
   schema["definitions"] = type_definitions();
+  // Not of JSON Schema: yaml-language-server says this instead of the pattern.
+  for (const std::string& name : step_kind_names()) {
+    for (const FieldDoc& field : describe_step_kind(*step_kind_from_name(name)).fields) {
+      const auto type = schema["definitions"].find(field.type);
+      if (type != schema["definitions"].end() && type->contains("pattern"))
+        (*type)["patternErrorMessage"] = "Expected: " + field.expected + ".";
+    }
+  }
   return schema.dump(2) + "\n";
 }
 
