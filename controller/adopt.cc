@@ -260,6 +260,16 @@ void make_command(AdoptedStep& step, const std::string& marks, std::size_t numbe
   step.reviews = {"nothing tells whether this has been done; the file in `creates` says so once it has run"};
 }
 
+/// In a script for root ~ is root's home, in its files as in its commands.
+void make_roots(AdoptedStep& step) {
+  constexpr std::string_view kOfTheLogin[] = {"git", "conda", "conda_env", "venv", "pip", "environment"};
+  const bool by_kind = std::find(std::begin(kOfTheLogin), std::end(kOfTheLogin), step.kind) != std::end(kOfTheLogin);
+  const bool by_path = std::any_of(step.fields.begin(), step.fields.end(), [](const Json& value) {
+    return value.is_string() && value.get_ref<const std::string&>().starts_with('~');
+  });
+  if (step.kind != "jupyter" && (by_kind || by_path)) step.as = "root";
+}
+
 /// `${{` is a placeholder in recipes, and may be text in what a script writes: it goes through base64.
 void hide_placeholders(AdoptedStep& step) {
   if (step.kind != "command" || !step.fields.contains("run")) return;
@@ -337,7 +347,9 @@ AdoptedScript adopt_script(std::string_view script, const std::string& name) {
   recipe.asks_terms = state.asks_terms;
   recipe.comments = std::move(state.comments);
   for (AdoptedStep& step : state.steps) {
-    if (!step.dropped) recipe.steps.push_back(std::move(step));
+    if (step.dropped) continue;
+    if (state.is_root && step.as.empty()) make_roots(step);
+    recipe.steps.push_back(std::move(step));
   }
   if (recipe.steps.empty()) {
     adopted.problem = "there is no command in it that changes a host";

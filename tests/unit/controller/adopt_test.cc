@@ -111,6 +111,13 @@ TEST(Adopt, RootsStepsDoNotMeanRootsHome) {
               HasSubstr(R"({"deb":{"path":"/var/cache/adopted/a_1.0.deb"}})"));
 }
 
+TEST(Adopt, AScriptForRootMeansRootsHomeThroughout) {
+  const std::string steps = steps_of("apt-get install -y git\nmkdir ~/a\ncd ~/a\nmake\n");
+  EXPECT_THAT(steps, HasSubstr(R"({"directory":{"path":"~/a"},"as":"root"})"));
+  EXPECT_THAT(steps, HasSubstr(R"("chdir":"~/a")"));
+  EXPECT_EQ(split(steps_of("sudo apt-get install -y git\nmkdir ~/a"), '\n').at(1), R"({"directory":{"path":"~/a"}})");
+}
+
 TEST(Adopt, TextThatLooksLikeAPlaceholderIsKept) {
   const std::string steps = steps_of("cat > ci.yml <<'END'\nrun: ${{ matrix.os }}\nEND\nmake '${{ x }}'\n");
   EXPECT_THAT(steps, HasSubstr("base64 -d"));
