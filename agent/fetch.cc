@@ -23,6 +23,7 @@
 #include "agent/http_transfer.h"
 #include "agent/protocol/json.h"
 #include "agent/safe_directory.h"
+#include "agent/shared_file.h"
 #include "agent/shown_url.h"
 #include "agent/transfer_child.h"
 
@@ -202,6 +203,14 @@ class PartFile : public TransferSink {
   [[nodiscard]] std::uint64_t size() const { return size_; }
   [[nodiscard]] std::uint64_t received() const { return received_; }
 
+  [[nodiscard]] int descriptor() const { return file_.get(); }
+  /// After digest(), to go on with what is there.
+  Result<void> hash_again() {
+    size_ = 0;
+    if (::lseek(file_.get(), 0, SEEK_SET) != 0) return fail(system_error("reading " + part_));
+    return hash_what_is_there();
+  }
+
   /// Instead of open(): the part is the file at `from`, hashed. What another file system has is copied.
   Result<void> take_over(const std::string& from) {
     Result<UniqueFd> folder = open_directory(parent_of(from));
@@ -342,6 +351,21 @@ Result<std::string> fetch_from(const std::string& url, const FetchRequest& reque
   }
 }
 
+/// All that another host sends, from the file's beginning. Whether it is the file; where it is not, what has come is gone on with.
+Result<bool> receive_shared(const SharedAnswer& answer, const SharedFiles& files, const std::string& sha256, PartFile& part) {
+  if (Result<void> begun = part.begin({}); !begun) return fail(std::move(begun).error());
+  std::vector<char> buffer(256U << 10U);
+  while (await_shared(answer, files)) {
+    const ssize_t got = ::read(answer.socket.get(), buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    if (Result<void> added = part.add({buffer.data(), static_cast<std::size_t>(got)}); !added) return fail(std::move(added).error());
+  }
+  if (part.size() > 0 && part.digest() == sha256) return true;
+  if (Result<void> hashed = part.hash_again(); !hashed) return fail(std::move(hashed).error());
+  return false;
+}
+
 }  // namespace
 
 Result<std::string> find_ca_bundle() {
@@ -389,6 +413,24 @@ Result<FetchResult> fetch_file(const FetchRequest& request, const FetchOptions& 
   if (request.urls.empty()) return fail(ErrorCode::recipe, "no address to fetch from", "give `url`");
   PartFile part(request, log, options.keep_free);
   if (Result<void> opened = part.open(); !opened) return fail(std::move(opened).error().in("fetching " + shown_url(request.urls.front())));
+  SharedAnswer shared;  // let go of with the end: whoever reads along then knows it
+  if (options.shared != nullptr && request.sha256 && !part.is_complete()) {
+    shared = ask_for_shared(*options.shared, *request.sha256);
+    if (shared.brings) {
+      const Result<bool> came = receive_shared(shared, *options.shared, *request.sha256, part);
+      if (!came) return fail(Error(came.error()).in("taking " + shown_url(request.urls.front()) + " from another host"));
+      if (*came) {
+        if (Result<void> published = part.publish(request.attributes); !published) return fail(std::move(published).error());
+        log.say(shown_url(request.urls.front()) + " came from another host");
+        return FetchResult{*request.sha256, part.size(), request.urls.front(), false, part.received()};
+      }
+      log.say(fmt::format("another host has sent {} of {}, which is not all of it or not it; asking the origin", human_bytes(part.size()),
+                          shown_url(request.urls.front())));
+    } else if (shared.socket.valid()) {
+      log.say("other hosts get " + shown_url(request.urls.front()) + " from here");
+      hand_over(shared, part.descriptor());
+    }
+  }
   const Authorities authorities = read_authorities(options);
 
   std::optional<Error> first_error;

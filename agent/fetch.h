@@ -12,6 +12,8 @@
 
 namespace gpustrap {
 
+struct SharedFiles;
+
 /// How to fetch. The times are options so that tests can shorten them.
 struct FetchOptions {
   /// http_proxy, https_proxy, all_proxy, no_proxy of the login, in either case. The process's own environment is not asked.
@@ -22,6 +24,7 @@ struct FetchOptions {
   std::chrono::milliseconds stall{30'000};            ///< no byte for this long: the attempt is given up
   int attempts = 5;                                   ///< for each URL; only transient failures use more than one
   std::chrono::milliseconds first_pause{1'000};       ///< before the second attempt; doubles up to 30 s
+  const SharedFiles* shared = nullptr;                ///< another host may have what has a digest, or want it from here
   std::uint64_t keep_free = 0;                        ///< bytes of the disk: what would leave less is given up (no_space)
 };
 

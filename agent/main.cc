@@ -298,7 +298,8 @@ int run_agent(int argc, char** argv) {
   }
   if (verb == "runner") {
     open_log(paths.state + "/agent.log");
-    return runner_main(paths, arguments.option("run"), arguments.option("from"), number_in<int>(arguments.option("ready-fd")).value_or(-1));
+    return runner_main(paths, arguments.option("run"), arguments.option("from"), number_in<int>(arguments.option("ready-fd")).value_or(-1),
+                       number_in<int>(arguments.option("shares-fd")).value_or(-1));
   }
   if (verb == "run") return run_file(arguments, self, paths);
   if (verb == "secrets") return hand_secrets(arguments, self, paths);

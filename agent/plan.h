@@ -29,6 +29,7 @@ struct PlannedStep {
   /// Not null: the value of its kind where secrets are still to be filled in, in the step's process; `spec` then has their places.
   std::shared_ptr<const Json> with_secrets;
   AheadPlace ahead;           ///< of what was fetched before its turn
+  int shares = -1;            ///< of `fetch: shared`: SharedFiles::controller
   std::string asked_on_boot;  ///< not empty: the boot on which it asked for a restart, earlier in the run
 };
 

@@ -100,6 +100,7 @@ Result<void> Prefetcher::take(Fetcher& fetcher, StepRecord record) {
     downloaded->ahead = true;
     return context_.say(std::move(*downloaded));
   }
+  if (auto* wanted = std::get_if<FileWanted>(&record.body)) return context_.say(std::move(*wanted));
   if (const auto* said = std::get_if<StepSaid>(&record.body)) return fetcher.relay.say("log", "fetching ahead: " + said->line + "\n");
   // A step that runs shows the same by itself.
   if (auto* progress = std::get_if<Progress>(&record.body); progress != nullptr && fetcher.step->is(StepPhase::waiting)) {

@@ -9,6 +9,7 @@
 
 #include "agent/fetched_ahead.h"
 #include "agent/host.h"
+#include "agent/shared_file.h"
 
 namespace gpustrap {
 
@@ -57,6 +58,10 @@ class RealHost : public Host {
   void set_asked_on_boot(std::string boot) { asked_on_boot_ = std::move(boot); }
   /// Where files that were fetched ahead of this step lie; fetch() takes them from there.
   void set_ahead(AheadPlace place) { ahead_ = std::move(place); }
+  /// Files with a digest come from another host where there is one that has them; `say_wanted` tells the runner.
+  void set_shared(int controller, std::function<void(const std::string& sha256)> say_wanted) {
+    shared_ = {ahead_.folder, controller, std::move(say_wanted)};
+  }
   /// Fetches into that place what a step will ask for; see fetched_ahead.h.
   [[nodiscard]] Result<void> fetch_ahead(const FetchRequest& request, StepLog& log, const std::function<void()>& begun);
   /// Files that write() makes are for their owner alone where nothing else is asked for.
@@ -83,6 +88,7 @@ class RealHost : public Host {
   Mirror mirror_;
   std::string asked_on_boot_;
   AheadPlace ahead_;
+  SharedFiles shared_;
   bool private_files_ = false;
   std::optional<RebootWish> reboot_wish_;
   mutable std::unique_ptr<RealHost> as_login_;

@@ -138,6 +138,7 @@ bool fill_from_earlier_run(const AgentPaths& paths, RunRequest& request) {
     same.network = std::move(earlier->network);
     if (digest_of(same) != request.same_as) continue;
     same.run = request.run;
+    same.shares = request.shares;
     request = std::move(same);
     return true;
   }

@@ -75,6 +75,7 @@ class Runner::Loop {
       if (asked != history().asked_on_boot.end()) live->plan.asked_on_boot = asked->second;
       const std::string& folder = owner_.run_.ahead_folder;
       if (!looks_only()) live->plan.ahead = {folder.empty() ? ahead_folder(live->plan.identity) : folder, owner_.run_.id};
+      if (!looks_only() && is_shared(live->plan.spec)) live->plan.shares = owner_.run_.shares;
       steps_.push_back(std::move(live));
     }
   }
@@ -412,6 +413,7 @@ class Runner::Loop {
       return {};
     }
     if (auto* downloaded = std::get_if<Downloaded>(&record.body)) return say(std::move(*downloaded));
+    if (auto* wanted = std::get_if<FileWanted>(&record.body)) return say(std::move(*wanted));
     if (std::holds_alternative<StepIsFetched>(record.body)) return {};  // of fetchers alone
     if (std::holds_alternative<StepMustFinish>(record.body)) {
       // Being killed, it waits for an answer that will not come.

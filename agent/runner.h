@@ -28,6 +28,7 @@ struct RunDescription {
   Network network;  ///< as it was asked for
   std::vector<std::string> tags;
   std::string ahead_folder;  ///< where fetchers put what they bring; empty: ahead_folder() of each step's user
+  int shares = -1;           ///< SharedFiles::controller
   RunHistory history;        ///< of the runners before this one; empty for the first
 };
 

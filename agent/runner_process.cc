@@ -94,8 +94,10 @@ std::string error_line(const Error& error) {
 
 }  // namespace
 
-int runner_main(const AgentPaths& paths, const std::string& run, const std::string& from, int ready_fd) {
+int runner_main(const AgentPaths& paths, const std::string& run, const std::string& from, int ready_fd, int shares) {
   UniqueFd ready(ready_fd);
+  const UniqueFd controller(shares);
+  if (controller.valid()) (void)::fcntl(shares, F_SETFD, FD_CLOEXEC);
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGHUP, SIG_IGN);
   take_leave_signals();
@@ -116,6 +118,7 @@ int runner_main(const AgentPaths& paths, const std::string& run, const std::stri
   lower_oom_score();
   close_process_to_others();
 
+  description->shares = shares;
   const bool was_taken_up = description->history.incarnations > 0;
   Runner* runner_pointer = nullptr;
   RunnerHooks hooks;
@@ -151,12 +154,13 @@ int runner_main(const AgentPaths& paths, const std::string& run, const std::stri
   return finished->end == RunFinished::End::ok ? 0 : 1;
 }
 
-Result<void> start_runner_process(const AgentPaths& paths, const std::string& run, const std::string& from) {
+Result<void> start_runner_process(const AgentPaths& paths, const std::string& run, const std::string& from, int shares) {
   Result<Pipe> ready = make_pipe();
   if (!ready) return fail(std::move(ready).error());
   // Prepared before the fork: the name that ps shows, and the arguments.
-  const std::vector<std::string> arguments = {
+  std::vector<std::string> arguments = {
       "gpustrap-agent", "runner", "--run=" + run, "--state=" + paths.state, "--runtime=" + paths.runtime, "--from=" + from, "--ready-fd=3"};
+  if (shares >= 0) arguments.emplace_back("--shares-fd=4");
   const pid_t child = ::fork();
   if (child < 0) return fail(errno_error(errno, "starting the runner"));
   if (child == 0) {
@@ -164,9 +168,11 @@ Result<void> start_runner_process(const AgentPaths& paths, const std::string& ru
     if (::setsid() < 0 || ::fork() != 0) ::_exit(0);
     const int null = ::open("/dev/null", O_RDWR);
     const int moved = ::fcntl(ready->write_end.get(), F_DUPFD, 64);
+    const int kept = shares < 0 ? -1 : ::fcntl(shares, F_DUPFD, 64);
     for (const int standard : {0, 1, 2}) ::dup2(null, standard);
     ::dup2(moved, 3);
-    ::close_range(4, ~0U, 0);
+    if (kept >= 0) ::dup2(kept, 4);
+    ::close_range(kept < 0 ? 4 : 5, ~0U, 0);
     std::vector<char*> argv;
     for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);

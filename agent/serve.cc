@@ -23,8 +23,10 @@
 #include "agent/base/file.h"
 #include "agent/base/text.h"
 #include "agent/control_socket.h"
+#include "agent/fetched_ahead.h"
 #include "agent/gather_facts.h"
 #include "agent/host_power.h"
+#include "agent/identity.h"
 #include "agent/journal.h"
 #include "agent/line_output.h"
 #include "agent/log.h"
@@ -37,6 +39,7 @@
 #include "agent/removal.h"
 #include "agent/run_store.h"
 #include "agent/runner_process.h"
+#include "agent/shared_file.h"
 #include "agent/token.h"
 
 namespace gpustrap {
@@ -146,7 +149,7 @@ class Server {
     if (auto* request = std::get_if<Request>(&*line)) {
       std::visit([&](auto& body) { handle(request->number, body); }, request->body);
     }
-    return true;
+    return !is_shared_;
   }
 
   // ---- requests
@@ -197,7 +200,12 @@ class Server {
     run.network = std::move(request.network);
     run.tags = std::move(request.tags);
     if (Result<void> stored = store_run(paths, run); !stored) return answer(number, fail(std::move(stored).error()));
-    if (Result<void> started = start_runner_process(paths, run.id, origin()); !started) {
+    Pipe alive;  // for as long as this agent is
+    if (request.shares) {
+      if (Result<Pipe> pipe = make_pipe()) alive = *std::move(pipe);
+      shares_ = std::move(alive.write_end);
+    }
+    if (Result<void> started = start_runner_process(paths, run.id, origin(), alive.read_end.get()); !started) {
       if (started.error().code() == ErrorCode::busy) {
         // Another agent was faster: this run has never been.
         drop_run(paths, run.id);
@@ -299,6 +307,27 @@ class Server {
     answer(number, Json{{"run", request.run}});
   }
 
+  void handle(std::uint64_t number, const ShareRequest& request) {
+    if (request.how == ShareRequest::How::none) {
+      shares_.reset();
+      return answer(number, Json::object());
+    }
+    is_shared_ = true;
+    Result<UniqueFd> step = connect_to_wanted(ahead_folder(identity_of_self()), request.sha256);
+    // A step of the login's own has the cache that is its own, where root has no business.
+    if (!step && login_.uid != ::geteuid()) {
+      if (Result<void> became = become(login_); !became) return answer(number, fail(std::move(became).error()));
+      step = connect_to_wanted(ahead_folder(login_), request.sha256);
+    }
+    if (!step) return answer(number, fail(std::move(step).error()));
+    answer(number, Json::object());
+    if (!output_.flush() || !output_.empty()) return;
+    if (request.how == ShareRequest::How::give)
+      give_shared(*std::move(step), in_fd_, out_fd_);
+    else
+      take_shared(*std::move(step), in_fd_);
+  }
+
   void handle(std::uint64_t number, const RemoveRequest& request) {
     if (const std::optional<RunLock::Holder> holder = request.preview ? std::nullopt : holder_of_open_run(paths_)) {
       return answer(number, fail(ErrorCode::busy, fmt::format("run {} is in progress", holder->run),
@@ -389,6 +418,8 @@ class Server {
   std::string followed_run_;
   bool run_ended_ = false;
   bool ended_ = false;
+  bool is_shared_ = false;  ///< this conversation was about a file, and is over
+  UniqueFd shares_;         ///< closed: nobody brings files to the run
   UniqueFd signals_;
   Clock::time_point last_heard_{};
   Clock::time_point last_said_{};

@@ -71,6 +71,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/service_unit.cc
   agent/shown_url.cc
   agent/step_process.cc
+  agent/shared_file.cc
   agent/streamed_archive.cc
   agent/steps/apt.cc
   agent/steps/apt_get.cc

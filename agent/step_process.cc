@@ -55,6 +55,7 @@ class RecordLog : public StepLog {
     record["elapsed_ms"] = elapsed.count();
     send(record);
   }
+  void wants_file(const std::string& sha256) { send(Json{{"wanted", sha256}}); }
   void is_fetched() { send(Json{{"fetched", true}}); }
   void checked(const StepChecked& checked) {
     Json record;
@@ -102,6 +103,7 @@ class RecordLog : public StepLog {
 
 constexpr int kRecordFd = 3;
 constexpr int kGoAheadFd = 4;
+constexpr int kSharesFd = 5;
 
 /// The runner first writes down that the step is about to change something, and makes sure that the run would survive it.
 void await_go_ahead() {
@@ -222,6 +224,7 @@ void forbid_core_files() {
       RealHost host(facts, step.identity, login, step.secrets.empty() ? step.entry.env.items : secrets.fill(step.entry.env.items), mirror);
       host.set_asked_on_boot(step.asked_on_boot);
       host.set_ahead(step.ahead);
+      if (step.shares >= 0) host.set_shared(kSharesFd, [&](const std::string& sha256) { log.wants_file(sha256); });
       if (step.with_secrets) host.make_new_files_private();
       const std::unique_ptr<Step> made = make_step(step, secrets);
       if (work == StepWork::fetch_ahead) {
@@ -321,6 +324,7 @@ Result<StepRecord> step_record_from_line(std::string_view line, const std::strin
       return StepRecord{Progress{step, document->at("progress").get<std::string>(), document->at("done").get<std::uint64_t>(),
                                  document->at("total").get<std::uint64_t>(), document->at("bytes_per_s").get<std::uint64_t>()}};
     }
+    if (document->contains("wanted")) return StepRecord{FileWanted{step, document->at("wanted").get<std::string>()}};
     if (document->contains("fetched")) return StepRecord{StepIsFetched{}};
     if (document->contains("downloaded")) {
       return StepRecord{Downloaded{step, document->at("downloaded").get<std::string>(), document->at("bytes").get<std::uint64_t>(),
@@ -376,13 +380,15 @@ Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, c
     const int out = ::fcntl(output->write_end.get(), F_DUPFD_CLOEXEC, 64);
     const int err = ::fcntl(errors->write_end.get(), F_DUPFD_CLOEXEC, 64);
     const int go = ::fcntl(go_ahead->read_end.get(), F_DUPFD_CLOEXEC, 64);
+    const int shares = step.shares < 0 ? -1 : ::fcntl(step.shares, F_DUPFD_CLOEXEC, 64);
     if (record < 0 || out < 0 || err < 0 || go < 0) ::_exit(1);
     ::dup2(null.get(), STDIN_FILENO);
     ::dup2(out, STDOUT_FILENO);
     ::dup2(err, STDERR_FILENO);
     ::dup3(record, kRecordFd, O_CLOEXEC);
     ::dup3(go, kGoAheadFd, O_CLOEXEC);
-    close_descriptors_from(kGoAheadFd + 1);
+    if (shares >= 0) ::dup3(shares, kSharesFd, O_CLOEXEC);
+    close_descriptors_from(shares < 0 ? kSharesFd : kSharesFd + 1);
     run_in_child(step, work, facts, login, mirror, secrets);
   }
   ::setpgid(pid, pid);

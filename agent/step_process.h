@@ -24,7 +24,7 @@ struct StepMustFinish {};
 /// A fetcher has begun: a step that comes to its file now waits for it.
 struct StepIsFetched {};
 struct StepRecord {
-  std::variant<StepChecked, Progress, StepSaid, StepMustFinish, StepIsFetched, Downloaded, RebootWish, StepFinished> body;
+  std::variant<StepChecked, Progress, StepSaid, StepMustFinish, StepIsFetched, FileWanted, Downloaded, RebootWish, StepFinished> body;
 };
 [[nodiscard]] Result<StepRecord> step_record_from_line(std::string_view line, const std::string& step);
 

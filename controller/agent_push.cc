@@ -37,14 +37,6 @@ constexpr auto kFar = std::chrono::milliseconds(15);
 constexpr std::string_view kSystemFolder = "/usr/local/lib/gpustrap";
 constexpr std::string_view kUserFolder = "$HOME/.local/lib/gpustrap";
 
-std::string make_nonce() {
-  std::array<unsigned char, 12> bytes{};
-  if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) bytes.fill(7);
-  std::string text;
-  for (const unsigned char byte : bytes) text += fmt::format("{:02x}", byte);
-  return text;
-}
-
 /// What the start text printed instead of starting an agent.
 struct Absent {
   std::string arch;
@@ -332,6 +324,14 @@ Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentR
 }
 
 }  // namespace
+
+std::string make_nonce() {
+  std::array<unsigned char, 12> bytes{};
+  if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) bytes.fill(7);
+  std::string text;
+  for (const unsigned char byte : bytes) text += fmt::format("{:02x}", byte);
+  return text;
+}
 
 namespace {
 

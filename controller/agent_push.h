@@ -32,6 +32,9 @@ struct PushOptions {
 
 // The texts that the host's login shell is given, whichever it is: one `sh -c '…'` without quotes, exclamation marks or backslashes inside.
 
+/// A word that nobody can guess, by which sudo's prompt is known from what others print.
+[[nodiscard]] std::string make_nonce();
+
 /// Which rights the agent gets on the host.
 enum class AgentRights {
   system,          ///< root, by sudo where the login is not root

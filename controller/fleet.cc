@@ -79,6 +79,8 @@ struct Fleet::Shared {
   std::size_t next = 0, left = 0;  ///< the next to be taken up; those that have not ended
   std::size_t round = 0;           ///< what was left behind of an earlier one counts no more
   std::atomic<Stop> stop{Stop::no};
+  std::shared_ptr<PassedFiles> files = std::make_shared<PassedFiles>();
+  std::atomic<std::size_t> at_work{0};  ///< hosts whose run is followed
 
   /// What one host is told; each word once.
   class Ear {
@@ -103,14 +105,21 @@ struct Fleet::Shared {
         : ear(shared.stop),
           access(shared.members[host].options, needs_root(*shared.members[host].recipe) ? Rights::root : Rights::whatever,
                  shared.screen->of(host), around(shared)),
-          client(RunSurroundings{[this](const Request& first) { return access.start_agent(first); }, shared.screen->of(host),
+          sharing(
+              shared.files, [this](const ShareRequest& request) { return access.share(request); }, [this] { client.tell(ShareRequest{}); }),
+          client(RunSurroundings{[this](const Request& first) { return access.start_agent(first); },
+                                 shared.screen->of(host),
                                  std::move(log),
                                  [this, tick = std::move(tick)] {
                                    tick();
                                    return ear.take();
                                  },
-                                 steady_now, [](milliseconds time) { std::this_thread::sleep_for(time); },
-                                 [this] { return access.was_connected(); }, CtrlC::leaves_then_cancels}) {}
+                                 steady_now,
+                                 [](milliseconds time) { std::this_thread::sleep_for(time); },
+                                 [this] { return access.was_connected(); },
+                                 CtrlC::leaves_then_cancels,
+                                 {},
+                                 [this] { return sharing.pump(); }}) {}
 
     static AccessSurroundings around(Shared& shared) {
       AccessSurroundings surroundings;
@@ -125,8 +134,14 @@ struct Fleet::Shared {
 
     Ear ear;
     HostAccess access;
+    HostSharing sharing;
     RunClient client;
   };
+
+  /// A file is had from where it was fetched for as long as others may want it, and so long its host is stayed with.
+  void stay_with(Talk& talk) {
+    while (talk.sharing.gives() && at_work.load() > 0 && stop.load() == Stop::no) { std::this_thread::sleep_for(talk.sharing.pump()); }
+  }
 
   [[nodiscard]] RunRequest request_for(std::size_t host) const {
     RunRequest request;
@@ -135,14 +150,17 @@ struct Fleet::Shared {
     request.recipe = *members[host].recipe;
     request.tags = members[host].options.tags;
     request.network = work.network;
+    request.shares = members.size() > 1 && work.stay == Stay::until_finished && work.mode == RunMode::apply && shares_files(request.recipe);
     return request;
   }
 
-  HostEnd run(std::size_t host) {
+  /// `tell` hears how it ended before this returns.
+  void run(std::size_t host, const std::function<void(HostEnd end)>& tell) {
     std::optional<RunLog> log;
     std::string trouble;  // the failed step and its cause
     std::string hint;
     const RunRequest request = request_for(host);
+    HostSharing* sharing = nullptr;  // none where nothing is shared: then nobody answers
     const auto note = [&](const Event& event, std::string_view line) {
       if (std::holds_alternative<RunStarted>(event.body) && !log) {
         Result<RunLog> made = state_directory().and_then(
@@ -159,6 +177,8 @@ struct Fleet::Shared {
         trouble = fmt::format("{}: {}", step->step, first_line(step->error ? step->error->message : step->reason, 300));
         hint = step->error ? step->error->hint : "";
       }
+      if (const auto* wanted = std::get_if<FileWanted>(&event.body); wanted != nullptr && sharing != nullptr)
+        sharing->wanted(wanted->sha256);
       if (log) log->event(event, line);
     };
     // Runs of many hosts say much at once: their logs are written a few times a second.
@@ -169,13 +189,16 @@ struct Fleet::Shared {
       written = steady_now();
     };
     Talk talk(*this, host, note, write_log);
+    if (request.shares) sharing = &talk.sharing;
     talk.client.hand_over(work.secrets);
+    ++at_work;
     const Result<RunResult> result = talk.client.run(request, work.stay);
+    --at_work;
     HostEnd end;
     if (!result) {
       end = end_of(result.error());
       // Whoever was still on the way there when all were left has begun nothing.
-      if (stop.load() != Stop::no && !talk.client.started()) return left_alone();
+      if (stop.load() != Stop::no && !talk.client.started()) return tell(left_alone());
     } else {
       end.exit = result->exit;
       end.finished = result->finished;
@@ -184,7 +207,9 @@ struct Fleet::Shared {
       end.hint = hint;
     }
     if (log) end.log = log->path();
-    return end;
+    log.reset();
+    tell(std::move(end));
+    stay_with(talk);
   }
 
   Rehearsal rehearse(std::size_t host) {
@@ -324,9 +349,12 @@ std::vector<HostEnd> Fleet::run(const std::vector<std::size_t>& which) {
       shared_, which,
       [](Shared& shared, std::size_t host) {
         const milliseconds began = steady_now();
-        HostEnd end = shared.run(host);
-        end.elapsed = steady_now() - began;
-        shared.screen->ended(host, end);
+        HostEnd end;
+        shared.run(host, [&](HostEnd how) {
+          end = std::move(how);
+          end.elapsed = steady_now() - began;
+          shared.screen->ended(host, end);
+        });
         return end;
       },
       [ends](std::size_t index, HostEnd end, milliseconds) { (*ends)[index] = std::move(end); });

@@ -66,6 +66,7 @@ class FleetPrinter : public FleetView {
   void take(Host& host, const StepFinished& finished);
   void take(Host& host, const Rebooting& rebooting);
   void take(Host& host, const WaitingForSecret& waiting);
+  void take(Host& /*host*/, const FileWanted&) {}
   void take(Host& /*host*/, const CancelRequested&) {}
   void take(Host& /*host*/, const RunFinished&) {}
   void take(Host& /*host*/, const UnknownEvent&) {}

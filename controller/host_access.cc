@@ -8,10 +8,10 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
-#include "controller/agent_push.h"
 #include "controller/hosts_file.h"
 #include "controller/kept_link.h"
 #include "controller/recipe_sources.h"
+#include "controller/share_channel.h"
 
 namespace gpustrap {
 namespace {
@@ -214,6 +214,19 @@ std::unique_ptr<AgentLink> HostAccess::borrow(const Request& first) {
   return nullptr;
 }
 
+PushOptions HostAccess::push_options() const {
+  PushOptions push;
+  push.needs_root = rights_ == Rights::root;
+  push.sudo_password = around_.sudo_password;
+  push.agents = embedded_agents();
+  return push;
+}
+
+Result<std::unique_ptr<ShareChannel>> HostAccess::share(const ShareRequest& request) {
+  if (!session_ || !session_->connected()) return fail(ErrorCode::unreachable, "there is no connection");
+  return open_share_channel(*session_, push_options(), request);
+}
+
 Result<std::unique_ptr<AgentLink>> HostAccess::start_agent(const Request& first) {
   if (std::unique_ptr<AgentLink> link = borrow(first)) return link;
   const bool was_begun = was_connected_;
@@ -224,10 +237,7 @@ Result<std::unique_ptr<AgentLink>> HostAccess::start_agent(const Request& first)
     if (!around_.sudo_password)
       return fail(ErrorCode::authentication, "no sudo password was given", "--ask-sudo-password needs a terminal to ask at");
   }
-  PushOptions push;
-  push.needs_root = rights_ == Rights::root;
-  push.sudo_password = around_.sudo_password;
-  push.agents = embedded_agents();
+  PushOptions push = push_options();
   push.uploading = [this](std::size_t done, std::size_t total) { status_.activity({"sending the agent", done, total}); };
   Result<std::unique_ptr<AgentLink>> link = gpustrap::start_agent(*session_, push, first);
   remember();  // while the agent is at work

@@ -10,7 +10,9 @@
 
 #include "agent/base/result.h"
 #include "controller/agent_link.h"
+#include "controller/agent_push.h"
 #include "controller/options.h"
+#include "controller/passed_files.h"
 #include "controller/prompt.h"
 #include "controller/ssh_session.h"
 #include "controller/status.h"
@@ -44,6 +46,9 @@ class HostAccess {
   /// Connects where needed and starts an agent. After a loss (`again`) nothing waits and nobody is asked.
   [[nodiscard]] Result<std::unique_ptr<AgentLink>> start_agent(const Request& first);
 
+  /// Starts another agent on the connection there is, for a file that hosts share.
+  [[nodiscard]] Result<std::unique_ptr<ShareChannel>> share(const ShareRequest& request);
+
   /// Whether a login has ever succeeded.
   [[nodiscard]] bool was_connected() const { return was_connected_; }
   /// Only after connect() or start_agent() succeeded.
@@ -59,6 +64,7 @@ class HostAccess {
   Result<void> log_in(std::chrono::seconds wait);
   Result<SshSession> reach(std::chrono::seconds wait);
   SshPrompts prompts();
+  [[nodiscard]] PushOptions push_options() const;
   void remember();
 
   const Options& options_;

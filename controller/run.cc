@@ -114,12 +114,16 @@ Result<std::shared_ptr<const Json>> RunClient::ask_once(decltype(Request::body) 
   return fail(ErrorCode::timeout, fmt::format("the agent did not answer within {} s", kAnswerLimit.count() / 1000));
 }
 
+void RunClient::tell(decltype(Request::body) body) {
+  if (link_) static_cast<void>(send(std::move(body)).has_value());  // without a link nobody waits there any more
+}
+
 Result<RunResult> RunClient::follow(Stay stay) {
   last_heard_ = around_.now();
   while (true) {
     look_for_interrupts();
     if (must_leave()) return result();
-    Result<std::optional<AgentLine>> line = link_->receive(kTick);
+    Result<std::optional<AgentLine>> line = link_->receive(around_.beside ? std::min(kTick, around_.beside()) : kTick);
     if (line && line->has_value()) last_heard_ = around_.now();
     if (line && is_rebooting() && around_.now() - last_heard_ > kRebootSilence) line = fail(ErrorCode::unreachable, "the host went silent");
     if (!line) {
@@ -302,6 +306,7 @@ Result<void> RunClient::come_back(const Error& why) {
     const milliseconds until = around_.now() + pauses.next(refused ? Haste::refused : is_rebooting() ? Haste::rebooting : Haste::none);
     while (around_.now() < until) {
       around_.pause(kTick);
+      if (around_.beside) (void)around_.beside();
       around_.status.tick();
       look_for_interrupts();
       if (must_leave()) return {};

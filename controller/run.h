@@ -43,6 +43,9 @@ struct RunSurroundings {
   CtrlC ctrl_c = CtrlC::leaves_then_cancels;
   /// The values of secrets that the run waits for, as far as they can be had; may ask the person. None: nobody knows them.
   std::function<SecretValues(const std::vector<std::string>& names)> secrets = {};
+  /// What is done beside the conversation, on the same connection: called again and again, also while the connection is lost; how long it
+  /// may wait for that. None: nothing.
+  std::function<std::chrono::milliseconds()> beside = {};
 };
 
 /// How following a run ended.
@@ -73,6 +76,8 @@ class RunClient {
   /// What a plan of `request` says: every event in order, of which nothing is passed on. The client is then free for a run. Errors as
   /// run(); cancelled where Ctrl-C was pressed.
   [[nodiscard]] Result<std::vector<Event>> rehearse(RunRequest request);
+  /// Says this on the run's connection, where there is one; nobody waits for the answer.
+  void tell(decltype(Request::body) body);
   /// Follows a run that exists; an empty id means the newest.
   [[nodiscard]] Result<RunResult> attach(std::string run = {});
   /// One question, before, after or without a run. The reply's value, or its error.

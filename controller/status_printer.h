@@ -68,6 +68,7 @@ class StatusPrinter : public Status {
   void take(const StepFinished& finished);
   void take(const Rebooting& rebooting);
   void take(const WaitingForSecret& waiting);
+  void take(const FileWanted&) {}
   void take(const CancelRequested& cancel);
   void take(const RunFinished& finished);
   void take(const UnknownEvent&) {}

@@ -168,6 +168,12 @@ decltype(Event::body) read_body(const std::string& type, Members& members, const
     members.must("step", body.step);
     return body;
   }
+  if (type == "file_wanted") {
+    FileWanted body;
+    members.must("step", body.step);
+    members.must("sha256", body.sha256);
+    return body;
+  }
   if (type == "cancel_requested") {
     CancelRequested body;
     members.must("by", body.by);
@@ -248,6 +254,12 @@ Json to_json(const Event& event) {
                           Json document = head(event, "waiting_for_secret");
                           document["step"] = body.step;
                           document["secrets"] = body.secrets;
+                          return document;
+                        },
+                        [&](const FileWanted& body) {
+                          Json document = head(event, "file_wanted");
+                          document["step"] = body.step;
+                          document["sha256"] = body.sha256;
                           return document;
                         },
                         [&](const StepStarted& body) {

@@ -62,6 +62,10 @@ struct WaitingForSecret {
   std::string step;
   std::vector<std::string> secrets;
 };
+/// A step is about to fetch a file of `fetch: shared`, and waits for a word whether another host has it: a request `share`.
+struct FileWanted {
+  std::string step, sha256;
+};
 struct StepStarted {
   std::string step;
 };
@@ -120,7 +124,7 @@ struct Event {
   std::uint64_t seq = 0;     ///< from 1, without gaps within a run
   std::int64_t time_ms = 0;  ///< Unix time of the host
   std::variant<RunStarted, RunnerStarted, StepStarted, StepChecked, StepOutput, StepTruncated, Downloaded, StepRetry, StepFinished,
-               Rebooting, WaitingForSecret, CancelRequested, RunFinished, UnknownEvent>
+               Rebooting, WaitingForSecret, FileWanted, CancelRequested, RunFinished, UnknownEvent>
       body;
 };
 [[nodiscard]] Json to_json(const Event& event);

@@ -415,6 +415,13 @@ bool needs_root(const Recipe& recipe) {
   return std::any_of(recipe.steps.begin(), recipe.steps.end(), [](const StepEntry& step) { return identity_of(step) != "login"; });
 }
 
+bool shares_files(const Recipe& recipe) {
+  return std::any_of(recipe.steps.begin(), recipe.steps.end(), [](const StepEntry& step) {
+    const auto fetch = step.spec->find("fetch");
+    return fetch != step.spec->end() && *fetch == "shared";
+  });
+}
+
 bool needs_compat(const Recipe& recipe) {
   return std::any_of(recipe.steps.begin(), recipe.steps.end(),
                      [](const StepEntry& step) { return step.kind == StepKind::nvidia_driver || step.kind == StepKind::cuda; });

@@ -76,6 +76,8 @@ struct Recipe {
 [[nodiscard]] std::string identity_of(const StepEntry& step);
 /// Whether any step needs root, so that sudo is required.
 [[nodiscard]] bool needs_root(const Recipe& recipe);
+/// Whether a file of any step is to be passed on between hosts (`fetch: shared`).
+[[nodiscard]] bool shares_files(const Recipe& recipe);
 /// Whether any step asks the tables of GPUs and drivers, so that they must travel with the recipe.
 [[nodiscard]] bool needs_compat(const Recipe& recipe);
 

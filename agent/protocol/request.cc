@@ -19,7 +19,12 @@ template <class... Cases> struct Overloaded : Cases... { using Cases::operator()
 template <class... Cases> Overloaded(Cases...) -> Overloaded<Cases...>;
 
 const std::vector<std::string>& verbs() {
-  static const std::vector<std::string> names = {"run", "attach", "status", "cancel", "token", "secrets", "remove"};
+  static const std::vector<std::string> names = {"run", "attach", "status", "cancel", "token", "secrets", "share", "remove"};
+  return names;
+}
+
+const std::vector<std::string>& share_names() {
+  static const std::vector<std::string> names = {"give", "take", "none"};
   return names;
 }
 
@@ -30,6 +35,7 @@ RunRequest read_run(Members& members) {
   if (!members.error() && !is_plain_id(body.run))
     members.fail_with(Error(ErrorCode::protocol, "`run` is not a run's id: " + quote_value(body.run)));
   members.one_of("mode", run_mode_names(), body.mode);
+  members.may("shares", body.shares);
   members.may("same_as", body.same_as);
   if (!body.same_as.empty()) return body;
   members.must("tags", body.tags);
@@ -84,6 +90,13 @@ decltype(Request::body) read_body(const std::string& verb, Members& members) {
     return body;
   }
   if (verb == "secrets") return read_secrets(members);
+  if (verb == "share") {
+    ShareRequest body;
+    members.one_of("how", share_names(), body.how);
+    if (body.how == ShareRequest::How::none) return body;
+    members.must("sha256", body.sha256);
+    return body;
+  }
   if (verb == "remove") {
     RemoveRequest body;
     members.must("preview", body.preview);
@@ -137,6 +150,7 @@ Json to_json(const Request& request) {
                    document["verb"] = "run";
                    document["run"] = body.run;
                    document["mode"] = run_mode_names().at(static_cast<std::size_t>(body.mode));
+                   if (body.shares) document["shares"] = true;
                    if (!body.same_as.empty()) {
                      document["same_as"] = body.same_as;
                      return;
@@ -165,6 +179,11 @@ Json to_json(const Request& request) {
                    document["run"] = body.run;
                    document["values"] = body.values;
                  },
+                 [&](const ShareRequest& body) {
+                   document["verb"] = "share";
+                   document["how"] = share_names().at(static_cast<std::size_t>(body.how));
+                   if (!body.sha256.empty()) document["sha256"] = body.sha256;
+                 },
                  [&](const RemoveRequest& body) {
                    document["verb"] = "remove";
                    document["preview"] = body.preview;
@@ -178,6 +197,7 @@ std::string digest_of(const RunRequest& request) {
   RunRequest same = request;
   same.run.clear();
   same.same_as.clear();
+  same.shares = false;
   return sha256_hex(to_json(Request{0, std::move(same)}).dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
@@ -188,6 +208,7 @@ std::optional<Request> public_form(const Request& request) {
   RunRequest brief;
   brief.run = run->run;
   brief.mode = run->mode;
+  brief.shares = run->shares;
   brief.same_as = digest_of(*run);
   return Request{request.number, std::move(brief)};
 }

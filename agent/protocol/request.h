@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -45,9 +46,10 @@ struct RunRequest {
   Recipe recipe;
   std::vector<std::string> tags;
   Network network;
+  bool shares = false;    ///< whether file_wanted is answered, as long as this conversation goes on; no part of digest_of()
   std::string same_as{};  ///< in place of recipe, tags and network: those of an earlier run, of which this is digest_of()
 };
-/// Of all that a run request asks for; its run's id apart.
+/// Of all that a run request asks for; its run's id and `shares` apart.
 [[nodiscard]] std::string digest_of(const RunRequest& request);
 /// Replays the events after `after` and goes on live until the run ends. `run` empty: the newest. Reply: {"run": id, "live": bool}; then
 /// its events. Where the journal has lost events that the controller has seen, the reply also has "rewound": {"to": seq}, and the
@@ -74,6 +76,15 @@ struct SecretsRequest {
   std::string run;
   SecretValues values;
 };
+/// The answer to file_wanted. `give`: the step fetches the file itself, and what comes is to be had here: behind the reply, each line on
+/// stdin that has a number asks for the bytes from there, and is answered by a line with how many follow (kShareBlock, fewer at the file's
+/// end) and by them; an empty line says that somebody is still there. `take`: behind the reply the file's bytes follow on stdin. Both in a
+/// conversation of their own, which has nothing else. `none`, in that of the run: nobody brings files any more; who waits fetches itself.
+struct ShareRequest {
+  enum class How { give, take, none } how = How::none;
+  std::string sha256;
+};
+constexpr std::size_t kShareBlock = 256U << 10U;
 /// Lists (preview) or removes agent, journals, cache and gpustrap's own units. Reply: {"paths": […], "units": […]}
 struct RemoveRequest {
   bool preview = true;
@@ -81,7 +92,7 @@ struct RemoveRequest {
 
 struct Request {
   std::uint64_t number = 0;
-  std::variant<RunRequest, AttachRequest, StatusRequest, CancelRequest, TokenRequest, SecretsRequest, RemoveRequest> body;
+  std::variant<RunRequest, AttachRequest, StatusRequest, CancelRequest, TokenRequest, SecretsRequest, ShareRequest, RemoveRequest> body;
 };
 [[nodiscard]] Json to_json(const Request& request);
 /// The request as it may stand among a program's arguments, which everybody on a host can read: a run by its digest alone. None where it

@@ -21,6 +21,13 @@ template <> struct EnumNames<AptSpec::State> {
   }
 };
 
+template <> struct EnumNames<Fetch> {
+  static const std::vector<std::string>& names() {
+    static const std::vector<std::string> all = {"origin", "shared"};
+    return all;
+  }
+};
+
 template <> struct EnumNames<EnvironmentSpec::Scope> {
   static const std::vector<std::string>& names() {
     static const std::vector<std::string> all = {"login", "system"};
@@ -144,6 +151,12 @@ void check_user_name(const std::string& name, std::string_view field, SpecReader
 
 template <class Spec> void check(const Spec& /*spec*/, SpecReader& /*reader*/) {}
 
+void check_fetch(Fetch fetch, bool has_digest, SpecReader& reader) {
+  if (fetch != Fetch::shared || has_digest) return;
+  reader.say_at(
+      "fetch", "is shared, which needs `sha256`: what another host sends is believed by its digest alone; give that, or leave `fetch` out");
+}
+
 void check(const RequireSpec& spec, SpecReader& reader) {
   if (!reader.has("os") && !reader.has("arch") && !reader.has("disk_free") && !reader.has("memory") && !reader.has("cpus") &&
       !reader.has("gpu") && !reader.has("systemd")) {
@@ -184,6 +197,7 @@ void check(const DownloadSpec& spec, SpecReader& reader) {
   if (!url.empty() && spec.to.text.ends_with('/') && !has_name) {
     reader.say_at("to", "is a folder, and the URL has no file name at its end: expected the name of the file");
   }
+  check_fetch(spec.fetch, reader.has("sha256"), reader);
 }
 
 void check(const ArchiveSpec& spec, SpecReader& reader) {
@@ -191,6 +205,8 @@ void check(const ArchiveSpec& spec, SpecReader& reader) {
     reader.say_missing(reader.has("url") ? "has `url` and `path`: expected one of them" : "needs a field `url` or `path`");
   }
   if (reader.has("mirrors") && !reader.has("url")) reader.say_at("mirrors", "goes with `url` only");
+  check_fetch(spec.fetch, reader.has("sha256"), reader);
+  if (reader.has("fetch") && !reader.has("url")) reader.say_at("fetch", "goes with `url` only");
   if (spec.strip > 100) reader.say_at("strip", fmt::format("is `{}`: expected at most 100", spec.strip));
 }
 
@@ -330,6 +346,7 @@ void check(const DebSpec& spec, SpecReader& reader) {
   }
   if (reader.has("mirrors") && !reader.has("url")) reader.say_at("mirrors", "goes with `url` only");
   if (reader.has("url") && !reader.has("sha256")) reader.say_missing("needs a field `sha256`: a package's scripts run as root");
+  if (reader.has("fetch") && !reader.has("url")) reader.say_at("fetch", "goes with `url` only");
   if (reader.has("package") != reader.has("version")) {
     reader.say_missing(reader.has("package") ? "has `package` without `version`" : "has `version` without `package`");
   }
@@ -438,7 +455,7 @@ void check(const CudaSpec& spec, SpecReader& reader) {
     reader.say_at("version", fmt::format("is {}: expected auto or a CUDA version such as \"12.4\"", quote_value(spec.version)));
   check_fingerprint(spec.fingerprint, reader);
   if (spec.from == CudaSpec::From::repository && !reader.deferred("from")) {
-    for (const char* field : {"url", "mirrors", "path", "sha256"})
+    for (const char* field : {"url", "mirrors", "path", "sha256", "fetch"})
       if (reader.has(field)) reader.say_at(field, "goes with `from: deb` or `from: runfile` only");
     return;
   }
@@ -447,12 +464,19 @@ void check(const CudaSpec& spec, SpecReader& reader) {
   if (reader.has("url") == reader.has("path")) {
     reader.say_missing(reader.has("url") ? "has `url` and `path`: expected one of them" : "needs a field `url` or `path`");
   }
+  if (reader.has("fetch") && !reader.has("url")) reader.say_at("fetch", "goes with `url` only");
   if (reader.has("mirrors") && !reader.has("url")) reader.say_at("mirrors", "goes with `url` only");
   if (reader.has("url") && !reader.has("sha256")) reader.say_missing("needs a field `sha256`: what it holds runs as root");
   if (spec.version == "auto" && !reader.deferred("version")) reader.say_missing("needs a field `version`: the one that the file holds");
 }
 
 }  // namespace
+
+bool is_shared(const StepSpec& spec) {
+  const auto says_so = [](const auto* fields) { return fields != nullptr && fields->fetch == Fetch::shared; };
+  return says_so(std::get_if<DownloadSpec>(&spec)) || says_so(std::get_if<ArchiveSpec>(&spec)) || says_so(std::get_if<DebSpec>(&spec)) ||
+         says_so(std::get_if<CondaSpec>(&spec)) || says_so(std::get_if<CudaSpec>(&spec));
+}
 
 std::string_view step_kind_name(StepKind kind) { return row_of(kind).name; }
 

@@ -47,6 +47,11 @@ enum class StepKind : std::uint8_t {
   cuda
 };
 
+/// Whence the hosts of one run have a file.
+enum class Fetch { origin, shared };
+constexpr std::string_view kFetchHelp =
+    "shared: of many hosts, one fetches it and the others have it from there, by its sha256; origin: each fetches it itself";
+
 struct RequireSpec {
   static constexpr StepKind kKind = StepKind::require;
   static constexpr std::string_view kName = "require", kShorthand = "",
@@ -113,12 +118,14 @@ struct DownloadSpec {
   HostPath to;
   std::optional<Sha256Digest> sha256;
   std::optional<FileMode> mode;
+  Fetch fetch = Fetch::origin;
   template <class V> void fields(V& v) {
     v("url", url, Presence::required, "where it is");
     v("mirrors", mirrors, Presence::optional, "tried in turn where url fails");
     v("to", to, Presence::required, "the file to make; with a trailing / a folder, and the name comes from the URL");
     v("sha256", sha256, Presence::optional, "digest of its content");
     v("mode", mode, Presence::optional, "permissions");
+    v("fetch", fetch, Presence::optional, kFetchHelp);
   }
 };
 
@@ -133,6 +140,7 @@ struct ArchiveSpec {
   std::optional<Sha256Digest> sha256;
   std::int64_t strip = 0;
   ByteSize max_size{std::uint64_t{64} << 30U};
+  Fetch fetch = Fetch::origin;
   template <class V> void fields(V& v) {
     v("url", url, Presence::optional, "where it is (this or path)");
     v("mirrors", mirrors, Presence::optional, "tried in turn where url fails");
@@ -141,6 +149,7 @@ struct ArchiveSpec {
     v("sha256", sha256, Presence::optional, "digest of the archive");
     v("strip", strip, Presence::optional, "leading folders to drop from every name");
     v("max_size", max_size, Presence::optional, "most that it may unpack to: a guard against bombs");
+    v("fetch", fetch, Presence::optional, kFetchHelp);
   }
 };
 
@@ -350,6 +359,7 @@ struct DebSpec {
   std::optional<HostPath> path;
   std::optional<Sha256Digest> sha256;
   std::string package, version;
+  Fetch fetch = Fetch::origin;
   template <class V> void fields(V& v) {
     v("url", url, Presence::optional, "where it is (this or path)");
     v("mirrors", mirrors, Presence::optional, "tried in turn where url fails");
@@ -357,6 +367,7 @@ struct DebSpec {
     v("sha256", sha256, Presence::optional, "digest of the file; required with url");
     v("package", package, Presence::optional, "the package's name: a host that has it is known without fetching the file; with version");
     v("version", version, Presence::optional, "the package's version; with package");
+    v("fetch", fetch, Presence::optional, kFetchHelp);
   }
 };
 
@@ -418,6 +429,7 @@ struct CondaSpec {
   std::optional<Url> url;
   std::vector<Url> mirrors;
   std::optional<Sha256Digest> sha256;
+  Fetch fetch = Fetch::origin;
   template <class V> void fields(V& v) {
     v("distribution", distribution, Presence::optional, "whose installer; miniconda and anaconda are under Anaconda's Terms of Service");
     v("version", version, Presence::optional,
@@ -429,6 +441,7 @@ struct CondaSpec {
     v("url", url, Presence::optional, "another place that serves the same installer");
     v("mirrors", mirrors, Presence::optional, "tried in turn where url fails");
     v("sha256", sha256, Presence::optional, "digest of the installer; required for a version that gpustrap does not know");
+    v("fetch", fetch, Presence::optional, kFetchHelp);
   }
 };
 
@@ -511,6 +524,7 @@ struct CudaSpec {
   /// From the recipe, by agent/plan; no fields of the step. The branch is that of the recipe's `nvidia_driver` step.
   std::shared_ptr<const Compat> tables;
   std::string driver_branch;
+  Fetch fetch = Fetch::origin;
   template <class V> void fields(V& v) {
     v("version", version, Presence::optional, "auto: the best that GPUs and driver run; or 12, or 12.4");
     v("from", from, Presence::optional,
@@ -521,6 +535,7 @@ struct CudaSpec {
     v("mirrors", mirrors, Presence::optional, "tried in turn where url fails");
     v("path", path, Presence::optional, "a .deb or runfile that is on the host already");
     v("sha256", sha256, Presence::optional, "digest of the file; required with url");
+    v("fetch", fetch, Presence::optional, kFetchHelp);
     v("default", is_default, Presence::optional, "/usr/local/cuda leads to it");
     v("mirror", mirror, Presence::optional, "base URL of a copy of NVIDIA's repositories: what stands before ubuntu2404/x86_64");
     v("fingerprint", fingerprint, Presence::optional, "of the key that signs the repository, 40 hex digits; NVIDIA's otherwise");
@@ -533,6 +548,8 @@ using StepSpec = std::variant<RequireSpec, WaitSpec, AptSpec, DownloadSpec, Arch
                               AptRepositorySpec, RebootSpec, CondaSpec, CondaEnvSpec, NvidiaDriverSpec, CudaSpec>;
 constexpr std::size_t kStepKindCount = std::variant_size_v<StepSpec>;
 
+/// Whether it says `fetch: shared`.
+[[nodiscard]] bool is_shared(const StepSpec& spec);
 [[nodiscard]] std::string_view step_kind_name(StepKind kind);
 [[nodiscard]] std::optional<StepKind> step_kind_from_name(std::string_view name);
 [[nodiscard]] const std::vector<std::string>& step_kind_names();

@@ -1,5 +1,5 @@
-# shellcheck shell=bash disable=SC2034,SC2154 # address, user and key are the frame's
-# Many hosts at once: two that answer, and one address where nobody does.
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154 # address, user and key are the frame's
+# Many hosts at once: two that answer, and one address where nobody does; three where files are shared.
 
 fleet_needs() { needs_gpustrap; }
 
@@ -146,7 +146,103 @@ INVENTORY
         ! on_host test -e /run/fleet-after
         expect_exit 1
     done
+
+    case_ "fetch: shared: three hosts have a file each for root and for the login, and the origin was asked for each once"
+    boot_host three
+    three=$address
+    share_something
+    fleet up "$suite_dir/shared.yaml" -f "$suite_dir/sharing.yaml" --json
+    expect_exit 0
+    expect_equal "$(grep -c '"event":"file_wanted"' stdout)" 6
+    expect_equal "$(grep -c 'came from another host' stdout)" 4
+    expect_equal "$(grep -c GET "$suite_dir/origin/requests")" 2
+    expect_shared
+
+    case_ "again, nothing is wanted and nobody is asked"
+    fleet up "$suite_dir/shared.yaml" -f "$suite_dir/sharing.yaml" --json
+    expect_exit 0
+    expect_equal "$(grep -c '"event":"file_wanted"' stdout || true)" 0
+    expect_equal "$(grep -c GET "$suite_dir/origin/requests")" 2
+
+    case_ "the host that has it is lost midway, and the others go on where it was at the origin"
+    for name in one two three; do testbed exec "$name" rm -rf /srv/weights /home/ubuntu/tools; done
+    testbed exec one touch /run/fleet-share
+    : >"$suite_dir/origin/requests"
+    follow up "$suite_dir/shared.yaml" -f "$suite_dir/sharing.yaml" -y --json --var gate=/run/fleet-share
+    await_that wanted one
+    for name in two three; do testbed exec "$name" touch /run/fleet-share; done
+    for name in two three; do await_that has_grown "$name"; done
+    relay refuse
+    for name in two three; do await_that shown_of "$name" "asking the origin"; done
+    relay go
+    end_of_run
+    expect_exit 0
+    expect_shared
+    expect_equal "$(grep -c "weights bytes=[1-9]" "$suite_dir/origin/requests")" 2
+
+    case_ "without sha256 it is refused, with what to do"
+    sed -i '/sha256/d' "$suite_dir/shared.yaml"
+    fleet up "$suite_dir/shared.yaml" -f "$suite_dir/sharing.yaml"
+    expect_exit 2
+    expect_output "is shared, which needs \`sha256\`"
 }
+
+# Three hosts, the first behind a relay, and a recipe that fetches 3 MB at 0.5 MB/s and a small archive.
+share_something() {
+    mkdir -p "$suite_dir/www/tools"
+    head -c 3000000 /dev/urandom >"$suite_dir/www/weights"
+    echo "a tool" >"$suite_dir/www/tools/tool"
+    tar -C "$suite_dir/www" -czf "$suite_dir/www/tools.tar.gz" tools
+    serve "$suite_dir/www"
+    for name in one two three; do testbed trust "$name" "$suite_dir/origin/ca.pem"; done
+    use_host one
+    start_relay
+    cat >"$suite_dir/sharing.yaml" <<HOSTS
+user: $user
+key: $key
+hosts:
+  one: { address: $relay_address, port: $relay_port }
+  two: $two
+  three: $three
+HOSTS
+    cat >"$suite_dir/shared.yaml" <<RECIPE
+name: shared
+vars: { gate: /etc/hostname }
+steps:
+  - wait: { file: "\${{ vars.gate }}", limit: 60s }
+  - id: weights
+    as: root
+    download:
+      url: $origin/~slow=500000/weights
+      to: /srv/weights
+      fetch: shared
+      sha256: $(sha256sum <"$suite_dir/www/weights" | cut -c 1-64)
+  - id: tools
+    archive:
+      url: $origin/tools.tar.gz
+      to: ~/tools
+      fetch: shared
+      sha256: $(sha256sum <"$suite_dir/www/tools.tar.gz" | cut -c 1-64)
+RECIPE
+}
+
+expect_shared() {
+    local name
+    for name in one two three; do
+        use_host "$name"
+        on_host sha256sum /srv/weights
+        expect_output "$(sha256sum <"$suite_dir/www/weights" | cut -c 1-64)"
+        on_host cat /home/ubuntu/tools/tools/tool
+        expect_output "a tool"
+        ! on_host sh -c 'ls -A /var/lib/gpustrap/cache/ahead /home/ubuntu/.cache/gpustrap/ahead 2>/dev/null | grep .'
+        expect_exit 1
+    done
+}
+
+shown_of() { grep -s -F -- "{\"host\":\"$1\"" "$following/shown" | grep -q -F -- "$2"; }
+wanted() { shown_of "$1" '"event":"file_wanted"'; }
+# Some of what the host of that name fetches for itself has come.
+has_grown() { testbed exec "$1" sh -c 'test -n "$(find /srv /var/lib/gpustrap/cache -name "*.gpustrap-part" -size +200k)"'; }
 
 fleet() { gpustrap "$@" --accept-new-host-key -y; }
 

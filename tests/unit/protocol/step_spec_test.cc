@@ -32,8 +32,9 @@ constexpr Sample kSamples[] = {
     {StepKind::apt,
      R"({"packages":["git","zip=3.0-13"],"state":"latest","update":true,"max_age":"2h","hold":["linux-aws"],"recommends":false,"fast":true})"},
     {StepKind::download,
-     R"({"url":"https://example.org/a.run","mirrors":["http://mirror.example.org/a.run"],"to":"/opt/","sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","mode":"0755"})"},
-    {StepKind::archive, R"({"url":"https://example.org/a.zip","to":"~/a","strip":1,"max_size":"1TiB"})"},
+     R"({"url":"https://example.org/a.run","mirrors":["http://mirror.example.org/a.run"],"to":"/opt/","sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","mode":"0755","fetch":"shared"})"},
+    {StepKind::archive,
+     R"({"url":"https://example.org/a.zip","to":"~/a","sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","strip":1,"max_size":"1TiB","fetch":"shared"})"},
     {StepKind::file, R"({"path":"/etc/motd","content":"hi\n","mode":"0600","owner":"root","group":"www-data"})"},
     {StepKind::block, R"({"path":"~/.bashrc","content":"a","marker":"conda","comment":"//"})"},
     {StepKind::directory, R"({"path":"~/notebooks","mode":"0700","owner":"ann","group":"ann"})"},
@@ -48,18 +49,18 @@ constexpr Sample kSamples[] = {
     {StepKind::jupyter, R"({"venv":"~/env","dir":"~/notebooks","port":9999,"name":"notebook"})"},
     {StepKind::git, R"({"url":"git@example.org:course.git","to":"~/course","ref":"v1.0","update":false,"depth":1,"submodules":true})"},
     {StepKind::deb,
-     R"({"url":"https://example.org/a.deb","mirrors":["http://mirror.example.org/a.deb"],"sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","package":"tool","version":"1:2.0-1"})"},
+     R"({"url":"https://example.org/a.deb","mirrors":["http://mirror.example.org/a.deb"],"sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","package":"tool","version":"1:2.0-1","fetch":"shared"})"},
     {StepKind::apt_repository,
      R"({"name":"cuda","url":"https://example.org/repo","suites":["noble"],"components":["main"],"architectures":["amd64"],"key":"https://example.org/key.asc","sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","priority":600,"pin":"release l=Example"})"},
     {StepKind::reboot, R"({"mode":"always","message":"back in a minute","allow_disruption":true,"limit":"2m"})"},
     {StepKind::conda,
-     R"({"distribution":"miniconda","version":"py313_26.3.2-2","prefix":"/opt/conda","init":false,"accept_tos":true,"url":"https://example.org/a.sh","mirrors":["http://mirror.example.org/a.sh"],"sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"})"},
+     R"({"distribution":"miniconda","version":"py313_26.3.2-2","prefix":"/opt/conda","init":false,"accept_tos":true,"url":"https://example.org/a.sh","mirrors":["http://mirror.example.org/a.sh"],"sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","fetch":"shared"})"},
     {StepKind::conda_env,
      R"({"name":"d2l","conda":"/opt/conda","python":"3.11","packages":["numpy>=1,<2","zlib"],"channels":["conda-forge"],"pip":["d2l==1.0.3"]})"},
     {StepKind::nvidia_driver,
      R"({"branch":"580","cuda":"12.4","modules":"open","source":"nvidia","reboot":"never","hold":false,"persistence":false,"fabric_manager":"always","mirror":"https://mirror.example.org/cuda","fingerprint":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","allow_disruption":true,"limit":"2m"})"},
     {StepKind::cuda,
-     R"({"version":"12.4","from":"runfile","url":"https://example.org/cuda.run","mirrors":["http://mirror.example.org/cuda.run"],"sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","default":false})"},
+     R"({"version":"12.4","from":"runfile","url":"https://example.org/cuda.run","mirrors":["http://mirror.example.org/cuda.run"],"sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","fetch":"shared","default":false})"},
 };
 
 TEST(StepSpec, EveryKindReadsWhatItWrites) {
@@ -112,6 +113,20 @@ TEST(StepSpec, WrongValuesSayWhatIsExpected) {
               ElementsAre("/mode `mode` of directory is `644`: expected permissions in octal, such as \"0644\"; put it in quotes"));
 }
 
+TEST(StepSpec, WhatIsSharedNeedsADigest) {
+  EXPECT_THAT(problems_of(StepKind::download, R"({"url":"https://example.org/a","to":"/a","fetch":"shared"})"),
+              ElementsAre("/fetch `fetch` of download is shared, which needs `sha256`: what another host sends is believed by its digest "
+                          "alone; give that, or leave `fetch` out"));
+  EXPECT_THAT(problems_of(StepKind::download, R"({"url":"https://example.org/a","to":"/a","fetch":"origin"})"), IsEmpty());
+  EXPECT_THAT(problems_of(StepKind::archive, R"({"path":"/a.zip","to":"/a","fetch":"origin"})"),
+              ElementsAre("/fetch `fetch` of archive goes with `url` only"));
+  EXPECT_THAT(problems_of(StepKind::conda, R"({"fetch":"shared"})"), IsEmpty());  // gpustrap knows the digest
+  std::vector<FieldProblem> problems;
+  EXPECT_TRUE(is_shared(read_step_spec(StepKind::conda, Json{{"fetch", "shared"}}, "", Placeholders::refused, problems)));
+  EXPECT_FALSE(is_shared(read_step_spec(StepKind::conda, Json::object(), "", Placeholders::refused, problems)));
+  EXPECT_FALSE(is_shared(read_step_spec(StepKind::directory, Json("/a"), "", Placeholders::refused, problems)));
+}
+
 TEST(StepSpec, ANumberWhereATextIsWantedMustNotLoseDigits) {
   EXPECT_THAT(problems_of(StepKind::venv, R"({"path":"~/e","python":3})"), IsEmpty());
   EXPECT_THAT(
@@ -128,7 +143,7 @@ TEST(StepSpec, RequiredFieldsAndShorthands) {
   EXPECT_THAT(problems_of(StepKind::directory, R"("notes")"),
               ElementsAre(" `path` of directory is `notes`: expected an absolute path, ~ or a path that starts with ~/"));
   EXPECT_THAT(problems_of(StepKind::download, R"("https://example.org")"),
-              ElementsAre(" download is `https://example.org`: expected a mapping with url, mirrors, to, sha256, mode"));
+              ElementsAre(" download is `https://example.org`: expected a mapping with url, mirrors, to, sha256, mode, fetch"));
   EXPECT_THAT(problems_of(StepKind::nvidia_smi, "null"), IsEmpty());
   EXPECT_THAT(problems_of(StepKind::command, R"({"run":" "})"), ElementsAre("/run `run` of command is empty: expected a command to run"));
   EXPECT_THAT(problems_of(StepKind::command, R"({"run":[]})"),
@@ -212,7 +227,7 @@ TEST(StepSpec, DocumentationComesFromTheFields) {
   EXPECT_EQ(doc.fields[4].default_text, "8888");
   EXPECT_EQ(describe_step_kind(StepKind::conda_env).fields[0].presence, Presence::required);
   EXPECT_EQ(describe_step_kind(StepKind::wait).fields[4].default_text, "\"10m\"");
-  EXPECT_EQ(describe_step_kind(StepKind::archive).fields.back().default_text, "\"64GiB\"");
+  EXPECT_EQ(describe_step_kind(StepKind::archive).fields[6].default_text, "\"64GiB\"");
 }
 
 TEST(StepSpec, GitTakesUrlsThatRunNothingAndHoldNoPassword) {

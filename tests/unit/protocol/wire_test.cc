@@ -173,7 +173,7 @@ TEST(Requests, AnUnknownVerbIsNamed) {
   const auto request = request_from_json({{"request", 9}, {"verb", "dance"}});
   ASSERT_FALSE(request.has_value());
   EXPECT_EQ(request.error().code(), ErrorCode::protocol);
-  EXPECT_EQ(request.error().why(), "the verb `dance` is unknown here; known are run, attach, status, cancel, token, secrets, remove");
+  EXPECT_EQ(request.error().why(), "the verb `dance` is unknown here; known are run, attach, status, cancel, token, secrets, share, remove");
 }
 
 TEST(Requests, ARunIdCannotLeaveItsFolder) {
