@@ -126,7 +126,7 @@ Error unknown_line(const Json& document) {
 
 template <class Line, class T> Result<Line> as_line(Result<T> read) {
   if (!read) return fail(std::move(read).error());
-  return Line(*std::move(read));
+  return Result<Line>(tl::in_place, *std::move(read));
 }
 
 }  // namespace
