@@ -168,7 +168,8 @@ INVENTORY
     for name in one two three; do testbed exec "$name" rm -rf /srv/weights /home/ubuntu/tools; done
     testbed exec one touch /run/fleet-share
     : >"$suite_dir/origin/requests"
-    follow up "$suite_dir/shared.yaml" -f "$suite_dir/sharing.yaml" -y --json --var gate=/run/fleet-share
+    # The first to ask is served for twenty seconds, those who come behind it at once.
+    follow up "$suite_dir/shared.yaml" -f "$suite_dir/sharing.yaml" -y --json --var gate=/run/fleet-share --var 'fault=slow=150000;times=1'
     await_that wanted one
     for name in two three; do testbed exec "$name" touch /run/fleet-share; done
     for name in two three; do await_that has_grown "$name"; done
@@ -207,13 +208,13 @@ hosts:
 HOSTS
     cat >"$suite_dir/shared.yaml" <<RECIPE
 name: shared
-vars: { gate: /etc/hostname }
+vars: { gate: /etc/hostname, fault: slow=500000 }
 steps:
   - wait: { file: "\${{ vars.gate }}", limit: 60s }
   - id: weights
     as: root
     download:
-      url: $origin/~slow=500000/weights
+      url: $origin/~\${{ vars.fault }}/weights
       to: /srv/weights
       fetch: shared
       sha256: $(sha256sum <"$suite_dir/www/weights" | cut -c 1-64)
