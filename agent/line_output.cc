@@ -81,11 +81,11 @@ void LineOutput::watch_rate(std::size_t put, bool is_blocked) {
 void LineOutput::begin_packing() {
   // Behind the end of the line that is on its way.
   const std::size_t newline = sent_ > 0 && unsent_[sent_ - 1] == '\n' ? sent_ - 1 : unsent_.find('\n', sent_);
-  if (newline == std::string::npos && !unsent_.empty()) return;
+  if (newline == std::string::npos) return;
   auto stream = std::make_unique<z_stream>();
   if (::deflateInit(stream.get(), Z_BEST_SPEED) != Z_OK) return;  // no memory for it: it goes on as it is
   stream_.reset(stream.release());
-  unpacked_ = unsent_.substr(newline + 1);  // none: npos + 1
+  unpacked_ = unsent_.substr(newline + 1);
   unsent_.resize(newline + 1);
   unsent_.append(kPackedLine).append("\n");
 }

@@ -22,10 +22,6 @@ class LineOutput {
 
   /// The controller reads packed lines, too.
   void allow_packing() { may_pack_ = true; }
-  /// The link is known to be worth it.
-  void pack_at_once() {
-    if (!stream_) begin_packing();
-  }
   /// Whole lines.
   void add(std::string lines);
   /// Writes what the descriptor takes now; false where nobody reads it any more.

@@ -32,7 +32,6 @@
 #include "agent/log.h"
 #include "agent/mirrors.h"
 #include "agent/private_memory.h"
-#include "agent/protocol/features.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "agent/protocol/request.h"
@@ -139,7 +138,6 @@ class Server {
     if (const auto* hello = std::get_if<Hello>(&*line)) {
       const auto& theirs = hello->features;
       if (std::find(theirs.begin(), theirs.end(), kZlibFeature) != theirs.end()) output_.allow_packing();
-      if (std::find(theirs.begin(), theirs.end(), kZlibAtOnceFeature) != theirs.end()) output_.pack_at_once();
       if (hello->protocol == kProtocolVersion) return true;
       answer(0, fail(ErrorCode::protocol,
                      fmt::format("this agent speaks protocol {}, {} speaks {}", kProtocolVersion, hello->program, hello->protocol),

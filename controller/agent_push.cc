@@ -12,7 +12,6 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
-#include "agent/protocol/features.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "controller/ssh_link.h"
@@ -30,9 +29,6 @@ constexpr std::size_t kChatterLimit = 64U << 10U;
 constexpr auto kUploadStall = std::chrono::seconds(60);
 /// From the end of a command's output to its exit status, which sshd sends as a message of its own.
 constexpr auto kStatusLimit = std::chrono::seconds(2);
-
-/// Turns that take this long: what the host says is packed from its first line on.
-constexpr auto kFar = std::chrono::milliseconds(15);
 
 constexpr std::string_view kSystemFolder = "/usr/local/lib/gpustrap";
 constexpr std::string_view kUserFolder = "$HOME/.local/lib/gpustrap";
@@ -424,9 +420,7 @@ std::string upload_text(const UploadPlan& plan) {
 
 Result<std::unique_ptr<AgentLink>> start_agent(SshSession& session, const PushOptions& options, const Request& first) {
   if (options.agents.empty()) { return fail(ErrorCode::internal, "this gpustrap was built without agents", "build it with ./dev build"); }
-  std::vector<std::string> features = {std::string(kZlibFeature)};
-  if (session.turn() >= kFar) features.emplace_back(kZlibAtOnceFeature);
-  const std::string hello = to_line(to_json(Hello{kProtocolVersion, "gpustrap " GPUSTRAP_VERSION, std::move(features)}));
+  const std::string hello = to_line(to_json(Hello{kProtocolVersion, "gpustrap " GPUSTRAP_VERSION, {std::string(kZlibFeature)}}));
   const std::optional<Request> known = public_form(first);
   const std::string lines = hello + to_line(to_json(first));
   const Opening brief{known ? as_word(hello + to_line(to_json(*known))) : "", known ? "" : lines, lines};

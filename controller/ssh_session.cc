@@ -167,17 +167,13 @@ Result<KeyHandle> load_key(const std::string& path, const SshPrompts& prompts) {
 
 struct Attempts {
   std::vector<std::string> tried;
-  Clock::duration last{};          ///< what the last one with a key of ours took
   std::optional<Error> key_error;  ///< of a default key that could not be used
 };
 
 /// True when the login succeeded.
 bool try_key(ssh_session session, const std::string& path, ssh_key key, Attempts& attempts) {
   attempts.tried.push_back(path);
-  const Clock::time_point begun = Clock::now();
-  const bool is_in = ssh_userauth_publickey(session, nullptr, key) == SSH_AUTH_SUCCESS;
-  attempts.last = Clock::now() - begun;
-  return is_in;
+  return ssh_userauth_publickey(session, nullptr, key) == SSH_AUTH_SUCCESS;
 }
 
 /// Whether the host would take the public half that lies beside a private key: asked before a passphrase is.
@@ -210,7 +206,8 @@ Error login_error(ssh_session session, const SshTarget& target, const Attempts& 
                       target.given)};
 }
 
-Result<void> log_in(ssh_session session, const SshTarget& target, const SshPrompts& prompts, Attempts& attempts) {
+Result<void> log_in(ssh_session session, const SshTarget& target, const SshPrompts& prompts) {
+  Attempts attempts;
   for (const std::string& path : target.identities) {
     if (path_exists(path) && is_encrypted(path) && public_half_is_refused(session, path)) {
       attempts.tried.push_back(path);
@@ -257,8 +254,7 @@ struct SshSession::State {
   /// Reads and dispatches what is there for any channel, and flushes. Goes first: it gives the socket back to the session.
   std::unique_ptr<ssh_event_struct, EventFree> event;
   ssh_counter_struct traffic{};  ///< of the socket, kept by libssh
-  std::chrono::milliseconds turn{0};
-  bool flooded = false;  ///< the host sent more than it was allowed to, and is not listened to any longer
+  bool flooded = false;          ///< the host sent more than it was allowed to, and is not listened to any longer
   /// Where a read() puts its bytes first: libssh widens a channel's window to the size that is asked for, and only what has come is
   /// ever touched.
   std::unique_ptr<char[]> scratch{new char[kCommandWindow]};
@@ -333,10 +329,7 @@ Result<SshSession> SshSession::connect(const SshTarget& target, const SshPrompts
   }
   ssh_options_set(session, SSH_OPTIONS_TIMEOUT, &limit);
   if (Result<void> checked = check_host_key(session, target, prompts); !checked) return fail(std::move(checked).error());
-  Attempts attempts;
-  if (Result<void> logged_in = log_in(session, target, prompts, attempts); !logged_in) return fail(std::move(logged_in).error());
-  // Two answers: one to asking for the login, where no attempt came before, and one to the key.
-  state->turn = std::chrono::duration_cast<std::chrono::milliseconds>(attempts.last / (attempts.tried.size() > 1 ? 1 : 2));
+  if (Result<void> logged_in = log_in(session, target, prompts); !logged_in) return fail(std::move(logged_in).error());
   ssh_set_blocking(session, 0);
   ssh_set_counters(session, &state->traffic, nullptr);
   state->event.reset(ssh_event_new());
@@ -446,8 +439,6 @@ void SshSession::give_up() {
 }
 
 bool SshSession::connected() const { return ssh_is_connected(state_->handle.get()) != 0 && !state_->flooded; }
-
-std::chrono::milliseconds SshSession::turn() const { return state_->turn; }
 
 std::string SshSession::banner() const {
   const std::unique_ptr<char, StringFree> text(ssh_get_issue_banner(state_->handle.get()));

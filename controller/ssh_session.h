@@ -89,8 +89,6 @@ class SshSession {
   /// Ends the connection for all its handles: a host that has been silent for too long will not end it.
   void give_up();
   [[nodiscard]] bool connected() const;
-  /// How long the host takes for an answer: no longer than this, by how long the login took. 0 where the login was another's affair.
-  [[nodiscard]] std::chrono::milliseconds turn() const;
   /// What sshd said before the login, if anything.
   [[nodiscard]] std::string banner() const;
 

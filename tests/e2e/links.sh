@@ -255,7 +255,7 @@ links_cases() {
     # Greeting, key exchange, login service, login, channel, command; and whatever is said at the end, which nobody waits for.
     expect_at_most 7 turns
     expect_at_most 6000 up
-    expect_at_most 5000 down # packed, as the host is far
+    expect_at_most 6000 down
 
     case_ "a first command adds the way of the agent to it, and no more"
     local agent

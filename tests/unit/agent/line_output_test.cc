@@ -143,28 +143,6 @@ TEST_F(LineOutputTest, HoldsNothingBackOfMuchThatPacksWell) {
   }
 }
 
-TEST_F(LineOutputTest, PacksFromTheFirstLineOnWhereItIsToldTo) {
-  LineOutput output(pipe_.write_end.get(), kNoLinkIsSlow);
-  output.add(lines(1));
-  read_all(output);  // its hello
-  output.pack_at_once();
-  EXPECT_TRUE(output.is_packing());
-  output.add(lines(1000));
-  read_all(output);
-  expect_all_understood();
-  EXPECT_LT(read_.size(), said_.size() / 2);
-}
-
-TEST_F(LineOutputTest, PacksBehindTheLineThatIsOnItsWay) {
-  LineOutput output(pipe_.write_end.get(), kNoLinkIsSlow);
-  output.add(lines(10));
-  output.pack_at_once();
-  output.add(lines(1000));
-  read_all(output);
-  expect_all_understood();
-  EXPECT_LT(read_.size(), said_.size() / 2);
-}
-
 TEST_F(LineOutputTest, PacksNothingUnlessTheControllerCanReadIt) {
   LineOutput output(pipe_.write_end.get(), kEveryLinkIsSlow);
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(200);
