@@ -66,9 +66,10 @@ void add_tables(StepSpec& spec, const Recipe& recipe) {
   }
 }
 
+bool contains(const std::vector<std::string>& all, const std::string& one) { return std::find(all.begin(), all.end(), one) != all.end(); }
+
 bool has_any(const StringList& tags, const std::vector<std::string>& wanted) {
-  return std::any_of(tags.items.begin(), tags.items.end(),
-                     [&](const std::string& tag) { return std::find(wanted.begin(), wanted.end(), tag) != wanted.end(); });
+  return std::any_of(tags.items.begin(), tags.items.end(), [&](const std::string& tag) { return contains(wanted, tag); });
 }
 
 }  // namespace
@@ -125,7 +126,7 @@ std::vector<StepTitle> titles_of(const Recipe& recipe) {
 }
 
 Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& facts, const Identity& login, const Identity& self,
-                                           const PlanOptions& options) {
+                                           const StepChoice& choice) {
   std::vector<PlannedStep> plan;
   const std::vector<std::vector<std::size_t>> order = order_of(recipe);
   std::vector<std::string> mistakes;
@@ -139,7 +140,9 @@ Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& fa
 
     if (!entry.stall && step.type->stall.count() > 0) step.entry.stall = Duration{step.type->stall};
     if (entry.when) step.skip_reason = unmet_reason(*entry.when, facts);
-    if (step.skip_reason.empty() && !options.tags.empty() && !entry.tags.items.empty() && !has_any(entry.tags, options.tags)) {
+    if (step.skip_reason.empty() && contains(choice.left_out, entry.id)) step.skip_reason = "left out of this run, as asked";
+    step.forced = contains(choice.forced, entry.id);
+    if (step.skip_reason.empty() && !choice.tags.empty() && !entry.tags.items.empty() && !has_any(entry.tags, choice.tags)) {
       step.skip_reason = "its tags are not among those chosen";
     }
     Json value = *entry.spec;

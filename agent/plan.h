@@ -11,6 +11,7 @@
 #include "agent/protocol/facts.h"
 #include "agent/protocol/json_fwd.h"
 #include "agent/protocol/recipe.h"
+#include "agent/protocol/request.h"
 #include "agent/steps/step.h"
 #include "agent/steps/table.h"
 
@@ -23,18 +24,15 @@ struct PlannedStep {
   const StepType* type = nullptr;
   Identity identity;                 ///< whom it runs as
   std::vector<std::size_t> after;    ///< indices of the steps that must end before it starts
-  std::string skip_reason;           ///< not empty: its `when` or the chosen tags leave it out
+  std::string skip_reason;           ///< not empty: its `when` or the choice of steps leaves it out
   std::vector<std::string> secrets;  ///< that it needs
+  bool forced = false;               ///< acts also where its look is satisfied
   bool looks_with_secrets = false;   ///< they decide what a look sees; else they are for acting alone
   /// Not null: the value of its kind where secrets are still to be filled in, in the step's process; `spec` then has their places.
   std::shared_ptr<const Json> with_secrets;
   AheadPlace ahead;           ///< of what was fetched before its turn
   int shares = -1;            ///< of `fetch: shared`: SharedFiles::controller
   std::string asked_on_boot;  ///< not empty: the boot on which it asked for a restart, earlier in the run
-};
-
-struct PlanOptions {
-  std::vector<std::string> tags;  ///< not empty: only steps with one of these tags (and steps without any tag) run
 };
 
 /// For each step of the recipe the indices, ascending, of the steps that must end before it starts: its needs and the barriers.
@@ -44,6 +42,6 @@ struct PlanOptions {
 
 /// Decides everything that can be decided before a step starts. All mistakes at once, as one error (recipe): nothing has been changed yet.
 [[nodiscard]] Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& facts, const Identity& login,
-                                                         const Identity& self, const PlanOptions& options);
+                                                         const Identity& self, const StepChoice& choice);
 
 }  // namespace gpustrap

@@ -68,7 +68,7 @@ Result<void> store_run(const AgentPaths& paths, const RunDescription& run) {
   Json document;
   document["id"] = run.id;
   document["mode"] = run.mode == RunMode::plan ? "plan" : "apply";
-  document["tags"] = run.tags;
+  write_choice(run.choice, document);
   document["login"] = to_json(run.login);
   write_network(run.network, document);
   document["recipe"] = write_recipe(run.recipe);
@@ -101,12 +101,12 @@ Result<RunDescription> read_run(const AgentPaths& paths, const std::string& id) 
     RunDescription run;
     run.id = document->at("id").get<std::string>();
     run.mode = document->at("mode") == "plan" ? RunMode::plan : RunMode::apply;
-    run.tags = document->at("tags").get<std::vector<std::string>>();
     Result<Identity> login = identity_from_json(document->at("login"));
     if (!login) return fail(std::move(login).error());
     run.login = std::move(*login);
     std::vector<FieldProblem> problems;
     Members members(*document, "a run");
+    read_choice(members, run.choice);
     read_network(members, run.network);
     if (members.error()) return fail(*members.error());
     run.recipe = read_recipe(document->at("recipe"), Placeholders::allowed, problems);
@@ -134,7 +134,7 @@ bool fill_from_earlier_run(const AgentPaths& paths, RunRequest& request) {
     RunRequest same;
     same.mode = earlier->mode;
     same.recipe = std::move(earlier->recipe);
-    same.tags = std::move(earlier->tags);
+    same.choice = std::move(earlier->choice);
     same.network = std::move(earlier->network);
     if (digest_of(same) != request.same_as) continue;
     same.run = request.run;

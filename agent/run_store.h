@@ -19,14 +19,14 @@ namespace gpustrap {
 /// Run ids come from the controller and become folder names: [A-Za-z0-9][A-Za-z0-9._-]{0,63}.
 [[nodiscard]] bool is_run_id(const std::string& id);
 
-/// Makes the run's folder (0700) with run.json (recipe, login, mode, tags; 0600). An error (busy) where the id exists already.
+/// Makes the run's folder (0700) with run.json (recipe, login, mode, choice of steps; 0600). An error (busy) where the id exists already.
 [[nodiscard]] Result<void> store_run(const AgentPaths& paths, const RunDescription& run);
 /// Sees to it that a run which is about to change something is known after a loss of power, too.
 void sync_run(const AgentPaths& paths, const std::string& id);
 /// Takes back what store_run has made, where the run could not begin.
 void drop_run(const AgentPaths& paths, const std::string& id);
 [[nodiscard]] Result<RunDescription> load_run(const AgentPaths& paths, const std::string& id);
-/// Gives `request` the recipe, tags and network of the newest run that asked for what its `same_as` says; false where there is none among
+/// Gives `request` the recipe, choice and network of the newest run that asked for what its `same_as` says; false where there is none among
 /// the last few.
 [[nodiscard]] bool fill_from_earlier_run(const AgentPaths& paths, RunRequest& request);
 [[nodiscard]] std::string journal_path(const AgentPaths& paths, const std::string& id);

@@ -14,6 +14,7 @@
 #include "agent/protocol/event.h"
 #include "agent/protocol/network.h"
 #include "agent/protocol/recipe.h"
+#include "agent/protocol/request.h"
 #include "agent/run_history.h"
 #include "agent/secret_store.h"
 
@@ -26,7 +27,7 @@ struct RunDescription {
   Recipe recipe;
   Identity login;   ///< with the proxies that hold for the run
   Network network;  ///< as it was asked for
-  std::vector<std::string> tags;
+  StepChoice choice;
   std::string ahead_folder;  ///< where fetchers put what they bring; empty: ahead_folder() of each step's user
   int shares = -1;           ///< SharedFiles::controller
   RunHistory history;        ///< of the runners before this one; empty for the first

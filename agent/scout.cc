@@ -89,8 +89,8 @@ std::vector<std::size_t> steps_to_scout(const LiveSteps& steps, std::ptrdiff_t a
       will_be_over[i] = true;
       continue;
     }
-    const bool is_ours = static_cast<std::ptrdiff_t>(i) > after && looks_quickly(plan) && plan.secrets.empty() && !plan.with_secrets &&
-                         (chosen.empty() || are_same(plan.identity, steps[chosen.front()]->plan.identity));
+    const bool is_ours = static_cast<std::ptrdiff_t>(i) > after && looks_quickly(plan) && !plan.forced && plan.secrets.empty() &&
+                         !plan.with_secrets && (chosen.empty() || are_same(plan.identity, steps[chosen.front()]->plan.identity));
     if (!is_ours) continue;
     chosen.push_back(i);
     will_be_over[i] = true;

@@ -196,7 +196,7 @@ class Server {
     run.login = login_;
     run.login.proxy = proxies_for(login_.proxy, request.network);
     run.network = std::move(request.network);
-    run.tags = std::move(request.tags);
+    run.choice = std::move(request.choice);
     if (Result<void> stored = store_run(paths, run); !stored) return answer(number, fail(std::move(stored).error()));
     Pipe alive;  // for as long as this agent is
     if (request.shares) {

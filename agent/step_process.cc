@@ -231,10 +231,11 @@ void forbid_core_files() {
         bring_ahead(*made, host, log);
         ::_exit(0);
       }
-      finished = perform_step(*made, step.entry.id, work, host, log, [&](const StepChecked& checked) {
-        log.checked(checked);
-        if (!checked.satisfied && work != StepWork::look) await_go_ahead();
-      });
+      finished = perform_step(*made, step.entry.id, work, step.forced ? IfSatisfied::act : IfSatisfied::leave, host, log,
+                              [&](const StepChecked& checked) {
+                                log.checked(checked);
+                                if (!checked.satisfied && work != StepWork::look) await_go_ahead();
+                              });
       if (host.reboot_wish() && finished.outcome == Outcome::changed) {
         log.wants_reboot(*host.reboot_wish());
         ::_exit(0);
@@ -271,7 +272,7 @@ void begin_step_process(pid_t runner) {
   if (file.valid()) (void)write_all(file.get(), "0");
 }
 
-StepFinished perform_step(Step& step, const std::string& id, StepWork work, Host& host, StepLog& log,
+StepFinished perform_step(Step& step, const std::string& id, StepWork work, IfSatisfied if_satisfied, Host& host, StepLog& log,
                           const std::function<void(const StepChecked&)>& report) {
   StepFinished finished;
   finished.step = id;
@@ -288,8 +289,12 @@ StepFinished perform_step(Step& step, const std::string& id, StepWork work, Host
     report({id, true, finished.reason});
     return finished;
   }
-  const Result<StepState> before = step.check(look_only);
+  Result<StepState> before = step.check(look_only);
   if (!before) return failed(Error(before.error()).in("checking"));
+  if (if_satisfied == IfSatisfied::act && work != StepWork::done_before && before->is == StepState::Is::satisfied) {
+    before->is = StepState::Is::unsatisfied;
+    before->reason = "forced; it was: " + before->reason;
+  }
   finished.reason = before->reason;
   report({id, before->is == StepState::Is::satisfied, before->reason});
   if (before->is == StepState::Is::satisfied) {

@@ -57,7 +57,8 @@ void await_end_unheard(StepProcess& process);
 
 /// What the process does, apart from the process: check, apply, check. Used by it and by tests with a fake host.
 /// `report` receives StepChecked as it happens; the outcome is returned without elapsed time.
-[[nodiscard]] StepFinished perform_step(Step& step, const std::string& id, StepWork work, Host& host, StepLog& log,
-                                        const std::function<void(const StepChecked&)>& report);
+enum class IfSatisfied { leave, act };
+[[nodiscard]] StepFinished perform_step(Step& step, const std::string& id, StepWork work, IfSatisfied if_satisfied, Host& host,
+                                        StepLog& log, const std::function<void(const StepChecked&)>& report);
 
 }  // namespace gpustrap

@@ -108,7 +108,7 @@ VerbResult run_recipe(const Options& options, RunMode mode) {
   request.mode = mode;
   request.recipe = loaded->recipe;
   if (options.allow_disruption) allow_disruption(request.recipe);
-  request.tags = options.tags;
+  request.choice.tags = options.tags;
   request.network = *std::move(network);
   const Result<bool> may_begin = agreed(talk, options, request);
   if (!may_begin) return broken_off(talk, may_begin.error(), command_of(options, "up"));

@@ -28,6 +28,22 @@ const std::vector<std::string>& share_names() {
   return names;
 }
 
+}  // namespace
+
+void read_choice(Members& members, StepChoice& choice) {
+  members.must("tags", choice.tags);
+  members.may("left_out", choice.left_out);
+  members.may("forced", choice.forced);
+}
+
+void write_choice(const StepChoice& choice, Json& document) {
+  document["tags"] = choice.tags;
+  if (!choice.left_out.empty()) document["left_out"] = choice.left_out;
+  if (!choice.forced.empty()) document["forced"] = choice.forced;
+}
+
+namespace {
+
 RunRequest read_run(Members& members) {
   RunRequest body;
   members.must("run", body.run);
@@ -38,7 +54,7 @@ RunRequest read_run(Members& members) {
   members.may("shares", body.shares);
   members.may("same_as", body.same_as);
   if (!body.same_as.empty()) return body;
-  members.must("tags", body.tags);
+  read_choice(members, body.choice);
   read_network(members, body.network);
   if (const Json* recipe = members.find("recipe", Members::Wanted::required)) {
     std::vector<FieldProblem> problems;
@@ -155,7 +171,7 @@ Json to_json(const Request& request) {
                      document["same_as"] = body.same_as;
                      return;
                    }
-                   document["tags"] = body.tags;
+                   write_choice(body.choice, document);
                    write_network(body.network, document);
                    document["recipe"] = write_recipe(body.recipe);
                  },

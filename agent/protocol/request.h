@@ -17,6 +17,8 @@
 
 namespace gpustrap {
 
+class Members;
+
 constexpr std::int64_t kProtocolVersion = 1;
 /// Both sides send a heartbeat this often; three lost in a row are forgiven. A lost connection is noticed within 20 s, with room for a
 /// busy machine.
@@ -39,15 +41,24 @@ struct Hello {
 
 // What the controller asks. Each is answered by exactly one reply that carries its number; run and attach stream events before or after it.
 
+/// Which steps of a recipe a run is about, by id and tag; empty: all. What is left out counts as done for those behind it.
+struct StepChoice {
+  std::vector<std::string> tags;      ///< not empty: only steps with one of these tags (and steps without any tag) run
+  std::vector<std::string> left_out;  ///< not looked at
+  std::vector<std::string> forced;    ///< act also where there is nothing to do
+};
+void read_choice(Members& members, StepChoice& choice);
+void write_choice(const StepChoice& choice, Json& document);
+
 /// Starts a run, or attaches where the same recipe runs already. Reply: {"run": id, "attached": bool}; then its events.
 struct RunRequest {
   std::string run;
   RunMode mode = RunMode::apply;
   Recipe recipe;
-  std::vector<std::string> tags;
+  StepChoice choice;
   Network network;
   bool shares = false;    ///< whether file_wanted is answered, as long as this conversation goes on; no part of digest_of()
-  std::string same_as{};  ///< in place of recipe, tags and network: those of an earlier run, of which this is digest_of()
+  std::string same_as{};  ///< in place of recipe, choice and network: those of an earlier run, of which this is digest_of()
 };
 /// Of all that a run request asks for; its run's id and `shares` apart.
 [[nodiscard]] std::string digest_of(const RunRequest& request);

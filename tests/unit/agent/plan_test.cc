@@ -26,12 +26,12 @@ class Plan : public ::testing::Test {
     std::vector<FieldProblem> problems;
     const Recipe recipe = read_recipe(Json::parse(std::string(R"({"name":"r","steps":)") + steps + "}"), Placeholders::allowed, problems);
     EXPECT_TRUE(problems.empty()) << problems.front().message;
-    return make_plan(recipe, facts_, login_, self_, options_);
+    return make_plan(recipe, facts_, login_, self_, choice_);
   }
 
   Facts facts_;
   Identity self_, login_;
-  PlanOptions options_;
+  StepChoice choice_;
 };
 
 TEST_F(Plan, PutsFactsIntoFieldsAndEnvironment) {
@@ -49,7 +49,7 @@ TEST_F(Plan, DriverAndToolkitKnowOfEachOtherAndOfTheTables) {
       Placeholders::allowed, problems);
   ASSERT_THAT(problems, IsEmpty());
   recipe.compat = std::make_shared<const Compat>();
-  const auto steps = make_plan(recipe, facts_, login_, self_, options_);
+  const auto steps = make_plan(recipe, facts_, login_, self_, choice_);
   ASSERT_TRUE(steps.has_value()) << steps.error().sentence();
   const auto& driver = std::get<NvidiaDriverSpec>(steps->at(0).spec);
   EXPECT_EQ(driver.cuda, "12.4");
@@ -102,7 +102,7 @@ TEST_F(Plan, AKindMayHaveALimitOfSilenceThatTheRecipeCanChange) {
 }
 
 TEST_F(Plan, WhenAndTagsLeaveStepsOut) {
-  options_.tags = {"py"};
+  choice_.tags = {"py"};
   const auto steps = plan(
       R"([{"id":"a","command":"a","when":{"gpu":true}},{"id":"b","command":"b","tags":["other"]},{"id":"c","command":"c","tags":["py"]},{"id":"d","command":"d"}])");
   ASSERT_TRUE(steps.has_value());
@@ -110,6 +110,18 @@ TEST_F(Plan, WhenAndTagsLeaveStepsOut) {
   EXPECT_NE(steps->at(1).skip_reason, "");
   EXPECT_EQ(steps->at(2).skip_reason, "");
   EXPECT_EQ(steps->at(3).skip_reason, "");
+}
+
+TEST_F(Plan, WhatIsLeftOutIsSkippedAndWhatIsForcedIsMarked) {
+  choice_.left_out = {"a"};
+  choice_.forced = {"b"};
+  const auto steps = plan(R"([{"id":"a","command":"a"},{"id":"b","command":"b"},{"id":"c","command":"c"}])");
+  ASSERT_TRUE(steps.has_value());
+  EXPECT_EQ(steps->at(0).skip_reason, "left out of this run, as asked");
+  EXPECT_EQ(steps->at(1).skip_reason, "");
+  EXPECT_FALSE(steps->at(0).forced);
+  EXPECT_TRUE(steps->at(1).forced);
+  EXPECT_FALSE(steps->at(2).forced);
 }
 
 TEST(StepTitles, SayWhatEachStepWaitsForAndWhatItUsesAlone) {

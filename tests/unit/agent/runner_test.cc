@@ -41,6 +41,7 @@ class RunnerTest : public ::testing::Test {
     RunDescription description;
     description.id = "test";
     description.mode = mode;
+    description.choice = choice_;
     description.recipe = read_recipe(Json{{"name", "test"}, {"steps", Json::parse(steps)}}, Placeholders::allowed, problems);
     for (const FieldProblem& problem : problems) ADD_FAILURE() << problem.pointer << ": " << problem.message;
     description.login = identity_of_self();
@@ -79,6 +80,7 @@ class RunnerTest : public ::testing::Test {
   bool exists(const std::string& name) const { return path_exists(directory_ + "/" + name); }
 
   std::string directory_;
+  StepChoice choice_;
   std::vector<Event> events_;
   int runs_ = 0;
 };
@@ -136,6 +138,21 @@ TEST_F(RunnerTest, WhatIsDoneAlreadyIsToldStepByStepThoughOneProcessLooks) {
 
   EXPECT_EQ(run(steps, RunMode::plan).unchanged, 7U);
   EXPECT_EQ(told_of_steps(events_), all);
+}
+
+TEST_F(RunnerTest, AForcedStepActsThoughThereIsNothingToDoAndWhatIsLeftOutIsNotLookedAt) {
+  const std::string steps = R"([
+    {"id": "a", "command": {"run": "echo a >> @/log", "creates": "@/log"}},
+    {"id": "b", "command": {"run": "echo b >> @/log", "creates": "@/log"}},
+    {"id": "c", "command": {"run": "echo c >> @/log", "unless": "echo looked >> @/log"}}])";
+  choice_.left_out = {"c"};
+  EXPECT_EQ(run(steps).unchanged, 1U);
+  EXPECT_EQ(finished("c")->reason, "left out of this run, as asked");
+  choice_.forced = {"b"};
+  EXPECT_EQ(run(steps, RunMode::plan).would_change, 1U);
+  EXPECT_EQ(finished("b")->reason, "forced; it was: " + directory_ + "/log exists");
+  EXPECT_EQ(run(steps).changed, 1U);
+  EXPECT_EQ(read_file(directory_ + "/log").value_or(""), "a\nb\n");
 }
 
 TEST_F(RunnerTest, ALookThatFailsIsToldInTheStepsOwnWords) {

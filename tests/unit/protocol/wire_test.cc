@@ -139,7 +139,7 @@ TEST(Requests, InPublicSayNothingOfARecipeAndNoSecret) {
   std::vector<FieldProblem> problems;
   RunRequest run;
   run.run = "r1";
-  run.tags = {"private"};
+  run.choice = {{"private"}, {"private"}, {"private"}};
   run.network.proxy = "http://me:private@proxy.example.org";
   run.recipe =
       read_recipe(Json{{"name", "private"}, {"steps", Json::parse(R"([{"id": "a", "file": {"path": "/private", "content": "private"}}])")}},
