@@ -1,0 +1,166 @@
+#include "controller/cloud/aws_client.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+#include "agent/protocol/json.h"
+#include "controller/cloud/ec2_answers.h"
+
+namespace gpustrap {
+namespace {
+
+/// Trouble on the way or AWS's own: about 7 s of waiting on average before a person is told.
+constexpr int kAttempts = 5;
+/// Throttling is an order to wait, not a failure: 40 s on average.
+constexpr int kThrottledAttempts = 8;
+constexpr auto kLongestPause = std::chrono::milliseconds(20'000);
+/// AWS takes a time that is up to 5 minutes off.
+constexpr auto kToleratedSkew = std::chrono::minutes(4);
+/// Keys that end so soon are fetched anew: a call with its repetitions may take as long.
+constexpr auto kKeysLeft = std::chrono::minutes(2);
+
+bool worth_repeating(ErrorCode code) { return code == ErrorCode::unreachable || code == ErrorCode::timeout || code == ErrorCode::network; }
+
+}  // namespace
+
+std::chrono::milliseconds retry_pause(int n, double random) {
+  const double most =
+      std::min(static_cast<double>(kLongestPause.count()), 1000.0 * static_cast<double>(1U << static_cast<unsigned>(std::clamp(n, 0, 16))));
+  return std::chrono::milliseconds(static_cast<std::int64_t>(random * most));
+}
+
+std::string plain_error_code(std::string_view type) {
+  if (const std::size_t hash = type.rfind('#'); hash != std::string_view::npos) type.remove_prefix(hash + 1);
+  return std::string(type.substr(0, type.find(':')));
+}
+
+struct AwsClient::Call {
+  std::string service, action;
+  HttpHeaders headers;
+  std::string body;
+  bool json = false;
+};
+
+AwsClient::AwsClient(AwsSettings settings, std::unique_ptr<Http> http, CloudClock clock)
+    : settings_(std::move(settings)), http_(std::move(http)), clock_(std::move(clock)), source_(settings_, *http_, clock_) {}
+AwsClient::~AwsClient() = default;
+
+AwsResult<std::string> AwsClient::query(const std::string& service, const std::string& version, const std::string& action,
+                                        const Parameters& parameters) {
+  Parameters all = {{"Action", action}, {"Version", version}};
+  all.insert(all.end(), parameters.begin(), parameters.end());
+  return send({service, action, {{"Content-Type", "application/x-www-form-urlencoded; charset=utf-8"}}, form_encoded(all), false});
+}
+
+AwsResult<Json> AwsClient::json(const std::string& service, const std::string& target, const Json& body) {
+  const std::string action = target.substr(target.rfind('.') + 1);
+  AwsResult<std::string> text =
+      send({service, action, {{"Content-Type", "application/x-amz-json-1.1"}, {"X-Amz-Target", target}}, body.dump(), true});
+  if (!text) return tl::unexpected(std::move(text).error());
+  Json answer = Json::parse(*text, nullptr, false);
+  if (answer.is_object()) return answer;
+  return tl::unexpected(AwsFailure{
+      "", Error(ErrorCode::protocol, "the answer is not JSON", "see whether AWS_ENDPOINT_URL leads to AWS").in(service + " " + action)});
+}
+
+Result<void> AwsClient::check_credentials() {
+  const Result<Credentials> found = credentials();
+  return found ? Result<void>{} : fail(found.error());
+}
+
+Result<Credentials> AwsClient::credentials() {
+  if (credentials_ && (!credentials_->expires || *credentials_->expires - kKeysLeft > clock_.now())) return *credentials_;
+  Result<Credentials> found = source_.find();
+  if (found) credentials_ = *found;
+  return found;
+}
+
+std::string AwsClient::without_secrets(std::string text) const {
+  if (!credentials_) return text;
+  for (const std::string& secret : {credentials_->keys.secret_key, credentials_->keys.session_token}) {
+    if (secret.size() < 8) continue;
+    for (std::size_t at = text.find(secret); at != std::string::npos; at = text.find(secret, at + 3))
+      text.replace(at, secret.size(), "***");
+  }
+  return text;
+}
+
+AwsResult<std::string> AwsClient::send_once(const Call& call, std::optional<std::chrono::seconds>& skew, int& status) {
+  const Result<Credentials> keys = credentials();
+  if (!keys) return tl::unexpected(AwsFailure{"", keys.error()});
+  HttpRequest request;
+  request.url = settings_.endpoint(call.service) + "/";
+  request.headers = call.headers;
+  request.body = call.body;
+  const std::string signing_name = call.service == "service-quotas" ? "servicequotas" : call.service;
+  sign_request(request, keys->keys, {settings_.region, signing_name, clock_.now() + correction_});
+  const AwsTime sent = clock_.now();
+  Result<HttpResponse> response = http_->send(request);
+  if (!response) return tl::unexpected(AwsFailure{"", std::move(response).error().in(fmt::format("{} {}", call.service, call.action))});
+  status = response->status;
+  if (response->status >= 200 && response->status < 300) return std::move(response->body);
+
+  if (const std::optional<AwsTime> theirs = read_http_date(response->header("Date")))
+    skew = std::chrono::duration_cast<std::chrono::seconds>(sent - *theirs);
+  AwsRefusal refusal;
+  if (call.json) {
+    const Json answer = Json::parse(response->body, nullptr, false);
+    const auto text = [&](const char* name) {
+      const auto found = answer.is_object() ? answer.find(name) : answer.end();
+      return answer.is_object() && found != answer.end() && found->is_string() ? found->get<std::string>() : std::string();
+    };
+    refusal.code = plain_error_code(text("__type").empty() ? response->header("x-amzn-ErrorType") : text("__type"));
+    refusal.message = text("message").empty() ? text("Message") : text("message");
+  } else if (const std::optional<AwsAnswerError> error = read_error_xml(response->body)) {
+    refusal.code = error->code;
+    refusal.message = error->message;
+  }
+  refusal.code = strip_control(first_line(refusal.code, 100));
+  refusal.message = without_secrets(refusal.message);
+  refusal.status = response->status;
+  refusal.service = call.service, refusal.action = call.action, refusal.region = settings_.region, refusal.keys_from = keys->from;
+  // Only where the time may be why: else a wrong clock would hide another cause.
+  const AwsRemedy remedy = remedy_of(refusal.code, refusal.status);
+  const bool about_login = remedy == AwsRemedy::clock || refusal.code == "AuthFailure" || refusal.code.starts_with("Signature") ||
+                           refusal.code.starts_with("InvalidSignature");
+  if (about_login && skew) refusal.skew = *skew + correction_;
+  if (!about_login) skew.reset();
+  return tl::unexpected(explain_refusal(refusal));
+}
+
+AwsResult<std::string> AwsClient::send(const Call& call) {
+  bool clock_tried = false, keys_tried = false;
+  for (int attempt = 1;; ++attempt) {
+    std::optional<std::chrono::seconds> skew;
+    int status = 0;
+    AwsResult<std::string> answer = send_once(call, skew, status);
+    if (answer) return answer;
+    const AwsFailure& failure = answer.error();
+    const AwsRemedy remedy = failure.code.empty() && status == 0 ? AwsRemedy::none : remedy_of(failure.code, status);
+    if (skew && !clock_tried && std::chrono::abs(*skew + correction_) > kToleratedSkew) {
+      clock_tried = true;
+      correction_ = -*skew;
+      notice(fmt::format("This machine's clock is {} of AWS's; requests are dated by AWS's.", skew_text(*skew)));
+      continue;
+    }
+    if (remedy == AwsRemedy::new_keys && !keys_tried) {
+      keys_tried = true;
+      const std::string old = credentials_ ? credentials_->keys.access_key + credentials_->keys.session_token : "";
+      credentials_.reset();
+      const Result<Credentials> fresh = credentials();
+      if (fresh && fresh->keys.access_key + fresh->keys.session_token != old) continue;
+      return answer;
+    }
+    const bool throttled = remedy == AwsRemedy::throttled;
+    const bool repeat = throttled || remedy == AwsRemedy::soon || (status == 0 && worth_repeating(failure.error.code()));
+    if (!repeat || attempt >= (throttled ? kThrottledAttempts : kAttempts)) return answer;
+    if (throttled && attempt == 3) notice("AWS asks to go slower; waiting.");
+    clock_.sleep(retry_pause(attempt, clock_.random()));
+  }
+}
+
+}  // namespace gpustrap

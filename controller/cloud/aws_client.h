@@ -1,0 +1,64 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "agent/protocol/json_fwd.h"
+#include "controller/cloud/aws_errors.h"
+#include "controller/cloud/aws_settings.h"
+#include "controller/cloud/aws_time.h"
+#include "controller/cloud/credentials.h"
+#include "controller/cloud/http.h"
+
+namespace gpustrap {
+
+/// Calls of AWS's Query and JSON protocols: signed, repeated where that helps, refusals in words. A call is repeated only as it was, so
+/// one that makes something needs a ClientToken, or a name that can be there only once.
+class AwsClient {
+ public:
+  AwsClient(AwsSettings settings, std::unique_ptr<Http> http, CloudClock clock);
+  ~AwsClient();
+
+  /// The body of the answer to a Query call; `parameters` without Action and Version.
+  [[nodiscard]] AwsResult<std::string> query(const std::string& service, const std::string& version, const std::string& action,
+                                             const Parameters& parameters);
+  /// `target` as in "AmazonSSM.GetParameter".
+  [[nodiscard]] AwsResult<Json> json(const std::string& service, const std::string& target, const Json& body);
+
+  [[nodiscard]] const AwsSettings& settings() const { return settings_; }
+  [[nodiscard]] const CloudClock& clock() const { return clock_; }
+  [[nodiscard]] Http& http() { return *http_; }
+  /// Takes what a person may want to know while it goes on: that AWS asks to go slower, that the clock is wrong.
+  void on_notice(std::function<void(const std::string&)> notice) { notice_ = std::move(notice); }
+  /// Whether there are credentials, before anything else is asked.
+  [[nodiscard]] Result<void> check_credentials();
+
+ private:
+  struct Call;
+  AwsResult<std::string> send(const Call& call);
+  AwsResult<std::string> send_once(const Call& call, std::optional<std::chrono::seconds>& skew, int& status);
+  Result<Credentials> credentials();
+  [[nodiscard]] std::string without_secrets(std::string text) const;
+  void notice(const std::string& sentence) const {
+    if (notice_) notice_(sentence);
+  }
+
+  AwsSettings settings_;
+  std::unique_ptr<Http> http_;
+  CloudClock clock_;
+  CredentialSource source_;
+  std::optional<Credentials> credentials_;
+  std::chrono::seconds correction_{0};  ///< added to this machine's time, where AWS's differs
+  std::function<void(const std::string&)> notice_;
+};
+
+/// The pause before attempt `n` (1: the first repetition): full jitter, so that many clients do not come back together.
+[[nodiscard]] std::chrono::milliseconds retry_pause(int n, double random);
+
+/// From a JSON protocol's error: "com.amazonaws.ssm#ParameterNotFound" or "ParameterNotFound:http://…" is ParameterNotFound.
+[[nodiscard]] std::string plain_error_code(std::string_view type);
+
+}  // namespace gpustrap

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "agent/base/result.h"
+#include "controller/cloud/aws_config.h"
+
+namespace gpustrap {
+
+/// A variable of the environment; empty where it is not set.
+using Variables = std::function<std::string(const std::string& name)>;
+[[nodiscard]] Variables process_environment();
+
+/// Where calls go and in whose name, by the rules of the AWS command line: what was said, then the environment, then the profile.
+struct AwsSettings {
+  std::string profile = "default";
+  bool profile_said = false;  ///< by --profile, which is stronger than keys in the environment
+  std::string region;
+  std::string ca_bundle;
+  AwsConfig config;
+  Variables variables;
+
+  /// "https://ec2.eu-west-1.amazonaws.com", or what AWS_ENDPOINT_URL_EC2, AWS_ENDPOINT_URL or the profile say instead.
+  [[nodiscard]] std::string endpoint(std::string_view service) const;
+};
+
+/// Errors (usage): a profile that does not exist, no region, a region that cannot be one, a file that cannot be read.
+[[nodiscard]] Result<AwsSettings> settings_for(const std::string& profile, const std::string& region, const Variables& variables);
+
+/// The domain of a region's services: "amazonaws.com", "amazonaws.com.cn".
+[[nodiscard]] std::string domain_of(const std::string& region);
+
+}  // namespace gpustrap

@@ -1,0 +1,215 @@
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cstddef>
+#include <type_traits>
+
+#include <curl/curl.h>
+#include <dlfcn.h>
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+#include "controller/cloud/http.h"
+
+namespace gpustrap {
+namespace {
+
+/// DescribeInstanceTypes without a filter is 3 MB a page; nothing else comes near.
+constexpr std::size_t kMaxBody = 32U << 20U;
+constexpr std::size_t kMaxHeaders = 64U << 10U;
+
+/// libcurl, loaded when the first cloud is asked: with all that it brings along it would cost every other command 4 ms of processor time
+/// at its start, which is half of what a rerun takes.
+struct Curl {
+  decltype(&::curl_global_init) global_init = nullptr;
+  decltype(&::curl_easy_init) easy_init = nullptr;
+  decltype(&::curl_easy_cleanup) easy_cleanup = nullptr;
+  decltype(&::curl_easy_reset) easy_reset = nullptr;
+  decltype(&::curl_easy_setopt) easy_setopt = nullptr;
+  decltype(&::curl_easy_getinfo) easy_getinfo = nullptr;
+  decltype(&::curl_easy_perform) easy_perform = nullptr;
+  decltype(&::curl_easy_strerror) easy_strerror = nullptr;
+  decltype(&::curl_slist_append) slist_append = nullptr;
+  decltype(&::curl_slist_free_all) slist_free_all = nullptr;
+  bool ready = false;
+};
+
+const Curl& curl() {
+  static const Curl loaded = [] {
+    Curl all;
+    void* library = nullptr;
+    for (const char* name : {"libcurl.so.4", "libcurl-gnutls.so.4", "libcurl.4.dylib"}) {
+      if (library == nullptr) library = ::dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    }
+    if (library == nullptr) return all;
+    bool whole = true;
+    const auto take = [&](auto& function, const char* name) {
+      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(::dlsym(library, name));
+      whole = whole && function != nullptr;
+    };
+    take(all.global_init, "curl_global_init");
+    take(all.easy_init, "curl_easy_init");
+    take(all.easy_cleanup, "curl_easy_cleanup");
+    take(all.easy_reset, "curl_easy_reset");
+    take(all.easy_setopt, "curl_easy_setopt");
+    take(all.easy_getinfo, "curl_easy_getinfo");
+    take(all.easy_perform, "curl_easy_perform");
+    take(all.easy_strerror, "curl_easy_strerror");
+    take(all.slist_append, "curl_slist_append");
+    take(all.slist_free_all, "curl_slist_free_all");
+    all.ready = whole && all.global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+    return all;
+  }();
+  return loaded;
+}
+
+struct EasyFree {
+  void operator()(CURL* handle) const { curl().easy_cleanup(handle); }
+};
+struct ListFree {
+  void operator()(curl_slist* list) const { curl().slist_free_all(list); }
+};
+using EasyHandle = std::unique_ptr<CURL, EasyFree>;
+using HeaderList = std::unique_ptr<curl_slist, ListFree>;
+
+bool same_name(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+}
+
+struct Arriving {
+  HttpResponse response;
+  std::size_t header_bytes = 0;
+  bool too_long = false;
+};
+
+std::size_t take_body(char* bytes, std::size_t, std::size_t count, void* into) {
+  auto& arriving = *static_cast<Arriving*>(into);
+  arriving.too_long = arriving.response.body.size() + count > kMaxBody;
+  if (arriving.too_long) return 0;
+  arriving.response.body.append(bytes, count);
+  return count;
+}
+
+std::size_t take_header(char* bytes, std::size_t, std::size_t count, void* into) {
+  auto& arriving = *static_cast<Arriving*>(into);
+  const std::string_view line = trim(std::string_view(bytes, count));
+  arriving.header_bytes += count;
+  arriving.too_long = arriving.header_bytes > kMaxHeaders;
+  if (arriving.too_long) return 0;
+  if (line.starts_with("HTTP/")) arriving.response.headers.clear();  // a proxy's answer, or "100 Continue", came before
+  const std::size_t colon = line.find(':');
+  if (colon != std::string_view::npos) arriving.response.headers.emplace_back(line.substr(0, colon), trim(line.substr(colon + 1)));
+  return count;
+}
+
+/// curl_easy_setopt is variadic and believes whatever width it is handed: a setter for each kind.
+class Setup {
+ public:
+  explicit Setup(CURL* handle) : handle_(handle) {}
+  void number(CURLoption option, long value) { curl().easy_setopt(handle_, option, value); }
+  void size(CURLoption option, std::size_t value) { curl().easy_setopt(handle_, option, static_cast<curl_off_t>(value)); }
+  void text(CURLoption option, const std::string& value) { curl().easy_setopt(handle_, option, value.c_str()); }
+  void pointer(CURLoption option, void* value) { curl().easy_setopt(handle_, option, value); }
+  template <class Function> void function(CURLoption option, Function* value) { curl().easy_setopt(handle_, option, value); }
+
+ private:
+  CURL* handle_;
+};
+
+/// "https://ec2.eu-west-1.amazonaws.com", without path: what a person wants to know of where it failed.
+std::string origin_of(const std::string& url) {
+  const std::size_t host = url.find("://");
+  return host == std::string::npos ? url : url.substr(0, url.find('/', host + 3));
+}
+
+Error error_of(CURLcode code, const std::string& said, const HttpRequest& request) {
+  const std::string where = origin_of(request.url);
+  const std::string why = fmt::format("{}: {}", where, said.empty() ? curl().easy_strerror(code) : said);
+  switch (code) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+      return {ErrorCode::unknown_name, fmt::format("{} cannot be found: {}", where.substr(where.rfind('/') + 1), said),
+              "see whether this machine is on the network, and whether the region is written right"};
+    case CURLE_COULDNT_RESOLVE_PROXY: return {ErrorCode::unknown_name, why, "see the variables https_proxy and http_proxy of this shell"};
+    case CURLE_COULDNT_CONNECT:
+      return {ErrorCode::unreachable, why, "see whether this machine is on the network and needs a proxy (https_proxy)"};
+    case CURLE_OPERATION_TIMEDOUT: return {ErrorCode::timeout, why, "see whether this machine is on the network; then run it again"};
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_CERTPROBLEM:
+      return {ErrorCode::tls, why, "where a proxy signs what passes it, name its certificate file: export AWS_CA_BUNDLE=/path/ca.pem"};
+    case CURLE_URL_MALFORMAT:
+    case CURLE_UNSUPPORTED_PROTOCOL: return {ErrorCode::usage, why, "an address begins with https:// or http://"};
+    default: return {ErrorCode::network, why, "run it again"};
+  }
+}
+
+class CurlHttp : public Http {
+ public:
+  explicit CurlHttp(std::string ca_bundle) : ca_bundle_(std::move(ca_bundle)) {
+    if (curl().ready) handle_.reset(curl().easy_init());
+  }
+
+  Result<HttpResponse> send(const HttpRequest& request) override {
+    if (!handle_) return fail(ErrorCode::not_found, "the library libcurl is not on this machine", "sudo apt install libcurl4");
+    curl().easy_reset(handle_.get());  // keeps its connections
+    std::array<char, CURL_ERROR_SIZE> said{};
+    Arriving arriving;
+    Setup set(handle_.get());
+    set.text(CURLOPT_URL, request.url);
+    set.text(CURLOPT_PROTOCOLS_STR, "http,https");
+    set.text(CURLOPT_USERAGENT, "gpustrap/" GPUSTRAP_VERSION);
+    set.text(CURLOPT_ACCEPT_ENCODING, "");
+    set.number(CURLOPT_NOSIGNAL, 1);
+    set.number(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(request.connect_timeout.count()));
+    set.number(CURLOPT_TIMEOUT_MS, static_cast<long>(request.timeout.count()));
+    if (!ca_bundle_.empty()) set.text(CURLOPT_CAINFO, ca_bundle_);
+    if (!request.through_proxy) set.text(CURLOPT_PROXY, "");
+    if (request.method == "POST") set.number(CURLOPT_POST, 1);
+    if (request.method != "POST" && request.method != "GET") set.text(CURLOPT_CUSTOMREQUEST, request.method);
+    if (request.method != "GET") {
+      set.size(CURLOPT_POSTFIELDSIZE_LARGE, request.body.size());
+      set.text(CURLOPT_POSTFIELDS, request.body);
+    }
+    HeaderList headers;
+    // Waiting to be told to go on costs a round trip, and proxies get it wrong.
+    add(headers, "Expect:");
+    for (const auto& [name, value] : request.headers) add(headers, value.empty() ? name + ";" : name + ": " + value);
+    set.pointer(CURLOPT_HTTPHEADER, headers.get());
+    set.function(CURLOPT_WRITEFUNCTION, take_body);
+    set.pointer(CURLOPT_WRITEDATA, &arriving);
+    set.function(CURLOPT_HEADERFUNCTION, take_header);
+    set.pointer(CURLOPT_HEADERDATA, &arriving);
+    set.pointer(CURLOPT_ERRORBUFFER, said.data());
+    const CURLcode code = curl().easy_perform(handle_.get());
+    if (arriving.too_long) return fail(ErrorCode::network, origin_of(request.url) + ": an answer of more than 32 MiB");
+    if (code != CURLE_OK) return fail(error_of(code, strip_control(first_line(said.data())), request));
+    long status = 0;
+    curl().easy_getinfo(handle_.get(), CURLINFO_RESPONSE_CODE, &status);
+    arriving.response.status = static_cast<int>(status);
+    return std::move(arriving.response);
+  }
+
+ private:
+  static void add(HeaderList& list, const std::string& line) {
+    curl_slist* longer = curl().slist_append(list.get(), line.c_str());
+    if (longer == nullptr) return;
+    static_cast<void>(list.release());
+    list.reset(longer);
+  }
+
+  std::string ca_bundle_;
+  EasyHandle handle_;
+};
+
+}  // namespace
+
+std::string HttpResponse::header(std::string_view name) const {
+  const auto found = std::find_if(headers.begin(), headers.end(), [&](const auto& one) { return same_name(one.first, name); });
+  return found == headers.end() ? "" : found->second;
+}
+
+std::unique_ptr<Http> make_http(const std::string& ca_bundle) { return std::make_unique<CurlHttp>(ca_bundle); }
+
+}  // namespace gpustrap

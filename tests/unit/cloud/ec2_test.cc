@@ -1,0 +1,171 @@
+#include "controller/cloud/ec2.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "agent/protocol/json.h"
+#include "tests/support/fake_http.h"
+
+namespace gpustrap {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::Pair;
+using ::testing::SizeIs;
+
+std::string instances_answer(const std::string& id, const std::string& next = "") {
+  return "<?xml version=\"1.0\"?><DescribeInstancesResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>r</requestId>"
+         "<reservationSet><item><reservationId>r-1</reservationId><instancesSet><item><instanceId>" +
+         id +
+         "</instanceId><imageId>ami-1</imageId><instanceState><code>16</code><name>running</name></instanceState>"
+         "<dnsName>ec2-203-0-113-7.compute-1.amazonaws.com</dnsName><ipAddress>203.0.113.7</ipAddress><keyName>k</keyName>"
+         "<instanceType>g4dn.xlarge</instanceType><launchTime>2026-11-21T10:00:00.000Z</launchTime>"
+         "<placement><availabilityZone>us-east-1b</availabilityZone></placement><instanceLifecycle>spot</instanceLifecycle>"
+         "<blockDeviceMapping><item><deviceName>/dev/sda1</deviceName><ebs><volumeId>vol-1</volumeId>"
+         "<deleteOnTermination>true</deleteOnTermination></ebs></item></blockDeviceMapping>"
+         "<groupSet><item><groupId>sg-1</groupId><groupName>g</groupName></item></groupSet>"
+         "<tagSet><item><key>Name</key><value>a &amp; b</value></item></tagSet></item></instancesSet></item></reservationSet>" +
+         (next.empty() ? "" : "<nextToken>" + next + "</nextToken>") + "</DescribeInstancesResponse>";
+}
+
+class Ec2Test : public ::testing::Test {
+ protected:
+  Ec2Test() : client_(settings(), std::make_unique<FakeHttp>(log_), time_.clock()), ec2_(client_) {}
+  static AwsSettings settings() {
+    AwsSettings settings;
+    settings.region = "us-east-1";
+    settings.variables = [](const std::string& name) {
+      return std::string(name.starts_with("AWS_ENDPOINT") || name.starts_with("AWS_IGNORE") ? "" : "x");
+    };
+    return settings;
+  }
+  FakeHttp::Log log_;
+  FakeTime time_;
+  AwsClient client_;
+  Ec2 ec2_;
+};
+
+TEST_F(Ec2Test, AllPagesAreAskedFor) {
+  log_.answers.emplace_back(answer_of(200, instances_answer("i-1", "more+/=")));
+  log_.answers.emplace_back(answer_of(200, instances_answer("i-2")));
+  const AwsResult<std::vector<Ec2Instance>> all = ec2_.describe<Ec2Instance>("DescribeInstances", {}, {{"tag:gpustrap", {"a", "b"}}});
+  ASSERT_TRUE(all) << all.error().error.sentence();
+  ASSERT_THAT(*all, SizeIs(2));
+  EXPECT_THAT(log_.requests[0].body,
+              AllOf(HasSubstr("Filter.1.Name=tag%3Agpustrap&Filter.1.Value.1=a&Filter.1.Value.2=b"), Not(HasSubstr("NextToken"))));
+  EXPECT_THAT(log_.requests[1].body, HasSubstr("NextToken=more%2B%2F%3D"));
+  const Ec2Instance& one = all->front();
+  EXPECT_EQ(one.id, "i-1");
+  EXPECT_EQ(one.state, "running");
+  EXPECT_EQ(one.address, "203.0.113.7");
+  EXPECT_EQ(one.zone, "us-east-1b");
+  EXPECT_EQ(one.lifecycle, "spot");
+  EXPECT_EQ(one.launched, read_iso_time("2026-11-21T10:00:00Z"));
+  EXPECT_THAT(one.tags, ElementsAre(Pair("Name", "a & b")));
+  EXPECT_THAT(one.groups, ElementsAre("sg-1"));
+  ASSERT_THAT(one.disks, SizeIs(1));
+  EXPECT_TRUE(one.disks[0].goes_with_instance);
+}
+
+TEST_F(Ec2Test, AnInstanceThatIsNotKnownYetIsWaitedFor) {
+  for (int i = 0; i < 3; ++i)
+    log_.answers.emplace_back(refusal_of(400, "InvalidInstanceID.NotFound", "The instance ID 'i-1' does not exist"));
+  log_.answers.emplace_back(answer_of(200, instances_answer("i-1")));
+  EXPECT_TRUE(ec2_.instance("i-1"));
+  for (int i = 0; i < 50; ++i)
+    log_.answers.emplace_back(refusal_of(400, "InvalidInstanceID.NotFound", "The instance ID 'i-1' does not exist"));
+  const AwsTime before = time_.now;
+  EXPECT_EQ(ec2_.instance("i-1").error().code, "InvalidInstanceID.NotFound");
+  EXPECT_LT(time_.now - before, std::chrono::seconds(90)) << "but not for ever";
+}
+
+TEST_F(Ec2Test, AnOrderIsForOneEncryptedMachineThatHidesItsMetadata) {
+  Ec2Order order{"ami-1", "g5.xlarge", "k", "sg-1", "subnet-1", "/dev/sda1", 64, false, "token", "#!/bin/sh\n", {{"gpustrap", "x"}}};
+  const Parameters parameters = parameters_of(order);
+  for (const auto& one : Parameters{{"MinCount", "1"},
+                                    {"MaxCount", "1"},
+                                    {"ClientToken", "token"},
+                                    {"SecurityGroupId.1", "sg-1"},
+                                    {"UserData", "IyEvYmluL3NoCg=="},
+                                    {"BlockDeviceMapping.1.Ebs.Encrypted", "true"},
+                                    {"BlockDeviceMapping.1.Ebs.VolumeType", "gp3"},
+                                    {"BlockDeviceMapping.1.Ebs.VolumeSize", "64"},
+                                    {"MetadataOptions.HttpTokens", "required"},
+                                    {"InstanceInitiatedShutdownBehavior", "stop"},
+                                    {"TagSpecification.2.ResourceType", "volume"},
+                                    {"TagSpecification.2.Tag.1.Key", "gpustrap"}})
+    EXPECT_THAT(parameters, Contains(one)) << one.first;
+  order.spot = true;
+  EXPECT_THAT(parameters_of(order), AllOf(Contains(Pair("InstanceMarketOptions.MarketType", "spot")),
+                                          Not(Contains(Pair("InstanceInitiatedShutdownBehavior", "stop")))));
+}
+
+TEST_F(Ec2Test, TheQuotaThatWasNeverRaisedIsTheDefault) {
+  log_.answers.emplace_back(answer_of(400, R"({"__type":"NoSuchResourceException","Message":"m"})"));
+  log_.answers.emplace_back(answer_of(200, R"({"Quota":{"Value":8.0,"Adjustable":true}})"));
+  const AwsResult<Ec2::Quota> quota = ec2_.quota("L-DB2E81BA");
+  ASSERT_TRUE(quota);
+  EXPECT_EQ(quota->vcpus, 8.0);
+}
+
+TEST_F(Ec2Test, WhatIsGoneOrThereAlreadyIsNoFailure) {
+  log_.answers.emplace_back(refusal_of(400, "InvalidVolume.NotFound", "gone"));
+  EXPECT_TRUE(ec2_.remove("DeleteVolume", "VolumeId", "vol-1"));
+  log_.answers.emplace_back(refusal_of(400, "InvalidPermission.Duplicate", "there"));
+  EXPECT_TRUE(ec2_.allow_ssh("sg-1", "2001:db8::1/128"));
+  EXPECT_THAT(log_.requests.back().body, HasSubstr("IpPermissions.1.Ipv6Ranges.1.CidrIpv6=2001%3Adb8%3A%3A1%2F128"));
+}
+
+TEST_F(Ec2Test, ConsoleOutputIsDecoded) {
+  log_.answers.emplace_back(
+      answer_of(200, "<GetConsoleOutputResponse><instanceId>i</instanceId><output>aGVsbG8K\nd29ybGQ=</output></GetConsoleOutputResponse>"));
+  log_.answers.emplace_back(answer_of(200, "<GetConsoleOutputResponse><instanceId>i</instanceId></GetConsoleOutputResponse>"));
+  EXPECT_EQ(*ec2_.console_output("i-1"), "hello\nworld");
+  EXPECT_EQ(*ec2_.console_output("i-1"), "") << "nothing yet";
+}
+
+TEST(Ec2Answers, WhatIsNotTheAnswerIsNotReadAsOne) {
+  for (const char* bad : {"", "<", "<html/>", "{}", "<DescribeVolumesResponse/>"}) EXPECT_FALSE(read_page<Ec2Instance>(bad)) << bad;
+  EXPECT_FALSE(read_error_xml("<html/>"));
+  EXPECT_FALSE(read_sts_keys("<AssumeRoleResponse/>"));
+  EXPECT_TRUE(read_page<Ec2Volume>("<DescribeVolumesResponse/>")->items.empty());
+}
+
+TEST(Ec2Answers, TypesAndGroups) {
+  const Result<Ec2Page<Ec2InstanceType>> types = read_page<Ec2InstanceType>(
+      "<DescribeInstanceTypesResponse><instanceTypeSet><item><instanceType>g5.12xlarge</instanceType><vCpuInfo><defaultVCpus>48</"
+      "defaultVCpus></vCpuInfo>"
+      "<memoryInfo><sizeInMiB>196608</sizeInMiB></memoryInfo><gpuInfo><gpus><item><name>A10G</name><manufacturer>NVIDIA</"
+      "manufacturer><count>4</count>"
+      "<memoryInfo><sizeInMiB>22888</sizeInMiB></memoryInfo></item></gpus></gpuInfo><processorInfo><supportedArchitectures><item>x86_64</"
+      "item>"
+      "</supportedArchitectures></processorInfo></item></instanceTypeSet></DescribeInstanceTypesResponse>");
+  ASSERT_TRUE(types);
+  EXPECT_EQ(types->items.at(0).vcpus, 48);
+  EXPECT_EQ(types->items.at(0).gpus.at(0).count, 4);
+  EXPECT_THAT(types->items.at(0).architectures, ElementsAre("x86_64"));
+  const Result<Ec2Page<Ec2Group>> groups = read_page<Ec2Group>(
+      "<DescribeSecurityGroupsResponse><securityGroupInfo><item><groupId>sg-1</groupId><groupName>n</groupName><vpcId>vpc-1</"
+      "vpcId><ipPermissions><item>"
+      "<ipProtocol>tcp</ipProtocol><fromPort>22</fromPort><toPort>22</toPort><ipRanges><item><cidrIp>198.51.100.7/32</cidrIp></item></"
+      "ipRanges></item>"
+      "</ipPermissions></item></securityGroupInfo></DescribeSecurityGroupsResponse>");
+  ASSERT_TRUE(groups);
+  EXPECT_EQ(groups->items.at(0).rules.at(0).from_port, 22);
+  EXPECT_THAT(groups->items.at(0).rules.at(0).sources, ElementsAre("198.51.100.7/32"));
+}
+
+TEST(Base64, BothWays) {
+  for (const std::string& text : std::vector<std::string>{"", "a", "ab", "abc", std::string("\0\xff", 2)})
+    EXPECT_EQ(base64_decoded(base64_encoded(text)), text);
+  EXPECT_EQ(base64_encoded("abcd"), "YWJjZA==");
+  EXPECT_FALSE(base64_decoded("a"));
+  EXPECT_FALSE(base64_decoded("!!!!"));
+}
+
+}  // namespace
+}  // namespace gpustrap
