@@ -2,6 +2,10 @@
 
 #include <array>
 
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+
 namespace gpustrap {
 namespace {
 
@@ -50,6 +54,13 @@ constexpr std::array kExamples = {
     Example{"adopt",
             "  gpustrap adopt setup.sh -o lab.yaml\n"
             "  gpustrap adopt - < commands.txt                      a tutorial's commands\n"},
+    Example{"completion",
+            "  gpustrap completion bash > ~/.local/share/bash-completion/completions/gpustrap\n"
+            "  gpustrap completion fish > ~/.config/fish/completions/gpustrap.fish\n"
+            "  gpustrap completion zsh > ~/.zfunc/_gpustrap         docs/terminal.md\n"},
+    Example{"man",
+            "  gpustrap man\n"
+            "  gpustrap man > gpustrap.1\n"},
     Example{"version", "  gpustrap version\n"},
 };
 
@@ -92,6 +103,7 @@ Recipes
   recipe lint RECIPE...  what could be better, with reasons
   recipe new [FILE]      a recipe to begin with; recipe schema: for editors
   adopt SCRIPT           make a recipe of a shell script
+  completion SHELL       what makes bash, zsh or fish complete words; also: man
   version                versions of the program and of its agents
 
 `gpustrap VERB --help` shows examples and options of one verb.
@@ -101,16 +113,24 @@ proven, 9 detached, 10 another run is in progress, 130 cancelled.
 )";
 }
 
-std::string_view examples_of(std::string_view verb) {
+std::string examples_of(std::string_view verb) {
+  const std::string_view first = verb.substr(0, verb.find(' '));
   for (const Example& example : kExamples) {
-    if (example.verb == verb) return example.lines;
+    if (example.verb == verb) return std::string(example.lines);
+    if (example.verb != first) continue;
+    std::string lines;
+    for (const std::string& line : split(example.lines, '\n')) {
+      if ((line + " ").starts_with(fmt::format("  gpustrap {} ", verb))) lines += line + "\n";
+    }
+    return lines;
   }
   return "";
 }
 
 const std::vector<std::string>& verb_names() {
-  static const std::vector<std::string> names = {"up",  "plan",  "attach", "status", "logs",    "cancel", "tunnel", "url",    "open",
-                                                 "ssh", "hosts", "remove", "report", "history", "recipe", "adopt",  "version"};
+  static const std::vector<std::string> names = {"up",     "plan",  "attach",     "status", "logs",   "cancel", "tunnel",
+                                                 "url",    "open",  "ssh",        "hosts",  "remove", "report", "history",
+                                                 "recipe", "adopt", "completion", "man",    "version"};
   return names;
 }
 

@@ -42,6 +42,9 @@ VerbResult run_verb(const Options& options) {
     case Verb::recipe_new: return verb_recipe_new(options);
     case Verb::adopt: return verb_adopt(options);
     case Verb::recipe_lint: return verb_recipe_lint(options);
+    case Verb::completion: return verb_completion(options);
+    case Verb::complete: return verb_complete(options);
+    case Verb::man: return verb_man(options);
     case Verb::version: return verb_version(options);
   }
   return ExitCode::usage;

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "controller/command_line.h"
 #include "controller/help_text.h"
 
 namespace gpustrap {
@@ -62,6 +63,8 @@ constexpr Shape kShapes[] = {
     {"recipe schema", 0, 0, "gpustrap recipe schema > recipe.schema.json"},
     {"recipe new", 0, 1, "gpustrap recipe new lab.yaml"},
     {"adopt", 1, 1, "gpustrap adopt setup.sh -o lab.yaml"},
+    {"completion", 1, 1, "gpustrap completion bash"},
+    {"man", 0, 0, "gpustrap man"},
     {"version", 0, 0, "gpustrap version"},
 };
 
@@ -143,7 +146,7 @@ Result<void> check_verb(const std::vector<std::string>& words) {
   const std::vector<std::string>& verbs = verb_names();
   const auto is_verb = [&](const std::string& word) { return std::find(verbs.begin(), verbs.end(), word) != verbs.end(); };
   if (first == "recipe") {
-    const std::vector<std::string> known = {"list", "show", "explain", "lint", "schema", "new"};
+    const std::vector<std::string> known = sub_verbs_of("recipe");
     if (words.size() > 1 && (words[1] == "-h" || words[1] == "--help")) return {};
     if (words.size() > 1 && std::find(known.begin(), known.end(), words[1]) != known.end()) return {};
     const std::string near = words.size() > 1 ? nearest_name(words[1], known) : "";
@@ -191,6 +194,7 @@ Result<void> check_places(const std::string& verb, const std::vector<std::string
                                           : verb == "recipe lint"    ? "recipe"
                                           : verb == "recipe explain" ? "recipe or a kind"
                                           : verb == "adopt"          ? "shell script"
+                                          : verb == "completion"     ? "shell: bash, zsh or fish"
                                                                      : "host"),
                               std::string(shape.example)));
     }

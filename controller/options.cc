@@ -10,11 +10,14 @@
 #include <CLI/CLI.hpp>
 
 #include "agent/base/text.h"
+#include "controller/command_line.h"
 #include "controller/help_text.h"
 #include "controller/newcomer.h"
 
 namespace gpustrap {
 namespace {
+
+bool every_verb(const CLI::App*) { return true; }
 
 /// Examples first, then what may be written, in groups; fits 80 columns.
 class HelpFormatter : public CLI::Formatter {
@@ -25,27 +28,34 @@ class HelpFormatter : public CLI::Formatter {
     const std::string usage =
         (nested ? app->get_parent()->get_name() + " " : "") + app->get_name() + (app->get_footer().empty() ? "" : " " + app->get_footer());
     std::string text = app->get_description() + "\n\nExamples\n";
-    text += examples_of(nested ? app->get_parent()->get_name() : app->get_name());
-    text += "\nUsage: gpustrap " + usage + " [OPTION]...\n";
+    text += examples_of(nested ? app->get_parent()->get_name() + " " + app->get_name() : app->get_name());
+    const std::vector<const CLI::App*> verbs = app->get_subcommands(every_verb);
+    text += "\nUsage: gpustrap " + usage + (verbs.empty() ? "" : " VERB") + " [OPTION]...\n";
+    if (!verbs.empty()) text += "\nVerbs\n";
+    for (const CLI::App* verb : verbs)
+      text += line_of(verb->get_name() + (verb->get_footer().empty() ? "" : " ") + verb->get_footer(), verb->get_description());
     for (const std::string group : {"Run", "Connection", "Output"}) {
       const std::vector<const CLI::Option*> options = app->get_options([&](const CLI::Option* o) { return o->get_group() == group; });
       if (options.empty()) continue;
       text += "\n" + group + "\n";
-      for (const CLI::Option* option : options) text += line_of(*option);
+      for (const CLI::Option* option : options) text += line_of(help_name_of(*option), option->get_description());
     }
     return text;
   }
 
  private:
-  static std::string line_of(const CLI::Option& option) {
+  static std::string help_name_of(const CLI::Option& option) {
     std::string names = option.get_name(false, true);
     std::replace(names.begin(), names.end(), ',', ' ');
-    if (!option.get_type_name().empty()) names += " " + option.get_type_name();
+    return option.get_type_name().empty() ? names : names + " " + option.get_type_name();
+  }
+
+  static std::string line_of(const std::string& names, const std::string& description) {
     std::string line = fmt::format("  {:<26}", names);
     if (names.size() > 25) line += "\n" + std::string(28, ' ');
     // Wrapped by hand at 80: descriptions are short sentences.
     std::size_t column = 28;
-    for (const std::string& word : words(option.get_description())) {
+    for (const std::string& word : words(description)) {
       if (column + word.size() > 79) {
         line.back() = '\n';
         line += std::string(28, ' ');
@@ -188,6 +198,12 @@ Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
     if (!options.is_fleet() && options.limit.empty()) return take_host(options, raw.places[1]);
     return check_fleet(options, raw);
   }
+  if (options.verb == Verb::man) return {};
+  if (options.verb == Verb::completion) {
+    options.shell = raw.places[0];
+    if (options.shell == "bash" || options.shell == "zsh" || options.shell == "fish") return {};
+    return fail(ErrorCode::usage, fmt::format("completion {}: expected bash, zsh or fish", options.shell));
+  }
   if (options.verb == Verb::recipe_show || options.verb == Verb::recipe_explain) options.recipe = raw.places[0];
   if (options.verb == Verb::recipe_explain) return {};
   if (options.verb == Verb::recipe_lint) {
@@ -304,24 +320,8 @@ std::string missing_value(const std::string& words_of_cli11) {
   return words_of_cli11;
 }
 
-}  // namespace
-
-Result<Options> read_options(const std::vector<std::string>& words) {
-  Options options;
-  if (words.empty() || words[0] == "-h" || words[0] == "--help" || words[0] == "help") {
-    if (words.size() > 1) return read_options({words[1], "--help"});
-    options.help = overview_help();
-    return options;
-  }
-  if (words[0] == "--version" || words[0] == "-V") {
-    options.verb = Verb::version;
-    return options;
-  }
-  if (Result<void> verb = check_verb(words); !verb) return fail(std::move(verb).error());
-
-  Raw raw;
-  const std::vector<std::string> ordered = words[0] == "ssh" ? options_before_host(words) : words;
-  CLI::App app;
+/// All verbs and their options, said once: reading, help, completions, man pages and settings go by it.
+void declare(CLI::App& app, Options& options, Raw& raw) {
   app.formatter(std::make_shared<HelpFormatter>());
   app.require_subcommand(1);
   const auto verb = [&](Verb which, const std::string& name, const std::string& what, CLI::App& parent) -> CLI::App& {
@@ -403,14 +403,14 @@ Result<Options> read_options(const std::vector<std::string>& words) {
       ->group("Run")
       ->allow_extra_args(false);
   explain.add_option("--os", options.os, "its system, for instance ubuntu:24.04")->type_name("NAME:VERSION")->group("Run");
-  explain.add_option("--arch", options.arch, "x86_64 or aarch64; the GPU's where not given")->type_name("ARCH")->group("Run");
+  explain.add_option("--arch", options.arch, "its processor; the GPU's where not given")->type_name("x86_64|aarch64")->group("Run");
   explain.add_option("--cuda", options.cuda, "with this CUDA instead of the recipe's: 12, 12.4, auto")->type_name("VERSION")->group("Run");
   explain.add_option("--driver", options.branch, "with this driver branch instead of the recipe's")->type_name("BRANCH")->group("Run");
   explain.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
   explain.add_flag("--kind", options.kind, "the kind of step of that name, where a recipe has it too")->group("Run");
   add_places(explain, "RECIPE|KIND");
   CLI::App& lint = verb(Verb::recipe_lint, "lint", "What recipes that load could still do better, with reasons (docs/lint.md).", *recipe);
-  lint.add_option("--format", options.format, "text, json, or sarif for code scanning")->type_name("FORMAT")->group("Output");
+  lint.add_option("--format", options.format, "sarif is for code scanning")->type_name("text|json|sarif")->group("Output");
   lint.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
   add_places(lint, "RECIPE...");
   add_places(verb(Verb::recipe_schema, "schema", "Prints the JSON Schema of recipes, for completion and hints in editors.", *recipe), "");
@@ -418,8 +418,79 @@ Result<Options> read_options(const std::vector<std::string>& words) {
   CLI::App& adopt = verb(Verb::adopt, "adopt", "Makes a recipe of a shell script; what is not understood stays a command.", app);
   adopt.add_option("-o", options.output, "the file to make; printed where not given")->type_name("FILE")->group("Output");
   add_places(adopt, "SCRIPT|-");
+  add_places(verb(Verb::completion, "completion", "Prints what makes your shell complete verbs, options, hosts, recipes and steps.", app),
+             "bash|zsh|fish");
+  add_places(verb(Verb::man, "man", "The manual page; as its source where it does not go to a terminal.", app), "");
   add_places(verb(Verb::version, "version", "Versions of the program and of its agents.", app), "");
+}
 
+void describe(const CLI::App& parent, const std::string& prefix, std::vector<VerbDescription>& verbs) {
+  for (const CLI::App* app : parent.get_subcommands(every_verb)) {
+    VerbDescription verb{prefix + app->get_name(), app->get_description(), app->get_footer(), {}, {}};
+    if (!app->get_subcommands(every_verb).empty()) {
+      describe(*app, verb.name + " ", verbs);
+      continue;
+    }
+    verb.examples = examples_of(verb.name);
+    for (const CLI::Option* option : app->get_options()) {
+      OptionDescription one{{}, option->get_type_name(), option->get_description(), option->get_group(), option->get_expected_max() > 1};
+      for (const std::string& name : option->get_snames()) one.names.push_back("-" + name);
+      for (const std::string& name : option->get_lnames()) one.names.push_back("--" + name);
+      verb.options.push_back(std::move(one));
+    }
+    verbs.push_back(std::move(verb));
+  }
+}
+
+}  // namespace
+
+std::string OptionDescription::synopsis() const { return join(names, ", ") + (value.empty() ? "" : " " + value); }
+
+const std::string& OptionDescription::name() const {
+  const auto longer = std::find_if(names.begin(), names.end(), [](const std::string& one) { return one.starts_with("--"); });
+  return longer == names.end() ? names.front() : *longer;
+}
+
+std::vector<VerbDescription> describe_verbs() {
+  Options options;
+  Raw raw;
+  CLI::App app;
+  declare(app, options, raw);
+  std::vector<VerbDescription> verbs;
+  describe(app, "", verbs);
+  return verbs;
+}
+
+std::vector<std::string> sub_verbs_of(std::string_view verb) {
+  std::vector<std::string> names;
+  for (const VerbDescription& one : describe_verbs()) {
+    if (one.name.starts_with(verb) && one.name.substr(verb.size()).starts_with(' ')) names.push_back(one.name.substr(verb.size() + 1));
+  }
+  return names;
+}
+
+Result<Options> read_options(const std::vector<std::string>& words) {
+  Options options;
+  if (words.empty() || words[0] == "-h" || words[0] == "--help" || words[0] == "help") {
+    if (words.size() > 1) return read_options({words[1], "--help"});
+    options.help = overview_help();
+    return options;
+  }
+  if (words[0] == "--version" || words[0] == "-V") {
+    options.verb = Verb::version;
+    return options;
+  }
+  if (words[0] == kCompleteWord) {
+    options.verb = Verb::complete;
+    options.command.assign(words.begin() + 1, words.end());
+    return options;
+  }
+  if (Result<void> verb = check_verb(words); !verb) return fail(std::move(verb).error());
+
+  Raw raw;
+  const std::vector<std::string> ordered = words[0] == "ssh" ? options_before_host(words) : words;
+  CLI::App app;
+  declare(app, options, raw);
   try {
     std::vector<std::string> reversed(ordered.rbegin(), ordered.rend());  // CLI11 takes them from the back
     app.parse(reversed);

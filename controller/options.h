@@ -38,6 +38,9 @@ enum class Verb {
   recipe_schema,
   recipe_new,
   adopt,
+  completion,
+  complete,
+  man,
   version
 };
 
@@ -58,7 +61,7 @@ struct Options {
   std::size_t parallel = 0;          ///< 0: as many hosts at once as is usual
   std::string user;                  ///< of user@host or -l; empty: remembered or ssh's
   std::string step;                  ///< for `logs`
-  std::vector<std::string> command;  ///< for `ssh`: what to run there
+  std::vector<std::string> command;  ///< for `ssh`: what to run there; for `complete`: the words so far
 
   std::vector<std::string> identities;
   std::optional<std::uint16_t> port;
@@ -90,6 +93,8 @@ struct Options {
   std::string file;    ///< for `recipe new` and `adopt`: the one to read or make
   std::string output;  ///< for `adopt`: where the recipe goes; empty: stdout
 
+  std::string shell;  ///< for `completion`
+
   std::string html;  ///< for `report`: the page to write; empty: the text form
 
   bool json = false;
@@ -101,6 +106,9 @@ struct Options {
   /// "ubuntu@203.0.113.7", as the user would write it.
   [[nodiscard]] std::string destination() const { return user.empty() ? host : user + "@" + host; }
 };
+
+/// What completion scripts ask with: no verb of people's.
+constexpr std::string_view kCompleteWord = "__complete";
 
 /// Reads the words after the program's name. Errors are `usage` and say what to write instead.
 [[nodiscard]] Result<Options> read_options(const std::vector<std::string>& words);

@@ -41,5 +41,10 @@ using VerbResult = Result<ExitCode>;
 [[nodiscard]] VerbResult verb_recipe_schema(const Options& options);
 [[nodiscard]] VerbResult verb_recipe_new(const Options& options);
 [[nodiscard]] VerbResult verb_adopt(const Options& options);
+// verbs_terminal.cc
+[[nodiscard]] VerbResult verb_completion(const Options& options);
+/// Answers a completion script: a candidate a line.
+[[nodiscard]] VerbResult verb_complete(const Options& options);
+[[nodiscard]] VerbResult verb_man(const Options& options);
 
 }  // namespace gpustrap

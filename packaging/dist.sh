@@ -2,8 +2,8 @@
 # Packs what ./dev build left into an archive for users: dist.sh
 #
 # Leaves build/package/gpustrap-<version>-linux-<arch>.tar.gz and its .sha256: the program, the agents by themselves (for image
-# builds and cloud-init), what each was built from, LICENSE, README and the digest of every file. The same commit packed twice on
-# one machine gives the same archive. What was packed is unpacked and tried before it counts.
+# builds and cloud-init), what each was built from, the manual page and completions, LICENSE, README and the digest of every file. The
+# same commit packed twice on one machine gives the same archive. What was packed is unpacked and tried before it counts.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -24,6 +24,11 @@ collect() {  # DIR: everything that goes into the archive
         cp "$root/$file" "$1/"
     done
     strip "$1/gpustrap"
+    mkdir -p "$1/share/man/man1" "$1/share/bash-completion/completions" "$1/share/zsh/site-functions" "$1/share/fish/vendor_completions.d"
+    "$root/build/release/gpustrap" man > "$1/share/man/man1/gpustrap.1"
+    "$root/build/release/gpustrap" completion bash > "$1/share/bash-completion/completions/gpustrap"
+    "$root/build/release/gpustrap" completion zsh > "$1/share/zsh/site-functions/_gpustrap"
+    "$root/build/release/gpustrap" completion fish > "$1/share/fish/vendor_completions.d/gpustrap.fish"
     for arch in x86_64 aarch64; do
         cp "$root/build/agents/$arch/gpustrap-agent" "$1/agents/gpustrap-agent-$arch"
         cp "$root/build/agents/$arch/agent.manifest" "$1/agents/gpustrap-agent-$arch.manifest"
@@ -56,6 +61,7 @@ try_archive() {  # ARCHIVE
         digest=$(sha256sum < "agents/gpustrap-agent-$arch" | cut -c1-16) # as many as `version` shows
         [[ $said == *"$digest"* ]] || fail "the packed program carries another $arch agent than the archive. Run ./dev build. It says: $said"
     done
+    mandoc -Tlint -Wwarning share/man/man1/gpustrap.1 || fail "the manual page has mistakes"
     "agents/gpustrap-agent-$(uname -m)" --version | grep -q "^gpustrap-agent $version\$" || fail "the packed agent does not start"
 }
 

@@ -2,11 +2,13 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "agent/base/text.h"
+#include "controller/command_line.h"
 #include "controller/display_width.h"
 #include "controller/help_text.h"
 
@@ -91,6 +93,9 @@ TEST(Options, EveryVerbIsRead) {
                                    std::pair{"recipe show jupyter --json --var port=1", Verb::recipe_show},
                                    std::pair{"adopt setup.sh -o lab.yaml", Verb::adopt},
                                    std::pair{"adopt -", Verb::adopt},
+                                   std::pair{"completion zsh", Verb::completion},
+                                   std::pair{"man", Verb::man},
+                                   std::pair{"__complete up jupyter --nonsense", Verb::complete},
                                    std::pair{"version", Verb::version},
                                    std::pair{"--version", Verb::version}}) {
     const auto o = read(line);
@@ -206,17 +211,15 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"recipe explain", "needs a recipe or a kind", "gpustrap recipe explain"},
         Mistake{"adopt", "needs a shell script", "gpustrap adopt setup.sh"},
         Mistake{"recipe lint", "needs a recipe", "gpustrap recipe lint"},
-        Mistake{"recipe lint a --format xml", "expected text, json or sarif", ""}, Mistake{"version now", "one word too many", ""}));
+        Mistake{"recipe lint a --format xml", "expected text, json or sarif", ""}, Mistake{"version now", "one word too many", ""},
+        Mistake{"completion", "needs a shell", "gpustrap completion bash"}, Mistake{"completion tcsh", "expected bash, zsh or fish", ""}));
 
 TEST(Help, FitsIn80ColumnsAndStartsWithExamples) {
-  std::vector<std::vector<std::string>> lines = {{"--help"},
-                                                 {"recipe", "list", "--help"},
-                                                 {"recipe", "show", "--help"},
-                                                 {"recipe", "explain", "--help"},
-                                                 {"recipe", "lint", "--help"},
-                                                 {"recipe", "new", "--help"},
-                                                 {"recipe", "schema", "--help"}};
-  for (const std::string& verb : verb_names()) lines.push_back({verb, "--help"});
+  std::vector<std::vector<std::string>> lines = {{"--help"}, {"recipe", "--help"}};
+  for (const VerbDescription& verb : describe_verbs()) {
+    lines.push_back(words(verb.name));
+    lines.back().emplace_back("--help");
+  }
   for (const auto& line : lines) {
     const auto o = read_options(line);
     ASSERT_TRUE(o) << line[0] << ": " << o.error().sentence();
@@ -224,6 +227,59 @@ TEST(Help, FitsIn80ColumnsAndStartsWithExamples) {
     EXPECT_THAT(o->help, HasSubstr("Examples\n  gpustrap " + (line[0] == "--help" ? "up" : line[0]))) << line[0];
     for (const std::string& text : split(o->help, '\n')) EXPECT_LE(display_width(text), 80U) << text;
   }
+}
+
+/// An example: its words, without what is said of it behind many spaces and what the shell does with it.
+std::vector<std::string> words_of_example(const std::string& line) {
+  const std::size_t note = line.find("  ", 2);
+  std::vector<std::string> said = words(line.substr(0, note));
+  const auto shell =
+      std::find_if(said.begin(), said.end(), [](const std::string& word) { return word == ">" || word == "<" || word == "|"; });
+  said.erase(shell, said.end());
+  return said;
+}
+
+TEST(Help, EveryVerbHasExamplesThatCanBeTyped) {
+  for (const VerbDescription& verb : describe_verbs()) {
+    EXPECT_FALSE(verb.what.empty()) << verb.name;
+    EXPECT_FALSE(verb.examples.empty()) << verb.name << ": help_text.cc gives no example of it";
+    for (const std::string& line : split(verb.examples, '\n')) {
+      if (line.empty()) continue;
+      EXPECT_TRUE((line + " ").starts_with("  gpustrap " + verb.name + " ")) << verb.name << ": " << line;
+      std::vector<std::string> said = words_of_example(line);
+      said.erase(said.begin());
+      const auto read = read_options(said);
+      EXPECT_TRUE(read) << line << ": " << (read ? "" : read.error().sentence());
+    }
+  }
+}
+
+TEST(Help, EveryOptionHasAText) {
+  for (const VerbDescription& verb : describe_verbs()) {
+    EXPECT_FALSE(verb.options.empty()) << verb.name << " does not even have --help";
+    for (const OptionDescription& option : verb.options) {
+      EXPECT_FALSE(option.what.empty()) << verb.name << " " << option.synopsis();
+      EXPECT_THAT(option.group, ::testing::AnyOf("Run", "Connection", "Output")) << verb.name << " " << option.synopsis();
+      EXPECT_EQ(option.takes_value(), option.value != "") << option.synopsis();
+    }
+  }
+}
+
+TEST(Help, OfTheProgramNamesEveryVerb) {
+  const std::string help = read("--help")->help;
+  for (const VerbDescription& verb : describe_verbs()) EXPECT_THAT(help, HasSubstr(verb.name.substr(0, verb.name.find(' ')))) << verb.name;
+  for (const std::string& name : verb_names()) EXPECT_TRUE(read_options({name, "--help"})) << name;
+}
+
+/// A value that help lists is one that the command line takes.
+TEST(Help, ListsValuesThatAreTaken) {
+  for (const char* format : {"text", "json", "sarif"}) EXPECT_TRUE(read(std::string("recipe lint a --format ") + format));
+  for (const VerbDescription& verb : describe_verbs()) {
+    for (const OptionDescription& option : verb.options) {
+      if (verb.name == "recipe lint" && option.name() == "--format") EXPECT_EQ(option.value, "text|json|sarif");
+    }
+  }
+  for (const char* shell : {"bash", "zsh", "fish"}) EXPECT_EQ(read(std::string("completion ") + shell)->shell, shell);
 }
 
 TEST(Help, OfOneVerb) {

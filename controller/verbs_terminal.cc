@@ -1,0 +1,40 @@
+// Completions and the manual page: what a terminal is told of the command line.
+#include <unistd.h>
+
+#include <cstdio>
+#include <string>
+
+#include "agent/base/file.h"
+#include "agent/base/subprocess.h"
+#include "controller/completion.h"
+#include "controller/console.h"
+#include "controller/man_page.h"
+#include "controller/verbs.h"
+
+namespace gpustrap {
+namespace {
+
+VerbResult print(std::string_view text) {
+  if (Result<void> written = write_all(STDOUT_FILENO, text); !written) return fail(std::move(written).error());
+  return ExitCode::ok;
+}
+
+}  // namespace
+
+VerbResult verb_completion(const Options& options) {
+  return print(options.shell == "bash" ? bash_completion() : options.shell == "zsh" ? zsh_completion() : fish_completion());
+}
+
+VerbResult verb_complete(const Options& options) { return print(completion_lines(complete(options.command, completion_world()))); }
+
+VerbResult verb_man(const Options&) {
+  if (!person_is_here()) return print(man_page());
+  // man(1) pages it and knows the terminal; `-l -` reads its standard input.
+  std::FILE* man = ::popen("man -l - 2>/dev/null", "w");
+  if (man == nullptr) return print(man_page());
+  const std::string page = man_page();
+  std::fwrite(page.data(), 1, page.size(), man);
+  return ::pclose(man) == 0 ? VerbResult(ExitCode::ok) : print(page);
+}
+
+}  // namespace gpustrap
