@@ -20,10 +20,14 @@ _gpustrap() {
         esac
     done < <("$program" __complete "${words[@]:1}" 2>/dev/null)
     [ -z "$nospace" ] || compopt -o nospace 2>/dev/null
-    # Readline replaces only what stands behind the last of these.
+    # Readline replaces only what stands behind the last of these; of an @ it replaces that, too.
     local -i i
     for ((i = 0; i < ${#current}; i++)); do
-        [[ ${current:i:1} != [=:@] || $COMP_WORDBREAKS != *"${current:i:1}"* ]] || prefix=${current:0:i+1}
+        [[ $COMP_WORDBREAKS == *"${current:i:1}"* ]] || continue
+        case ${current:i:1} in
+        [=:]) prefix=${current:0:i+1} ;;
+        @) prefix=${current:0:i} ;;
+        esac
     done
     [ -z "$prefix" ] || COMPREPLY=("${COMPREPLY[@]#"$prefix"}")
 }

@@ -58,6 +58,9 @@ constexpr std::array kExamples = {
             "  gpustrap completion bash > ~/.local/share/bash-completion/completions/gpustrap\n"
             "  gpustrap completion fish > ~/.config/fish/completions/gpustrap.fish\n"
             "  gpustrap completion zsh > ~/.zfunc/_gpustrap         docs/terminal.md\n"},
+    Example{"config",
+            "  gpustrap config\n"
+            "  gpustrap config --origin                             who said so\n"},
     Example{"man",
             "  gpustrap man\n"
             "  gpustrap man > gpustrap.1\n"},
@@ -103,6 +106,7 @@ Recipes
   recipe lint RECIPE...  what could be better, with reasons
   recipe new [FILE]      a recipe to begin with; recipe schema: for editors
   adopt SCRIPT           make a recipe of a shell script
+  config                 what holds for all your runs; --origin: who said so
   completion SHELL       what makes bash, zsh or fish complete words; also: man
   version                versions of the program and of its agents
 
@@ -130,7 +134,7 @@ std::string examples_of(std::string_view verb) {
 const std::vector<std::string>& verb_names() {
   static const std::vector<std::string> names = {"up",     "plan",  "attach",     "status", "logs",   "cancel", "tunnel",
                                                  "url",    "open",  "ssh",        "hosts",  "remove", "report", "history",
-                                                 "recipe", "adopt", "completion", "man",    "version"};
+                                                 "recipe", "adopt", "completion", "config", "man",    "version"};
   return names;
 }
 

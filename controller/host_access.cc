@@ -65,16 +65,16 @@ template <class Change> void update_memory(const std::string& host, Status& stat
 
 Result<Options> with_memory(Options options) {
   if (options.host.empty()) return options;
-  const Result<HostsFile> file = HostsFile::open();
-  if (!file) return options;  // without a home there is no memory
-  const Result<std::optional<RememberedHost>> found = file->find(options.host);
-  if (!found) return fail(found.error());
-  if (!found->has_value()) return options;
-  const RememberedHost& known = **found;
-  if (options.user.empty()) options.user = known.user;
-  if (!options.port) options.port = known.port;
-  if (options.identities.empty()) options.identities = known.identities;
-  options.last_local_port = known.local_port;
+  fill_in(options, options.environment);
+  if (const Result<HostsFile> file = HostsFile::open()) {  // without a home there is no memory
+    const Result<std::optional<RememberedHost>> found = file->find(options.host);
+    if (!found) return fail(found.error());
+    if (found->has_value()) {
+      fill_in(options, HostDefaults{(*found)->user, (*found)->port, (*found)->identities});
+      options.last_local_port = (*found)->local_port;
+    }
+  }
+  fill_in(options, options.usual);
   return options;
 }
 
@@ -153,10 +153,11 @@ Result<void> HostAccess::log_in(std::chrono::seconds wait) {
 void HostAccess::remember() {
   if (!around_.remember || std::exchange(is_remembered_, true)) return;
   update_memory(options_.host, status_, [&](RememberedHost& entry) {
-    entry.user = options_.user;
-    entry.port = options_.port;
+    const HostDefaults said = worth_remembering(options_);
+    entry.user = said.user;
+    entry.port = said.port;
     entry.identities.clear();
-    for (const std::string& identity : options_.identities) entry.identities.push_back(absolute(identity));
+    for (const std::string& identity : said.identities) entry.identities.push_back(absolute(identity));
     if (!options_.recipe.empty()) entry.recipe = is_recipe_file(options_.recipe) ? absolute(options_.recipe) : options_.recipe;
   });
 }

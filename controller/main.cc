@@ -10,6 +10,7 @@
 #include "controller/console.h"
 #include "controller/host_access.h"
 #include "controller/options.h"
+#include "controller/user_config.h"
 #include "controller/verbs.h"
 
 using namespace gpustrap;
@@ -44,6 +45,7 @@ VerbResult run_verb(const Options& options) {
     case Verb::recipe_lint: return verb_recipe_lint(options);
     case Verb::completion: return verb_completion(options);
     case Verb::complete: return verb_complete(options);
+    case Verb::config: return verb_config(options);
     case Verb::man: return verb_man(options);
     case Verb::version: return verb_version(options);
   }
@@ -60,7 +62,7 @@ int complain(const Error& error, const std::string& host) {
 
 int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);  // a reader that went away is an error of write(), not the end of the run's supervision
-  const Result<Options> options = read_options(std::vector<std::string>(argv + 1, argv + argc));
+  const Result<Options> options = read_options(std::vector<std::string>(argv + 1, argv + argc), user_settings);
   if (!options) return complain(options.error(), "");
   const VerbResult result = with_memory(*options).and_then(run_verb);
   const int code = result ? static_cast<int>(*result) : complain(result.error(), options->destination());

@@ -13,6 +13,9 @@
 namespace gpustrap {
 namespace {
 
+/// Of the page's own words; a page needs one, and that of the build would make every archive another.
+constexpr std::string_view kDate = "2026-11-22";
+
 /// Text as roff takes it: a hyphen that can be copied, a backslash that is one, and no line that would be a request.
 std::string roff(std::string_view text) {
   std::string safe;
@@ -75,7 +78,7 @@ std::string man_page() {
   const std::string first = overview.substr(0, overview.find("\n\n"));
   const std::size_t examples = overview.find("Examples\n") + std::string_view("Examples\n").size();
   std::string page = ".\\\" Made by `gpustrap man` of what the program takes; not to be edited.\n";
-  page += fmt::format(".TH GPUSTRAP 1 \"\" \"gpustrap {}\" \"User Commands\"\n", GPUSTRAP_VERSION);
+  page += fmt::format(".TH GPUSTRAP 1 {} \"gpustrap {}\" \"User Commands\"\n", kDate, GPUSTRAP_VERSION);
   page += ".SH NAME\ngpustrap \\- make a bare GPU host that answers SSH ready for work\n";
   page += ".SH SYNOPSIS\n.B gpustrap\n.I verb\n.RI [ option ]...\n";
   page += ".SH DESCRIPTION\n" + paragraph(first);

@@ -64,6 +64,7 @@ constexpr Shape kShapes[] = {
     {"recipe new", 0, 1, "gpustrap recipe new lab.yaml"},
     {"adopt", 1, 1, "gpustrap adopt setup.sh -o lab.yaml"},
     {"completion", 1, 1, "gpustrap completion bash"},
+    {"config", 0, 0, "gpustrap config --origin"},
     {"man", 0, 0, "gpustrap man"},
     {"version", 0, 0, "gpustrap version"},
 };

@@ -1,9 +1,7 @@
 #include "controller/options.h"
 
 #include <algorithm>
-#include <charconv>
 #include <memory>
-#include <system_error>
 #include <tuple>
 
 #include <fmt/format.h>
@@ -78,42 +76,6 @@ struct Raw {
   bool quiet = false, verbose = false, no_colour = false;
 };
 
-Result<std::uint16_t> read_port(std::string_view text, std::string_view option) {
-  unsigned value = 0;
-  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (problem != std::errc() || end != text.data() + text.size() || value == 0 || value > 65535) {
-    return fail(ErrorCode::usage, fmt::format("{} {}: a port is a number from 1 to 65535", option, text),
-                option == "-L" ? "for instance -L 8889:8888, or -L 8889 alone" : "for instance -p 2222");
-  }
-  return static_cast<std::uint16_t>(value);
-}
-
-Result<Forward> read_forward(const std::string& text) {
-  const std::vector<std::string> parts = split(text, ':');
-  if (parts.size() == 3 && parts[1] != "localhost" && parts[1] != "127.0.0.1") {
-    return fail(ErrorCode::usage, fmt::format("-L {}: only the host's own loopback can be reached", text),
-                fmt::format("write -L {}:{}", parts[0], parts[2]));
-  }
-  if (parts.size() > 3) return fail(ErrorCode::usage, fmt::format("-L {}: expected LOCAL:REMOTE, for instance -L 8889:8888", text));
-  const Result<std::uint16_t> local = read_port(parts.front(), "-L");
-  if (!local) return fail(local.error());
-  const Result<std::uint16_t> remote = read_port(parts.back(), "-L");
-  if (!remote) return fail(remote.error());
-  // `-L 9000` names the local end only; the remote end then comes from the recipe.
-  return Forward{*local, parts.size() == 1 ? std::uint16_t{0} : *remote};
-}
-
-Result<std::chrono::seconds> read_time(std::string_view text, std::string_view option) {
-  unsigned value = 0;
-  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const std::string_view unit = text.substr(static_cast<std::size_t>(end - text.data()));
-  if (problem != std::errc() || (!unit.empty() && unit != "s" && unit != "m" && unit != "h") || value > 100'000) {
-    return fail(ErrorCode::usage, fmt::format("{} {}: expected a time", option, text),
-                fmt::format("for instance {0} 90s or {0} 10m", option));
-  }
-  return std::chrono::seconds(value) * (unit == "m" ? 60 : unit == "h" ? 3600 : 1);
-}
-
 Result<void> take_host(Options& options, const std::string& word) {
   Result<Destination> destination = read_destination(word);
   if (!destination) return fail(std::move(destination).error());
@@ -139,11 +101,9 @@ Result<void> check_fleet(Options& options, const Raw& raw) {
       return fail(ErrorCode::usage, fmt::format("{} is given twice", word), "name each host once");
   }
   if (raw.parallel.empty()) return {};
-  const auto parsed = std::from_chars(raw.parallel.data(), raw.parallel.data() + raw.parallel.size(), options.parallel);
-  if (parsed.ec != std::errc() || parsed.ptr != raw.parallel.data() + raw.parallel.size() || options.parallel == 0 ||
-      options.parallel > 1000)
-    return fail(ErrorCode::usage, fmt::format("--parallel {}: expected a number from 1 to 1000", raw.parallel),
-                "for instance --parallel 20");
+  const Result<std::size_t> parallel = read_parallel(raw.parallel);
+  if (!parallel) return fail(parallel.error());
+  options.parallel = *parallel;
   return {};
 }
 
@@ -198,7 +158,7 @@ Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
     if (!options.is_fleet() && options.limit.empty()) return take_host(options, raw.places[1]);
     return check_fleet(options, raw);
   }
-  if (options.verb == Verb::man) return {};
+  if (options.verb == Verb::man || options.verb == Verb::config) return {};
   if (options.verb == Verb::completion) {
     options.shell = raw.places[0];
     if (options.shell == "bash" || options.shell == "zsh" || options.shell == "fish") return {};
@@ -311,6 +271,57 @@ Result<std::vector<std::string>> places_of(const CLI::App& app, const std::strin
   return places;
 }
 
+/// The option of the parsed verb that a setting stands for.
+CLI::Option* option_of(CLI::App& app, const Setting& setting) { return app.get_option_no_throw(std::string(setting.option)); }
+
+bool is_given(CLI::App& app, const char* option) {
+  const CLI::Option* found = app.get_option_no_throw(option);
+  return found != nullptr && found->count() > 0;
+}
+
+/// Whether what is said outside the command line would contradict what is said on it, or means something else for this verb.
+bool is_out_of_place(CLI::App& app, const Options& options, const Raw& raw, std::string_view key) {
+  if (key == "quiet" || key == "verbose") return is_given(app, "--quiet") || is_given(app, "--verbose");
+  if (key == "json") return is_given(app, "--html") || options.verb == Verb::recipe_show;
+  if (key != "keep" && key != "forward") return false;
+  const bool many = (options.verb == Verb::up || options.verb == Verb::plan) && (raw.places.size() > 2 || !options.hosts_file.empty());
+  return many;
+}
+
+/// A host's own: what is remembered of it, or what a hosts file says, is stronger than what a file says for all hosts.
+void fill_in_login(HostDefaults& defaults, const SettingValue& value) {
+  if (value.key == "user") defaults.user = value.values.front();
+  if (value.key == "port") defaults.port = read_port(value.values.front(), "-p").value();
+  if (value.key == "identity") defaults.identities = value.values;
+}
+
+/// Options that the command line does not give, from the environment or the user's file.
+Result<void> fill_in(CLI::App& app, Options& options, const Raw& raw, const SettingsSource& source) {
+  if (!source || options.verb == Verb::config) return {};
+  const auto takes = [&](const Setting& setting) { return option_of(app, setting) != nullptr; };
+  if (std::none_of(settings().begin(), settings().end(), takes)) return {};
+  const Result<std::vector<SettingValue>> said = source();
+  if (!said) return fail(said.error());
+  const SettingValue* quiet = value_of(*said, "quiet");
+  const SettingValue* verbose = value_of(*said, "verbose");
+  for (const Setting& setting : settings()) {
+    CLI::Option* option = option_of(app, setting);
+    const SettingValue* value = value_of(*said, setting.key);
+    if (option == nullptr || value == nullptr || option->count() > 0 || is_out_of_place(app, options, raw, setting.key)) continue;
+    const bool of_file = value->from == SettingValue::From::file;
+    if (setting.key == "user" || setting.key == "port" || setting.key == "identity") {
+      fill_in_login(of_file ? options.usual : options.environment, *value);
+      continue;
+    }
+    if (of_file && (setting.key == "mirror" || setting.key == "proxy")) continue;  // network_for() reads them where they stand
+    // The nearer of the two counts.
+    if (quiet != nullptr && verbose != nullptr && quiet->from != verbose->from && of_file && (value == quiet || value == verbose)) continue;
+    for (const std::string& text : value->values) option->add_result(text);
+    option->run_callback();
+  }
+  return {};
+}
+
 /// CLI11 says "-i: 1 required FILE missing".
 std::string missing_value(const std::string& words_of_cli11) {
   const std::vector<std::string> said = words(words_of_cli11);
@@ -421,6 +432,10 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
   add_places(verb(Verb::completion, "completion", "Prints what makes your shell complete verbs, options, hosts, recipes and steps.", app),
              "bash|zsh|fish");
   add_places(verb(Verb::man, "man", "The manual page; as its source where it does not go to a terminal.", app), "");
+  CLI::App& config = verb(Verb::config, "config", "What holds where the command line says nothing (docs/configuration.md).", app);
+  config.add_flag("--origin", options.origin, "and where each comes from: a line of a file, a variable, or nobody")->group("Output");
+  config.add_flag("--json", options.json, "as one JSON document")->group("Output");
+  add_places(config, "");
   add_places(verb(Verb::version, "version", "Versions of the program and of its agents.", app), "");
 }
 
@@ -451,6 +466,20 @@ const std::string& OptionDescription::name() const {
   return longer == names.end() ? names.front() : *longer;
 }
 
+void fill_in(Options& options, const HostDefaults& defaults) {
+  if (options.user.empty()) options.user = defaults.user;
+  if (!options.port) options.port = defaults.port;
+  if (options.identities.empty()) options.identities = defaults.identities;
+}
+
+HostDefaults worth_remembering(const Options& options) {
+  HostDefaults said{options.user, options.port, options.identities};
+  if (said.user == options.usual.user) said.user.clear();
+  if (said.port == options.usual.port) said.port.reset();
+  if (said.identities == options.usual.identities) said.identities.clear();
+  return said;
+}
+
 std::vector<VerbDescription> describe_verbs() {
   Options options;
   Raw raw;
@@ -469,10 +498,10 @@ std::vector<std::string> sub_verbs_of(std::string_view verb) {
   return names;
 }
 
-Result<Options> read_options(const std::vector<std::string>& words) {
+Result<Options> read_options(const std::vector<std::string>& words, const SettingsSource& settings_source) {
   Options options;
   if (words.empty() || words[0] == "-h" || words[0] == "--help" || words[0] == "help") {
-    if (words.size() > 1) return read_options({words[1], "--help"});
+    if (words.size() > 1) return read_options({words[1], "--help"}, {});
     options.help = overview_help();
     return options;
   }
@@ -501,7 +530,7 @@ Result<Options> read_options(const std::vector<std::string>& words) {
   } catch (const CLI::ParseError& error) {
     return fail(ErrorCode::usage, missing_value(error.what()), fmt::format("`gpustrap {} --help` lists its options", words[0]));
   }
-  const CLI::App* parsed = &app;
+  CLI::App* parsed = &app;
   while (!parsed->get_subcommands().empty()) parsed = parsed->get_subcommands().front();
   const std::string name = words[0] == "recipe" ? "recipe " + parsed->get_name() : words[0];
   if (options.verb == Verb::ssh) {
@@ -512,6 +541,11 @@ Result<Options> read_options(const std::vector<std::string>& words) {
     Result<std::vector<std::string>> places = places_of(*parsed, name);
     if (!places) return fail(std::move(places).error());
     raw.places = *std::move(places);
+  }
+  try {
+    if (Result<void> filled = fill_in(*parsed, options, raw, settings_source); !filled) return fail(std::move(filled).error());
+  } catch (const CLI::ParseError& error) {
+    return fail(ErrorCode::internal, error.what());  // each value was checked
   }
   const Result<void> checked = check(options, raw, name);
   if (!checked) return fail(checked.error());

@@ -11,6 +11,8 @@
 
 #include "agent/base/result.h"
 #include "controller/console.h"
+#include "controller/option_values.h"
+#include "controller/settings.h"
 #include "controller/status_printer.h"
 
 namespace gpustrap {
@@ -40,13 +42,16 @@ enum class Verb {
   adopt,
   completion,
   complete,
+  config,
   man,
   version
 };
 
-/// A port pair as in ssh's -L.
-struct Forward {
-  std::uint16_t local = 0, remote = 0;
+/// How to log in where nobody has said so for the host itself.
+struct HostDefaults {
+  std::string user;
+  std::optional<std::uint16_t> port;
+  std::vector<std::string> identities;
 };
 
 /// Everything that a command line can say, checked as far as text can be: no file and no host has been looked at.
@@ -69,6 +74,7 @@ struct Options {
   std::uint16_t last_local_port = 0;         ///< remembered, not said: where the last tunnel to this host was; 0: none yet
   std::optional<std::chrono::seconds> wait;  ///< for a host that does not answer yet
   std::optional<std::chrono::seconds> keep;  ///< leave the connection to the next command for so long; 0: end one that was left
+  HostDefaults environment, usual;           ///< GPUSTRAP_USER and the like; what config.yaml says for all hosts
   bool accept_new_host_key = false;
   bool ask_sudo_password = false;
 
@@ -93,6 +99,8 @@ struct Options {
   std::string file;    ///< for `recipe new` and `adopt`: the one to read or make
   std::string output;  ///< for `adopt`: where the recipe goes; empty: stdout
 
+  bool origin = false;  ///< for `config`
+
   std::string shell;  ///< for `completion`
 
   std::string html;  ///< for `report`: the page to write; empty: the text form
@@ -111,6 +119,11 @@ struct Options {
 constexpr std::string_view kCompleteWord = "__complete";
 
 /// Reads the words after the program's name. Errors are `usage` and say what to write instead.
-[[nodiscard]] Result<Options> read_options(const std::vector<std::string>& words);
+/// What they do not say may come from `settings`; without it, only they count.
+[[nodiscard]] Result<Options> read_options(const std::vector<std::string>& words, const SettingsSource& settings = {});
+/// User, port and keys, where nothing nearer to the host has said them.
+void fill_in(Options& options, const HostDefaults& defaults);
+/// What is remembered of a host after a login: not what config.yaml says for all, which may change and then counts.
+[[nodiscard]] HostDefaults worth_remembering(const Options& options);
 
 }  // namespace gpustrap

@@ -1,5 +1,7 @@
 #include "controller/user_config.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <optional>
 #include <string_view>
@@ -43,6 +45,11 @@ struct MirrorTable {
   const Json* value = nullptr;
 };
 
+/// A setting's value as the command line would have it.
+struct SettingText {
+  std::vector<std::string> values;
+};
+
 }  // namespace
 
 template <> struct FieldType<UrlMap> {
@@ -61,6 +68,18 @@ template <> struct FieldType<UrlMap> {
     }
     std::stable_sort(out.prefixes.begin(), out.prefixes.end(),
                      [](const auto& a, const auto& b) { return a.first.size() > b.first.size(); });
+  }
+};
+template <> struct FieldType<SettingText> {
+  static void read(const Json& value, const FieldPlace& place, SettingText& out) {
+    for (const Json& one : value.is_array() ? value : Json::array({value})) {
+      if (one.is_string())
+        out.values.push_back(one.get<std::string>());
+      else if (one.is_boolean() || one.is_number_integer())
+        out.values.push_back(one.dump());
+      else
+        return place.wrong(value, "a word, a number, or true or false");
+    }
   }
 };
 template <> struct FieldType<MirrorTable> {
@@ -160,6 +179,7 @@ class ConfigReader {
     reader_("no_proxy", no_proxy, Presence::optional, "");
     reader_("mirror", config.mirror, Presence::optional, "");
     reader_("mirrors", table, Presence::optional, "");
+    read_settings(config);
     reader_.finish();
     config.no_proxy = std::move(no_proxy.items);
     if (reader_.has("proxy") && !config.proxy.empty()) {
@@ -184,9 +204,71 @@ class ConfigReader {
   }
 
  private:
+  /// What options are without being given: a row of settings.cc each.
+  void read_settings(UserConfig& config) {
+    for (const Setting& setting : settings()) {
+      if (setting.in_file == InFile::no || setting.key == "mirror" || setting.key == "proxy") continue;
+      SettingText text;
+      reader_(setting.key, text, Presence::optional, "");
+      if (text.values.empty()) continue;
+      if (setting.kind != SettingKind::paths && text.values.size() > 1) {
+        reader_.say_at(setting.key, "is a list: expected one value");
+        continue;
+      }
+      bool is_good = true;
+      for (const std::string& value : text.values) {
+        const std::string fault = fault_of_setting(setting, value);
+        is_good = is_good && fault.empty();
+        if (!fault.empty()) reader_.say_at(setting.key, fault);
+      }
+      if (is_good) config.settings.push_back({std::string(setting.key), text.values, SettingValue::From::file, {}, {}, 0});
+    }
+  }
+
   std::vector<FieldProblem>& problems_;
   SpecReader reader_;
 };
+
+/// Takes out what agrees to something: a line that was written once would answer questions that are asked in a year.
+void refuse_consents(Json& document, std::vector<FieldProblem>& problems) {
+  if (!document.is_object()) return;
+  for (const Setting& setting : settings()) {
+    const std::string key(setting.key);
+    if (setting.in_file == InFile::yes || !document.contains(key)) continue;
+    problems.push_back({FieldProblem::At::key, join_pointer("", key),
+                        fmt::format("`{}` is agreed to each time and stands in no file: expected {} on the command line, or {}=1", key,
+                                    setting.option, variable_of(setting))});
+    document.erase(key);
+  }
+}
+
+/// Where each setting stands, mirrors and proxies among them.
+void add_origins(UserConfig& config, const PlaceMap& places, const std::string& file) {
+  const auto add = [&](const char* key, std::vector<std::string> values) {
+    if (!values.empty() && !values.front().empty())
+      config.settings.push_back({key, std::move(values), SettingValue::From::file, {}, {}, 0});
+  };
+  add("mirror", {config.mirror});
+  add("proxy", {config.proxy});
+  add("no_proxy", config.no_proxy);
+  std::vector<std::string> names;
+  for (const Mirror& mirror : config.mirrors) names.push_back(mirror.name);
+  add("mirrors", names);
+  for (SettingValue& value : config.settings) {
+    value.file = file;
+    value.line = places.at(join_pointer("", value.key)).key.line;
+  }
+}
+
+std::vector<std::pair<std::string, std::string>> environment() {
+  std::vector<std::pair<std::string, std::string>> variables;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    if (const std::size_t equals = text.find('='); equals != std::string_view::npos)
+      variables.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+  }
+  return variables;
+}
 
 /// Nothing but comments: what a person keeps who has switched everything off.
 bool says_nothing(const std::string& text) {
@@ -203,7 +285,9 @@ Result<UserConfig> read_user_config(const std::string& text, const std::string& 
     const YamlDocument yaml = read_yaml(text, label, problems);
     if (yaml.value) {
       std::vector<FieldProblem> found;
+      refuse_consents(*yaml.value, found);
       config = ConfigReader(*yaml.value, found).read();
+      add_origins(config, yaml.places, label);
       for (const FieldProblem& problem : found) problems.push_back(yaml.places.locate(problem));
     }
     if (!problems.empty()) return fail(error_of(std::move(problems), "nothing was changed"));
@@ -222,6 +306,15 @@ Result<UserConfig> load_user_config() {
   UserConfig config;
   config.path = path;
   return config;
+}
+
+Result<std::vector<SettingValue>> user_settings() {
+  Result<std::vector<SettingValue>> said = settings_of_environment(environment());
+  if (!said) return said;
+  Result<UserConfig> config = load_user_config();
+  if (!config) return fail(std::move(config).error());
+  said->insert(said->end(), config->settings.begin(), config->settings.end());
+  return said;
 }
 
 Result<Network> network_for(const UserConfig& config, const std::optional<std::string>& mirror, const std::optional<std::string>& proxy) {

@@ -45,6 +45,7 @@ using VerbResult = Result<ExitCode>;
 [[nodiscard]] VerbResult verb_completion(const Options& options);
 /// Answers a completion script: a candidate a line.
 [[nodiscard]] VerbResult verb_complete(const Options& options);
+[[nodiscard]] VerbResult verb_config(const Options& options);
 [[nodiscard]] VerbResult verb_man(const Options& options);
 
 }  // namespace gpustrap

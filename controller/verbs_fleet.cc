@@ -105,7 +105,7 @@ Result<std::vector<std::size_t>> chosen(const Options& options, const FleetHosts
   return all;
 }
 
-/// The command line says most, then the hosts file, then what is remembered of the host.
+/// The command line says most, then the hosts file, the environment, what is remembered of the host, and what config.yaml says.
 Options options_for(const Options& options, const FleetHost& host, const std::vector<RememberedHost>& memory) {
   Options own = options;
   own.host = host.settings.address;
@@ -113,11 +113,10 @@ Options options_for(const Options& options, const FleetHost& host, const std::ve
   if (own.user.empty()) own.user = host.settings.user;
   if (!own.port) own.port = host.settings.port;
   if (own.identities.empty()) own.identities = host.settings.identities;
+  fill_in(own, own.environment);
   const auto known = std::find_if(memory.begin(), memory.end(), [&](const RememberedHost& one) { return one.host == own.host; });
-  if (known == memory.end()) return own;
-  if (own.user.empty()) own.user = known->user;
-  if (!own.port) own.port = known->port;
-  if (own.identities.empty()) own.identities = known->identities;
+  if (known != memory.end()) fill_in(own, HostDefaults{known->user, known->port, known->identities});
+  fill_in(own, own.usual);
   return own;
 }
 
@@ -251,10 +250,11 @@ Result<void> remember(const std::vector<FleetMember>& members, const std::vector
     const auto known = std::find_if(memory.begin(), memory.end(), [&](const RememberedHost& one) { return one.host == options.host; });
     RememberedHost host = known == memory.end() ? RememberedHost{} : *known;
     host.host = options.host;
-    host.user = options.user;
-    host.port = options.port;
+    const HostDefaults said = worth_remembering(options);
+    host.user = said.user;
+    host.port = said.port;
     host.identities.clear();
-    for (const std::string& identity : options.identities)
+    for (const std::string& identity : said.identities)
       host.identities.push_back(identity.starts_with("~") ? identity : absolute(identity));
     host.recipe = is_recipe_file(options.recipe) ? absolute(options.recipe) : options.recipe;
     reached.push_back(std::move(host));

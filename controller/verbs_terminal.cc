@@ -2,13 +2,16 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 
 #include "agent/base/file.h"
-#include "agent/base/subprocess.h"
+#include "agent/protocol/json.h"
 #include "controller/completion.h"
 #include "controller/console.h"
 #include "controller/man_page.h"
+#include "controller/settings_text.h"
+#include "controller/user_config.h"
 #include "controller/verbs.h"
 
 namespace gpustrap {
@@ -26,6 +29,17 @@ VerbResult verb_completion(const Options& options) {
 }
 
 VerbResult verb_complete(const Options& options) { return print(completion_lines(complete(options.command, completion_world()))); }
+
+VerbResult verb_config(const Options& options) {
+  const Result<std::vector<SettingValue>> said = user_settings();
+  if (!said) return fail(said.error());
+  const Result<UserConfig> config = load_user_config();
+  if (!config) return fail(config.error());
+  const std::vector<EffectiveSetting> all = effective_settings(*said, std::getenv("NO_COLOR"));
+  if (options.json) return print(settings_document(all, config->path).dump(2) + "\n");
+  const std::string file = config->path.empty() || path_exists(config->path) ? config->path : config->path + " is not there";
+  return print(settings_text(all, file, options.origin));
+}
 
 VerbResult verb_man(const Options&) {
   if (!person_is_here()) return print(man_page());

@@ -64,7 +64,7 @@ RC
 
     case_ "bash replaces only what stands behind a character that it breaks words at"
     offers "gpustrap up mine ubuntu@gpu-b"
-    expect_equal "$(cat "$case_dir/stdout")" gpu-box
+    expect_equal "$(cat "$case_dir/stdout")" @gpu-box
     offers "gpustrap recipe lint x --format=s"
     expect_equal "$(cat "$case_dir/stdout")" sarif
 

@@ -20,9 +20,10 @@ if child == 0:
 
 def plain(data):
     screen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[=>]|\r|\a", "", data.decode("utf-8", "replace"))
-    while "\b" in screen:
-        screen = re.sub(r"[^\b]?\b", "", screen, count=1)
-    return screen
+    shown = ""
+    for letter in screen:
+        shown = shown[:-1] if letter == "\x08" else shown + letter
+    return shown
 
 
 def read_until(wanted, data, seconds):

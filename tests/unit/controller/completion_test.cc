@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
@@ -59,9 +60,9 @@ bool takes_files(const std::string& line) {
 }
 
 TEST(Completion, OffersEveryVerbThereIs) {
-  std::vector<std::string> names;
-  for (const VerbDescription& verb : describe_verbs()) names.push_back(verb.name.substr(0, verb.name.find(' ')));
-  EXPECT_THAT(offered(""), IsSupersetOf(names));
+  const std::vector<std::string> found = offered("");
+  for (const VerbDescription& verb : describe_verbs()) EXPECT_THAT(found, Contains(verb.name.substr(0, verb.name.find(' '))));
+  EXPECT_EQ(std::count(found.begin(), found.end(), "recipe"), 1);
   EXPECT_THAT(offered("hi"), ElementsAre("history"));
   EXPECT_THAT(offered("recipe "), IsSupersetOf(sub_verbs_of("recipe")));
   EXPECT_THAT(offered("recipe sc"), ElementsAre("schema"));

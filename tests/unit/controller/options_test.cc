@@ -276,7 +276,8 @@ TEST(Help, ListsValuesThatAreTaken) {
   for (const char* format : {"text", "json", "sarif"}) EXPECT_TRUE(read(std::string("recipe lint a --format ") + format));
   for (const VerbDescription& verb : describe_verbs()) {
     for (const OptionDescription& option : verb.options) {
-      if (verb.name == "recipe lint" && option.name() == "--format") EXPECT_EQ(option.value, "text|json|sarif");
+      if (verb.name != "recipe lint" || option.name() != "--format") continue;
+      EXPECT_EQ(option.value, "text|json|sarif");
     }
   }
   for (const char* shell : {"bash", "zsh", "fish"}) EXPECT_EQ(read(std::string("completion ") + shell)->shell, shell);
