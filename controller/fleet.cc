@@ -148,7 +148,7 @@ struct Fleet::Shared {
     request.run = members.size() == 1 ? work.run : fmt::format("{}-{:03}", work.run, host + 1);
     request.mode = work.mode;
     request.recipe = *members[host].recipe;
-    request.choice.tags = members[host].options.tags;
+    request.choice = work.choice;
     request.network = work.network;
     request.shares = members.size() > 1 && work.stay == Stay::until_finished && work.mode == RunMode::apply && shares_files(request.recipe);
     return request;

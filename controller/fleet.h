@@ -31,6 +31,7 @@ struct FleetWork {
   RunMode mode = RunMode::apply;
   Stay stay = Stay::until_finished;
   Network network;
+  StepChoice choice;
   SecretValues secrets;
   std::optional<std::string> sudo_password;
   std::string run;  ///< what the ids of the runs begin with

@@ -19,6 +19,8 @@ constexpr std::array kExamples = {
             "  gpustrap up jupyter 203.0.113.7                      again; it remembers\n"
             "  gpustrap up ./lab.yaml gpu1 --var port=9000          your own recipe\n"
             "  gpustrap up d2l gpu1 --mirror uni                    docs/configuration.md\n"
+            "  gpustrap up d2l gpu1 --from pip                      from there on\n"
+            "  gpustrap up d2l gpu1 --only pip,jupyter --force pip  some, one at any rate\n"
             "  gpustrap up d2l gpu1 gpu2 gpu3                       many hosts at once\n"
             "  gpustrap up d2l -f hosts.yaml --limit failed         docs/hosts.md\n"},
     Example{"plan",

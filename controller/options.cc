@@ -228,10 +228,14 @@ void add_output_options(CLI::App& app, Options& options, Raw& raw) {
 void add_run_options(CLI::App& app, Options& options, Raw& raw) {
   const std::string group = "Run";
   app.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group(group)->allow_extra_args(false);
-  app.add_option("--tag", options.tags, "only steps with this tag, and what they need")
-      ->type_name("TAG")
-      ->group(group)
-      ->allow_extra_args(false);
+  const auto add_list = [&](const char* names, std::vector<std::string>& values, const char* what, const char* type) {
+    app.add_option(names, values, what)->type_name(type)->group(group)->allow_extra_args(false)->delimiter(',');
+  };
+  add_list("--tag,--tags", options.steps.tags, "only steps with one of these tags, and those without any", "TAG,...");
+  app.add_option("--from", options.steps.from, "leave out what comes before this step")->type_name("STEP")->group(group);
+  add_list("--only", options.steps.only, "only these steps; what they need is not looked at", "STEP,...");
+  add_list("--skip", options.steps.skip, "without these steps", "STEP,...");
+  add_list("--force", options.steps.force, "these act even where there is nothing to do", "STEP,...");
   app.add_option("--mirror", options.mirror, "take packages and files from this mirror of config.yaml (or none)")
       ->type_name("NAME")
       ->group(group);

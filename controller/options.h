@@ -14,6 +14,7 @@
 #include "controller/option_values.h"
 #include "controller/settings.h"
 #include "controller/status_printer.h"
+#include "controller/step_choice.h"
 
 namespace gpustrap {
 
@@ -79,7 +80,7 @@ struct Options {
   bool ask_sudo_password = false;
 
   std::vector<std::pair<std::string, std::string>> vars;
-  std::vector<std::string> tags;
+  StepWishes steps;                          ///< which of the recipe's
   std::optional<std::string> mirror, proxy;  ///< none: as the configuration says
   bool yes = false;
   bool allow_disruption = false;

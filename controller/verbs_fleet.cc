@@ -58,7 +58,7 @@ std::string command_of(const Options& options, const std::string& limit) {
     command += " -f " + shell_quote(options.hosts_file);
   }
   for (const auto& [name, value] : options.vars) command += " --var " + shell_quote(name + "=" + value);
-  for (const std::string& tag : options.tags) command += " --tag " + shell_quote(tag);
+  command += words_of(options.steps);
   if (options.mirror) command += " --mirror " + shell_quote(*options.mirror);
   if (options.proxy) command += " --proxy " + shell_quote(*options.proxy);
   if (options.allow_disruption) command += " --allow-disruption";
@@ -263,6 +263,22 @@ Result<void> remember(const std::vector<FleetMember>& members, const std::vector
   return HostsFile::open().and_then([&](const HostsFile& file) { return file.remember(reached); });
 }
 
+/// `--only pip jupyter` makes a host of the second word.
+std::optional<Error> step_for_host(const Options& options, const std::vector<const Recipe*>& recipes) {
+  for (const auto& [option, ids] :
+       {std::pair{"--only", &options.steps.only}, std::pair{"--skip", &options.steps.skip}, std::pair{"--force", &options.steps.force}}) {
+    for (const std::string& host : options.hosts) {
+      const auto has_step = [&](const Recipe* recipe) {
+        return std::any_of(recipe->steps.begin(), recipe->steps.end(), [&](const StepEntry& step) { return step.id == host; });
+      };
+      if (ids->empty() || std::none_of(recipes.begin(), recipes.end(), has_step)) continue;
+      return Error(ErrorCode::usage, fmt::format("`{}` stands where a host does, and is a step of the recipe", host),
+                   fmt::format("several steps have commas between them: {} {},{}", option, join(*ids, ","), host));
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 VerbResult verb_fleet(const Options& options) {
@@ -296,12 +312,20 @@ VerbResult verb_fleet(const Options& options) {
         write_all(options.json ? STDERR_FILENO : STDOUT_FILENO, "Nothing failed the last time; nothing to do.\n").has_value());
     return ExitCode::ok;
   }
-  const Recipe all = shelf.all_steps();
+  std::vector<const Recipe*> recipes;
+  for (const FleetMember& member : members) {
+    if (std::find(recipes.begin(), recipes.end(), member.recipe.get()) == recipes.end()) recipes.push_back(member.recipe.get());
+  }
+  Result<ChosenSteps> chosen_steps = choose_steps(recipes, options.steps);
+  if (!chosen_steps) return fail(std::move(chosen_steps).error());
+  if (const std::optional<Error> taken = step_for_host(options, recipes)) return fail(*taken);
+  const Recipe all = chosen_part(shelf.all_steps(), chosen_steps->choice);
 
   FleetWork work;
   work.mode = plan ? RunMode::plan : RunMode::apply;
   work.stay = options.detach ? Stay::until_started : Stay::until_finished;
   work.network = *std::move(network);
+  work.choice = chosen_steps->choice;
   work.run = make_run_id();
   work.parallel = options.parallel > 0 ? options.parallel : std::min(kParallel, members.size());
   if (!plan) {
@@ -317,6 +341,7 @@ VerbResult verb_fleet(const Options& options) {
 
   const auto screen = std::make_shared<FleetScreen>(make_view(options, all.name, names), members.size());
   for (const std::string& notice : hosts->notices) screen->announce(notice);
+  for (const std::string& sentence : chosen_steps->notices) screen->announce(sentence);
   for (const std::string& way : describe_network(work.network)) screen->announce(way);
   const std::string run = work.run;
   Fleet fleet(members, std::move(work), screen);
@@ -364,7 +389,7 @@ VerbResult verb_fleet(const Options& options) {
     screen->announce("These hosts are not remembered: " + kept.error().sentence());
   if (const Result<std::string> state = state_directory()) RunLog::forget_oldest(*state);
   std::vector<std::string> next = next_steps(options, members, all_ends, run);
-  if (!plan && worst == ExitCode::ok) next.insert(next.begin(), shelf.next().begin(), shelf.next().end());
+  if (!plan && worst == ExitCode::ok && chosen_steps->choice.left_out.empty()) next.insert(next.begin(), shelf.next().begin(), shelf.next().end());
   screen->summary(all_ends, next);
   return worst;
 }

@@ -30,7 +30,7 @@ std::string command_of(const Options& options, const std::string& verb) {
   command += " " + shell_quote(options.destination());
   // User, port and key are remembered; without these the same words would mean another run.
   for (const auto& [name, value] : options.vars) command += " --var " + shell_quote(name + "=" + value);
-  for (const std::string& tag : options.tags) command += " --tag " + shell_quote(tag);
+  command += words_of(options.steps);
   if (options.mirror) command += " --mirror " + shell_quote(*options.mirror);
   if (options.proxy) command += " --proxy " + shell_quote(*options.proxy);
   if (options.allow_disruption && verb == "up") command += " --allow-disruption";
@@ -67,7 +67,7 @@ bool is_running(const Json& status) {
 
 /// Whether the run may begin: where it would install a driver or restart the host, somebody says yes to that first.
 Result<bool> agreed(Conversation& talk, const Options& options, const RunRequest& request) {
-  if (options.yes || request.mode == RunMode::plan || !may_disrupt(request.recipe)) return true;
+  if (options.yes || request.mode == RunMode::plan) return true;
   const auto status = talk.client().ask(StatusRequest{});
   if (!status) return fail(status.error());
   if (is_running(**status)) return true;  // it is followed, or refused; nothing begins
@@ -95,9 +95,13 @@ VerbResult run_recipe(const Options& options, RunMode mode) {
   if (!loaded) return fail(std::move(loaded).error());
   if (Result<void> added = add_compat(loaded->recipe); !added) return fail(std::move(added).error());
 
+  const Result<ChosenSteps> chosen = choose_steps({&loaded->recipe}, options.steps);
+  if (!chosen) return fail(chosen.error());
+  const Recipe part = chosen_part(loaded->recipe, chosen->choice);
+
   SecretValues secrets;
   if (mode == RunMode::apply) {
-    Result<SecretValues> collected = secrets_for(loaded->recipe);
+    Result<SecretValues> collected = secrets_for(part);
     if (!collected) return fail(std::move(collected).error());
     secrets = *std::move(collected);
   }
@@ -108,15 +112,16 @@ VerbResult run_recipe(const Options& options, RunMode mode) {
   request.mode = mode;
   request.recipe = loaded->recipe;
   if (options.allow_disruption) allow_disruption(request.recipe);
-  request.choice.tags = options.tags;
+  request.choice = chosen->choice;
   request.network = *std::move(network);
-  const Result<bool> may_begin = agreed(talk, options, request);
+  for (const std::string& sentence : chosen->notices) talk.status().notice(sentence);
+  const Result<bool> may_begin = may_disrupt(part) ? agreed(talk, options, request) : true;
   if (!may_begin) return broken_off(talk, may_begin.error(), command_of(options, "up"));
   if (!*may_begin) {
     talk.status().notice("Nothing was changed.");
     return ExitCode::cancelled;
   }
-  if (const std::optional<NotebookPlace> open = notebook_of(loaded->recipe); open && open->tls) {
+  if (const std::optional<NotebookPlace> open = notebook_of(part); open && open->tls) {
     talk.status().notice(
         fmt::format("This recipe opens its notebook to the network: whoever reaches port {} of the host and knows the password "
                     "runs programs there as its user.",
@@ -130,8 +135,9 @@ VerbResult run_recipe(const Options& options, RunMode mode) {
   Ending ending = ending_of(talk, *result, command_of(options, verb));
   const bool changes = result->finished && result->finished->would_change + result->finished->unknown > 0;
   if (mode == RunMode::plan && options.exit_code && ending.exit == ExitCode::ok && changes) ending.exit = ExitCode::plan_changes;
-  if (mode == RunMode::apply && result->finished && ending.exit == ExitCode::ok) ending.next = loaded->next;
-  const std::optional<NotebookPlace> place = notebook_of(loaded->recipe);
+  if (mode == RunMode::apply && result->finished && ending.exit == ExitCode::ok && chosen->choice.left_out.empty())
+    ending.next = loaded->next;
+  const std::optional<NotebookPlace> place = notebook_of(part);
   if (mode == RunMode::plan || !result->finished || result->exit != ExitCode::ok || !place) {
     talk.status().ending(ending);
     return ending.exit;

@@ -47,6 +47,20 @@ TEST(Options, ARunTakesAMirrorAndAProxy) {
   EXPECT_FALSE(read("up jupyter h")->mirror.has_value());
 }
 
+TEST(Options, UpAndPlanTakeAChoiceOfSteps) {
+  for (const char* verb : {"up", "plan"}) {
+    const auto o =
+        read(std::string(verb) + " d2l gpu1 --from conda --only pip,jupyter --only gpu --skip apt --force pip --tags a,b --tag c");
+    ASSERT_TRUE(o) << o.error().sentence();
+    EXPECT_EQ(o->host, "gpu1");
+    EXPECT_EQ(o->steps.from, "conda");
+    EXPECT_THAT(o->steps.only, ElementsAre("pip", "jupyter", "gpu"));
+    EXPECT_THAT(o->steps.skip, ElementsAre("apt"));
+    EXPECT_THAT(o->steps.force, ElementsAre("pip"));
+    EXPECT_THAT(o->steps.tags, ElementsAre("a", "b", "c"));
+  }
+}
+
 TEST(Options, UpAndPlanTakeManyHosts) {
   const auto many = read("up jupyter gpu1 ubuntu@gpu2 gpu3 --parallel 20 --limit failed -y");
   ASSERT_TRUE(many) << many.error().sentence();
