@@ -262,7 +262,7 @@ Result<void> send_agent(Start& start, const PushOptions& options, const Absent& 
 Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentRights rights, const Opening& opening, bool& went_on) {
   const std::string nonce = make_nonce();
   const bool by_password = rights == AgentRights::password;
-  Result<SshChannel> channel = session.exec(start_text(options.agents, rights, nonce, opening.word),
+  Result<SshChannel> channel = session.exec(start_text(options.agents, rights, nonce, opening.word, options.if_absent),
                                             by_password ? std::string_view() : std::string_view(opening.lines));
   if (!channel) return fail(std::move(channel).error());
   Start start{session, std::move(*channel)};
@@ -278,7 +278,7 @@ Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentR
     for (std::size_t newline = start.out.find('\n'); newline != std::string::npos; newline = start.out.find('\n', begin)) {
       const std::string line = start.out.substr(begin, newline - begin);
       if (std::optional<Absent> absent = absent_in(line); absent && !is_sent) {
-        if (!absent->takes) return Hello1{nullptr, std::move(absent)};
+        if (!absent->takes || options.if_absent == IfAbsent::tell) return Hello1{nullptr, std::move(absent)};
         start.out.clear();  // it says no more until it has the agent
         went_on = absent->kept > 0;
         if (Result<void> sent = send_agent(start, options, *absent, nonce, opening.whole); !sent)
@@ -371,7 +371,8 @@ std::string sudo_text(bool by_password, const std::string& nonce) {
 
 }  // namespace
 
-std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rights, const std::string& nonce, const std::string& said) {
+std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rights, const std::string& nonce, const std::string& said,
+                       IfAbsent if_absent) {
   // Read from /proc where it can be: each program that is started for a word of it costs a millisecond or two.
   std::string text =
       "sh -c 'while read k v r; do case $k in Uid:) u=$v;; Gid:) g=$v;; Groups:) p=\"$v $r\"; break;; esac; done </proc/self/status; "
@@ -400,6 +401,7 @@ std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rig
       "t=takes;; esac; h=0; n=/dev/null; for f in ${a%/*}/part-$s.*; do test -r $f || continue; k=$(wc -c <$f); "
       "test $k -gt $h && test $k -lt $z && h=$k n=$f; done; r=$(($z-$h)); "
       "echo gpustrap-absent $m $u $g $w $t $h; test $t = takes || exit 0; ";
+  if (if_absent == IfAbsent::tell) return text + "exit 0'";
   if (rights == AgentRights::system_or_user)
     text += fmt::format("if test $w = user; then {}; fi; ", take_text(kUserFolder, nonce, "$", "exec $a serve --user"));
   // Root's shell gets the words of its program in double quotes, in which a $ of its own cannot stand; who has logged in it gets as
@@ -435,6 +437,8 @@ Result<std::unique_ptr<AgentLink>> start_agent(SshSession& session, const PushOp
     started = try_start(session, options, rights, brief, went_on);
   if (!started) return fail(std::move(started).error());
   if (started->link) return std::move(started->link);
+  if (options.if_absent == IfAbsent::tell)
+    return fail(ErrorCode::not_found, "this gpustrap's agent is not on the host", "`gpustrap up RECIPE HOST` brings it there");
 
   const EmbeddedAgent* agent = agent_for(options.agents, started->absent->arch);
   if (agent == nullptr) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -103,8 +104,7 @@ struct Fleet::Shared {
     /// `tick` is called at least ten times a second while the talk goes on.
     Talk(Shared& shared, std::size_t host, std::function<void(const Event&, std::string_view)> log, std::function<void()> tick)
         : ear(shared.stop),
-          access(shared.members[host].options, needs_root(*shared.members[host].recipe) ? Rights::root : Rights::whatever,
-                 shared.screen->of(host), around(shared)),
+          access(shared.members[host].options, rights_for(shared.members[host]), shared.screen->of(host), around(shared)),
           sharing(
               shared.files, [this](const ShareRequest& request) { return access.share(request); }, [this] { client.tell(ShareRequest{}); }),
           client(RunSurroundings{[this](const Request& first) { return access.start_agent(first); },
@@ -120,6 +120,10 @@ struct Fleet::Shared {
                                  CtrlC::leaves_then_cancels,
                                  {},
                                  [this] { return sharing.pump(); }}) {}
+
+    static Rights rights_for(const FleetMember& member) {
+      return member.recipe && needs_root(*member.recipe) ? Rights::root : Rights::whatever;
+    }
 
     static AccessSurroundings around(Shared& shared) {
       AccessSurroundings surroundings;
@@ -159,12 +163,14 @@ struct Fleet::Shared {
     std::optional<RunLog> log;
     std::string trouble;  // the failed step and its cause
     std::string hint;
-    const RunRequest request = request_for(host);
+    const bool follows = work.act == FleetWork::Act::follow;
+    const RunRequest request = follows ? RunRequest() : request_for(host);
     HostSharing* sharing = nullptr;  // none where nothing is shared: then nobody answers
     const auto note = [&](const Event& event, std::string_view line) {
-      if (std::holds_alternative<RunStarted>(event.body) && !log) {
-        Result<RunLog> made = state_directory().and_then(
-            [&](const std::string& state) { return RunLog::create(state, request.run, RunLog::Forget::nothing); });
+      if (const auto* started = std::get_if<RunStarted>(&event.body); started != nullptr && !log) {
+        const std::string& run = follows ? started->run : request.run;
+        Result<RunLog> made =
+            state_directory().and_then([&](const std::string& state) { return RunLog::create(state, run, RunLog::Forget::nothing); });
         if (made) {
           log.emplace(*std::move(made)).write(RunLog::Writes::when_flushed);
           log->of_host(members[host].options.destination());
@@ -192,7 +198,7 @@ struct Fleet::Shared {
     if (request.shares) sharing = &talk.sharing;
     talk.client.hand_over(work.secrets);
     ++at_work;
-    const Result<RunResult> result = talk.client.run(request, work.stay);
+    const Result<RunResult> result = follows ? talk.client.attach() : talk.client.run(request, work.stay);
     --at_work;
     HostEnd end;
     if (!result) {
@@ -340,6 +346,28 @@ std::vector<Rehearsal> Fleet::rehearse(const std::vector<std::size_t>& which) {
     if ((*ended)[i] == 0) (*rehearsals)[i].failure = shared_->left_alone();
   }
   return *rehearsals;
+}
+
+std::vector<Result<Json>> Fleet::ask(const Ask& ask) {
+  const std::size_t count = shared_->members.size();
+  const auto answers = std::make_shared<std::vector<std::optional<Result<Json>>>>(count);
+  std::vector<std::size_t> everyone(count);
+  std::iota(everyone.begin(), everyone.end(), std::size_t{0});
+  shared_->start(
+      shared_, everyone,
+      [ask](Shared& shared, std::size_t host) {
+        Shared::Talk talk(
+            shared, host, [](const Event&, std::string_view) {}, [] {});
+        return ask(host, talk.access, talk.client);
+      },
+      [answers](std::size_t index, Result<Json> answer, milliseconds) { (*answers)[index].emplace(std::move(answer)); });
+  watch([this] { return shared_->left == 0 || interrupted(); }, CtrlC::leaves);
+  std::vector<Result<Json>> all;
+  const std::lock_guard lock(shared_->mutex);
+  ++shared_->round;
+  for (const std::optional<Result<Json>>& answer : *answers)
+    all.push_back(answer ? *answer : Result<Json>(fail(ErrorCode::cancelled, "interrupted before it answered")));
+  return all;
 }
 
 std::vector<HostEnd> Fleet::run(const std::vector<std::size_t>& which) {

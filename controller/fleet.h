@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/protocol/json_fwd.h"
 #include "agent/protocol/request.h"
 #include "controller/fleet_screen.h"
 #include "controller/fleet_view.h"
@@ -22,12 +23,16 @@ namespace gpustrap {
 
 /// One of the hosts that are spoken with at once.
 struct FleetMember {
-  std::string name;  ///< as it is called in messages
-  Options options;   ///< its own host, user, port and keys; all else as on the command line
-  std::shared_ptr<const Recipe> recipe;
+  std::string name;                      ///< as it is called in messages
+  Options options;                       ///< its own host, user, port and keys; all else as on the command line
+  std::shared_ptr<const Recipe> recipe;  ///< none where nothing is begun there
 };
 
 struct FleetWork {
+  enum class Act {
+    run,     ///< the members' recipes
+    follow,  ///< each host's newest run
+  } act = Act::run;
   RunMode mode = RunMode::apply;
   Stay stay = Stay::until_finished;
   Network network;
@@ -58,6 +63,10 @@ class Fleet {
   [[nodiscard]] std::vector<Rehearsal> rehearse(const std::vector<std::size_t>& which);
   /// Runs the recipe on the hosts at `which` and follows it; how each ended.
   [[nodiscard]] std::vector<HostEnd> run(const std::vector<std::size_t>& which);
+  /// Asks each host something, in its thread: `ask` is given the way there and who speaks with its agent. The answers, or why there is
+  /// none.
+  using Ask = std::function<Result<Json>(std::size_t host, HostAccess& access, RunClient& client)>;
+  [[nodiscard]] std::vector<Result<Json>> ask(const Ask& ask);
   /// Whether Ctrl-C was pressed, or the program told to end.
   [[nodiscard]] bool interrupted() const;
   /// Whether the interruption was to cancel what runs.

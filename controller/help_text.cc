@@ -26,10 +26,19 @@ constexpr std::array kExamples = {
     Example{"plan",
             "  gpustrap plan jupyter ubuntu@203.0.113.7\n"
             "  gpustrap plan ./lab.yaml gpu1 --exit-code            3: it would change\n"},
-    Example{"attach", "  gpustrap attach 203.0.113.7                          from the start, then live\n"},
-    Example{"status", "  gpustrap status 203.0.113.7\n  gpustrap status gpu1 gpu2 gpu3\n"},
-    Example{"logs", "  gpustrap logs 203.0.113.7\n  gpustrap logs 203.0.113.7 pip                        one step's output\n"},
-    Example{"cancel", "  gpustrap cancel 203.0.113.7\n"},
+    Example{"attach",
+            "  gpustrap attach 203.0.113.7                          from the start, then live\n"
+            "  gpustrap attach -f hosts.yaml                        many, a line each\n"},
+    Example{"status",
+            "  gpustrap status 203.0.113.7\n"
+            "  gpustrap status gpu1 gpu2 gpu3                       a table\n"
+            "  gpustrap status -f hosts.yaml --json                 docs/json.md\n"},
+    Example{"logs",
+            "  gpustrap logs 203.0.113.7\n"
+            "  gpustrap logs 203.0.113.7 pip                        one step's output\n"
+            "  gpustrap logs 203.0.113.7 pip -f --tail 20           and on, as it comes\n"
+            "  gpustrap logs gpu1 --run 20260801-141503-7f3a        of an earlier run\n"},
+    Example{"cancel", "  gpustrap cancel 203.0.113.7\n  gpustrap cancel -f hosts.yaml\n"},
     Example{"tunnel",
             "  gpustrap tunnel 203.0.113.7\n  gpustrap tunnel 203.0.113.7 -L 9000:8888\n  gpustrap tunnel 203.0.113.7 -L 8265:8265         "
             "    not the notebook's\n"},
@@ -37,7 +46,7 @@ constexpr std::array kExamples = {
     Example{"open", "  gpustrap open 203.0.113.7\n"},
     Example{"ssh", "  gpustrap ssh 203.0.113.7\n  gpustrap ssh 203.0.113.7 nvidia-smi\n"},
     Example{"hosts", "  gpustrap hosts\n  gpustrap hosts --forget 203.0.113.7\n"},
-    Example{"remove", "  gpustrap remove 203.0.113.7\n"},
+    Example{"remove", "  gpustrap remove 203.0.113.7\n  gpustrap remove gpu1 gpu2 -y\n"},
     Example{"report",
             "  gpustrap report                                      the newest run\n"
             "  gpustrap report gpu1                                 the newest of a host\n"
@@ -84,12 +93,12 @@ Run
   up RECIPE HOST         make the host what the recipe says, open its notebook
   up RECIPE HOST...      many hosts at once; -f FILE: those of a hosts file
   plan RECIPE HOST       what `up` would change; changes nothing
-  attach HOST            follow a run, also one that is over
-  status HOST...         what the host is, its run, its notebook
-  logs HOST [STEP]       what the steps of the last run printed
+  attach HOST...         follow a run, also one that is over
+  status HOST...         what hosts are, their runs, their notebooks
+  logs HOST [STEP]       what the steps of the last run printed; -f: and on
   history [HOST]         the runs that this machine has seen
   report [RUN|HOST]      where a run's time went; --html FILE for a page
-  cancel HOST            stop the run after its current step
+  cancel HOST...         stop the run after its current step
 
 Notebook
   tunnel HOST            hold the tunnel to the notebook open
@@ -99,7 +108,7 @@ Notebook
 Hosts
   ssh HOST [COMMAND]     a shell there, with the settings that `up` used
   hosts                  the hosts that are remembered; --forget HOST
-  remove HOST            take gpustrap off the host, not what recipes installed
+  remove HOST...         take gpustrap off hosts, not what recipes installed
 
 Recipes
   recipe list            the recipes that can be named

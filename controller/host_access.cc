@@ -220,6 +220,7 @@ PushOptions HostAccess::push_options() const {
   push.needs_root = rights_ == Rights::root;
   push.sudo_password = around_.sudo_password;
   push.agents = embedded_agents();
+  push.if_absent = if_absent_;
   return push;
 }
 

@@ -46,6 +46,9 @@ class HostAccess {
   /// Connects where needed and starts an agent. After a loss (`again`) nothing waits and nobody is asked.
   [[nodiscard]] Result<std::unique_ptr<AgentLink>> start_agent(const Request& first);
 
+  /// What start_agent() does on a host that has not got the agent; brings it where nothing else was said.
+  void if_absent(IfAbsent what) { if_absent_ = what; }
+
   /// Starts another agent on the connection there is, for a file that hosts share.
   [[nodiscard]] Result<std::unique_ptr<ShareChannel>> share(const ShareRequest& request);
 
@@ -75,6 +78,7 @@ class HostAccess {
   std::optional<SshTarget> target_;
   std::optional<SshSession> session_;
   std::map<std::string, std::string> passphrases_;
+  IfAbsent if_absent_ = IfAbsent::bring;
   bool was_connected_ = false;
   bool asked_ = false;  ///< something since the last attempt to log in began
   bool is_remembered_ = false;

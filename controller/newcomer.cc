@@ -44,16 +44,16 @@ constexpr std::size_t kAny = 1000;
 constexpr Shape kShapes[] = {
     {"up", 2, kAny, "gpustrap up jupyter ubuntu@HOST -i key.pem"},
     {"plan", 2, kAny, "gpustrap plan jupyter ubuntu@HOST"},
-    {"attach", 1, 1, "gpustrap attach HOST"},
+    {"attach", 1, kAny, "gpustrap attach HOST"},
     {"status", 1, kAny, "gpustrap status HOST"},
     {"logs", 1, 2, "gpustrap logs HOST [STEP]"},
-    {"cancel", 1, 1, "gpustrap cancel HOST"},
+    {"cancel", 1, kAny, "gpustrap cancel HOST"},
     {"tunnel", 1, 1, "gpustrap tunnel HOST"},
     {"url", 1, 1, "gpustrap url HOST"},
     {"open", 1, 1, "gpustrap open HOST"},
     {"ssh", 1, 1, "gpustrap ssh HOST"},
     {"hosts", 0, 0, "gpustrap hosts --forget HOST"},
-    {"remove", 1, 1, "gpustrap remove HOST"},
+    {"remove", 1, kAny, "gpustrap remove HOST"},
     {"report", 0, kAny, "gpustrap report HOST --html report.html"},
     {"history", 0, kAny, "gpustrap history HOST"},
     {"recipe list", 0, 0, "gpustrap recipe list"},
@@ -186,6 +186,11 @@ Result<void> check_places(const std::string& verb, const std::vector<std::string
   if (verb == "up" || verb == "plan") return check_recipe_and_host(verb, places, hosts_file);
   for (const Shape& shape : kShapes) {
     if (shape.verb != verb) continue;
+    if (!hosts_file.empty()) {  // only verbs that take many hosts have it
+      if (places.empty()) return {};
+      return fail(usage_error(fmt::format("the hosts come from {}; `{}` is one word too many", hosts_file, places[0]),
+                              fmt::format("to pick some of them: --limit {}", join(places, ","))));
+    }
     if (places.size() > shape.most) {
       return fail(usage_error(fmt::format("{}: `{}` is one word too many", verb, places[shape.most]), std::string(shape.example)));
     }

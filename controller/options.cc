@@ -1,7 +1,9 @@
 #include "controller/options.h"
 
 #include <algorithm>
+#include <charconv>
 #include <memory>
+#include <system_error>
 #include <tuple>
 
 #include <fmt/format.h>
@@ -71,7 +73,7 @@ class HelpFormatter : public CLI::Formatter {
 struct Raw {
   std::vector<std::string> places;  ///< positional words
   std::vector<std::string> command;
-  std::string port, forward, wait, keep, login, forget, parallel;
+  std::string port, forward, wait, keep, login, forget, parallel, tail;
   std::vector<std::string> vars;
   bool quiet = false, verbose = false, no_colour = false;
 };
@@ -87,9 +89,17 @@ Result<void> take_host(Options& options, const std::string& word) {
   return {};
 }
 
+Result<std::size_t> read_count(const std::string& text, std::string_view option, std::size_t most) {
+  std::size_t value = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (parsed.ec == std::errc() && parsed.ptr == text.data() + text.size() && value > 0 && value <= most) return value;
+  return fail(ErrorCode::usage, fmt::format("{} {}: expected a number from 1 to {}", option, text, most),
+              fmt::format("for instance {} 20", option));
+}
+
 /// What makes sense for one host only, and what for many only.
 Result<void> check_fleet(Options& options, const Raw& raw) {
-  if (!options.is_fleet())
+  if (options.hosts_file.empty() && options.hosts.size() == 1)
     return fail(ErrorCode::usage, "--limit picks some of many hosts, and there is one",
                 "name more hosts, or give a hosts file: -f hosts.yaml");
   if (!raw.keep.empty()) return fail(ErrorCode::usage, "--keep is for the connection to one host", "name one host, or leave it out");
@@ -175,11 +185,23 @@ Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
   if (options.verb == Verb::recipe_new || options.verb == Verb::adopt || options.verb == Verb::recipe_schema) return {};
   if (options.verb == Verb::recipe_list || options.verb == Verb::recipe_show || options.verb == Verb::version) return {};
   if (options.verb == Verb::logs && raw.places.size() > 1) options.step = raw.places[1];
-  if (options.verb == Verb::status || options.verb == Verb::report || options.verb == Verb::history) options.hosts = raw.places;
+  if (!raw.tail.empty()) {
+    const Result<std::size_t> tail = read_count(raw.tail, "--tail", 1'000'000);
+    if (!tail) return fail(tail.error());
+    options.tail = *tail;
+  }
+  if (options.verb == Verb::report || options.verb == Verb::history) options.hosts = raw.places;
+  // Each of many hosts has its own user and key; what is remembered of one is no default of another.
+  if (options.verb == Verb::status || options.verb == Verb::attach || options.verb == Verb::cancel || options.verb == Verb::remove) {
+    options.hosts = raw.places;
+    if (options.hosts.size() != 1 || !options.limit.empty()) return check_fleet(options, raw);
+    if (options.verb != Verb::status) return take_host(options, options.hosts[0]);
+    const Result<Destination> destination = read_destination(options.hosts[0]);
+    return destination ? Result<void>() : fail(destination.error());
+  }
   if (options.verb == Verb::report && options.json && !options.html.empty())
     return fail(ErrorCode::usage, "--json and --html exclude each other");
-  // Each of many hosts has its own user and key; what is remembered of one is no default of another.
-  if (options.verb == Verb::status || options.verb == Verb::report || options.verb == Verb::history) return {};
+  if (options.verb == Verb::report || options.verb == Verb::history) return {};
   return take_host(options, raw.places[0]);
 }
 
@@ -223,6 +245,15 @@ void add_output_options(CLI::App& app, Options& options, Raw& raw) {
   app.add_flag("--no-color,--no-colour", raw.no_colour, "no colours (also: NO_COLOR)")->group(group);
   app.add_flag("-q,--quiet", raw.quiet, "only the end, and what failed")->group(group);
   app.add_flag("-v,--verbose", raw.verbose, "plain lines with everything that is said")->group(group);
+}
+
+void add_fleet_options(CLI::App& app, Options& options, Raw& raw) {
+  const std::string group = "Run";
+  app.add_option("-f,--hosts", options.hosts_file, "the hosts of this file: docs/hosts.md, or an Ansible inventory")
+      ->type_name("FILE")
+      ->group(group);
+  app.add_option("--limit", options.limit, "of many hosts only these hosts and groups")->type_name("NAME,...")->group(group);
+  app.add_option("--parallel", raw.parallel, "so many hosts at once (50)")->type_name("N")->group(group);
 }
 
 void add_run_options(CLI::App& app, Options& options, Raw& raw) {
@@ -288,8 +319,9 @@ bool is_out_of_place(CLI::App& app, const Options& options, const Raw& raw, std:
   if (key == "quiet" || key == "verbose") return is_given(app, "--quiet") || is_given(app, "--verbose");
   if (key == "json") return is_given(app, "--html") || options.verb == Verb::recipe_show;
   if (key != "keep" && key != "forward") return false;
-  const bool many = (options.verb == Verb::up || options.verb == Verb::plan) && (raw.places.size() > 2 || !options.hosts_file.empty());
-  return many;
+  if (options.verb == Verb::status || !options.hosts_file.empty()) return true;
+  if (options.verb == Verb::up || options.verb == Verb::plan) return raw.places.size() > 2;
+  return (options.verb == Verb::attach || options.verb == Verb::cancel || options.verb == Verb::remove) && raw.places.size() > 1;
 }
 
 /// A host's own: what is remembered of it, or what a hosts file says, is stronger than what a file says for all hosts.
@@ -368,10 +400,18 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
   CLI::App& plan = host_verb(Verb::plan, "plan", "Says what `up` would change, and changes nothing.", "RECIPE HOST...");
   add_run_options(plan, options, raw);
   plan.add_flag("--exit-code", options.exit_code, "3 where a run would change something")->group("Run");
-  host_verb(Verb::attach, "attach", "Follows a run: all its events, then live. Ctrl-C leaves it running.", "HOST");
-  host_verb(Verb::status, "status", "What hosts are, their last run, their notebook.", "HOST...");
-  host_verb(Verb::logs, "logs", "What the steps of the last run printed; follows a run in progress.", "HOST [STEP]");
-  host_verb(Verb::cancel, "cancel", "Stops the run after its current step.", "HOST");
+  const auto fleet_verb = [&](Verb which, const std::string& name, const std::string& what) -> CLI::App& {
+    CLI::App& sub = host_verb(which, name, what, "HOST...");
+    add_fleet_options(sub, options, raw);
+    return sub;
+  };
+  fleet_verb(Verb::attach, "attach", "Follows runs: all their events, then live. Ctrl-C leaves them running.");
+  fleet_verb(Verb::status, "status", "What hosts are and how they fare, their last run, their notebook.");
+  CLI::App& logs = host_verb(Verb::logs, "logs", "What the steps of the last run have printed.", "HOST [STEP]");
+  logs.add_flag("-f,--follow", options.follow, "go on with what they print, until the run ends")->group("Run");
+  logs.add_option("--tail", raw.tail, "begin with the last so many lines")->type_name("N")->group("Run");
+  logs.add_option("--run", options.run, "of an earlier run; `gpustrap history HOST` names them")->type_name("RUN")->group("Run");
+  fleet_verb(Verb::cancel, "cancel", "Stops runs after their current steps.");
   for (const auto& [which, name, what] :
        {std::tuple{Verb::tunnel, "tunnel", "Holds the tunnel to the notebook or another port open until Ctrl-C."},
         std::tuple{Verb::url, "url", "Prints the notebook's address with its token."},
@@ -384,9 +424,8 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
   CLI::App& ssh =
       host_verb(Verb::ssh, "ssh", "A shell on the host, or a command, by your own ssh with the settings of `up`.", "HOST [COMMAND...]");
   ssh.prefix_command();
-  host_verb(Verb::remove, "remove",
-            "Takes gpustrap off the host: agent, cache, journals and its own units.\nNever what recipes installed; it lists both first.",
-            "HOST")
+  fleet_verb(Verb::remove, "remove",
+             "Takes gpustrap off hosts: agent, cache, journals and its own units.\nNever what recipes installed; it lists both first.")
       .add_flag("-y,--yes", options.yes, "ask nothing")
       ->group("Run");
   CLI::App& hosts = verb(Verb::hosts, "hosts", "The hosts that are remembered, with user, key and recipe.", app);

@@ -67,6 +67,9 @@ struct Options {
   std::size_t parallel = 0;          ///< 0: as many hosts at once as is usual
   std::string user;                  ///< of user@host or -l; empty: remembered or ssh's
   std::string step;                  ///< for `logs`
+  std::string run;                   ///< for `logs`: an earlier run's id; empty: the newest
+  bool follow = false;               ///< for `logs`: on until the run ends
+  std::size_t tail = 0;              ///< for `logs`: so many of the last lines; 0: all
   std::vector<std::string> command;  ///< for `ssh`: what to run there; for `complete`: the words so far
 
   std::vector<std::string> identities;
@@ -110,8 +113,11 @@ struct Options {
   ColourChoice colour = ColourChoice::automatic;
   Detail detail = Detail::normal;
 
-  /// Whether `up` or `plan` is about many hosts, or about one in the manner of many.
-  [[nodiscard]] bool is_fleet() const { return (verb == Verb::up || verb == Verb::plan) && (!hosts_file.empty() || hosts.size() > 1); }
+  /// Whether it is about many hosts, or about one in the manner of many.
+  [[nodiscard]] bool is_fleet() const {
+    const bool takes_many = verb == Verb::up || verb == Verb::plan || verb == Verb::attach || verb == Verb::cancel || verb == Verb::remove;
+    return verb == Verb::status || (takes_many && (!hosts_file.empty() || hosts.size() > 1));
+  }
   /// "ubuntu@203.0.113.7", as the user would write it.
   [[nodiscard]] std::string destination() const { return user.empty() ? host : user + "@" + host; }
 };

@@ -23,6 +23,8 @@ constexpr milliseconds kTick{100};
 constexpr milliseconds kSecondCtrlC{3'000};
 /// A question about a host that has nothing else to do.
 constexpr milliseconds kAnswerLimit{30'000};
+/// What a host has said already comes one thing right behind the other; a run that goes on pauses.
+constexpr milliseconds kCaughtUp{1'000};
 /// Before a question is asked again.
 constexpr milliseconds kAskAgain{1'000};
 /// A host that is about to restart may take its network down before sshd's last words: one heartbeat missed is enough to try again.
@@ -70,10 +72,10 @@ Result<std::vector<Event>> RunClient::rehearse(RunRequest request) {
   return events;
 }
 
-Result<RunResult> RunClient::attach(std::string run) {
+Result<RunResult> RunClient::attach(std::string run, Stay stay) {
   run_ = run;
   if (Result<void> begun = begin(AttachRequest{std::move(run), 0, 0}); !begun) return fail(std::move(begun).error());
-  return follow(Stay::until_finished);
+  return follow(stay);
 }
 
 bool RunClient::is_loss(const Error& error) const {
@@ -133,6 +135,7 @@ Result<RunResult> RunClient::follow(Stay stay) {
     }
     if (line->has_value()) {
       Result<void> taken;
+      last_event_ = around_.now();
       if (const auto* event = std::get_if<Event>(&**line))
         taken = take(*event, link_->said());
       else if (const auto* reply = std::get_if<Reply>(&**line))
@@ -144,7 +147,11 @@ Result<RunResult> RunClient::follow(Stay stay) {
       const bool handed = secrets_.empty() || (asked_ == 0 && handing_ == 0);
       if (finished_ || (stay == Stay::until_started && confirmed_ && handed)) return result();
     }
-    if (!line->has_value()) answer_waiting();
+    if (stay == Stay::until_caught_up) {
+      if (!line->has_value() && asked_ == 0 && confirmed_ && around_.now() - last_event_ >= kCaughtUp) return result();
+    } else if (!line->has_value()) {
+      answer_waiting();
+    }
     around_.status.tick();
   }
 }

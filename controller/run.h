@@ -57,7 +57,11 @@ struct RunResult {
   bool leaving = false;                 ///< Ctrl-C was pressed, and the run ended before it was meant for good
 };
 
-enum class Stay { until_finished, until_started };
+enum class Stay {
+  until_finished,
+  until_started,
+  until_caught_up,  ///< all that it has said so far was passed on: a run that goes on has been quiet for a second
+};
 
 /// Speaks with the agent of one host: starts or follows a run, and asks. A lost connection is taken up again, and every event of a
 /// run is passed on exactly once.
@@ -79,7 +83,7 @@ class RunClient {
   /// Says this on the run's connection, where there is one; nobody waits for the answer.
   void tell(decltype(Request::body) body);
   /// Follows a run that exists; an empty id means the newest.
-  [[nodiscard]] Result<RunResult> attach(std::string run = {});
+  [[nodiscard]] Result<RunResult> attach(std::string run = {}, Stay stay = Stay::until_finished);
   /// One question, before, after or without a run. The reply's value, or its error.
   [[nodiscard]] Result<std::shared_ptr<const Json>> ask(const decltype(Request::body)& body);
 
@@ -114,6 +118,7 @@ class RunClient {
   std::uint64_t incarnation_ = 0;  ///< of the last runner seen
   std::optional<std::chrono::milliseconds> rebooting_since_;
   std::chrono::milliseconds last_heard_{0};
+  std::chrono::milliseconds last_event_{0};  ///< or answer, or sign of progress
   std::optional<RunStarted> started_;
   std::optional<RunFinished> finished_;
   bool confirmed_ = false;

@@ -2,6 +2,10 @@
 
 #include <unistd.h>
 
+#include <chrono>
+#include <cstddef>
+#include <deque>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -17,6 +21,11 @@
 
 namespace gpustrap {
 namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// What a run has said already comes one thing right behind the other; once it pauses, its last lines are known.
+constexpr auto kCaughtUp = std::chrono::seconds(1);
 
 void print(int descriptor, std::string_view text) { static_cast<void>(write_all(descriptor, text).has_value()); }
 
@@ -34,12 +43,13 @@ std::string_view step_of(const Event& event) {
 
 class StepLogPrinter : public Status {
  public:
-  StepLogPrinter(std::string step, bool json) : step_(std::move(step)), json_(json) {}
+  StepLogPrinter(std::string step, bool json, std::size_t tail) : step_(std::move(step)), json_(json), tail_(tail) {}
 
   void event(const Event& event) override {
+    last_event_ = Clock::now();
     const std::string_view step = step_of(event);
     if (!step_.empty() && step != step_) return;
-    if (json_) return print(STDOUT_FILENO, to_line(event));
+    if (json_) return keep_or_print(to_line(event));
     if (const auto* output = std::get_if<StepOutput>(&event.body)) {
       std::string_view text = output->text;
       if (text.ends_with('\n')) text.remove_suffix(1);
@@ -57,23 +67,41 @@ class StepLogPrinter : public Status {
   void rewound(std::uint64_t seen, std::uint64_t to) override {
     notice(fmt::format("the host lost its last {} events when it went down", seen - to));
   }
-  void ending(const Ending&) override {}
+  void ending(const Ending&) override { flush(); }
   void pause() override {}
-  void tick() override {}
+  void tick() override {
+    if (last_event_ && Clock::now() - *last_event_ >= kCaughtUp) flush();
+  }
 
  private:
-  void say(std::string_view step, std::string_view line) const {
-    print(STDOUT_FILENO, (step_.empty() ? fmt::format("[{}] ", strip_control(step)) : "") + strip_control(line) + "\n");
+  void keep_or_print(std::string line) {
+    if (tail_ == 0) return print(STDOUT_FILENO, line);
+    kept_.push_back(std::move(line));
+    if (kept_.size() > tail_) kept_.pop_front();
+  }
+  /// From here on everything is printed as it comes.
+  void flush() {
+    tail_ = 0;
+    std::string text;
+    for (const std::string& line : kept_) text += line;
+    kept_.clear();
+    if (!text.empty()) print(STDOUT_FILENO, text);
+  }
+  void say(std::string_view step, std::string_view line) {
+    keep_or_print((step_.empty() ? fmt::format("[{}] ", strip_control(step)) : "") + strip_control(line) + "\n");
   }
 
   std::string step_;
   bool json_;
+  std::size_t tail_;  ///< of the last lines, while all there are is not known; 0: print everything
+  std::deque<std::string> kept_;
+  std::optional<Clock::time_point> last_event_;
 };
 
 }  // namespace
 
 std::unique_ptr<Status> make_step_log_printer(const Options& options) {
-  return std::make_unique<StepLogPrinter>(options.step, options.json);
+  return std::make_unique<StepLogPrinter>(options.step, options.json, options.tail);
 }
 
 }  // namespace gpustrap

@@ -17,8 +17,13 @@ using VerbResult = Result<ExitCode>;
 // verbs_fleet.cc
 /// `up` and `plan` where Options::is_fleet(). A thread that waits for a host's answer may be left behind: end without destructors.
 [[nodiscard]] VerbResult verb_fleet(const Options& options);
-// verbs_host.cc
+// verbs_many.cc
+/// Of one host, too; ends as verb_fleet() does, and so do those for many.
 [[nodiscard]] VerbResult verb_status(const Options& options);
+[[nodiscard]] VerbResult verb_attach_many(const Options& options);
+[[nodiscard]] VerbResult verb_cancel_many(const Options& options);
+[[nodiscard]] VerbResult verb_remove_many(const Options& options);
+// verbs_host.cc
 [[nodiscard]] VerbResult verb_logs(const Options& options);
 [[nodiscard]] VerbResult verb_cancel(const Options& options);
 [[nodiscard]] VerbResult verb_remove(const Options& options);

@@ -23,10 +23,10 @@
 #include "controller/fleet.h"
 #include "controller/fleet_hosts.h"
 #include "controller/fleet_json.h"
+#include "controller/fleet_members.h"
 #include "controller/fleet_printer.h"
 #include "controller/fleet_record.h"
 #include "controller/hosts_file.h"
-#include "controller/newcomer.h"
 #include "controller/notebook.h"
 #include "controller/planned_changes.h"
 #include "controller/prompt.h"
@@ -39,9 +39,6 @@
 
 namespace gpustrap {
 namespace {
-
-/// More at once than this are no faster over one line, and as many threads.
-constexpr std::size_t kParallel = 50;
 
 std::string absolute(const std::string& path) {
   std::error_code error;
@@ -67,22 +64,6 @@ std::string command_of(const Options& options, const std::string& limit) {
   return command;
 }
 
-/// The hosts of the file, or of the command line.
-Result<FleetHosts> hosts_of(const Options& options) {
-  if (!options.hosts_file.empty()) return load_fleet_hosts(options.hosts_file);
-  FleetHosts hosts;
-  for (const std::string& word : options.hosts) {
-    const Result<Destination> destination = read_destination(word);
-    if (!destination) return fail(destination.error());
-    FleetHost host;
-    host.name = word;
-    host.settings.address = host.settings.private_address = destination->host;
-    host.settings.user = destination->user;
-    hosts.hosts.push_back(std::move(host));
-  }
-  return hosts;
-}
-
 Result<FleetRecord> record_of(const Options& options) {
   const std::string recipe = is_recipe_file(options.recipe) ? absolute(options.recipe) : options.recipe;
   std::vector<std::string> names = options.hosts;
@@ -103,21 +84,6 @@ Result<std::vector<std::size_t>> chosen(const Options& options, const FleetHosts
   }
   std::erase_if(all, [&](std::size_t i) { return !record.has_failed(hosts.hosts[i].name); });
   return all;
-}
-
-/// The command line says most, then the hosts file, the environment, what is remembered of the host, and what config.yaml says.
-Options options_for(const Options& options, const FleetHost& host, const std::vector<RememberedHost>& memory) {
-  Options own = options;
-  own.host = host.settings.address;
-  own.hosts.clear();
-  if (own.user.empty()) own.user = host.settings.user;
-  if (!own.port) own.port = host.settings.port;
-  if (own.identities.empty()) own.identities = host.settings.identities;
-  fill_in(own, own.environment);
-  const auto known = std::find_if(memory.begin(), memory.end(), [&](const RememberedHost& one) { return one.host == own.host; });
-  if (known != memory.end()) fill_in(own, HostDefaults{known->user, known->port, known->identities});
-  fill_in(own, own.usual);
-  return own;
 }
 
 /// The recipe of each host; hosts for which the file says the same share one.
@@ -241,28 +207,6 @@ std::vector<std::string> next_steps(const Options& options, const std::vector<Fl
   return next;
 }
 
-/// What was said on the command line and in the hosts file; those that were never reached are not remembered.
-Result<void> remember(const std::vector<FleetMember>& members, const std::vector<HostEnd>& ends, std::vector<RememberedHost> memory) {
-  std::vector<RememberedHost> reached;
-  for (std::size_t i = 0; i < members.size(); ++i) {
-    if (ends[i].run.empty()) continue;
-    const Options& options = members[i].options;
-    const auto known = std::find_if(memory.begin(), memory.end(), [&](const RememberedHost& one) { return one.host == options.host; });
-    RememberedHost host = known == memory.end() ? RememberedHost{} : *known;
-    host.host = options.host;
-    const HostDefaults said = worth_remembering(options);
-    host.user = said.user;
-    host.port = said.port;
-    host.identities.clear();
-    for (const std::string& identity : said.identities)
-      host.identities.push_back(identity.starts_with("~") ? identity : absolute(identity));
-    host.recipe = is_recipe_file(options.recipe) ? absolute(options.recipe) : options.recipe;
-    reached.push_back(std::move(host));
-  }
-  if (reached.empty()) return {};
-  return HostsFile::open().and_then([&](const HostsFile& file) { return file.remember(reached); });
-}
-
 /// `--only pip jupyter` makes a host of the second word.
 std::optional<Error> step_for_host(const Options& options, const std::vector<const Recipe*>& recipes) {
   for (const auto& [option, ids] :
@@ -283,7 +227,7 @@ std::optional<Error> step_for_host(const Options& options, const std::vector<con
 
 VerbResult verb_fleet(const Options& options) {
   const bool plan = options.verb == Verb::plan;
-  const Result<FleetHosts> hosts = hosts_of(options);
+  const Result<FleetHosts> hosts = fleet_hosts_of(options);
   if (!hosts) return fail(hosts.error());
   Result<FleetRecord> record = record_of(options);
   if (!record) return fail(record.error());
@@ -327,17 +271,13 @@ VerbResult verb_fleet(const Options& options) {
   work.network = *std::move(network);
   work.choice = chosen_steps->choice;
   work.run = make_run_id();
-  work.parallel = options.parallel > 0 ? options.parallel : std::min(kParallel, members.size());
+  work.parallel = parallel_for(options, members.size());
   if (!plan) {
     Result<SecretValues> secrets = secrets_for(all);
     if (!secrets) return fail(std::move(secrets).error());
     work.secrets = *std::move(secrets);
   }
-  if (options.ask_sudo_password) {
-    work.sudo_password = ask_secret("Password of sudo, the same for all hosts: ");
-    if (!work.sudo_password)
-      return fail(ErrorCode::authentication, "no sudo password was given", "--ask-sudo-password needs a terminal to ask at");
-  }
+  if (Result<void> asked = ask_sudo_password_for(options, work); !asked) return fail(std::move(asked).error());
 
   const auto screen = std::make_shared<FleetScreen>(make_view(options, all.name, names), members.size());
   for (const std::string& notice : hosts->notices) screen->announce(notice);
@@ -385,11 +325,14 @@ VerbResult verb_fleet(const Options& options) {
     const Result<void> kept = record->save();
     if (!kept) screen->announce("How the hosts ended is not kept for --limit failed: " + kept.error().sentence());
   }
-  if (const Result<void> kept = remember(members, all_ends, *memory); !kept)
+  std::vector<bool> reached;
+  for (const HostEnd& end : all_ends) reached.push_back(!end.run.empty());
+  if (const Result<void> kept = remember_hosts(members, reached); !kept)
     screen->announce("These hosts are not remembered: " + kept.error().sentence());
   if (const Result<std::string> state = state_directory()) RunLog::forget_oldest(*state);
   std::vector<std::string> next = next_steps(options, members, all_ends, run);
-  if (!plan && worst == ExitCode::ok && chosen_steps->choice.left_out.empty()) next.insert(next.begin(), shelf.next().begin(), shelf.next().end());
+  if (!plan && worst == ExitCode::ok && chosen_steps->choice.left_out.empty())
+    next.insert(next.begin(), shelf.next().begin(), shelf.next().end());
   screen->summary(all_ends, next);
   return worst;
 }

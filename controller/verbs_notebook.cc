@@ -11,6 +11,7 @@
 
 #include "agent/base/file.h"
 #include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
 #include "controller/notebook_tunnel.h"
 #include "controller/run_log.h"
 #include "controller/verbs.h"
@@ -110,7 +111,10 @@ VerbResult verb_url(const Options& options) {
   const Result<NotebookToken> token = read_token(**reply);
   if (!token) return fail(token.error());
   const std::uint16_t port = options.forward ? options.forward->local : options.last_local_port != 0 ? options.last_local_port : kUsualPort;
-  print(STDOUT_FILENO, notebook_at(port, token->token, token->place.tls ? Transport::tls : Transport::plain).url + "\n");
+  const std::string url = notebook_at(port, token->token, token->place.tls ? Transport::tls : Transport::plain).url;
+  const Json document = {
+      {"url", 1}, {"host", options.destination()}, {"service", token->place.service}, {"port", token->place.port}, {"address", url}};
+  print(STDOUT_FILENO, options.json ? to_line(document) : url + "\n");
   return ExitCode::ok;
 }
 

@@ -51,7 +51,7 @@ remove_cases() {
     expect_equal "$(cat stdout)" ''
 
     case_ "and nothing else has changed"
-    gpustrap status "$host" # so that there is something to remove again
+    gpustrap logs "$host" # so that there is something to remove again
     take_listing "${traces[@]}"
     gpustrap remove "$host" -y
     expect_exit 0

@@ -68,6 +68,22 @@ TEST(StartText, SaysThatTheAgentIsAbsentAndDoesNoMoreWhereItMightReadTooFar) {
   }
 }
 
+// `status` of a host that gpustrap has never been on leaves it so.
+TEST(StartText, WhereItIsOnlyToTellItReadsAndWritesNothing) {
+  for (const AgentRights rights : {AgentRights::system, AgentRights::system_or_user}) {
+    const std::string text = start_text(two_agents(), rights, "nonce", "7b7d", IfAbsent::tell);
+    expect_plain(text);
+    EXPECT_THAT(text, Not(HasSubstr("mkdir")));
+    Subprocess run;
+    run.argv = {"sh", "-c", text};
+    run.input = "left alone\n";
+    const auto result = run_subprocess(run);
+    ASSERT_TRUE(result.has_value());
+    EXPECT_THAT(result->out, StartsWith("gpustrap-absent ")) << result->err;
+    EXPECT_EQ(result->exit_code, 0);
+  }
+}
+
 TEST(StartText, TellsTheAgentWhoHasLoggedInAndWhatWasSaid) {
   TemporaryDirectory folder;
   // In place of sudo, which would be given the words.

@@ -87,7 +87,7 @@ TEST(Completion, OffersRecipesThenHosts) {
   EXPECT_THAT(offered("up jupyter ubuntu@gpu"), ElementsAre("ubuntu@gpu1", "ubuntu@gpu2"));
   EXPECT_THAT(offered("up jupyter ubuntu@gpu1 gpu"), ElementsAre("gpu2")) << "the other is named already";
   EXPECT_THAT(offered("attach fe"), ElementsAre("fe80::1"));
-  EXPECT_THAT(offered("attach gpu1 "), IsEmpty());
+  EXPECT_THAT(offered("url gpu1 "), IsEmpty());
   EXPECT_THAT(offered("attach b"), IsEmpty()) << "what a terminal would obey is not offered";
 }
 

@@ -74,7 +74,12 @@ TEST(Options, UpAndPlanTakeManyHosts) {
   EXPECT_TRUE(file->is_fleet());
   EXPECT_EQ(file->hosts_file, "hosts.yaml");
   EXPECT_FALSE(read("up jupyter gpu1")->is_fleet());
-  EXPECT_FALSE(read("status gpu1 gpu2")->is_fleet());
+  for (const char* verb : {"status", "attach", "cancel", "remove"}) {
+    EXPECT_TRUE(read(std::string(verb) + " gpu1 gpu2 --parallel 2")->is_fleet()) << verb;
+    EXPECT_TRUE(read(std::string(verb) + " -f hosts.yaml --limit workers")->is_fleet()) << verb;
+    EXPECT_EQ(read(std::string(verb) + " gpu1")->is_fleet(), std::string_view(verb) == "status") << verb;
+  }
+  EXPECT_EQ(read("attach u@gpu1")->host, "gpu1");
 }
 
 TEST(Options, OptionsMayStandBetweenAndBeforePlaces) {
@@ -122,6 +127,11 @@ TEST(Options, EveryVerbIsRead) {
   EXPECT_EQ(explain->cuda, "12.4");
   EXPECT_EQ(explain->vars.size(), 1U);
   EXPECT_EQ(read("logs h pip")->step, "pip");
+  const auto logs = read("logs h pip -f --tail 20 --run 20260801-141503-7f3a");
+  ASSERT_TRUE(logs) << logs.error().sentence();
+  EXPECT_TRUE(logs->follow);
+  EXPECT_EQ(logs->tail, 20U);
+  EXPECT_EQ(logs->run, "20260801-141503-7f3a");
   EXPECT_THAT(read("status a u@b")->hosts, ElementsAre("a", "u@b"));
   EXPECT_EQ(read("status a u@b")->host, "") << "what is remembered of the first host would count for all";
   EXPECT_EQ(read("-V")->verb, Verb::version);
@@ -202,7 +212,10 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"up jupyter -f hosts.yaml gpu1 gpu2", "the hosts come from hosts.yaml", "--limit gpu1,gpu2"},
         Mistake{"up -f hosts.yaml", "needs a recipe beside the hosts file", "gpustrap up jupyter -f hosts.yaml"},
         Mistake{"plan jupyter a.example b.example --parallel many", "expected a number", "--parallel 20"},
-        Mistake{"attach -f hosts.yaml", "no option -f", "attach --help"},
+        Mistake{"attach -f hosts.yaml gpu1 gpu2", "`gpu1` is one word too many", "--limit gpu1,gpu2"},
+        Mistake{"status gpu1 --limit workers", "there is one", "-f hosts.yaml"}, Mistake{"status a a", "given twice", "once"},
+        Mistake{"status $(id)", "cannot be a host", "USER@HOST"},
+        Mistake{"logs h --tail many", "--tail many: expected a number", "--tail 20"},
         Mistake{"up jupyter ubuntu@host:2222", "the port goes behind -p", "ubuntu@host -p 2222"},
         Mistake{"up jupyter u@[::1]:2222", "the port goes behind -p", "-p 2222"},
         Mistake{"up jupyter ssh://u@h", "without ssh://", "USER@HOST"}, Mistake{"up jupyter @h", "no user before", "h"},
@@ -218,7 +231,7 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"up jupyter h -i", "-i needs its FILE behind it", "--help"},
         Mistake{"plan jupyter h --detach", "plan has no option --detach", "gpustrap plan --help"},
         Mistake{"attach", "attach needs a host", "gpustrap attach HOST"},
-        Mistake{"cancel a b", "`b` is one word too many", "gpustrap cancel HOST"}, Mistake{"hosts a", "one word too many", "--forget"},
+        Mistake{"url a b", "`b` is one word too many", "gpustrap url HOST"}, Mistake{"hosts a", "one word too many", "--forget"},
         Mistake{"recipe", "needs to know what to do", "gpustrap recipe list"},
         Mistake{"recipe lst", "did you mean `list`", "gpustrap recipe show"},
         Mistake{"recipe show", "needs a recipe", "gpustrap recipe show"},

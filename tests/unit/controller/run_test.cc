@@ -119,6 +119,24 @@ class Run : public ::testing::Test {
   SecretValues found_;
 };
 
+// `logs` of a run in progress: what there is, without waiting for what comes.
+TEST_F(Run, CatchesUpWithARunThatGoesOn) {
+  RunClient run = client({reply(1, {{"run", kRun}, {"live", true}}), started(1), output(2), wait(900), std::nullopt, output(3), wait(1100),
+                          std::nullopt, output(4)});
+  const auto result = run.attach("", Stay::until_caught_up);
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_THAT(told_.seqs, ElementsAre(1, 2, 3));
+  EXPECT_FALSE(result->finished.has_value());
+}
+
+TEST_F(Run, CatchingUpEndsWithARunThatIsOver) {
+  RunClient run = client({reply(1, {{"run", kRun}, {"live", false}}), started(1), output(2), finished(3), output(4)});
+  const auto result = run.attach(kRun, Stay::until_caught_up);
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_THAT(told_.seqs, ElementsAre(1, 2, 3));
+  EXPECT_EQ(asked<AttachRequest>().at(0).run, kRun);
+}
+
 TEST_F(Run, PassesEveryEventOn) {
   auto run = client({reply(1, {{"run", kRun}, {"attached", false}}), started(1), output(2), finished(3)});
   const auto result = run.run(request());
