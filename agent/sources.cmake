@@ -79,6 +79,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/apt_mirror.cc
   agent/steps/apt_packages.cc
   agent/steps/apt_repository.cc
+  agent/steps/apt_simulation.cc
   agent/steps/apt_sources.cc
   agent/steps/archive.cc
   agent/steps/archive_manifest.cc

@@ -303,7 +303,8 @@ StepFinished perform_step(Step& step, const std::string& id, StepWork work, IfSa
   }
   if (work == StepWork::look) {
     finished.outcome = before->is == StepState::Is::unknown ? Outcome::unknown : Outcome::would_change;
-    if (!before->changes.empty()) log.say(before->changes);
+    const std::string changes = before->changes.empty() ? step.planned(look_only) : before->changes;
+    if (!changes.empty()) log.say(changes);
     return finished;
   }
   if (!before->changes.empty()) log.say(before->changes);

@@ -61,21 +61,18 @@ void weigh(StepFinished& finished, const LiveStep& step, const LiveSteps& all, c
     finished.reason = "less room than asked for, but nothing is left to do: " + finished.reason;
     finished.error.reset();
   }
-  if (run.looks_only && finished.outcome == Outcome::failed) {
-    // A look that fails because its ground is not laid yet says nothing about the run: unknown, not failed.
-    if (const std::string pending = pending_before(step, all); !pending.empty()) {
-      finished.outcome = Outcome::unknown;
-      finished.reason = fmt::format("unknown until {} has run ({})", pending, finished.reason);
-      finished.error.reset();
-    }
-  }
-  if (run.looks_only && step.plan.entry.kind == StepKind::reboot && finished.outcome == Outcome::unchanged) {
-    // What comes before may bring a new kernel.
-    if (const std::string pending = pending_before(step, all); !pending.empty()) {
-      finished.outcome = Outcome::unknown;
-      finished.reason = fmt::format("unknown until {} has run ({})", pending, finished.reason);
-    }
-  }
+  if (!run.looks_only) return;
+  // A look that fails or cannot tell because its ground is not laid yet says nothing about the run; and what comes before a restart may
+  // bring a new kernel.
+  const bool lacks_secrets = !run.secrets.missing(step.plan.secrets).empty();
+  const bool may_differ_later = finished.outcome == Outcome::failed || (finished.outcome == Outcome::unknown && !lacks_secrets) ||
+                                (finished.outcome == Outcome::unchanged && step.plan.entry.kind == StepKind::reboot);
+  if (!may_differ_later) return;
+  const std::string pending = pending_before(step, all);
+  if (pending.empty()) return;
+  finished.outcome = Outcome::unknown;
+  finished.reason = fmt::format("unknown until {} has run ({})", pending, finished.reason);
+  finished.error.reset();
 }
 
 RunFinished tally(const LiveSteps& all, const RunHistory& history) {

@@ -9,6 +9,7 @@
 #include "agent/steps/apt_lock.h"
 #include "agent/steps/apt_mirror.h"
 #include "agent/steps/apt_packages.h"
+#include "agent/steps/apt_simulation.h"
 #include "agent/steps/dpkg_status.h"
 #include "agent/steps/kinds.h"
 
@@ -55,6 +56,19 @@ class AptStep : public Step {
       reasons.push_back(fmt::format("package lists are older than {}", human_duration(spec_.max_age.time)));
     if (!reasons.empty()) return StepState::unsatisfied(join(reasons, "; "));
     return StepState::satisfied(describe(*status));
+  }
+
+  [[nodiscard]] std::string planned(const Host& host) const override {
+    const Result<DpkgStatus> status = DpkgStatus::read(host);
+    if (!status) return {};
+    std::vector<std::string> names = to_change(*status);
+    if (names.empty() && spec_.state == AptSpec::State::latest) names = asked_for();
+    if (names.empty()) return {};
+    const bool old = spec_.state != AptSpec::State::absent && lists_are_old(host, spec_.max_age.time);
+    const Result<std::string> said = simulate(host, words_for(names));
+    const std::vector<SimulatedPackage> packages = said ? simulated_packages(*said) : std::vector<SimulatedPackage>();
+    if (packages.empty()) return old ? "the versions are known once the package lists have been fetched\n" : "";
+    return (old ? "by the package lists as they are; newer ones are fetched first:\n" : "") + simulation_text(packages, asked_for());
   }
 
   /// Where apt is to be asked for new lists first, what it would name now is not what it will name.
@@ -106,17 +120,32 @@ class AptStep : public Step {
   }
 
   [[nodiscard]] Result<std::vector<std::string>> upgradable(const Host& host) const {
-    Command command;
-    command.argv = {"apt-get", "-s", "-o", "Debug::NoLocking=1", "install", "--"};
-    for (const Wanted& wanted : wanted_) command.argv.push_back(wanted.name);
-    look_by_apt_mirror(host, command);
-    const Result<CommandResult> simulated = host.look(command);
-    if (!simulated) return fail(simulated.error());
-    if (simulated->exit_code != 0) return fail(apt_error(command, *simulated));
+    std::vector<std::string> words_after = {"install", "--"};
+    for (const std::string& name : asked_for()) words_after.push_back(name);
+    const Result<std::string> said = simulate(host, words_after);
+    if (!said) return fail(said.error());
     std::vector<std::string> names;
-    for (const std::string& line : split(simulated->out, '\n')) {
-      if (const std::vector<std::string> parts = words(line); parts.size() > 1 && parts[0] == "Inst") names.push_back(parts[1]);
+    for (const SimulatedPackage& package : simulated_packages(*said)) {
+      if (!package.to.empty()) names.push_back(package.name);
     }
+    return names;
+  }
+
+  /// What apt-get says that it would do. It keeps what it has worked out to itself: a look writes nothing, its cache included.
+  [[nodiscard]] static Result<std::string> simulate(const Host& host, const std::vector<std::string>& words_after) {
+    Command command;
+    command.argv = {"apt-get", "-s", "-o", "Debug::NoLocking=1", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="};
+    command.argv.insert(command.argv.end(), words_after.begin(), words_after.end());
+    look_by_apt_mirror(host, command);
+    Result<CommandResult> simulated = host.look(command);
+    if (!simulated) return fail(std::move(simulated).error());
+    if (simulated->exit_code != 0) return fail(apt_error(command, *simulated));
+    return std::move(simulated->out);
+  }
+
+  [[nodiscard]] std::vector<std::string> asked_for() const {
+    std::vector<std::string> names;
+    for (const Wanted& wanted : wanted_) names.push_back(wanted.name);
     return names;
   }
 

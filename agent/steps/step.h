@@ -36,6 +36,12 @@ class Step {
     (void)host;
     return {};
   }
+  /// For a plan alone: what apply would do, where finding that out takes longer than a look may. Asked where check is not satisfied and its
+  /// state says no changes.
+  [[nodiscard]] virtual std::string planned(const Host& host) const {
+    (void)host;
+    return {};
+  }
   /// A step that has nothing lasting to look for (a command without a guard) is not checked again after apply.
   [[nodiscard]] virtual bool can_verify() const { return true; }
 };

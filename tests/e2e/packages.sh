@@ -13,9 +13,17 @@ packages_cases() {
     # No other source: what the internet does today decides nothing here.
     testbed exec box sh -c "rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*; echo 'deb [trusted=yes] $origin repo/' >/etc/apt/sources.list"
 
-    case_ "an installation that was killed is finished first, and is said"
+    case_ "a plan names the versions that would be installed, and touches nothing"
     open_gate
     testbed exec box apt-get update -q
+    recipe stand-in-tool
+    take_listing --except usr/local/lib
+    gpustrap plan "$suite_dir/packages.yaml" "$host" -i "$key" --accept-new-host-key
+    expect_exit 0
+    expect_output "install stand-in-tool 1."
+    expect_same_listing --except usr/local/lib
+
+    case_ "an installation that was killed is finished first, and is said"
     close_gate
     cut_installation stand-in-gated "Setting up stand-in-gated"
     on_host dpkg --audit

@@ -103,7 +103,8 @@ TEST(Events, UnknownOnesAreCarried) {
 
 /// Members that a reader may do without.
 bool is_optional(const std::string& name) {
-  return name == "error" || name == "hint" || name == "interrupted" || name == "incarnation" || name == "network" || name == "ahead";
+  return name == "error" || name == "hint" || name == "interrupted" || name == "incarnation" || name == "network" || name == "ahead" ||
+         name == "left_out" || name == "forced";
 }
 
 TEST(Events, EveryMemberMissingOrOfAnotherTypeIsAnError) {
@@ -173,7 +174,8 @@ TEST(Requests, AnUnknownVerbIsNamed) {
   const auto request = request_from_json({{"request", 9}, {"verb", "dance"}});
   ASSERT_FALSE(request.has_value());
   EXPECT_EQ(request.error().code(), ErrorCode::protocol);
-  EXPECT_EQ(request.error().why(), "the verb `dance` is unknown here; known are run, attach, status, cancel, token, secrets, share, remove");
+  EXPECT_EQ(request.error().why(),
+            "the verb `dance` is unknown here; known are run, attach, status, cancel, token, secrets, share, remove");
 }
 
 TEST(Requests, ARunIdCannotLeaveItsFolder) {

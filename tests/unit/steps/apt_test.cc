@@ -3,10 +3,12 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "agent/base/text.h"
+#include "agent/steps/apt_simulation.h"
 #include "agent/steps/dpkg_status.h"
 #include "tests/support/fake_host.h"
 #include "tests/support/step_contract.h"
@@ -88,6 +90,50 @@ TEST(AptStep, NamesWhatIsMissingAndInstallsNothingElse) {
   ASSERT_TRUE(done.has_value()) << done.error().sentence();
   EXPECT_EQ(done->reason, "git unzip tmux: installed");
   EXPECT_THAT(host.changes(), Contains(HasSubstr("install -- unzip tmux")));
+}
+
+TEST(AptSimulation, ReadsWhatComesAndWhatGoes) {
+  // As apt 2.6 says it.
+  const std::vector<SimulatedPackage> packages = simulated_packages(
+      "NOTE: This is only a simulation!\n"
+      "Reading package lists... Done\n"
+      "The following NEW packages will be installed:\n  tmux\n"
+      "Remv screen [4.9.0-4]\n"
+      "Inst libevent-core-2.1-7 (2.1.12-stable-8 Debian:12.11/oldstable [amd64])\n"
+      "Inst tmux (3.3a-3 Debian:12.11/oldstable [amd64]) []\n"
+      "Inst git [1:2.39.2-1.1] (1:2.39.5-0+deb12u2 Debian:12.11/oldstable [amd64])\n"
+      "Conf tmux (3.3a-3 Debian:12.11/oldstable [amd64])\nInst\nInst x\nInst y [1\n");
+  ASSERT_EQ(packages.size(), 5U);
+  EXPECT_EQ(simulation_text({packages.begin(), packages.begin() + 4}, {"git", "tmux"}),
+            "install tmux 3.3a-3\n"
+            "install git 1:2.39.5-0+deb12u2 in place of 1:2.39.2-1.1\n"
+            "and with them 2 more:\n"
+            "  remove screen 4.9.0-4, libevent-core-2.1-7 2.1.12-stable-8\n");
+}
+
+TEST(AptSimulation, BreaksLinesBetweenPackages) {
+  std::vector<SimulatedPackage> packages;
+  for (int i = 0; i < 9; ++i) packages.push_back({fmt::format("a-library-of-many-words-{}", i), "", "1.0"});
+  const std::string text = simulation_text(packages, {"a-library-of-many-words-0"});
+  EXPECT_THAT(text, ::testing::StartsWith("install a-library-of-many-words-0 1.0\nand with it 8 more:\n  a-library-of-many-words-1 1.0, "));
+  for (const std::string& line : split(text, '\n')) EXPECT_LE(line.size(), 95U) << line;
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 6);
+}
+
+TEST(AptStep, APlanNamesVersionsAndLeavesAptsOwnCacheAlone) {
+  FakeHost host = debian_host(stanza("git", "2"));
+  const std::vector<std::string> simulation = {
+      "apt-get", "-s", "-o", "Debug::NoLocking=1", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="};
+  host.answer(simulation, {0, "Inst libevent (2 Debian:12 [amd64])\nInst tmux (3.3a-3 Debian:12 [amd64])\n", ""});
+  const AptSpec spec = packages({"git", "tmux"});
+  EXPECT_EQ(make_step(spec)->planned(host), "install tmux 3.3a-3\nand with them 1 more:\n  libevent 2\n");
+  EXPECT_TRUE(host.changes().empty());
+
+  host.take_away("/var/lib/apt/lists/mirror_InRelease");
+  EXPECT_EQ(make_step(spec)->planned(host),
+            "by the package lists as they are; newer ones are fetched first:\ninstall tmux 3.3a-3\nand with them 1 more:\n  libevent 2\n");
+  host.answer(simulation, {100, "", "E: Unable to locate package tmux\n"});
+  EXPECT_EQ(make_step(spec)->planned(host), "the versions are known once the package lists have been fetched\n");
 }
 
 TEST(AptStep, AWarmCheckStartsNoProcess) {
