@@ -109,6 +109,14 @@ PYTHON
     expect_exit 0
     expect_equal "$(json_events step_finished | grep -c '"outcome": *"changed"')" 1
 
+    case_ "a notebook that is gone again before it has answered is not called ready"
+    printf 'name: undone\nsteps:\n  - include: jupyter\n  - { command: { run: systemctl stop gpustrap-jupyter.service }, as: root }\n' >undone.yaml
+    up ./undone.yaml
+    expect_exit 8
+    expect_output "the notebook did not answer"
+    up jupyter
+    expect_exit 0
+
     case_ "the notebook is there again after a reboot, without gpustrap's help"
     testbed reboot bare
     await_that testbed exec bare sh -c "ss -ltnH 'sport = :8888' | grep -q 8888"

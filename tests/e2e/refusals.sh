@@ -45,6 +45,75 @@ refusals_cases() {
     expect_output ubuntu
     expect_output ec2-user
 
+    case_ "a PuTTY key comes with the command that converts it"
+    printf 'PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n' >key.ppk
+    chmod 0600 key.ppk
+    gpustrap up "$suite_dir/one.yaml" "$host" -i key.ppk --accept-new-host-key -y --no-tunnel
+    expect_exit 6
+    expect_output "it is a PuTTY key"
+    expect_output "puttygen key.ppk -O private-openssh"
+
+    case_ "a locked key with nobody to ask, and a file that is no key"
+    ssh-keygen -q -t ed25519 -N 'open sesame' -f locked
+    testbed exec one sh -c 'cat >>/home/ubuntu/.ssh/authorized_keys' <locked.pub
+    gpustrap up "$suite_dir/one.yaml" "$host" -i locked --accept-new-host-key -y --no-tunnel
+    expect_exit 6
+    expect_output "nobody can be asked for its passphrase"
+    expect_output "ssh-add locked"
+    echo nonsense >nonsense.pem
+    chmod 0600 nonsense.pem
+    gpustrap up "$suite_dir/one.yaml" "$host" -i nonsense.pem --accept-new-host-key -y --no-tunnel
+    expect_exit 6
+    expect_output "it is not a private key"
+
+    case_ "an image that wants another user says which"
+    on_host sh -c 'sed "s/^/command=\"echo Please login as the user \\\\\"admin\\\\\" rather than the user \\\\\"root\\\\\".; exit 142\" /" \
+        /home/ubuntu/.ssh/authorized_keys >/root/keys; install -d -m 0700 /root/.ssh; install -m 0600 /root/keys /root/.ssh/authorized_keys'
+    gpustrap up "$suite_dir/one.yaml" "root@$address" -i "$key" --accept-new-host-key -y --no-tunnel
+    expect_exit 6
+    expect_output "connect as admin@"
+
+    case_ "a port that nobody listens on is named"
+    gpustrap up "$suite_dir/one.yaml" "$host" -p 9 -i "$key" -y --no-tunnel --wait 1s
+    expect_exit 4
+    expect_output "Connection refused"
+    expect_output "is this its SSH port?"
+
+    case_ "what is not remembered cannot be forgotten, and a run that never was has no report"
+    gpustrap hosts --forget no-such-host
+    expect_exit 1
+    expect_output "no-such-host is not remembered"
+    gpustrap report no-such-host
+    expect_exit 1
+    expect_output "is logged on this machine"
+
+    case_ "a memory that is no memory is named, and stays as it is"
+    mkdir -p state/gpustrap
+    echo 'not JSON' >state/gpustrap/hosts.json
+    XDG_STATE_HOME=$PWD/state gpustrap attach "$host" -i "$key"
+    expect_exit 1
+    expect_output "hosts.json is not a list of hosts"
+    expect_equal "$(cat state/gpustrap/hosts.json)" "not JSON"
+
+    case_ "a setting that cannot be is told with its place, before anybody is reached"
+    mkdir -p config/gpustrap
+    printf 'wait: 5m\nparalel: 3\n' >config/gpustrap/config.yaml
+    XDG_CONFIG_HOME=$PWD/config gpustrap attach "$host"
+    expect_exit 2
+    expect_output "config.yaml:2:1: "
+    expect_output "did you mean \`parallel\`?"
+    GPUSTRAP_WAIT=soon gpustrap attach "$host"
+    expect_exit 2
+    expect_output "GPUSTRAP_WAIT is \`soon\`: expected a time"
+
+    case_ "a variable stands for an option, and gpustrap says that it did"
+    GPUSTRAP_PORT=9 GPUSTRAP_WAIT=1s gpustrap attach "$host" -i "$key"
+    expect_exit 4
+    expect_output "Connection refused"
+    GPUSTRAP_PORT=9 gpustrap config --origin
+    expect_exit 0
+    expect_output "# GPUSTRAP_PORT"
+
     case_ "a name that does not resolve is not waited for"
     local began=$SECONDS
     gpustrap up "$suite_dir/one.yaml" ubuntu@no-such-host.invalid -i "$key" -y --no-tunnel

@@ -1,0 +1,73 @@
+#include "controller/error_catalogue.h"
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+
+#include "agent/base/file.h"
+#include "tests/support/folders.h"
+
+namespace gpustrap {
+namespace {
+
+using ::testing::HasSubstr;
+
+const std::string& text_of(std::string_view path) {
+  static std::map<std::string, std::string> texts;
+  std::string& text = texts[std::string(path)];
+  if (text.empty()) text = read_file(source_folder() + "/" + std::string(path)).value_or("");
+  return text;
+}
+
+TEST(ErrorCatalogue, TheDocumentIsUpToDate) {
+  const std::string path = source_folder() + "/docs/errors.md";
+  if (std::getenv("GPUSTRAP_UPDATE_GOLDEN") != nullptr) {
+    ASSERT_TRUE(write_file_atomically(path, error_catalogue_document()));
+    return;
+  }
+  EXPECT_EQ(text_of("docs/errors.md"), error_catalogue_document())
+      << "docs/errors.md is stale; write it again with\n"
+         "  GPUSTRAP_UPDATE_GOLDEN=1 build/debug/unit_controller --gtest_filter='ErrorCatalogue.*'";
+}
+
+TEST(ErrorCatalogue, EveryMessageStandsInItsSource) {
+  for (const CataloguedError& error : error_catalogue()) {
+    ASSERT_FALSE(text_of(error.source).empty()) << error.source << " is not there: " << error.what;
+    EXPECT_NE(text_of(error.source).find(error.says), std::string::npos) << error.source << " does not say `" << error.says << "` any more";
+    EXPECT_FALSE(error.todo.empty()) << error.what;
+  }
+}
+
+TEST(ErrorCatalogue, EveryMessageIsProvokedByATest) {
+  for (const CataloguedError& error : error_catalogue()) {
+    ASSERT_FALSE(text_of(error.test_file).empty()) << error.test_file << " is not there: " << error.what;
+    EXPECT_NE(text_of(error.test_file).find(error.test), std::string::npos)
+        << error.test_file << " has no test `" << error.test << "`, which is to provoke: " << error.what;
+  }
+}
+
+TEST(ErrorCatalogue, ExitCodesAreThoseOfTheCommand) {
+  for (const CataloguedError& error : error_catalogue()) {
+    if (error.code) { EXPECT_EQ(error.exit, exit_code_of(*error.code)) << error.what; }
+  }
+}
+
+TEST(ErrorCatalogue, HasEveryCodeAndEveryExit) {
+  const auto has_code = [](ErrorCode code) {
+    return std::any_of(error_catalogue().begin(), error_catalogue().end(),
+                       [&](const CataloguedError& error) { return error.code == code; });
+  };
+  for (int code = 0; code <= static_cast<int>(ErrorCode::internal); ++code)
+    EXPECT_TRUE(has_code(static_cast<ErrorCode>(code))) << error_code_name(static_cast<ErrorCode>(code));
+  for (const ExitCode exit : {ExitCode::step_failed, ExitCode::usage, ExitCode::plan_changes, ExitCode::unreachable, ExitCode::host_key,
+                              ExitCode::authentication, ExitCode::not_proven, ExitCode::detached, ExitCode::busy, ExitCode::cancelled}) {
+    EXPECT_TRUE(std::any_of(error_catalogue().begin(), error_catalogue().end(), [&](const CataloguedError& error) {
+      return error.exit == exit;
+    })) << static_cast<int>(exit);
+  }
+}
+
+}  // namespace
+}  // namespace gpustrap
