@@ -61,6 +61,8 @@ constexpr std::array kExamples = {
             "  gpustrap recipe lint ./lab.yaml                      what could be better\n"
             "  gpustrap recipe lint ./*.yaml --format sarif         for code scanning\n"
             "  gpustrap recipe new lab.yaml                         a start with comments\n"
+            "  gpustrap recipe test ./lab.yaml                      on a throw-away host\n"
+            "  gpustrap recipe test ./lab.yaml --gpu t4 --junit junit.xml\n"
             "  gpustrap recipe schema > recipe.schema.json          for editors\n"},
     Example{"adopt",
             "  gpustrap adopt setup.sh -o lab.yaml\n"
@@ -115,6 +117,7 @@ Recipes
   recipe show RECIPE     print one
   recipe explain RECIPE  what it would do on which GPU; also: explain a KIND
   recipe lint RECIPE...  what could be better, with reasons
+  recipe test RECIPE     run it twice on a host that is thrown away afterwards
   recipe new [FILE]      a recipe to begin with; recipe schema: for editors
   adopt SCRIPT           make a recipe of a shell script
   config                 what holds for all your runs; --origin: who said so

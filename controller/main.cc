@@ -39,6 +39,7 @@ VerbResult run_verb(const Options& options) {
     case Verb::recipe_list: return verb_recipe_list(options);
     case Verb::recipe_show: return verb_recipe_show(options);
     case Verb::recipe_explain: return verb_recipe_explain(options);
+    case Verb::recipe_test: return verb_recipe_test(options);
     case Verb::recipe_schema: return verb_recipe_schema(options);
     case Verb::recipe_new: return verb_recipe_new(options);
     case Verb::adopt: return verb_adopt(options);

@@ -61,6 +61,7 @@ constexpr Shape kShapes[] = {
     {"recipe explain", 1, 1, "gpustrap recipe explain d2l --gpu t4 --os ubuntu:22.04"},
     {"recipe lint", 1, kAny, "gpustrap recipe lint ./lab.yaml"},
     {"recipe schema", 0, 0, "gpustrap recipe schema > recipe.schema.json"},
+    {"recipe test", 1, 1, "gpustrap recipe test ./lab.yaml"},
     {"recipe new", 0, 1, "gpustrap recipe new lab.yaml"},
     {"adopt", 1, 1, "gpustrap adopt setup.sh -o lab.yaml"},
     {"completion", 1, 1, "gpustrap completion bash"},
@@ -196,12 +197,12 @@ Result<void> check_places(const std::string& verb, const std::vector<std::string
     }
     if (places.size() < shape.least) {
       return fail(usage_error(fmt::format("{} needs a {}", verb,
-                                          verb == "recipe show"      ? "recipe"
-                                          : verb == "recipe lint"    ? "recipe"
-                                          : verb == "recipe explain" ? "recipe or a kind"
-                                          : verb == "adopt"          ? "shell script"
-                                          : verb == "completion"     ? "shell: bash, zsh or fish"
-                                                                     : "host"),
+                                          verb == "recipe show"                            ? "recipe"
+                                          : verb == "recipe lint" || verb == "recipe test" ? "recipe"
+                                          : verb == "recipe explain"                       ? "recipe or a kind"
+                                          : verb == "adopt"                                ? "shell script"
+                                          : verb == "completion"                           ? "shell: bash, zsh or fish"
+                                                                                           : "host"),
                               std::string(shape.example)));
     }
   }

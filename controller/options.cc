@@ -174,8 +174,9 @@ Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
     if (options.shell == "bash" || options.shell == "zsh" || options.shell == "fish") return {};
     return fail(ErrorCode::usage, fmt::format("completion {}: expected bash, zsh or fish", options.shell));
   }
-  if (options.verb == Verb::recipe_show || options.verb == Verb::recipe_explain) options.recipe = raw.places[0];
-  if (options.verb == Verb::recipe_explain) return {};
+  if (options.verb == Verb::recipe_show || options.verb == Verb::recipe_explain || options.verb == Verb::recipe_test)
+    options.recipe = raw.places[0];
+  if (options.verb == Verb::recipe_explain || options.verb == Verb::recipe_test) return {};
   if (options.verb == Verb::recipe_lint) {
     options.recipes = raw.places;
     if (options.format == "text" || options.format == "json" || options.format == "sarif") return {};
@@ -469,6 +470,24 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
   add_places(lint, "RECIPE...");
   add_places(verb(Verb::recipe_schema, "schema", "Prints the JSON Schema of recipes, for completion and hints in editors.", *recipe), "");
   add_places(verb(Verb::recipe_new, "new", "Writes a recipe to begin with; never over a file that is there.", *recipe), "[FILE]");
+  CLI::App& test = verb(
+      Verb::recipe_test, "test",
+      "Runs a recipe twice on a host that is booted on this machine and thrown away\nafterwards. The second run must have nothing to do.",
+      *recipe);
+  test.add_option("--gpu", options.gpus, "show these GPUs on its PCI bus; nothing is behind them: t4, 8xh100")
+      ->type_name("GPU")
+      ->group("Run")
+      ->allow_extra_args(false);
+  test.add_option("--codename", options.codename, "its release, such as bookworm or noble; this machine's where not given")
+      ->type_name("CODENAME")
+      ->group("Run");
+  test.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
+  test.add_flag("--keep-host", options.keep_host, "leave the host for a look at it")->group("Run");
+  test.add_option("--junit", options.junit, "write the steps as test cases for CI")->type_name("FILE")->group("Output");
+  test.add_flag("--no-color,--no-colour", raw.no_colour, "no colours (also: NO_COLOR)")->group("Output");
+  test.add_flag("-q,--quiet", raw.quiet, "only the ends, and what failed")->group("Output");
+  test.add_flag("-v,--verbose", raw.verbose, "plain lines with everything that is said")->group("Output");
+  add_places(test, "RECIPE");
   CLI::App& adopt = verb(Verb::adopt, "adopt", "Makes a recipe of a shell script; what is not understood stays a command.", app);
   adopt.add_option("-o", options.output, "the file to make; printed where not given")->type_name("FILE")->group("Output");
   add_places(adopt, "SCRIPT|-");

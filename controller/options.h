@@ -40,6 +40,7 @@ enum class Verb {
   recipe_lint,
   recipe_schema,
   recipe_new,
+  recipe_test,
   adopt,
   completion,
   complete,
@@ -99,6 +100,9 @@ struct Options {
 
   std::vector<std::string> recipes;  ///< for `recipe lint`
   std::string format = "text";       ///< for `recipe lint`: text, json or sarif
+
+  std::string codename, junit;  ///< for `recipe test`
+  bool keep_host = false;
 
   std::string file;    ///< for `recipe new` and `adopt`: the one to read or make
   std::string output;  ///< for `adopt`: where the recipe goes; empty: stdout

@@ -46,6 +46,8 @@ using VerbResult = Result<ExitCode>;
 [[nodiscard]] VerbResult verb_recipe_schema(const Options& options);
 [[nodiscard]] VerbResult verb_recipe_new(const Options& options);
 [[nodiscard]] VerbResult verb_adopt(const Options& options);
+// verbs_test.cc
+[[nodiscard]] VerbResult verb_recipe_test(const Options& options);
 // verbs_terminal.cc
 [[nodiscard]] VerbResult verb_completion(const Options& options);
 /// Answers a completion script: a candidate a line.

@@ -2,7 +2,7 @@
 # Packs what ./dev build left into an archive for users: dist.sh
 #
 # Leaves build/package/gpustrap-<version>-linux-<arch>.tar.gz and its .sha256: the program, the agents by themselves (for image
-# builds and cloud-init), what each was built from, the manual page and completions, LICENSE, README and the digest of every file. The
+# builds and cloud-init), what each was built from, the manual page, completions, the testbed, LICENSE, README and the digest of every file. The
 # same commit packed twice on one machine gives the same archive. What was packed is unpacked and tried before it counts.
 set -euo pipefail
 
@@ -25,6 +25,9 @@ collect() {  # DIR: everything that goes into the archive
     done
     strip "$1/gpustrap"
     mkdir -p "$1/share/man/man1" "$1/share/bash-completion/completions" "$1/share/zsh/site-functions" "$1/share/fish/vendor_completions.d"
+    mkdir -p "$1/share/gpustrap/testbed" # what `recipe test` boots its hosts with
+    for file in testbed base_root.sh network.sh gpus.sh host.sh; do cp "$root/tests/testbed/$file" "$1/share/gpustrap/testbed/"; done
+    cp "$root/recipes/compat.yaml" "$1/share/gpustrap/testbed/"
     "$root/build/release/gpustrap" man > "$1/share/man/man1/gpustrap.1"
     "$root/build/release/gpustrap" completion bash > "$1/share/bash-completion/completions/gpustrap"
     "$root/build/release/gpustrap" completion zsh > "$1/share/zsh/site-functions/_gpustrap"
@@ -35,7 +38,7 @@ collect() {  # DIR: everything that goes into the archive
     done
     find "$1" -type f -exec chmod 0644 {} +
     find "$1" -type d -exec chmod 0755 {} +
-    chmod 0755 "$1/gpustrap" "$1"/agents/gpustrap-agent-x86_64 "$1"/agents/gpustrap-agent-aarch64
+    chmod 0755 "$1/gpustrap" "$1/share/gpustrap/testbed/testbed" "$1"/agents/gpustrap-agent-x86_64 "$1"/agents/gpustrap-agent-aarch64
     (cd "$1" && find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum) > "$work/sums"
     mv "$work/sums" "$1/SHA256SUMS"
     chmod 0644 "$1/SHA256SUMS"
@@ -61,6 +64,7 @@ try_archive() {  # ARCHIVE
         digest=$(sha256sum < "agents/gpustrap-agent-$arch" | cut -c1-16) # as many as `version` shows
         [[ $said == *"$digest"* ]] || fail "the packed program carries another $arch agent than the archive. Run ./dev build. It says: $said"
     done
+    share/gpustrap/testbed/testbed help | grep -q "^usage: testbed" || fail "the packed testbed does not start"
     mandoc -Tlint -Wwarning share/man/man1/gpustrap.1 || fail "the manual page has mistakes"
     "agents/gpustrap-agent-$(uname -m)" --version | grep -q "^gpustrap-agent $version\$" || fail "the packed agent does not start"
 }

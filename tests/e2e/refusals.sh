@@ -67,8 +67,13 @@ refusals_cases() {
     expect_output "it is not a private key"
 
     case_ "an image that wants another user says which"
-    on_host sh -c 'sed "s/^/command=\"echo Please login as the user \\\\\"admin\\\\\" rather than the user \\\\\"root\\\\\".; exit 142\" /" \
-        /home/ubuntu/.ssh/authorized_keys >/root/keys; install -d -m 0700 /root/.ssh; install -m 0600 /root/keys /root/.ssh/authorized_keys'
+    testbed exec one sh -c 'cat >/usr/local/bin/please; chmod 0755 /usr/local/bin/please' <<'PLEASE'
+#!/bin/sh
+echo 'Please login as the user "admin" rather than the user "root".'
+exit 142
+PLEASE
+    on_host sh -c 'install -d -m 0700 /root/.ssh
+        sed "s,^,command=\"/usr/local/bin/please\" ," /home/ubuntu/.ssh/authorized_keys >/root/.ssh/authorized_keys'
     gpustrap up "$suite_dir/one.yaml" "root@$address" -i "$key" --accept-new-host-key -y --no-tunnel
     expect_exit 6
     expect_output "connect as admin@"

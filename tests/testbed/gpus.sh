@@ -3,7 +3,8 @@
 # before any driver exists, and no more: no driver binds to them, no test on them says that a GPU
 # works. Sourced by `testbed`.
 
-compat=$here/../../recipes/compat.yaml
+compat=$here/compat.yaml # in a release
+[ -f "$compat" ] || compat=$here/../../recipes/compat.yaml
 
 # "1eb8 " or "27b8 1733": device and subsystem of a name in recipes/compat.yaml, such as t4 or l4-3gb.
 pci_ids_of() {
