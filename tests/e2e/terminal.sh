@@ -102,7 +102,7 @@ RC
             complete -C "gpustrap atta"; complete -C "gpustrap up mine gpu-"; complete -C "gpustrap up mine ubuntu@gpu-b"
             complete -C "gpustrap recipe lint x --format "'
         expect_exit 0
-        expect_output "$(printf 'attach\tFollows a run')"
+        expect_output "$(printf 'attach\tFollows')"
         expect_output "$(printf 'gpu-lab\t~/.ssh/config')"
         expect_output ubuntu@gpu-box
         expect_output sarif
