@@ -200,6 +200,19 @@ const std::vector<CataloguedError>& error_catalogue() {
       {"The notebook", "a host whose token is none", "the host's token is not one", "controller/notebook.cc", ErrorCode::protocol,
        ExitCode::step_failed, "`gpustrap up` again; it writes a new one", "tests/unit/controller/notebook_test.cc",
        "ATokenThatAShellOrABrowserWouldObeyIsRefused"},
+      {"The doctor", "an error on the host", "has_errors() ? ExitCode::step_failed", "controller/verbs_doctor.cc", std::nullopt,
+       ExitCode::step_failed, "it is an answer: each finding has its commands; docs/doctor.md has them all", "tests/e2e/doctor.sh",
+       "what is found stands with its evidence and what to do, the worst first"},
+      {"The doctor", "`--fix` with what a run cannot repair", "is for a person to repair", "controller/doctor/fix.cc", ErrorCode::usage,
+       ExitCode::usage, "the commands that stand with the finding", "tests/e2e/doctor.sh",
+       "what is for a person to repair is not repaired"},
+      {"The doctor", "a password that sudo does not take", "sudo refuses: ", "controller/doctor/probe.cc", ErrorCode::authentication,
+       ExitCode::authentication, "without `--ask-sudo-password` what needs root is reported as not known", "tests/e2e/doctor.sh",
+       "sudo's password is asked for where that is wanted"},
+      {"The doctor", "an answer that is cut or disturbed", "the host's answer to the doctor's questions is broken",
+       "controller/doctor/evidence.cc", ErrorCode::protocol, ExitCode::step_failed,
+       "a login shell that runs commands undisturbed: `ssh HOST sh -c true` prints nothing", "tests/unit/controller/doctor_test.cc",
+       "WhatIsNotWholeIsRefusedWithItsPlace"},
   };
   return table;
 }

@@ -51,6 +51,11 @@ constexpr std::array kExamples = {
             "  gpustrap report                                      the newest run\n"
             "  gpustrap report gpu1                                 the newest of a host\n"
             "  gpustrap report gpu1 gpu2 --html report.html         a page for both\n"},
+    Example{"doctor",
+            "  gpustrap doctor ubuntu@203.0.113.7 -i key.pem        what is wrong there\n"
+            "  gpustrap doctor gpu1 --fix                           repair what can be\n"
+            "  gpustrap doctor gpu1 --fix shm-small                 that alone\n"
+            "  gpustrap doctor --list                               what it looks at\n"},
     Example{"history",
             "  gpustrap history                                     all runs, newest first\n"
             "  gpustrap history gpu1                                those on a host\n"},
@@ -100,6 +105,7 @@ Run
   logs HOST [STEP]       what the steps of the last run printed; -f: and on
   history [HOST]         the runs that this machine has seen
   report [RUN|HOST]      where a run's time went; --html FILE for a page
+  doctor HOST            what is wrong with a host, and how to repair it
   cancel HOST...         stop the run after its current step
 
 Notebook
@@ -146,9 +152,9 @@ std::string examples_of(std::string_view verb) {
 }
 
 const std::vector<std::string>& verb_names() {
-  static const std::vector<std::string> names = {"up",     "plan",  "attach",     "status", "logs",   "cancel", "tunnel",
-                                                 "url",    "open",  "ssh",        "hosts",  "remove", "report", "history",
-                                                 "recipe", "adopt", "completion", "config", "man",    "version"};
+  static const std::vector<std::string> names = {"up",      "plan",   "attach", "status",     "logs",   "cancel", "tunnel",
+                                                 "url",     "open",   "ssh",    "hosts",      "remove", "report", "doctor",
+                                                 "history", "recipe", "adopt",  "completion", "config", "man",    "version"};
   return names;
 }
 

@@ -35,6 +35,7 @@ VerbResult run_verb(const Options& options) {
     case Verb::hosts: return verb_hosts(options);
     case Verb::remove: return options.is_fleet() ? verb_remove_many(options) : verb_remove(options);
     case Verb::report: return verb_report(options);
+    case Verb::doctor: return verb_doctor(options);
     case Verb::history: return verb_history(options);
     case Verb::recipe_list: return verb_recipe_list(options);
     case Verb::recipe_show: return verb_recipe_show(options);

@@ -55,6 +55,7 @@ constexpr Shape kShapes[] = {
     {"hosts", 0, 0, "gpustrap hosts --forget HOST"},
     {"remove", 1, kAny, "gpustrap remove HOST"},
     {"report", 0, kAny, "gpustrap report HOST --html report.html"},
+    {"doctor", 0, kAny, "gpustrap doctor HOST"},
     {"history", 0, kAny, "gpustrap history HOST"},
     {"recipe list", 0, 0, "gpustrap recipe list"},
     {"recipe show", 1, 1, "gpustrap recipe show jupyter"},

@@ -11,6 +11,7 @@
 
 #include "agent/base/text.h"
 #include "controller/command_line.h"
+#include "controller/doctor/diagnosis.h"
 #include "controller/help_text.h"
 #include "controller/newcomer.h"
 
@@ -117,6 +118,34 @@ Result<void> check_fleet(Options& options, const Raw& raw) {
   return {};
 }
 
+/// `doctor HOST --fix [ID...]`, in any order: what is no class is the host.
+Result<void> take_doctor(Options& options, const std::vector<std::string>& places) {
+  if (options.list) return {};
+  if (options.fix) {
+    for (const std::string& place : places) {
+      if (find_doctor_class(place) != nullptr && places.size() > 1) options.classes.push_back(place);
+    }
+  }
+  std::vector<std::string> others;
+  for (const std::string& place : places) {
+    if (std::find(options.classes.begin(), options.classes.end(), place) == options.classes.end()) others.push_back(place);
+  }
+  if (others.empty())
+    return fail(ErrorCode::usage, "doctor needs a host", "gpustrap doctor HOST, or gpustrap doctor --list for what it looks at");
+  if (others.size() > 1) {
+    if (!options.fix)
+      return fail(ErrorCode::usage, fmt::format("doctor: `{}` is one word too many", others[1]),
+                  "gpustrap doctor HOST, one host at a time");
+    std::vector<std::string> ids;
+    for (const DoctorClass& one : doctor_classes()) ids.emplace_back(one.id);
+    const std::string near = nearest_name(others[1], ids);
+    return fail(ErrorCode::usage,
+                fmt::format("doctor knows no `{}`{}", others[1], near.empty() ? "" : fmt::format("; did you mean `{}`?", near)),
+                "`gpustrap doctor --list` shows what it looks at");
+  }
+  return take_host(options, others.front());
+}
+
 Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
   options.user = raw.login;
   if (!raw.port.empty()) {
@@ -185,6 +214,7 @@ Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
   if (options.verb == Verb::recipe_new || options.verb == Verb::adopt) options.file = raw.places.empty() ? "recipe.yaml" : raw.places[0];
   if (options.verb == Verb::recipe_new || options.verb == Verb::adopt || options.verb == Verb::recipe_schema) return {};
   if (options.verb == Verb::recipe_list || options.verb == Verb::recipe_show || options.verb == Verb::version) return {};
+  if (options.verb == Verb::doctor) return take_doctor(options, raw.places);
   if (options.verb == Verb::logs && raw.places.size() > 1) options.step = raw.places[1];
   if (!raw.tail.empty()) {
     const Result<std::size_t> tail = read_count(raw.tail, "--tail", 1'000'000);
@@ -429,6 +459,20 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
              "Takes gpustrap off hosts: agent, cache, journals and its own units.\nNever what recipes installed; it lists both first.")
       .add_flag("-y,--yes", options.yes, "ask nothing")
       ->group("Run");
+  CLI::App& doctor = host_verb(Verb::doctor, "doctor",
+                               "What is wrong with a host, from GPU to notebook, and how to repair it.\n"
+                               "Also one that gpustrap has never touched. It only looks, until you say --fix.",
+                               "HOST [--fix [ID...]]");
+  doctor.get_option("--json")->description("one JSON document: docs/doctor.md");
+  doctor.add_flag("--fix", options.fix, "repair what can be repaired, or what is named: shows a plan and asks")->group("Run");
+  doctor.add_flag("-y,--yes", options.yes, "with --fix: ask nothing")->group("Run");
+  doctor.add_flag("--allow-disruption", options.allow_disruption, "with --fix: restart even while others are logged in or compute")
+      ->group("Run");
+  doctor.add_option("--mirror", options.mirror, "with --fix: take packages from this mirror of config.yaml (or none)")
+      ->type_name("NAME")
+      ->group("Run");
+  doctor.add_option("--proxy", options.proxy, "with --fix: the host's way out: http://HOST:PORT (or none)")->type_name("URL")->group("Run");
+  doctor.add_flag("--list", options.list, "the faults that it knows; no host is contacted")->group("Output");
   CLI::App& hosts = verb(Verb::hosts, "hosts", "The hosts that are remembered, with user, key and recipe.", app);
   hosts.add_option("--forget", raw.forget, "forget one")->type_name("HOST")->group("Run");
   add_output_options(hosts, options, raw);

@@ -33,6 +33,7 @@ enum class Verb {
   hosts,
   remove,
   report,
+  doctor,
   history,
   recipe_list,
   recipe_show,
@@ -97,6 +98,9 @@ struct Options {
   std::vector<std::string> gpus;
   std::string os, arch, cuda, branch;
   bool kind = false;
+
+  bool fix = false, list = false;    ///< for `doctor`
+  std::vector<std::string> classes;  ///< for `doctor --fix`: what to repair; empty: all that can be
 
   std::vector<std::string> recipes;  ///< for `recipe lint`
   std::string format = "text";       ///< for `recipe lint`: text, json or sarif

@@ -65,6 +65,7 @@ const std::vector<OneCallOption>& one_call_options() {
       {"--help", "it is a question"},
       {"--html", "it names the file that this one report goes to"},
       {"--junit", "it names the file that this one test's cases go to"},
+      {"--list", "it is a question"},
       {"-o", "it names the file that this one recipe goes to"},
       {"--origin", "it is a question"},
   };

@@ -36,6 +36,8 @@ using VerbResult = Result<ExitCode>;
 // verbs_report.cc
 [[nodiscard]] VerbResult verb_report(const Options& options);
 [[nodiscard]] VerbResult verb_history(const Options& options);
+// verbs_doctor.cc
+[[nodiscard]] VerbResult verb_doctor(const Options& options);
 // verbs_recipe.cc
 [[nodiscard]] VerbResult verb_recipe_list(const Options& options);
 [[nodiscard]] VerbResult verb_recipe_show(const Options& options);

@@ -61,6 +61,32 @@ TEST(Options, UpAndPlanTakeAChoiceOfSteps) {
   }
 }
 
+TEST(Options, DoctorTakesAHostAndWhatToRepair) {
+  const auto look = read("doctor ubuntu@gpu1 -i key --json");
+  ASSERT_TRUE(look) << look.error().sentence();
+  EXPECT_EQ(look->verb, Verb::doctor);
+  EXPECT_EQ(look->destination(), "ubuntu@gpu1");
+  EXPECT_FALSE(look->fix);
+  for (const char* line :
+       {"doctor gpu1 --fix shm-small nouveau -y", "doctor --fix shm-small nouveau gpu1 -y", "doctor shm-small -y nouveau gpu1 --fix"}) {
+    const auto fix = read(line);
+    ASSERT_TRUE(fix) << fix.error().sentence();
+    EXPECT_EQ(fix->host, "gpu1");
+    EXPECT_TRUE(fix->fix && fix->yes);
+    EXPECT_THAT(fix->classes, ElementsAre("shm-small", "nouveau"));
+  }
+  EXPECT_EQ(read("doctor names --fix")->host, "names") << "a host may be called like a class";
+  EXPECT_THAT(read("doctor gpu1 --fix")->classes, ElementsAre());
+  EXPECT_TRUE(read("doctor --list")->list);
+}
+
+TEST(Options, DoctorSaysWhatIsMissingOrTooMuch) {
+  EXPECT_THAT(read("doctor").error().why(), HasSubstr("doctor needs a host"));
+  EXPECT_THAT(read("doctor gpu1 gpu2").error().why(), HasSubstr("`gpu2` is one word too many"));
+  EXPECT_THAT(read("doctor gpu1 --fix shm-smal").error().why(), HasSubstr("doctor knows no `shm-smal`; did you mean `shm-small`?"));
+  EXPECT_THAT(read("doctor gpu1 --fixx").error().why(), HasSubstr("did you mean --fix?"));
+}
+
 TEST(Options, UpAndPlanTakeManyHosts) {
   const auto many = read("up jupyter gpu1 ubuntu@gpu2 gpu3 --parallel 20 --limit failed -y");
   ASSERT_TRUE(many) << many.error().sentence();

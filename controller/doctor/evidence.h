@@ -1,0 +1,52 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "agent/base/result.h"
+
+namespace gpustrap {
+
+// What probe.sh has seen of a host, in sections. The host is not trusted: sizes are bounded, names are plain, text is free of control
+// characters.
+
+struct Section {
+  /// Exit statuses that say that nothing was seen.
+  static constexpr int kNotPermitted = 77, kLate = 124, kNotRun = 126, kAbsent = 127;
+  std::string name;
+  int status = 0;  ///< of the command; 255 where it is not known
+  std::string text;
+};
+
+class Evidence {
+ public:
+  static constexpr std::size_t kMostSections = 200, kMostBytes = 1U << 20U;
+
+  /// From all that the probe's command has printed; a login's greeting may come first. Error protocol for anything that is not whole.
+  [[nodiscard]] static Result<Evidence> read(std::string_view said);
+
+  /// nullptr for a section that is not there.
+  [[nodiscard]] const Section* find(std::string_view name) const;
+  /// Whether its command ran, with whatever result.
+  [[nodiscard]] bool was_seen(std::string_view name) const;
+  /// Empty where there is none.
+  [[nodiscard]] const std::string& text(std::string_view name) const;
+  /// Its lines that are not empty, without spaces at their ends.
+  [[nodiscard]] std::vector<std::string> lines(std::string_view name) const;
+  /// The rest of the first line that begins with `key` and a space: "clock" of system.
+  [[nodiscard]] std::string value(std::string_view name, std::string_view key) const;
+
+  /// Adds a section, in the place of one of that name.
+  void put(Section section);
+  [[nodiscard]] const std::vector<Section>& sections() const& { return sections_; }
+  [[nodiscard]] std::vector<Section> sections() && { return std::move(sections_); }
+  /// As the probe would print it.
+  [[nodiscard]] std::string write() const;
+
+ private:
+  std::vector<Section> sections_;
+};
+
+}  // namespace gpustrap

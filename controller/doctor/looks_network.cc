@@ -1,0 +1,215 @@
+#include "controller/doctor/looks.h"
+
+#include <algorithm>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+
+// Names, links, proxies, and notebooks that others can reach.
+
+namespace gpustrap {
+namespace {
+
+/// A notebook server that runs: its process, and what it was told.
+struct RunningNotebook {
+  std::string pid, command;
+};
+
+std::vector<RunningNotebook> running_notebooks(const Patient& p) {
+  std::vector<RunningNotebook> all;
+  for (const std::string& line : p.evidence.lines("notebooks")) {
+    const std::size_t space = line.find(' ');
+    if (space != std::string::npos && number_of(line.substr(0, space))) all.push_back({line.substr(0, space), line.substr(space + 1)});
+  }
+  return all;
+}
+
+/// A socket that listens beyond loopback, of a notebook server.
+struct OpenSocket {
+  std::string address, pid, line, command;
+};
+
+bool is_loopback(std::string_view address) {
+  return address.starts_with("127.") || address.starts_with("[::1]") || address.starts_with("[::ffff:127.");
+}
+
+std::vector<OpenSocket> open_notebooks(const Patient& p) {
+  std::vector<OpenSocket> open;
+  const std::vector<RunningNotebook> notebooks = running_notebooks(p);
+  for (const std::string& line : p.evidence.lines("listening")) {
+    const std::vector<std::string> parts = words(line);
+    if (parts.size() < 5 || parts[0] != "LISTEN" || is_loopback(parts[3])) continue;
+    const std::size_t at = line.find("pid=");
+    const std::string pid = at == std::string::npos ? "" : line.substr(at + 4, line.find_first_not_of("0123456789", at + 4) - at - 4);
+    const auto its = std::find_if(notebooks.begin(), notebooks.end(), [&](const RunningNotebook& one) { return one.pid == pid; });
+    const bool by_name = contains(line, "(\"jupyter");
+    if (its == notebooks.end() && !by_name) continue;
+    open.push_back({parts[3], pid, line, its == notebooks.end() ? "" : its->command});
+  }
+  return open;
+}
+
+/// What a notebook's words or its user's configuration say of the token: "empty" is the one that matters.
+std::vector<std::string> empty_secrets(const Patient& p, const std::string& command) {
+  std::vector<std::string> lines;
+  for (const std::string& word : words(command)) {
+    const std::size_t equals = word.find('=');
+    if (equals == std::string::npos) continue;
+    const std::string name = word.substr(0, equals), value = word.substr(equals + 1);
+    const bool is_token = name.ends_with(".token") || name.ends_with("_token");
+    if (is_token && (value.empty() || value == "''" || value == "\"\"")) lines.push_back(word + "   (process)");
+  }
+  for (const std::string& line : p.evidence.lines("jupyter")) {
+    const std::size_t at = line.find("token");
+    if (at == std::string::npos) continue;
+    const std::string rest = line.substr(at + 5);
+    if (contains(rest, "''") || contains(rest, "\"\"")) lines.push_back(line);
+  }
+  return lines;
+}
+
+bool has_password(const Patient& p) {
+  for (const std::string& line : p.evidence.lines("jupyter")) {
+    if (contains(line, "password") && contains(line, "***")) return true;
+  }
+  return false;
+}
+
+std::vector<std::string> close_it(const OpenSocket& socket) {
+  return {"# bind it to 127.0.0.1 (ServerApp.ip in ~/.jupyter/jupyter_server_config.py, or --ip), give it a token, and start it again:",
+          socket.pid.empty() ? "jupyter server list" : "kill " + socket.pid,
+          "# then reach it through SSH, from your own machine: gpustrap tunnel HOST -L 8889:" +
+              socket.address.substr(socket.address.rfind(':') + 1)};
+}
+
+bool has_proxy(const Patient& p) {
+  return !matching(p.evidence.lines("environment"), "_proxy").empty() || !matching(p.evidence.lines("environment"), "::proxy").empty();
+}
+
+}  // namespace
+
+Verdict look_names(const Patient& p) {
+  if (!p.evidence.was_seen("names")) return unseen(p, "names");
+  const std::vector<std::string> failed = matching(p.evidence.lines("names"), "does-not-resolve ");
+  if (failed.empty() || has_proxy(p)) return fine();  // where a proxy leads out, names are its business
+  std::vector<std::string> evidence = failed;
+  const std::vector<std::string> servers = matching(p.evidence.lines("names"), "nameserver");
+  evidence.insert(evidence.end(), servers.begin(), servers.end());
+  if (servers.empty()) evidence.emplace_back("/etc/resolv.conf: no nameserver");
+  return found(std::move(evidence), "the host cannot resolve names: nothing can be downloaded",
+               {"resolvectl status || cat /etc/resolv.conf", "getent hosts " + shell_quote(failed.front().substr(17)),
+                "# is the name server reachable (security group, VPC's DNS settings)?"});
+}
+
+Verdict look_own_name(const Patient& p) {
+  if (!p.evidence.was_seen("names")) return unseen(p, "names");
+  for (const std::string& line : p.evidence.lines("names")) {
+    if (!line.starts_with("own-name ") || !line.ends_with(" no")) continue;
+    const std::string name = words(line)[1];
+    return found({line}, "the host cannot resolve its own name: sudo and many programs wait for that, and say `unable to resolve host`",
+                 {fmt::format("echo {} | sudo tee -a /etc/hosts", shell_quote("127.0.1.1 " + name))},
+                 {step_of("own-name", "block", {{"path", "/etc/hosts"}, {"marker", "own name"}, {"content", "127.0.1.1 " + name + "\n"}})});
+  }
+  return fine();
+}
+
+Verdict look_mtu(const Patient& p) {
+  if (!p.evidence.was_seen("links")) return unseen(p, "links");
+  std::string way_out;
+  std::uint64_t out = 0, docker = 0;
+  const std::vector<std::string> lines = p.evidence.lines("links");
+  for (const std::string& line : lines) {
+    if (line.starts_with("default ") && way_out.empty()) way_out = line.substr(8);
+  }
+  for (const std::string& line : lines) {
+    const std::vector<std::string> parts = words(line);
+    if (parts.size() < 2 || parts[0] == "default") continue;
+    if (parts[0] == way_out) out = number_of(parts[1]).value_or(0);
+    if (parts[0] == "docker0" && parts.size() > 2 && parts[2] == "up") docker = number_of(parts[1]).value_or(0);
+  }
+  if (out == 0) return fine();
+  if (out < 1280)
+    return found({fmt::format("{}: MTU {}", way_out, out)},
+                 "the way out takes packets of fewer than 1280 bytes: IPv6 does not work over it, and large transfers may hang",
+                 {fmt::format("sudo ip link set dev {} mtu 1400   # if the network below takes that; for good in netplan or networkd",
+                              shell_quote(way_out))});
+  if (docker > out)
+    return found(
+        {fmt::format("docker0: MTU {}", docker), fmt::format("{}: MTU {}", way_out, out)},
+        "containers send larger packets than the way out takes: their downloads hang where ICMP is filtered",
+        {fmt::format("# \"mtu\": {} in /etc/docker/daemon.json, then:", out), "sudo systemctl restart docker   # restarts containers"});
+  return fine();
+}
+
+Verdict look_proxy_half(const Patient& p) {
+  const std::vector<std::string> login = matching(p.evidence.lines("environment"), "http_proxy=");
+  const std::vector<std::string> secure = matching(p.evidence.lines("environment"), "https_proxy=");
+  const std::vector<std::string> apt = matching(p.evidence.lines("environment"), "acquire::");
+  if (login.empty() && secure.empty()) return apt.empty() ? irrelevant() : fine();
+  if (login.empty() || secure.empty())
+    return found(
+        login.empty() ? secure : login,
+        fmt::format("a proxy is set for {} alone: downloads of the other kind go without it, and fail", login.empty() ? "https" : "http"),
+        {fmt::format("# set {} beside it in the same file", login.empty() ? "http_proxy" : "https_proxy")});
+  if (apt.empty() && p.evidence.was_seen("apt-sources"))
+    return found(
+        login, "logins use a proxy, and apt does not: sudo drops the variables, so that installing fails where there is no other way out",
+        {"# Acquire::http::Proxy \"http://PROXY:PORT\"; in /etc/apt/apt.conf.d/90proxy; or let gpustrap: up … --proxy http://PROXY:PORT"});
+  return fine();
+}
+
+Verdict look_notebook_open(const Patient& p) {
+  if (!p.evidence.was_seen("listening")) return unseen(p, "listening");
+  for (const OpenSocket& one : open_notebooks(p)) {
+    std::vector<std::string> secrets = empty_secrets(p, one.command);
+    if (secrets.empty() || has_password(p)) continue;
+    std::vector<std::string> evidence = {fmt::format("listens on {} (process {})", one.address, one.pid)};
+    evidence.insert(evidence.end(), secrets.begin(), secrets.end());
+    return found(std::move(evidence),
+                 "a notebook listens to the whole network without a token: whoever reaches its port runs programs as its user",
+                 close_it(one));
+  }
+  return fine();
+}
+
+Verdict look_notebook_public(const Patient& p) {
+  if (!p.evidence.was_seen("listening")) return unseen(p, "listening");
+  const std::vector<OpenSocket> open = open_notebooks(p);
+  if (open.empty()) {
+    // Without root whose a socket is stays hidden.
+    const bool hidden = !p.is_root && !running_notebooks(p).empty();
+    return hidden ? unseen(p, "listening") : fine();
+  }
+  const OpenSocket& one = open.front();
+  std::vector<std::string> evidence = {fmt::format("listens on {} (process {})", one.address, one.pid)};
+  if (!one.command.empty()) evidence.push_back(first_line(one.command, 160));
+  const bool encrypted = contains(one.command, "certfile") || contains(p.evidence.text("jupyter"), "certfile");
+  if (encrypted && has_password(p)) return fine();  // meant so: `public: true` of a jupyter step
+  return found(std::move(evidence),
+               encrypted ? "a notebook listens to the whole network"
+                         : "a notebook listens to the whole network, unencrypted: its token can be read on the way",
+               close_it(one));
+}
+
+Verdict look_notebook_config(const Patient& p) {
+  std::vector<std::string> evidence = empty_secrets(p, "");
+  bool open = false;
+  for (const std::string& line : p.evidence.lines("jupyter")) {
+    const std::size_t at = line.find(".ip");
+    const bool json = contains(line, "\"ip\"");
+    if (at == std::string::npos && !json) continue;
+    if (contains(line, "'*'") || contains(line, "\"*\"") || contains(line, "0.0.0.0") || contains(line, "'::'")) {
+      evidence.push_back(line);
+      open = true;
+    }
+  }
+  if (evidence.empty() || has_password(p)) return p.evidence.lines("jupyter").empty() ? irrelevant() : fine();
+  return found(std::move(evidence),
+               open ? "Jupyter's configuration opens the next server to the whole network"
+                    : "Jupyter's configuration takes the token away: the next server asks nobody who they are",
+               {"# take these lines out: the defaults are localhost and a token of its own, and SSH leads there: gpustrap tunnel HOST"});
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,316 @@
+#include "controller/doctor/looks.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+
+// apt and dpkg: what is broken, what is held, whom packages are taken from, what an upgrade would do.
+
+namespace gpustrap {
+namespace {
+
+bool has_apt(const Patient& p) {
+  const Section* sources = p.evidence.find("apt-sources");
+  return sources != nullptr && sources->status != Section::kAbsent;
+}
+
+bool is_driver_or_kernel(std::string_view name) {
+  for (const std::string_view prefix : {"nvidia", "libnvidia", "linux-", "cuda", "libcuda", "libxnvctrl", "xserver-xorg-video-nvidia"}) {
+    if (name.starts_with(prefix)) return true;
+  }
+  return false;
+}
+
+/// A key of apt's.
+struct AptKey {
+  std::string file, id, uid;
+  std::int64_t created = 0;
+  std::int64_t expires = 0;  ///< seconds since 1970; 0: never
+};
+
+/// "1y2d3h4m" in seconds, a year being 365 days.
+std::int64_t lifetime_of(std::string_view text) {
+  std::int64_t sum = 0, number = 0;
+  for (const char c : text) {
+    if (c >= '0' && c <= '9' && number < 1'000'000)
+      number = number * 10 + (c - '0');
+    else {
+      sum += number * (c == 'y' ? 365 * 86400 : c == 'd' ? 86400 : c == 'h' ? 3600 : c == 'm' ? 60 : 0);
+      number = 0;
+    }
+  }
+  return sum;
+}
+
+/// What stands behind `mark` in `line`, up to the next space, comma or bracket.
+std::string word_behind(const std::string& line, std::string_view mark) {
+  const std::size_t at = line.find(mark);
+  if (at == std::string::npos) return {};
+  const std::string rest = line.substr(at + mark.size());
+  return rest.substr(0, rest.find_first_of(" ,)"));
+}
+
+/// Keys as `gpg --list-packets` takes them apart: a key's own newest signature over itself says how long it is good.
+std::vector<AptKey> keys_of(const Patient& p) {
+  std::vector<AptKey> keys;
+  std::string file;
+  enum class In { nothing, key, own_signature } in = In::nothing;
+  std::int64_t newest = 0, made = 0;
+  for (const std::string& raw : p.evidence.lines("apt-keys")) {
+    const std::string line(trim(raw));
+    if (line.starts_with("file ")) file = line.substr(5);
+    if (line.starts_with(":public key packet")) {
+      keys.push_back({file, "", ""});
+      newest = 0;
+      in = In::key;
+    } else if (line.starts_with(":signature packet")) {
+      in = in != In::nothing && !keys.empty() && word_behind(line, "keyid ") == keys.back().id ? In::own_signature : In::key;
+      made = 0;
+    } else if (line.starts_with(":user ID packet") && !keys.empty()) {
+      if (keys.back().uid.empty()) keys.back().uid = line.substr(std::min(line.size(), line.find('"') + 1));
+      while (keys.back().uid.ends_with('"')) keys.back().uid.pop_back();
+    } else if (line.starts_with(":public sub key") || line.starts_with("file ")) {
+      in = In::nothing;  // what follows is of the subkey, until the next key
+    } else if (in == In::key && keys.back().created == 0 && contains(line, "created ")) {
+      keys.back().created = static_cast<std::int64_t>(number_of(word_behind(line, "created ")).value_or(0));
+    } else if (in == In::key && keys.back().id.empty() && line.starts_with("keyid: ")) {
+      keys.back().id = line.substr(7);
+    } else if (in == In::own_signature && contains(line, "sigclass 0x1")) {
+      made = static_cast<std::int64_t>(number_of(word_behind(line, "created ")).value_or(0));
+      if (made >= newest) keys.back().expires = 0;
+      newest = std::max(newest, made);
+    } else if (in == In::own_signature && made == newest && contains(line, "key expires after ")) {
+      keys.back().expires = keys.back().created + lifetime_of(word_behind(line, "key expires after "));
+    }
+  }
+  return keys;
+}
+
+std::vector<std::string> apt_errors(const Patient& p) {
+  std::vector<std::string> lines;
+  for (const char* section : {"apt-check", "apt-errors"}) {
+    for (const std::string& line : p.evidence.lines(section)) {
+      if (line.starts_with("E:") || line.starts_with("W:") || line.starts_with("Err")) lines.push_back(line);
+    }
+  }
+  return lines;
+}
+
+/// "FILE:TEXT" lines of sources that speak of NVIDIA's CUDA repository.
+std::vector<std::string> cuda_sources(const Patient& p) { return matching(p.evidence.lines("apt-sources"), "/compute/cuda/repos/"); }
+
+}  // namespace
+
+Verdict look_apt_locked(const Patient& p) {
+  if (!has_apt(p)) return irrelevant();
+  const Section* locks = p.evidence.find("apt-locks");
+  if (locks == nullptr || !p.evidence.was_seen("apt-locks")) return unseen(p, "apt-locks");
+  const std::vector<std::string> lines = p.evidence.lines("apt-locks");
+  if (lines.empty()) return fine();
+  const std::vector<std::string> parts = words(lines.front());
+  const std::string pid = parts.size() > 1 ? parts[1] : "", name = parts.size() > 2 ? parts[2] : "a process";
+  return found(lines, fmt::format("{} is at work with packages and holds apt's lock: another installation waits or fails meanwhile", name),
+               {"# wait until it is done; gpustrap's own steps do. What it does: ps -fp " + (number_of(pid) ? pid : "PID"),
+                "# never delete the lock file: the database breaks"});
+}
+
+Verdict look_apt_interrupted(const Patient& p) {
+  if (!p.evidence.was_seen("packages")) return irrelevant();
+  std::vector<std::string> evidence;
+  for (const InstalledPackage& one : p.packages) {
+    if (one.state.size() < 2 || (one.state[0] != 'i' && one.state[0] != 'h' && one.state[0] != 'r')) continue;
+    if (contains("UFHWt", one.state.substr(1, 1)) || (one.state.size() > 2 && one.state[2] == 'R'))
+      evidence.push_back(one.state + " " + one.name + " " + one.version);
+  }
+  for (const std::string& line : matching(apt_errors(p), "dpkg was interrupted")) evidence.push_back(line);
+  if (evidence.empty()) return fine();
+  return found(std::move(evidence), "packages are half installed: dpkg was interrupted, or a package's script has failed",
+               {"sudo dpkg --configure -a", "sudo apt-get install -f"},
+               {step_of("configure", "command",
+                        {{"run", "DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confdef --force-confold"},
+                         {"unless", "test -z \"$(dpkg --audit)\""}})});
+}
+
+Verdict look_apt_sources(const Patient& p) {
+  if (!has_apt(p)) return irrelevant();
+  std::vector<std::string> evidence;
+  for (const char* what : {"Conflicting values set for option", "Malformed", "The list of sources could not be read", "Unable to parse",
+                           "Type '", "configured multiple times"}) {
+    for (const std::string& line : matching(apt_errors(p), what)) {
+      if (line.starts_with("E:") || !contains(line, "configured multiple times")) evidence.push_back(line);
+    }
+  }
+  if (evidence.empty()) return p.evidence.was_seen("apt-check") ? fine() : unseen(p, "apt-check");
+  const bool conflict = contains(evidence.front(), "Conflicting");
+  return found(std::move(evidence),
+               conflict ? "two files name the same repository with different keys: apt refuses to work at all"
+                        : "a file of apt's sources cannot be read: apt refuses to work at all",
+               {"ls -l /etc/apt/sources.list.d; grep -rn signed-by /etc/apt/sources.list*",
+                "# remove the older of the two files, or correct the line, then: sudo apt-get update"});
+}
+
+Verdict look_apt_dependencies(const Patient& p) {
+  if (!has_apt(p)) return irrelevant();
+  const Section* check = p.evidence.find("apt-check");
+  if (check == nullptr || !p.evidence.was_seen("apt-check")) return unseen(p, "apt-check");
+  const bool broken = contains(check->text, "Unmet dependencies") || contains(check->text, "unmet dependencies");
+  if (check->status == 0 || !broken) return fine();
+  std::vector<std::string> evidence;
+  for (const std::string& line : p.evidence.lines("apt-check")) {
+    if (line == "upgrades") break;
+    if (contains(line, "Depends:") || line.starts_with("E:") || contains(line, "but it is not")) evidence.push_back(line);
+  }
+  return found(std::move(evidence), "installed packages lack what they depend on: apt installs nothing else until that is repaired",
+               {"sudo apt-get --fix-broken install   # read what it would remove"});
+}
+
+Verdict look_packages_held(const Patient& p) {
+  if (!p.evidence.was_seen("packages")) return irrelevant();
+  std::vector<std::string> held, driver_held, driver_free;
+  for (const InstalledPackage& one : p.packages) {
+    if (one.state.empty()) continue;
+    if (one.state[0] == 'h') (is_driver_or_kernel(one.name) ? driver_held : held).push_back(one.name);
+    const bool is_driver = one.name.starts_with("libnvidia-compute") || one.name.starts_with("nvidia-dkms") ||
+                           one.name.starts_with("nvidia-utils") || one.name.starts_with("nvidia-kernel-common") ||
+                           one.name.starts_with("linux-modules-nvidia");
+    if (is_driver && one.state == "ii") driver_free.push_back(one.name);
+  }
+  // Driver and kernel are held on purpose, and together.
+  const bool half = std::any_of(driver_held.begin(), driver_held.end(), [](const std::string& name) { return contains(name, "nvidia"); }) &&
+                    !driver_free.empty();
+  if (half) {
+    Verdict verdict = found({"held: " + join(driver_held, " "), "not held: " + join(driver_free, " ")},
+                            "a part of the driver is held and a part is not: the next upgrade leaves it in two versions",
+                            {"sudo apt-mark hold " + join(driver_free, " ")}, {step_of("hold", "apt", {{"hold", Json(driver_free)}})});
+    verdict.severity = Severity::warning;
+    return verdict;
+  }
+  if (held.empty()) return fine();
+  return found({"held: " + join(held, " ")}, "packages are held: upgrades leave them alone, and what needs newer ones cannot be installed",
+               {"sudo apt-mark unhold " + join(held, " ") + "   # where that is not meant"});
+}
+
+Verdict look_key_expired(const Patient& p) {
+  if (!has_apt(p)) return irrelevant();
+  std::vector<std::string> evidence = matching(apt_errors(p), "EXPKEYSIG");
+  const std::int64_t now = p.clock.value_or(p.now);
+  std::string file;
+  for (const AptKey& key : keys_of(p)) {
+    if (key.expires == 0 || key.expires > now) continue;
+    // A release's keyring keeps its old keys; that is no trouble as long as a younger one is beside it.
+    if (contains(key.file, "archive-keyring") || contains(key.file, "debian-archive") || contains(key.file, "trusted.gpg.d/debian") ||
+        contains(key.file, "ubuntu-keyring"))
+      continue;
+    file = key.file;
+    evidence.push_back(fmt::format("{}: {} {} expired {} days ago", key.file, key.id, key.uid, (now - key.expires) / 86400));
+  }
+  if (evidence.empty()) {
+    if (contains(p.evidence.text("apt-keys"), "no gpg")) {
+      Verdict verdict;
+      verdict.state = Verdict::State::unknown;
+      verdict.why = "gpg is not installed";
+      return verdict;
+    }
+    return fine();
+  }
+  const bool nvidia = std::any_of(evidence.begin(), evidence.end(),
+                                  [](const std::string& line) { return contains(line, "NVIDIA") || contains(line, "cudatools"); });
+  return found(std::move(evidence), "the key of a repository has expired: apt no longer takes its lists, and its packages grow old",
+               {nvidia ? "# NVIDIA's new key: https://developer.download.nvidia.com/compute/cuda/repos/ → your release → "
+                         "cuda-keyring_1.1-1_all.deb; sudo dpkg -i it"
+                       : fmt::format("# fetch the publisher's current key into {}, then:", file.empty() ? "the same file" : file),
+                "sudo apt-get update"});
+}
+
+Verdict look_key_missing(const Patient& p) {
+  if (!has_apt(p)) return irrelevant();
+  std::vector<std::string> evidence = matching(apt_errors(p), "NO_PUBKEY");
+  for (const std::string& line : p.evidence.lines("apt-keys")) {
+    if (line.starts_with("missing ")) evidence.push_back("a source names " + line.substr(8) + ", which is not there");
+  }
+  std::erase_if(evidence, [](const std::string& line) { return contains(line, "A4B469963BF863CC"); });  // key-rotated says that better
+  if (evidence.empty()) return fine();
+  return found(std::move(evidence), "the key of a repository is missing: apt does not trust its lists",
+               {"# fetch the publisher's key into the file that its source names (signed-by), then:", "sudo apt-get update"});
+}
+
+Verdict look_key_rotated(const Patient& p) {
+  if (!has_apt(p)) return irrelevant();
+  std::vector<std::string> evidence = matching(apt_errors(p), "A4B469963BF863CC");
+  std::vector<std::string> old;
+  for (const AptKey& key : keys_of(p)) {
+    if (key.id.ends_with("F60F4B3D7FA2AF80")) old.push_back(key.file + ": " + key.id + " " + key.uid);
+    if (key.id == "A4B469963BF863CC" && evidence.empty()) return fine();
+  }
+  const std::vector<std::string> sources = cuda_sources(p);
+  if (evidence.empty() && (old.empty() || sources.empty())) return fine();
+  evidence.insert(evidence.end(), old.begin(), old.end());
+  if (!sources.empty()) evidence.push_back(sources.front());
+  return found(std::move(evidence), "NVIDIA's repository is trusted by its key of before April 2022, which signs nothing any more",
+               {"sudo apt-key del 7fa2af80; sudo rm -f /etc/apt/sources.list.d/cuda.list",
+                "wget https://developer.download.nvidia.com/compute/cuda/repos/RELEASE/x86_64/cuda-keyring_1.1-1_all.deb   # ubuntu2204, "
+                "ubuntu2404, debian12 …",
+                "sudo dpkg -i cuda-keyring_1.1-1_all.deb && sudo apt-get update"});
+}
+
+Verdict look_key_legacy(const Patient& p) {
+  if (!has_apt(p)) return irrelevant();
+  const std::vector<std::string> lines = matching(p.evidence.lines("apt-keys"), "legacy ");
+  if (lines.empty()) return fine();
+  std::vector<std::string> evidence = {"/etc/apt/trusted.gpg is not empty"};
+  for (const AptKey& key : keys_of(p)) {
+    if (key.file == "/etc/apt/trusted.gpg") evidence.push_back(key.id + " " + key.uid);
+  }
+  return found(std::move(evidence),
+               "keys were added by apt-key: each of them can sign for every repository, and newer releases no longer read them",
+               {"# give each key a file of its own, and name it in its source: signed-by=/usr/share/keyrings/NAME.gpg"});
+}
+
+Verdict look_repository_release(const Patient& p) {
+  const std::vector<std::string> sources = cuda_sources(p);
+  if (sources.empty() || p.facts.os.empty()) return irrelevant();
+  std::string own = p.facts.os + p.facts.os_version;
+  std::erase(own, '.');
+  std::vector<std::string> evidence;
+  for (const std::string& line : sources) {
+    constexpr std::string_view kFolder = "/compute/cuda/repos/";
+    const std::string rest = line.substr(line.find(kFolder) + kFolder.size());
+    const std::string release = rest.substr(0, rest.find('/'));
+    if (!release.empty() && release.starts_with(p.facts.os) && release != own) evidence.push_back(line);
+  }
+  if (evidence.empty()) return fine();
+  return found(std::move(evidence),
+               fmt::format("NVIDIA's repository is that of another release than {}: its drivers are built for other kernels and compilers",
+                           p.facts.os_name),
+               {fmt::format("# replace the release in that file by {}, then:", own), "sudo apt-get update"});
+}
+
+Verdict look_driver_upgrade(const Patient& p) {
+  if (!has_apt(p) || !p.has_gpu()) return irrelevant();
+  if (!p.evidence.was_seen("apt-check")) return unseen(p, "apt-check");
+  const std::string& settings = p.evidence.text("unattended");
+  const bool by_itself = contains(settings, "APT::Periodic::Unattended-Upgrade \"1\"") && contains(settings, "program yes");
+  std::vector<std::string> evidence, names;
+  for (const std::string& line : p.evidence.lines("apt-check")) {
+    const std::vector<std::string> parts = words(line);
+    if (parts.size() < 3 || parts[0] != "Inst") continue;
+    const bool is_driver = (contains(parts[1], "nvidia") || parts[1].starts_with("libcuda")) && !contains(parts[1], "container");
+    const InstalledPackage* installed = p.package(parts[1]);
+    if (!is_driver || installed == nullptr || contains(settings, "Package-Blacklist:: \"" + parts[1])) continue;
+    evidence.push_back(line);
+    names.push_back(parts[1]);
+  }
+  if (evidence.empty() || !by_itself) return fine();
+  evidence.emplace_back("APT::Periodic::Unattended-Upgrade \"1\"");
+  return found(std::move(evidence),
+               "the next unattended upgrade would replace the driver under the loaded one: nvidia-smi and CUDA then fail until a restart",
+               {"sudo apt-mark hold " + join(names, " "),
+                "# upgrade it when a restart suits you: sudo apt-mark unhold …; sudo apt-get upgrade; sudo reboot"},
+               {step_of("hold", "apt", {{"hold", Json(names)}})});
+}
+
+}  // namespace gpustrap

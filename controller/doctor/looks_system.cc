@@ -1,0 +1,250 @@
+#include "controller/doctor/looks.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+
+// Disks, memory, clock, restarts and services.
+
+namespace gpustrap {
+namespace {
+
+constexpr std::uint64_t kKiB = 1024, kMiB = 1024 * kKiB, kGiB = 1024 * kMiB;
+
+/// A line of `df -P`.
+struct FileSystem {
+  std::string device, at;
+  std::uint64_t size = 0, free = 0;
+  std::uint64_t used_percent = 0;
+  std::string line;
+};
+
+std::vector<FileSystem> table_of(const Patient& p, std::string_view section) {
+  std::vector<FileSystem> all;
+  for (const std::string& line : p.evidence.lines(section)) {
+    const std::vector<std::string> parts = words(line);
+    if (parts.size() < 6) continue;
+    const auto size = number_of(parts[1]), free = number_of(parts[3]);
+    if (!size || !free) continue;
+    FileSystem one{parts[0], parts[5], *size, *free, number_of(parts[4]).value_or(0), line};
+    all.push_back(std::move(one));
+  }
+  return all;
+}
+
+bool is_ordinary(const FileSystem& one) { return one.at != "/dev/shm" && one.at != "/boot" && !one.at.starts_with("/snap"); }
+
+std::uint64_t memory_value(const Patient& p, std::string_view key) { return number_of(p.evidence.value("memory", key)).value_or(0) * kKiB; }
+
+}  // namespace
+
+Verdict look_root_read_only(const Patient& p) {
+  if (!p.evidence.was_seen("mounts")) return unseen(p, "mounts");
+  std::vector<std::string> evidence;
+  for (const std::string& line : p.evidence.lines("mounts")) {
+    const std::vector<std::string> parts = words(line);
+    if (parts.size() < 4 || (parts[1] != "/" && parts[1] != "/var" && parts[1] != "/home")) continue;
+    if (parts[2] == "squashfs" || parts[2] == "iso9660" || parts[2] == "rootfs") continue;
+    const std::vector<std::string> options = split(parts[3], ',');
+    if (std::find(options.begin(), options.end(), "ro") != options.end()) evidence.push_back(line);
+  }
+  if (evidence.empty()) return fine();
+  for (const std::string& line : p.kernel_log("remounting filesystem read-only")) evidence.push_back(line);
+  return found(std::move(evidence), "a file system is mounted read-only: nothing can be installed or saved on it",
+               {"sudo dmesg | grep -iE 'ext4|xfs|i/o error'   # a disk with errors is made read-only by the kernel",
+                "sudo mount -o remount,rw /   # where there are none"});
+}
+
+Verdict look_disk_full(const Patient& p) {
+  if (!p.evidence.was_seen("room")) return unseen(p, "room");
+  std::vector<std::string> evidence;
+  Severity severity = Severity::warning;
+  for (const FileSystem& one : table_of(p, "room")) {
+    if (!is_ordinary(one)) continue;
+    const std::uint64_t free = one.free * kKiB;
+    if (one.used_percent < 95 && free >= 100 * kMiB) continue;
+    if (free >= 5 * kGiB) continue;  // of a large disk 5 % are many packages
+    if (free < 500 * kMiB || one.used_percent >= 99) severity = Severity::error;
+    evidence.push_back(fmt::format("{}: {} % used, {} free", one.at, one.used_percent, human_size(free)));
+  }
+  if (evidence.empty()) return fine();
+  Verdict verdict = found(std::move(evidence),
+                          severity == Severity::error ? "a disk is full: installing, logging and saving fail" : "a disk is nearly full",
+                          {"sudo apt-get clean", "sudo journalctl --vacuum-size=200M",
+                           "sudo du -xh --max-depth=2 / | sort -h | tail -n 20   # what takes the room",
+                           "conda clean --all; pip cache purge; docker system prune   # where those are used"},
+                          {step_of("clean", "command", {{"run", "apt-get clean; journalctl --vacuum-size=200M"}})});
+  verdict.severity = severity;
+  return verdict;
+}
+
+Verdict look_inodes_full(const Patient& p) {
+  if (!p.evidence.was_seen("inodes")) return unseen(p, "inodes");
+  std::vector<std::string> evidence;
+  for (const FileSystem& one : table_of(p, "inodes")) {
+    if (one.size == 0 || (one.used_percent < 98 && one.free > 2000)) continue;
+    evidence.push_back(
+        fmt::format("{}: {} of {} inodes used, {} free", one.at, one.size - std::min(one.free, one.size), one.size, one.free));
+  }
+  if (evidence.empty()) return fine();
+  return found(std::move(evidence), "a file system has no more inodes: no new file can be made on it, however much room is left",
+               {"sudo du --inodes -x --max-depth=3 / | sort -n | tail -n 20   # where the many files are",
+                "# remove them, or give the data a file system of its own (mkfs.ext4 -N, xfs)"});
+}
+
+Verdict look_boot_full(const Patient& p) {
+  if (!p.evidence.was_seen("room")) return unseen(p, "room");
+  for (const FileSystem& one : table_of(p, "room")) {
+    if (one.at != "/boot" || one.free * kKiB >= 100 * kMiB) continue;
+    return found({fmt::format("/boot: {} % used, {} free", one.used_percent, human_size(one.free * kKiB))},
+                 "/boot is full: the next kernel, and the driver's part of its initramfs, cannot be written",
+                 {"sudo apt-get autoremove --purge   # removes old kernels"},
+                 {step_of("kernels", "command", {{"run", "apt-get -y autoremove --purge"}})});
+  }
+  return fine();
+}
+
+Verdict look_disk_errors(const Patient& p) {
+  if (p.facts.container) return irrelevant();
+  if (!p.evidence.was_seen("kernel-log")) return unseen(p, "kernel-log");
+  std::vector<std::string> lines = p.kernel_log("I/O error");
+  std::erase_if(lines, [](const std::string& line) { return contains(line, "sr0") || contains(line, "fd0") || contains(line, "loop"); });
+  if (lines.empty()) return fine();
+  return found(std::move(lines), "the kernel reports errors of a disk: files on it may be lost",
+               {"# save what matters elsewhere first",
+                "sudo smartctl -a /dev/sda   # or nvme smart-log; of a rented disk the provider has to know"});
+}
+
+Verdict look_out_of_memory(const Patient& p) {
+  if (p.facts.container) {
+    const std::string events = p.evidence.text("memory");
+    const std::size_t at = events.find("oom_kill ");
+    const auto kills = at == std::string::npos ? std::nullopt : number_of(events.substr(at + 9, events.find('\n', at) - at - 9));
+    if (!kills) return irrelevant();
+    if (*kills == 0) return fine();
+    return found({fmt::format("oom_kill {}", *kills)}, "programs were ended because the container's memory ran out",
+                 {"# give the container more memory, or load less at once (batch size, num_workers)"});
+  }
+  if (!p.evidence.was_seen("kernel-log")) return unseen(p, "kernel-log");
+  std::vector<std::string> lines = p.kernel_log("out of memory: killed");
+  if (lines.empty()) lines = p.kernel_log("oom-kill:");
+  if (lines.empty()) return fine();
+  if (lines.size() > 6) lines.erase(lines.begin(), lines.end() - 6);
+  return found(std::move(lines),
+               fmt::format("the kernel has ended programs because memory ran out ({} in all)", human_size(p.facts.memory)),
+               {"# load less at once (batch size, num_workers), take a larger instance, or add swap:",
+                "sudo fallocate -l 16G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile"});
+}
+
+Verdict look_shm_small(const Patient& p) {
+  if (!p.evidence.was_seen("room")) return unseen(p, "room");
+  for (const FileSystem& one : table_of(p, "room")) {
+    if (one.at != "/dev/shm") continue;
+    const std::uint64_t size = one.size * kKiB;
+    // The kernel gives it half the memory; a container engine 64 MB.
+    if (size >= 1 * kGiB || (p.facts.memory > 0 && size * 4 >= p.facts.memory)) return fine();
+    return found({fmt::format("/dev/shm: {} in all, of {} of memory", human_size(size), human_size(p.facts.memory))},
+                 "/dev/shm is small: data loaders with several workers and NCCL fail with a bus error or `no space left`",
+                 p.facts.container ? std::vector<std::string>{"# start the container with --shm-size=8g, or --ipc=host"}
+                                   : std::vector<std::string>{"sudo mount -o remount,size=50% /dev/shm",
+                                                              "# and the size that /etc/fstab says for it, where it does"},
+                 {step_of("shm", "command", {{"run", "mount -o remount,size=50% /dev/shm"}})});
+  }
+  return irrelevant();
+}
+
+Verdict look_swap(const Patient& p) {
+  const std::uint64_t total = memory_value(p, "MemTotal:");
+  if (total == 0) return unseen(p, "memory");
+  if (p.facts.container) return irrelevant();
+  const std::uint64_t swap = memory_value(p, "SwapTotal:"), swap_free = memory_value(p, "SwapFree:"),
+                      available = memory_value(p, "MemAvailable:");
+  if (swap > 0 && swap_free * 10 < swap && available * 10 < total)
+    return found({fmt::format("swap: {} of {} used; memory: {} of {} available", human_size(swap - swap_free), human_size(swap),
+                              human_size(available), human_size(total))},
+                 "memory and swap are nearly used up: the host crawls, and programs will be ended",
+                 {"ps -eo pid,user,rss,args --sort=-rss | head   # who has it"});
+  if (swap == 0 && available * 20 < total)
+    return found({fmt::format("memory: {} of {} available; no swap", human_size(available), human_size(total))},
+                 "memory is nearly used up, and there is no swap: the next program that wants some ends one",
+                 {"ps -eo pid,user,rss,args --sort=-rss | head   # who has it",
+                  "sudo fallocate -l 16G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile"});
+  return fine();
+}
+
+Verdict look_clock(const Patient& p) {
+  if (!p.clock || p.now == 0) return unseen(p, "system");
+  const std::int64_t skew = *p.clock - p.now;
+  if (std::abs(skew) < 60) return fine();
+  const bool synchronised = contains(p.evidence.text("timedatectl"), "NTPSynchronized=yes");
+  const std::string much = human_duration(std::chrono::seconds(std::abs(skew)));
+  Verdict verdict = found(
+      {fmt::format("the host's clock is {} {} this machine's", much, skew > 0 ? "before" : "behind"),
+       synchronised ? "NTPSynchronized=yes" : "NTPSynchronized=no, or not known"},
+      "the host's clock is wrong, or this machine's is: certificates, package lists and signed requests are refused",
+      {"sudo timedatectl set-ntp true", "timedatectl timesync-status || chronyc tracking   # whether it has found a server"},
+      p.facts.container ? std::vector<Json>{}
+                        : std::vector<Json>{step_of(
+                              "clock", "command",
+                              {{"run", "timedatectl set-ntp true"}, {"unless", "timedatectl show -p NTPSynchronized | grep -q yes"}})});
+  if (std::abs(skew) < 300) verdict.severity = Severity::warning;
+  return verdict;
+}
+
+Verdict look_reboot_required(const Patient& p) {
+  if (p.facts.container) return irrelevant();
+  std::vector<std::string> evidence;
+  for (const std::string& line : p.evidence.lines("restart")) {
+    if (line == "required") evidence.emplace_back("/run/reboot-required is there");
+    if (line.starts_with("package ")) evidence.push_back("asked for by " + line.substr(8));
+  }
+  const std::string expected = [&] {
+    for (const std::string& line : p.evidence.lines("kernel-restart")) {
+      if (line.starts_with("NEEDRESTART-KSTA: ") && (line.ends_with(" 3") || line.ends_with(" 2"))) return line;
+    }
+    return std::string();
+  }();
+  if (!expected.empty()) evidence.push_back(expected + " (a newer kernel is installed)");
+  if (evidence.empty()) return fine();
+  return found(std::move(evidence), "the system waits for a restart: a kernel or library that was upgraded is not the one that runs",
+               {"sudo reboot"}, reboot_steps());
+}
+
+Verdict look_service_failed(const Patient& p) {
+  if (!p.evidence.was_seen("units")) return irrelevant();
+  std::vector<std::string> evidence;
+  std::string unit;
+  for (const std::string& line : p.evidence.lines("units")) {
+    const std::vector<std::string> parts = words(line);
+    if (parts.size() < 2 || parts[0] != "failed") continue;
+    for (const char* ours :
+         {"nvidia", "docker", "containerd", "jupyter", "gpustrap", "cloud-", "apt-daily", "unattended", "dcgm", "slurm"}) {
+      if (!contains(parts[1], ours)) continue;
+      unit = parts[1];
+      evidence.push_back(line.substr(7));
+      break;
+    }
+  }
+  if (evidence.empty()) return fine();
+  return found(std::move(evidence), fmt::format("the service {} has failed", unit),
+               {"journalctl -b -n 40 -u " + shell_quote(unit), "sudo systemctl restart " + shell_quote(unit)});
+}
+
+Verdict look_first_boot(const Patient& p) {
+  const Section* state = p.evidence.find("cloud-init");
+  if (state == nullptr || state->status == Section::kAbsent) return irrelevant();
+  if (contains(state->text, "status: running"))
+    return found({first_line(state->text), fmt::format("up for {}", human_duration(std::chrono::seconds(p.facts.uptime_s)))},
+                 "the first boot's work (cloud-init) is not over: packages and users may still change", {"cloud-init status --wait"});
+  if (contains(state->text, "status: error"))
+    return found(p.evidence.lines("cloud-init"),
+                 "the first boot's work (cloud-init) has failed: what the instance was to be given may be missing",
+                 {"cloud-init status --long", "sudo tail -n 40 /var/log/cloud-init-output.log"});
+  return fine();
+}
+
+}  // namespace gpustrap

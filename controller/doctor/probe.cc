@@ -1,0 +1,68 @@
+#include "controller/doctor/probe.h"
+
+#include <chrono>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/text.h"
+
+namespace gpustrap {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// Every program has 20 s at most where the host can bound it, and after one that hangs few others are asked.
+constexpr auto kLimit = std::chrono::minutes(3);
+constexpr auto kLook = std::chrono::milliseconds(200);
+
+}  // namespace
+
+// A word in single quotes without quote, `!` or backslash inside is the same to sh, fish and csh.
+std::string_view probe_command() { return "sh -c 'IFS= read -r word; script=$(cat); eval \"$script\"'"; }
+
+Result<Evidence> probe(SshSession& session, const std::optional<std::string>& sudo_password) {
+  Result<SshChannel> channel = session.exec(std::string(probe_command()), "");
+  if (!channel) return fail(std::move(channel).error());
+  std::string input = sudo_password.value_or("") + "\n";
+  input += probe_script();
+  std::string_view left = input;
+  std::string out, err;
+  bool ended = false;
+  const Clock::time_point deadline = Clock::now() + kLimit;
+  while (!channel->at_end()) {
+    const std::uint64_t seen = session.arrivals();
+    if (!left.empty()) {
+      const Result<std::size_t> put = channel->write(left);
+      if (!put) break;  // what the host said instead tells why
+      left.remove_prefix(*put);
+    } else if (!std::exchange(ended, true)) {
+      (void)channel->send_end();
+    }
+    std::size_t taken = 0;
+    for (const auto stream : {SshChannel::Stream::out, SshChannel::Stream::err}) {
+      const Result<std::size_t> got = channel->read(stream, stream == SshChannel::Stream::out ? out : err);
+      if (!got) return fail(got.error());
+      taken += *got;
+    }
+    if (out.size() > Evidence::kMostBytes || err.size() > Evidence::kMostBytes)
+      return fail(ErrorCode::protocol, "the host says more than 1 MiB", "does a login script print without end? try: ssh HOST true");
+    if (!session.connected())
+      return fail(ErrorCode::unreachable, "the connection ended while the host was looked at", "run the same command again");
+    if (Clock::now() >= deadline) {
+      return fail(
+          ErrorCode::timeout,
+          fmt::format("the host did not finish within 3 minutes; its last words: {}", first_line(strip_control(last_lines(out, 1)))),
+          "a program there hangs: `gpustrap ssh HOST ps aux` shows which");
+    }
+    if (taken == 0) session.wait(seen, kLook);
+  }
+  Result<Evidence> evidence = Evidence::read(out);
+  if (!evidence && err.find("sudo:") != std::string::npos)
+    return fail(ErrorCode::authentication, "sudo refuses: " + first_line(strip_control(last_lines(err, 1))),
+                "leave --ask-sudo-password out, and what needs root is reported as unknown");
+  if (!evidence && !err.empty()) return fail(std::move(evidence).error().in("host: " + first_line(strip_control(last_lines(err, 1)), 120)));
+  return evidence;
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "agent/base/result.h"
+#include "controller/doctor/evidence.h"
+#include "controller/ssh_session.h"
+
+namespace gpustrap {
+
+/// The script that is run on the host.
+[[nodiscard]] std::string_view probe_script();
+/// What is executed there: takes a line with sudo's password, or an empty one, then the script. The login shell may be any.
+[[nodiscard]] std::string_view probe_command();
+
+/// One exec that changes nothing on the host. `sudo_password`: where sudo asks for one. Errors: authentication where sudo does not take
+/// it, timeout, protocol, unreachable.
+[[nodiscard]] Result<Evidence> probe(SshSession& session, const std::optional<std::string>& sudo_password);
+
+}  // namespace gpustrap

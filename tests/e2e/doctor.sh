@@ -1,0 +1,299 @@
+# shellcheck shell=bash disable=SC2154,SC2016 # host, origin and the like come from the frame; much is expanded on the host
+# What `doctor` says of hosts that have something, and of hosts that have nothing. Disks, inodes, dpkg, keys, sudo and shells are real.
+# GPUs, the driver's files and the notebooks are stand-ins: a PCI function with nothing behind it, files of the names that a driver has, a
+# socket held by Perl. No case here says anything of a real driver.
+
+doctor_needs() { needs_gpustrap; }
+
+doctor_cases() {
+    case_ "a host without a GPU is healthy, is told so, and is the same afterwards"
+    boot_host plain --gpu none --machine
+    take_listing
+    doctor
+    expect_exit 0
+    expect_output "no NVIDIA GPU is on this machine's PCI bus"
+    expect_output "Healthy: "
+    expect_no_output error:
+    expect_no_output warning:
+    expect_same_listing
+    ! on_host sh -c 'ls -d /usr/local/lib/gpustrap /var/lib/gpustrap /home/ubuntu/.local'
+    expect_exit 2
+
+    case_ "programs get one document"
+    doctor --json
+    expect_exit 0
+    expect_output '"doctor":1'
+    expect_output '"healthy":true'
+    expect_output '"gpus":0'
+
+    case_ "the script says the same in bash and in busybox as in dash"
+    on_host apt-get update -qq
+    on_host apt-get install -y -qq busybox-static
+    probe_by dash >by.dash
+    probe_by bash >by.bash
+    probe_by "busybox sh" >by.busybox
+    for shell in dash bash busybox; do
+        grep -c '^@section ' "by.$shell" >count
+        expect_equal "$(tail -n 1 "by.$shell")" "@end $(<count)"
+    done
+    expect_equal "$(sections by.bash)" "$(sections by.dash)"
+    expect_equal "$(sections by.busybox)" "$(sections by.dash)"
+    on_host apt-get purge -y -qq busybox-static
+
+    case_ "what is found stands with its evidence and what to do, the worst first"
+    # A stand-in for a notebook: a socket in a process of that name.
+    notebook_stand_in | testbed exec plain sh -c 'cat >/usr/local/bin/jupyter-lab && chmod 0755 /usr/local/bin/jupyter-lab'
+    on_host systemd-run --collect --quiet --unit=stand-in /usr/local/bin/jupyter-lab --ip=0.0.0.0 --ServerApp.token=
+    await_that testbed exec plain sh -c 'ss -H -l -t -n | grep -q :8899'
+    on_host mount -o remount,size=16M /dev/shm
+    on_host apt-mark hold sudo
+    doctor
+    expect_exit 1
+    expect_output "error: a notebook listens to the whole network without a token"
+    expect_output "listens on 0.0.0.0:8899"
+    expect_output "warning: /dev/shm is small"
+    expect_output "/dev/shm: 16.0 MiB in all"
+    expect_output "note: packages are held"
+    expect_output "held: sudo"
+    expect_output "1 error, 1 warning, 2 notes"
+    expect_equal "$(grep -n -E '^(error|warning|note):' stdout | cut -d: -f2 | uniq | tr '\n' ' ')" "error warning note "
+
+    case_ "--fix asks nobody where nobody is there, and changes nothing then"
+    doctor --fix
+    expect_exit 2
+    expect_output "add -y to say yes"
+    expect_output "shm-small"
+    on_host sh -c 'df -k /dev/shm | grep -q 16384'
+    expect_exit 0
+
+    case_ "whoever answers no keeps it as it is"
+    at_terminal "Go on?" n doctor --fix
+    expect_exit 130
+    expect_output "Nothing was changed."
+    on_host sh -c 'df -k /dev/shm | grep -q 16384'
+    expect_exit 0
+
+    case_ "what is for a person to repair is not repaired"
+    doctor --fix notebook-open -y
+    expect_exit 2
+    expect_output "notebook-open is for a person to repair"
+    doctor --fix nouveau -y
+    expect_exit 2
+    expect_output "nouveau was not found on this host"
+
+    case_ "--fix repairs a small /dev/shm, looks again, and says so"
+    doctor --fix shm-small -y
+    expect_exit 1
+    expect_output "Repaired: shm-small."
+    on_host systemctl stop stand-in
+    on_host apt-mark unhold sudo
+    doctor
+    expect_exit 0
+    expect_output "Healthy: "
+
+    case_ "--fix configures packages that were left half installed"
+    half_installed
+    doctor
+    expect_exit 1
+    expect_output "packages are half installed"
+    expect_output "iF half"
+    on_host rm /etc/half-fails
+    doctor --fix -y
+    expect_exit 0
+    expect_output "Repaired: apt-interrupted."
+    on_host dpkg-query -W -f '${db:Status-Abbrev}' half
+    expect_output "ii"
+
+    case_ "--fix gives the host its own name back"
+    on_host sh -c 'sed -i "/plain/d" /etc/hosts; sed -i "s/^hosts:.*/hosts: files dns/" /etc/nsswitch.conf'
+    doctor
+    expect_output "the host cannot resolve its own name"
+    doctor --fix own-name -y
+    expect_exit 0
+    expect_output "Repaired: own-name."
+    on_host getent hosts plain
+    expect_exit 0
+
+    case_ "login files, notebooks' settings and terms of service are read, tokens are not"
+    as_login sh -c 'mkdir -p ~/.jupyter ~/conda/conda-meta ~/conda/lib/python3.11/site-packages/torch-2.14.0+cu130.dist-info
+        touch ~/conda/conda-meta/conda-anaconda-tos-0.2.1-0.json
+        echo "export LD_LIBRARY_PATH=/usr/local/cuda/lib64" >>~/.bashrc
+        echo "c.ServerApp.ip = \"0.0.0.0\"" >~/.jupyter/jupyter_server_config.py
+        echo "c.IdentityProvider.token = \"geheim-4711\"" >>~/.jupyter/jupyter_server_config.py'
+    doctor
+    expect_exit 0
+    expect_output "[library-path]"
+    expect_output "/home/ubuntu/.bashrc:"
+    expect_output "Jupyter's configuration opens the next server to the whole network"
+    expect_output "Terms of Service have not been accepted"
+    probe_by dash >seen
+    ! grep -q geheim-4711 seen || fail_case "a token has left the host"
+    as_login sh -c 'rm -r ~/.jupyter ~/conda; sed -i "\$d" ~/.bashrc'
+
+    case_ "an expired key of a repository, by a real one"
+    on_host apt-get install -y -qq gpg gpg-agent
+    expired_key
+    doctor
+    expect_exit 1
+    expect_output "the key of a repository has expired"
+    expect_output "/usr/share/keyrings/stand-in.gpg"
+    on_host rm /etc/apt/sources.list.d/stand-in.list
+    doctor
+    expect_exit 0
+
+    case_ "sources that contradict each other, as apt says it"
+    on_host sh -c 'mkdir -p /srv/repo; for k in one two; do touch /usr/share/keyrings/$k.gpg
+        echo "deb [signed-by=/usr/share/keyrings/$k.gpg] file:/srv/repo ./" >/etc/apt/sources.list.d/$k.list; done'
+    doctor
+    expect_exit 1
+    expect_output "two files name the same repository with different keys"
+    expect_output "Conflicting values set for option Signed-By"
+    on_host rm /etc/apt/sources.list.d/one.list /etc/apt/sources.list.d/two.list
+
+    case_ "a user without sudo is told what could not be seen"
+    boot_host nosudo --sudo none --gpu t4 --machine
+    take_listing
+    doctor
+    expect_exit 1
+    expect_output "no NVIDIA driver is installed"
+    expect_output "Not known, since it needs root"
+    expect_output "xid-hardware"
+    expect_same_listing
+
+    case_ "sudo's password is asked for where that is wanted"
+    boot_host asks --sudo password --gpu none --machine
+    doctor
+    expect_exit 0
+    expect_output "Not known, since it needs root"
+    at_terminal "Password of sudo" "$password" doctor --ask-sudo-password
+    expect_exit 0
+    expect_no_output "since it needs root"
+    at_terminal "Password of sudo" wrong doctor --ask-sudo-password
+    expect_exit 6
+    expect_output "sudo refuses"
+
+    local shell
+    for shell in fish zsh; do
+        case_ "a login shell that is $shell, and that chats at every login"
+        # shellcheck disable=SC2016 # meant as it stands
+        boot_host "$shell" --shell "$shell" --gpu none --machine --banner 'Welcome! "Authorised" users only; $HOME is `watched`'
+        doctor
+        expect_exit 0
+        expect_output "Healthy: "
+    done
+
+    case_ "a disk that is full to the last byte, where no agent could be sent"
+    boot_host full --disk 40M --gpu none --machine
+    on_host sh -c 'head -c 100M /dev/zero >/var/ballast; true'
+    doctor
+    expect_exit 1
+    expect_output "error: a disk is full"
+    expect_output "/: 100 % used"
+    on_host rm /var/ballast
+
+    case_ "a disk without inodes"
+    on_host mount -t tmpfs -o size=50M,nr_inodes=200,mode=1777 many /opt
+    on_host sh -c 'i=0; while [ $i -lt 300 ]; do touch /opt/$i || break; i=$((i + 1)); done 2>/dev/null; true'
+    doctor
+    expect_exit 1
+    expect_output "has no more inodes"
+    expect_output "/opt: "
+    on_host umount /opt
+
+    case_ "a read-only system is looked at like any other"
+    on_host sh -c "mount --bind /home /home && mount -o remount,bind,ro /home"
+    doctor
+    expect_exit 1
+    expect_output "a file system is mounted read-only"
+
+    case_ "a GPU that nouveau holds explains why there is no driver"
+    boot_host gpu --gpu t4 --machine
+    on_host sh -c 'mkdir -p /run/nouveau && rm -f /usr/share/gpustrap-testbed/pci/*/driver && ln -s /run/nouveau /usr/share/gpustrap-testbed/pci/0000:10:00.0/driver'
+    doctor
+    expect_exit 1
+    expect_output "nouveau, the free driver that cannot compute, holds the GPU"
+    expect_output "explains as well: driver-missing"
+    expect_no_output "error: no NVIDIA driver"
+    on_host rm /usr/share/gpustrap-testbed/pci/0000:10:00.0/driver
+
+    case_ "a driver's files tell that it was upgraded under the loaded one, or lost its link"
+    loaded_driver 580.95.05
+    libraries_of 580.105.08
+    doctor
+    expect_exit 1
+    expect_output "the driver was upgraded while the old one was loaded"
+    expect_output "libnvidia-ml.so.1 580.105.08"
+    on_host ln -sfn /usr/local/cuda-99 /usr/local/cuda
+    doctor
+    expect_output "/usr/local/cuda leads to a toolkit that is gone"
+
+    case_ "a host that is not there, and one that does not let anybody in"
+    gpustrap doctor "ubuntu@${address%.*}.250" -i "$key" --wait 1s
+    expect_exit 4
+    gpustrap doctor "nobody@$address" -i "$key" --accept-new-host-key
+    expect_exit 6
+
+    case_ "the list of what it looks at needs no host"
+    gpustrap doctor --list
+    expect_exit 0
+    expect_output driver-mismatch
+    [ "$(wc -l <stdout)" -ge 30 ] || fail_case "fewer than 30 classes"
+}
+
+doctor() { gpustrap doctor "$host" -i "$key" --accept-new-host-key "$@"; }
+
+# The script as sshd would run it, by another shell.
+probe_by() {
+    { echo && cat "$repository/controller/doctor/probe.sh"; } |
+        testbed exec "$host_name" runuser --user "$user" -- sh -c "$1 -c 'IFS= read -r word; script=\$(cat); eval \"\$script\"'"
+}
+
+sections() { grep '^@section ' "$1" | cut -d' ' -f2,3; }
+
+notebook_stand_in() {
+    cat <<'SCRIPT'
+#!/usr/bin/perl
+# Stand-in for a test: listens as a notebook would, and says nothing.
+use Socket;
+socket(S, PF_INET, SOCK_STREAM, 0) or die;
+bind(S, sockaddr_in(8899, INADDR_ANY)) or die;
+listen(S, 1) or die;
+sleep 600;
+SCRIPT
+}
+
+# A package whose script fails for as long as a file is there.
+half_installed() {
+    on_host sh -c 'mkdir -p /tmp/half/DEBIAN && cd /tmp && touch /etc/half-fails &&
+        printf "Package: half\nVersion: 1\nArchitecture: all\nMaintainer: A test <test@example.org>\nDescription: stand-in for a test\n" >half/DEBIAN/control &&
+        printf "#!/bin/sh\ntest ! -e /etc/half-fails\n" >half/DEBIAN/postinst && chmod 0755 half/DEBIAN/postinst &&
+        dpkg-deb --build half >/dev/null && ! dpkg -i half.deb && rm -r half half.deb'
+    expect_exit 0
+}
+
+# A key that was good for a day, a week ago, and a source that names it.
+expired_key() {
+    on_host sh -c 'export GNUPGHOME=$(mktemp -d) && gpg --batch --quiet --faked-system-time "$(date -u -d "-7 days" +%Y%m%dT%H%M%S)" \
+        --pinentry-mode loopback --passphrase "" --quick-gen-key "Stand-in (throw-away, for a test) <stand-in@example.org>" ed25519 sign 1d &&
+        gpg --batch --export >/usr/share/keyrings/stand-in.gpg && rm -rf "$GNUPGHOME" &&
+        echo "deb [signed-by=/usr/share/keyrings/stand-in.gpg] file:/srv/stand-in ./" >/etc/apt/sources.list.d/stand-in.list'
+    expect_exit 0
+}
+
+# What is seen in /proc of a driver that is loaded.
+loaded_driver() {
+    on_host sh -c "mount -t tmpfs stand-in /proc/driver && mkdir /proc/driver/nvidia &&
+        echo 'NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  $1  Stand-in' >/proc/driver/nvidia/version"
+    expect_exit 0
+}
+
+# Libraries of the names that a driver has, with nothing in them, known to ld.so.
+libraries_of() {
+    local name
+    for name in libcuda libnvidia-ml; do
+        gcc -shared -x c /dev/null -Wl,-soname,$name.so.1 -o "$suite_dir/$name"
+        testbed exec "$host_name" sh -c "cat >/usr/lib/x86_64-linux-gnu/$name.so.$1" <"$suite_dir/$name"
+    done
+    on_host ldconfig
+    expect_exit 0
+}
