@@ -213,6 +213,25 @@ const std::vector<CataloguedError>& error_catalogue() {
        "controller/doctor/evidence.cc", ErrorCode::protocol, ExitCode::step_failed,
        "a login shell that runs commands undisturbed: `ssh HOST sh -c true` prints nothing", "tests/unit/controller/doctor_test.cc",
        "WhatIsNotWholeIsRefusedWithItsPlace"},
+      {"EC2", "no region", "no AWS region is given", "controller/cloud/aws_settings.cc", ErrorCode::usage, ExitCode::usage,
+       "`--region`, AWS_REGION, or `aws configure set region`", "tests/e2e/cloud.sh", "each says what is missing"},
+      {"EC2", "a rent that nobody has agreed to", "nobody can be asked whether to go on", "controller/verbs_cloud.cc", ErrorCode::usage,
+       ExitCode::usage, "read what it would rent, then `-y`", "tests/e2e/cloud.sh", "nothing is rented where nobody has said yes"},
+      {"EC2", "a recipe that the GPU cannot run", "so it is not rented", "controller/verbs_cloud.cc", ErrorCode::recipe, ExitCode::usage,
+       "another GPU, or another CUDA", "tests/e2e/cloud.sh", "a recipe whose CUDA the GPU cannot run is refused before anything is rented"},
+      {"EC2", "no keys", "no AWS credentials", "controller/cloud/credentials.cc", std::nullopt, ExitCode::cloud,
+       "`aws configure`, `aws sso login`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "tests/e2e/cloud.sh",
+       "each says what is missing"},
+      {"EC2", "a call that AWS refuses", "may not do this", "controller/cloud/aws_errors.cc", std::nullopt, ExitCode::cloud,
+       "AWS's own code and words stand in the message; docs/ec2.md has the permissions", "tests/e2e/cloud.sh",
+       "what AWS refuses is told with its cause and what to do, and ends with 7"},
+      {"EC2", "a quota that does not suffice", "the account may have", "controller/cloud/launch.cc", std::nullopt, ExitCode::cloud,
+       "`gpustrap quota request`", "tests/e2e/cloud.sh",
+       "a quota that does not suffice is told before anything is made, with the way to more"},
+      {"EC2", "no machine free", "AWS has none of these now", "controller/cloud/launch.cc", std::nullopt, ExitCode::cloud,
+       "later, another region, another type", "tests/e2e/cloud.sh", "a zone without capacity gives way to the next one"},
+      {"EC2", "a security group that somebody opened", "further than its name says", "controller/cloud/launch.cc", std::nullopt,
+       ExitCode::cloud, "take the rule out, or delete the group", "tests/e2e/cloud.sh", "a group that somebody opened further is not used"},
   };
   return table;
 }
@@ -227,7 +246,8 @@ std::string error_catalogue_document() {
       "| exit code | |\n|---|---|\n"
       "| 0 | done |\n| 1 | a step failed, or anything without a code of its own |\n| 2 | the command line or a recipe |\n"
       "| 3 | a plan would change something (`--exit-code`) |\n| 4 | the host cannot be reached |\n| 5 | the host's key |\n"
-      "| 6 | the login, or sudo |\n| 7 | the cloud's own errors |\n| 8 | all steps are done, the notebook has not answered |\n"
+      "| 6 | the login, or sudo |\n| 7 | EC2 refused, has none, or was not reached |\n| 8 | all steps are done, the notebook has not "
+      "answered |\n"
       "| 9 | left: the run goes on |\n| 10 | another run is in progress |\n| 130 | cancelled |\n\n"
       "Of many hosts the worst counts. `--json` names the kind of a step's error as it stands in the column behind the exit code.\n";
   std::string_view group;

@@ -13,6 +13,7 @@ enum class ExitCode {
   unreachable = 4,
   host_key = 5,
   authentication = 6,  ///< the login or sudo
+  cloud = 7,           ///< EC2 refused, has none, or was not reached
   not_proven = 8,      ///< all steps done, but the notebook did not answer through the tunnel
   detached = 9,        ///< the run goes on without this program
   busy = 10,           ///< another run is in progress on the host
@@ -21,9 +22,9 @@ enum class ExitCode {
 
 /// Of many hosts the worst counts: a cancel, then a failed step, then what kept a host from being begun, then what is merely not finished.
 [[nodiscard]] constexpr ExitCode worse_of(ExitCode a, ExitCode b) {
-  constexpr ExitCode kFromBad[] = {ExitCode::cancelled,      ExitCode::step_failed, ExitCode::usage, ExitCode::host_key,
-                                   ExitCode::authentication, ExitCode::unreachable, ExitCode::busy,  ExitCode::not_proven,
-                                   ExitCode::detached,       ExitCode::plan_changes};
+  constexpr ExitCode kFromBad[] = {ExitCode::cancelled,      ExitCode::step_failed, ExitCode::usage,       ExitCode::host_key,
+                                   ExitCode::authentication, ExitCode::cloud,       ExitCode::unreachable, ExitCode::busy,
+                                   ExitCode::not_proven,     ExitCode::detached,    ExitCode::plan_changes};
   for (const ExitCode code : kFromBad) {
     if (a == code || b == code) return code;
   }

@@ -82,6 +82,16 @@ constexpr std::array kExamples = {
     Example{"man",
             "  gpustrap man\n"
             "  gpustrap man > gpustrap.1\n"},
+    Example{"launch",
+            "  gpustrap launch --gpu t4                             one T4; it asks first\n"
+            "  gpustrap launch --gpu a10g --spot --recipe d2l       to an open notebook\n"
+            "  gpustrap launch --type g5.xlarge,g6.xlarge --name lab --disk 128\n"},
+    Example{"ls", "  gpustrap ls\n  gpustrap ls --orphans                                what is left over\n"},
+    Example{"start", "  gpustrap start lab\n"},
+    Example{"stop", "  gpustrap stop lab\n"},
+    Example{"terminate", "  gpustrap terminate lab\n  gpustrap terminate i-0123456789abcdef0\n"},
+    Example{"image", "  gpustrap image lab lab-2026                          for launch --image\n"},
+    Example{"quota", "  gpustrap quota --gpu t4\n  gpustrap quota request 8 --gpu t4                    new accounts may have 0\n"},
     Example{"version", "  gpustrap version\n"},
 };
 
@@ -118,6 +128,14 @@ Hosts
   hosts                  the hosts that are remembered; --forget HOST
   remove HOST...         take gpustrap off hosts, not what recipes installed
 
+EC2 (docs/ec2.md)
+  launch --gpu GPU       rent a machine; with --recipe, to an open notebook
+  ls                     what is rented, since when, what it has cost; --orphans
+  start, stop NAME       follow the address; stop ends the bill but the disk's
+  terminate NAME         end it for good
+  image NAME [IMAGE]     an image of it, to launch others from
+  quota                  how much the account may run; quota request VCPUS
+
 Recipes
   recipe list            the recipes that can be named
   recipe show RECIPE     print one
@@ -132,8 +150,8 @@ Recipes
 
 `gpustrap VERB --help` shows examples and options of one verb.
 Exit codes: 0 done, 1 a step failed, 2 usage or recipe, 3 plan has changes
-(--exit-code), 4 unreachable, 5 host key, 6 login or sudo, 8 notebook not
-proven, 9 detached, 10 another run is in progress, 130 cancelled.
+(--exit-code), 4 unreachable, 5 host key, 6 login or sudo, 7 EC2,
+8 notebook not proven, 9 detached, 10 another run is in progress, 130 cancelled.
 )";
 }
 
@@ -154,7 +172,8 @@ std::string examples_of(std::string_view verb) {
 const std::vector<std::string>& verb_names() {
   static const std::vector<std::string> names = {"up",      "plan",   "attach", "status",     "logs",   "cancel", "tunnel",
                                                  "url",     "open",   "ssh",    "hosts",      "remove", "report", "doctor",
-                                                 "history", "recipe", "adopt",  "completion", "config", "man",    "version"};
+                                                 "history", "recipe", "adopt",  "completion", "config", "man",    "launch",
+                                                 "ls",      "start",  "stop",   "terminate",  "image",  "quota",  "version"};
   return names;
 }
 

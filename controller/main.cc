@@ -49,6 +49,13 @@ VerbResult run_verb(const Options& options) {
     case Verb::complete: return verb_complete(options);
     case Verb::config: return verb_config(options);
     case Verb::man: return verb_man(options);
+    case Verb::launch: return verb_launch(options);
+    case Verb::ls: return verb_ls(options);
+    case Verb::start: return verb_start(options);
+    case Verb::stop: return verb_stop(options);
+    case Verb::terminate: return verb_terminate(options);
+    case Verb::image: return verb_image(options);
+    case Verb::quota: return verb_quota(options);
     case Verb::version: return verb_version(options);
   }
   return ExitCode::usage;

@@ -68,6 +68,13 @@ constexpr Shape kShapes[] = {
     {"completion", 1, 1, "gpustrap completion bash"},
     {"config", 0, 0, "gpustrap config --origin"},
     {"man", 0, 0, "gpustrap man"},
+    {"launch", 0, 0, "gpustrap launch --gpu t4 --name lab"},
+    {"ls", 0, 0, "gpustrap ls"},
+    {"start", 1, kAny, "gpustrap start NAME"},
+    {"stop", 1, kAny, "gpustrap stop NAME"},
+    {"terminate", 1, kAny, "gpustrap terminate NAME"},
+    {"image", 1, 2, "gpustrap image NAME lab-2026"},
+    {"quota", 0, 2, "gpustrap quota request 8 --gpu t4"},
     {"version", 0, 0, "gpustrap version"},
 };
 
@@ -197,14 +204,16 @@ Result<void> check_places(const std::string& verb, const std::vector<std::string
       return fail(usage_error(fmt::format("{}: `{}` is one word too many", verb, places[shape.most]), std::string(shape.example)));
     }
     if (places.size() < shape.least) {
-      return fail(usage_error(fmt::format("{} needs a {}", verb,
-                                          verb == "recipe show"                            ? "recipe"
-                                          : verb == "recipe lint" || verb == "recipe test" ? "recipe"
-                                          : verb == "recipe explain"                       ? "recipe or a kind"
-                                          : verb == "adopt"                                ? "shell script"
-                                          : verb == "completion"                           ? "shell: bash, zsh or fish"
-                                                                                           : "host"),
-                              std::string(shape.example)));
+      return fail(usage_error(
+          fmt::format("{} needs a {}", verb,
+                      verb == "recipe show"                                                         ? "recipe"
+                      : verb == "recipe lint" || verb == "recipe test"                              ? "recipe"
+                      : verb == "recipe explain"                                                    ? "recipe or a kind"
+                      : verb == "adopt"                                                             ? "shell script"
+                      : verb == "start" || verb == "stop" || verb == "terminate" || verb == "image" ? "name (`gpustrap ls` shows them)"
+                      : verb == "completion"                                                        ? "shell: bash, zsh or fish"
+                                                                                                    : "host"),
+          std::string(shape.example)));
     }
   }
   return {};

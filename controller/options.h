@@ -47,6 +47,13 @@ enum class Verb {
   complete,
   config,
   man,
+  launch,
+  ls,
+  start,
+  stop,
+  terminate,
+  image,
+  quota,
   version
 };
 
@@ -57,13 +64,26 @@ struct HostDefaults {
   std::vector<std::string> identities;
 };
 
+/// What the verbs about EC2 are told; the rest of their words stands in Options.
+struct CloudChoice {
+  std::string region, profile;
+  std::vector<std::string> types;
+  std::string image = "ubuntu:24.04", name, ssh_from;
+  std::int64_t disk_gib = 64;
+  bool spot = false;
+  bool orphans = false;
+  bool no_wait = false;
+  bool no_reboot = false;
+  double vcpus = 0;  ///< for `quota request`
+};
+
 /// Everything that a command line can say, checked as far as text can be: no file and no host has been looked at.
 struct Options {
   Verb verb = Verb::help;
   std::string help;  ///< for Verb::help: what to print
   std::string recipe;
   std::string host;                  ///< name, address or alias of ssh's configuration
-  std::vector<std::string> hosts;    ///< where there may be several: each as given, user@host
+  std::vector<std::string> hosts;    ///< where there may be several: each as given, user@host; of EC2's verbs: instances
   std::string hosts_file;            ///< -f
   std::string limit;                 ///< hosts and groups, or "failed"
   std::size_t parallel = 0;          ///< 0: as many hosts at once as is usual
@@ -101,6 +121,8 @@ struct Options {
 
   bool fix = false, list = false;    ///< for `doctor`
   std::vector<std::string> classes;  ///< for `doctor --fix`: what to repair; empty: all that can be
+
+  CloudChoice cloud;
 
   std::vector<std::string> recipes;  ///< for `recipe lint`
   std::string format = "text";       ///< for `recipe lint`: text, json or sarif

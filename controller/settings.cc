@@ -68,6 +68,8 @@ const std::vector<OneCallOption>& one_call_options() {
       {"--list", "it is a question"},
       {"-o", "it names the file that this one recipe goes to"},
       {"--origin", "it is a question"},
+      {"--profile", "it is the AWS command line's: AWS_PROFILE, ~/.aws/config"},
+      {"--region", "it is the AWS command line's: AWS_REGION, ~/.aws/config"},
   };
   return table;
 }

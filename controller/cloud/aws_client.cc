@@ -144,7 +144,7 @@ AwsResult<std::string> AwsClient::send(const Call& call) {
     if (skew && !clock_tried && std::chrono::abs(*skew + correction_) > kToleratedSkew) {
       clock_tried = true;
       correction_ = -*skew;
-      notice(fmt::format("This machine's clock is {} of AWS's; requests are dated by AWS's.", skew_text(*skew)));
+      notice(fmt::format("This machine's clock is {}; requests are dated by that one.", skew_text(*skew)));
       continue;
     }
     if (remedy == AwsRemedy::new_keys && !keys_tried) {

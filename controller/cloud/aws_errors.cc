@@ -167,10 +167,10 @@ AwsRemedy remedy_of(std::string_view code, int status) {
 std::string skew_text(std::chrono::seconds ahead) {
   const long seconds = std::labs(static_cast<long>(ahead.count()));
   const auto text = seconds < 120       ? fmt::format("{} seconds", seconds)
-                    : seconds < 7200    ? fmt::format("{} minutes", seconds / 60)
-                    : seconds < 172'800 ? fmt::format("{} hours", seconds / 3600)
+                    : seconds < 7170    ? fmt::format("{} minutes", (seconds + 30) / 60)
+                    : seconds < 172'800 ? fmt::format("{} hours", (seconds + 1800) / 3600)
                                         : fmt::format("{} days", seconds / 86'400);
-  return text + (ahead.count() < 0 ? " behind" : " ahead");
+  return text + (ahead.count() < 0 ? " behind AWS's" : " ahead of AWS's");
 }
 
 AwsFailure explain_refusal(const AwsRefusal& refusal) {
@@ -191,7 +191,7 @@ AwsFailure explain_refusal(const AwsRefusal& refusal) {
                            ? "see whether the endpoint (AWS_ENDPOINT_URL) is that of a cloud, and what a proxy on the way does"
                            : "";
   if (refusal.skew && std::labs(static_cast<long>(refusal.skew->count())) > 240) {
-    why = fmt::format("this machine's clock is {} of AWS's ({})", skew_text(*refusal.skew), said);
+    why = fmt::format("this machine's clock is {} ({})", skew_text(*refusal.skew), said);
     advice = "set the clock: `timedatectl set-ntp true`";
   }
   return {refusal.code,

@@ -52,7 +52,7 @@ struct AwsRefusal {
 /// In words: the cause, what AWS said, what to do.
 [[nodiscard]] AwsFailure explain_refusal(const AwsRefusal& refusal);
 
-/// "4 minutes behind", "2 hours ahead".
+/// "4 minutes behind AWS's", "2 hours ahead of AWS's".
 [[nodiscard]] std::string skew_text(std::chrono::seconds ahead);
 
 }  // namespace gpustrap

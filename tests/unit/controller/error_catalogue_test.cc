@@ -63,8 +63,9 @@ TEST(ErrorCatalogue, HasEveryCodeAndEveryExit) {
   };
   for (int code = 0; code <= static_cast<int>(ErrorCode::internal); ++code)
     EXPECT_TRUE(has_code(static_cast<ErrorCode>(code))) << error_code_name(static_cast<ErrorCode>(code));
-  for (const ExitCode exit : {ExitCode::step_failed, ExitCode::usage, ExitCode::plan_changes, ExitCode::unreachable, ExitCode::host_key,
-                              ExitCode::authentication, ExitCode::not_proven, ExitCode::detached, ExitCode::busy, ExitCode::cancelled}) {
+  for (const ExitCode exit :
+       {ExitCode::step_failed, ExitCode::usage, ExitCode::plan_changes, ExitCode::unreachable, ExitCode::host_key, ExitCode::authentication,
+        ExitCode::cloud, ExitCode::not_proven, ExitCode::detached, ExitCode::busy, ExitCode::cancelled}) {
     EXPECT_TRUE(std::any_of(error_catalogue().begin(), error_catalogue().end(), [&](const CataloguedError& error) {
       return error.exit == exit;
     })) << static_cast<int>(exit);

@@ -200,6 +200,22 @@ struct Mistake {
   const char *line, *why, *hint;
 };
 void PrintTo(const Mistake& mistake, std::ostream* out) { *out << mistake.line; }
+TEST(Options, LaunchTakesAMachineAndWhatIsToBecomeOfIt) {
+  const auto o = read(
+      "launch --gpu 4xa10g --spot --recipe d2l --name lab --disk 128GiB --image dlami --ssh-from 198.51.100.7 --region eu-west-1 -i k -y");
+  ASSERT_TRUE(o) << o.error().sentence();
+  EXPECT_EQ(o->verb, Verb::launch);
+  EXPECT_THAT(o->gpus, ElementsAre("4xa10g"));
+  EXPECT_TRUE(o->cloud.spot);
+  EXPECT_EQ(o->cloud.disk_gib, 128);
+  EXPECT_EQ(o->cloud.image, "dlami");
+  EXPECT_EQ(o->cloud.region, "eu-west-1");
+  EXPECT_EQ(o->recipe, "d2l");
+  EXPECT_THAT(read("launch --type g5.xlarge,g6.xlarge")->cloud.types, ElementsAre("g5.xlarge", "g6.xlarge"));
+  EXPECT_THAT(read("terminate lab i-0123")->hosts, ElementsAre("lab", "i-0123"));
+  EXPECT_EQ(read("quota request 8 --gpu t4")->cloud.vcpus, 8.0);
+}
+
 class Mistakes : public ::testing::TestWithParam<Mistake> {};
 
 TEST_P(Mistakes, GetASentence) {
@@ -258,6 +274,13 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"plan jupyter h --detach", "plan has no option --detach", "gpustrap plan --help"},
         Mistake{"attach", "attach needs a host", "gpustrap attach HOST"},
         Mistake{"url a b", "`b` is one word too many", "gpustrap url HOST"}, Mistake{"hosts a", "one word too many", "--forget"},
+        Mistake{"launch", "which machine", "gpustrap launch --gpu t4"},
+        Mistake{"launch --gpu t4 --type g5.xlarge", "exclude each other", "leave --gpu out"},
+        Mistake{"launch --gpu t4 --disk big", "--disk big", "--disk 64"},
+        Mistake{"launch lab --gpu t4", "`lab` is one word too many", "--name"},
+        Mistake{"terminate", "needs a name", "gpustrap terminate NAME"},
+        Mistake{"quota raise 5", "quota raise 5", "quota request 8 --gpu t4"},
+        Mistake{"quota request many --gpu t4", "expected a number", "quota request 8"},
         Mistake{"recipe", "needs to know what to do", "gpustrap recipe list"},
         Mistake{"recipe lst", "did you mean `list`", "gpustrap recipe show"},
         Mistake{"recipe show", "needs a recipe", "gpustrap recipe show"},

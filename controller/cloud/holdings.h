@@ -1,0 +1,35 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controller/cloud/ec2.h"
+
+namespace gpustrap {
+
+// What an account has of gpustrap's, in one region.
+
+/// Instances with gpustrap's tag that are not over.
+[[nodiscard]] AwsResult<std::vector<Ec2Instance>> own_instances(Ec2& ec2);
+/// The one of that name or id. Errors: not_found with the names there are, busy where several have that name, usage for one that
+/// gpustrap has not made.
+[[nodiscard]] Result<Ec2Instance> own_instance(Ec2& ec2, const std::string& word);
+/// The name that gpustrap knows it by.
+[[nodiscard]] std::string name_of(const Ec2Instance& instance);
+
+/// What running instances cost an hour, by the table; nothing where it does not know the type, or for spot.
+[[nodiscard]] std::optional<double> usd_per_hour(const Ec2Instance& instance);
+
+/// vCPUs in use of one of the quotas.
+[[nodiscard]] AwsResult<double> used_vcpus(Ec2& ec2, const std::string& quota);
+
+/// A thing that nothing uses.
+struct Orphan {
+  std::string kind, id, what;
+  double usd_per_month = 0;
+  std::string action, parameter;  ///< the call that removes it; empty: it is shown only
+};
+[[nodiscard]] AwsResult<std::vector<Orphan>> find_orphans(Ec2& ec2);
+
+}  // namespace gpustrap

@@ -1,0 +1,97 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "controller/cloud/ec2.h"
+#include "controller/cloud/launch_record.h"
+#include "controller/cloud/own_key.h"
+
+namespace gpustrap {
+
+/// The tag that says that gpustrap made something; its value is the name of the instance it was made for, or what it is.
+constexpr const char* kOwnerTag = "gpustrap";
+
+struct LaunchWish {
+  std::vector<std::string> types;  ///< the best first; the others where there is none
+  std::string name;
+  std::string image;     ///< "ubuntu:24.04", "dlami", "ami-…", or the name of an image of one's own
+  std::string user;      ///< to log in as; empty: the image's
+  std::string ssh_from;  ///< CIDR; empty: this machine's address, as the internet sees it
+  std::string identity;  ///< -i; empty: a key of gpustrap's own
+  std::int64_t disk_gib = 64;
+  bool spot = false;
+};
+
+/// Who is told and asked.
+struct LaunchTalk {
+  std::function<void(const std::string&)> say;
+  /// Whether what was described may be rented. An error where nobody can be asked.
+  std::function<Result<bool>(const std::string& description)> agree;
+};
+
+struct Launched {
+  Ec2Instance instance;
+  std::string user, identity;
+  std::vector<std::string> host_keys;
+  bool was_there = false;
+};
+
+/// From a wish to an instance that runs and has an address. The same wish again, at whatever point the last one ended, goes on from
+/// there: the instance is found by its tag, the order by its token, key and group by their names.
+class Launch {
+ public:
+  Launch(Ec2& ec2, std::string state, LaunchWish wish, LaunchTalk talk);
+  /// cancelled where the person said no.
+  [[nodiscard]] Result<Launched> run();
+  /// The host keys from the console; waits for them, some minutes where `patient`. Empty: it shows none.
+  [[nodiscard]] Result<std::vector<std::string>> read_host_keys(const std::string& instance, bool patient);
+
+ private:
+  struct Image {
+    std::string id, name, root_device, user, architecture;
+    std::int64_t least_gib = 0;
+  };
+  struct Place {
+    std::string type, subnet, vpc, zone;
+  };
+  Result<std::optional<Ec2Instance>> existing();
+  Result<void> know_types();
+  Result<void> check_quota();
+  Result<void> find_image();
+  Result<void> find_places();
+  Result<std::string> description();
+  Result<std::string> caller();
+  Result<void> upload_key();
+  Result<std::string> make_group(const std::string& vpc);
+  Result<Ec2Instance> order();
+  Result<std::optional<Ec2Instance>> order_again();
+  AwsResult<Ec2Instance> order_at(const Place& place, const std::string& group);
+  Result<Ec2Instance> wait_until_running(std::string id);
+  std::string price_text(const std::string& type) const;
+  [[nodiscard]] const Ec2InstanceType* known(const std::string& type) const;
+  [[nodiscard]] std::string region() const { return ec2_.client().settings().region; }
+
+  Ec2& ec2_;
+  std::string state_;
+  LaunchWish wish_;
+  LaunchTalk talk_;
+  OrderRecord record_;
+  std::vector<Ec2InstanceType> types_;
+  std::vector<Place> places_;
+  Image image_;
+  std::string caller_;
+  std::optional<OwnKey> key_;
+  std::map<std::string, std::string> groups_;  ///< by network
+};
+
+/// A source of SSH connections as EC2 takes it: "198.51.100.7" is 198.51.100.7/32. Errors (usage): no address, or everybody.
+[[nodiscard]] Result<std::string> read_source(const std::string& text);
+/// The user that images of that name let in.
+[[nodiscard]] std::string login_user_of(const std::string& image_name);
+
+}  // namespace gpustrap

@@ -1,0 +1,114 @@
+#include "controller/cloud/launch_record.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+
+#include "agent/base/file.h"
+#include "agent/protocol/json.h"
+
+namespace gpustrap {
+namespace {
+
+/// AWS keeps a token for a day at least.
+constexpr auto kTokenLives = std::chrono::hours(20);
+
+std::string text_of(const Json& object, const char* name) {
+  const auto member = object.find(name);
+  return member != object.end() && member->is_string() ? member->get<std::string>() : "";
+}
+
+Result<void> write_json(const std::string& path, const Json& document) {
+  if (Result<void> made = make_directories(parent_of(path), 0700); !made) return made;
+  return write_file_atomically(path, document.dump(2) + "\n", 0600);
+}
+
+Json read_json(const std::string& path) {
+  const Result<std::string> text = read_file(path, 1U << 20U);
+  return text ? Json::parse(*text, nullptr, false) : Json();
+}
+
+std::string instance_path(const std::string& state, const std::string& id) { return state + "/ec2/" + id + ".json"; }
+
+bool is_id(std::string_view id) { return is_instance_name(id); }
+
+}  // namespace
+
+bool is_instance_name(std::string_view name) {
+  const auto allowed = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '_' || c == '-'; };
+  return !name.empty() && name.size() <= 63 && std::isalnum(static_cast<unsigned char>(name.front())) != 0 &&
+         std::all_of(name.begin(), name.end(), allowed);
+}
+
+OrderRecord::OrderRecord(const std::string& state, const std::string& region, const std::string& name)
+    : path_(state + "/ec2/orders/" + region + "/" + name + ".json") {}
+
+std::optional<Ec2Order> OrderRecord::load(AwsTime now) const {
+  const Json document = read_json(path_);
+  if (!document.is_object()) return std::nullopt;
+  const std::optional<AwsTime> when = read_iso_time(text_of(document, "when"));
+  if (!when || now - *when > kTokenLives) return std::nullopt;
+  Ec2Order order;
+  order.image = text_of(document, "image");
+  order.type = text_of(document, "type");
+  order.key_name = text_of(document, "key");
+  order.group = text_of(document, "group");
+  order.subnet = text_of(document, "subnet");
+  order.root_device = text_of(document, "root_device");
+  order.client_token = text_of(document, "token");
+  if (const auto disk = document.find("disk"); disk != document.end() && disk->is_number_integer())
+    order.disk_gib = disk->get<std::int64_t>();
+  if (const auto spot = document.find("spot"); spot != document.end() && spot->is_boolean()) order.spot = spot->get<bool>();
+  if (const auto tags = document.find("tags"); tags != document.end() && tags->is_object()) {
+    for (const auto& [key, value] : tags->items()) {
+      if (value.is_string()) order.tags[key] = value.get<std::string>();
+    }
+  }
+  if (order.client_token.empty() || order.type.empty() || order.image.empty()) return std::nullopt;
+  return order;
+}
+
+Result<void> OrderRecord::save(const Ec2Order& order, AwsTime now) const {
+  Json tags = Json::object();
+  for (const auto& [key, value] : order.tags) tags[key] = value;
+  return write_json(path_, Json{{"when", iso_time(now)},
+                                {"image", order.image},
+                                {"type", order.type},
+                                {"key", order.key_name},
+                                {"group", order.group},
+                                {"subnet", order.subnet},
+                                {"root_device", order.root_device},
+                                {"disk", order.disk_gib},
+                                {"spot", order.spot},
+                                {"token", order.client_token},
+                                {"tags", std::move(tags)}});
+}
+
+void OrderRecord::remove() const { ::unlink(path_.c_str()); }
+
+Result<void> save_instance(const std::string& state, const std::string& id, const InstanceRecord& record) {
+  if (!is_id(id)) return {};
+  return write_json(
+      instance_path(state, id),
+      Json{{"address", record.address}, {"user", record.user}, {"identity", record.identity}, {"host_keys", record.host_keys}});
+}
+
+std::optional<InstanceRecord> load_instance(const std::string& state, const std::string& id) {
+  if (!is_id(id)) return std::nullopt;
+  const Json document = read_json(instance_path(state, id));
+  if (!document.is_object()) return std::nullopt;
+  InstanceRecord record{text_of(document, "address"), text_of(document, "user"), text_of(document, "identity"), {}};
+  if (const auto keys = document.find("host_keys"); keys != document.end() && keys->is_array()) {
+    for (const Json& key : *keys) {
+      if (key.is_string()) record.host_keys.push_back(key.get<std::string>());
+    }
+  }
+  return record;
+}
+
+void remove_instance(const std::string& state, const std::string& id) {
+  if (is_id(id)) ::unlink(instance_path(state, id).c_str());
+}
+
+}  // namespace gpustrap

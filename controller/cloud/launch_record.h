@@ -1,0 +1,41 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "controller/cloud/ec2.h"
+
+namespace gpustrap {
+
+// What is kept of launches on this machine, below its state folder, so that a launch that was cut off anywhere is taken up and not
+// repeated.
+
+/// An order that may have been given: written before RunInstances is called, gone when the instance is known or was refused. Given again
+/// with the same token it makes no second instance.
+class OrderRecord {
+ public:
+  OrderRecord(const std::string& state, const std::string& region, const std::string& name);
+  /// Nothing where there is none, or where it is so old that AWS has forgotten its token.
+  [[nodiscard]] std::optional<Ec2Order> load(AwsTime now) const;
+  [[nodiscard]] Result<void> save(const Ec2Order& order, AwsTime now) const;
+  void remove() const;
+
+ private:
+  std::string path_;
+};
+
+/// What is known of an instance that EC2 does not keep: how to log in, and its host keys, which a new address does not change.
+struct InstanceRecord {
+  std::string address, user, identity;
+  std::vector<std::string> host_keys;
+};
+[[nodiscard]] Result<void> save_instance(const std::string& state, const std::string& id, const InstanceRecord& record);
+[[nodiscard]] std::optional<InstanceRecord> load_instance(const std::string& state, const std::string& id);
+void remove_instance(const std::string& state, const std::string& id);
+
+/// Whether an instance may be called so: [A-Za-z0-9][A-Za-z0-9._-]{0,62}. It becomes a tag, and a file's name here.
+[[nodiscard]] bool is_instance_name(std::string_view name);
+
+}  // namespace gpustrap

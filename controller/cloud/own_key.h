@@ -1,0 +1,21 @@
+#pragma once
+
+#include <string>
+
+#include "agent/base/result.h"
+
+namespace gpustrap {
+
+/// A key for instances: its private half stays in its file, the public one is what EC2 is given.
+struct OwnKey {
+  std::string path;        ///< of the private key
+  std::string public_key;  ///< "ssh-ed25519 AAAA…"
+  /// Made of the public key, so that the same key has the same name everywhere and is uploaded once.
+  [[nodiscard]] std::string name() const;
+};
+
+/// The key in `path`; made anew, 0600 and without a passphrase, where nothing is there and `make` says so. What is there is never written.
+enum class MakeKey { never, where_missing };
+[[nodiscard]] Result<OwnKey> own_key(const std::string& path, MakeKey make);
+
+}  // namespace gpustrap

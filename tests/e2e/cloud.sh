@@ -1,0 +1,379 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # address, user and key are the frame's
+# Machines of EC2, rented and given back. The EC2 is moto's, which nobody here wrote; in front of it tests/testbed/stand_in_cloud.py checks
+# every call against botocore's service models and its signature against botocore's signer, adds what moto lacks, and has bad days on
+# request. Where a host is needed, one of the testbed stands in for the instance.
+
+moto_pin='moto[server]==5.2.5 botocore==1.44.5 boto3==1.44.5'
+
+cloud_needs() {
+    needs_gpustrap
+    have ssh-keygen || echo "ssh-keygen is not installed"
+}
+
+cloud_cases() {
+    start_cloud || {
+        case_ "the stand-in for EC2 comes up"
+        fail_case "moto cannot be had, or does not start: $(tail -n 3 "$suite_dir/cloud.log")"
+        return 0
+    }
+    settings
+
+    case_ "without a region, keys or a machine's name each says what is missing"
+    run_recorded env -u AWS_REGION "$bin/gpustrap" ls
+    expect_exit 2
+    expect_output "--region us-east-1"
+    run_recorded env -u AWS_ACCESS_KEY_ID AWS_EC2_METADATA_DISABLED=true "$bin/gpustrap" ls
+    expect_exit 7
+    expect_output "aws configure"
+    gpustrap launch
+    expect_exit 2
+    expect_output "gpustrap launch --gpu t4"
+    gpustrap launch --gpu k80
+    expect_exit 2
+    expect_output "EC2 has retired its machines"
+
+    case_ "nothing is rented where nobody has said yes"
+    gpustrap launch --gpu t4 --no-wait
+    expect_exit 2
+    expect_output "add -y to say yes"
+    expect_output "0.526 USD an hour (us-east-1, 2026-07-20)"
+    expect_output "SSH from 198.51.100.7/32, and nothing else"
+    expect_count instances 0
+    expect_count keys 0
+
+    case_ "one command rents a machine: encrypted, metadata by token, SSH from here alone"
+    launch_lab
+    expect_exit 0
+    ask_cloud >all <<'PY'
+one, = instances()
+print(one["InstanceType"], one["State"]["Name"], one["MetadataOptions"]["HttpTokens"], one["KeyName"])
+print(sorted(tag["Key"] + "=" + tag["Value"] for tag in one["Tags"]))
+volume, = volumes()
+print(volume["Size"], volume["VolumeType"], volume["Encrypted"], [tag["Key"] for tag in volume["Tags"] if tag["Key"] == "gpustrap"])
+for group in groups():
+    print([(rule["FromPort"], rule["ToPort"], [r["CidrIp"] for r in rule["IpRanges"]]) for rule in group["IpPermissions"]])
+print(client.describe_instance_attribute(InstanceId=one["InstanceId"], Attribute="instanceInitiatedShutdownBehavior")["InstanceInitiatedShutdownBehavior"]["Value"])
+PY
+    cp all output
+    expect_output "g4dn.xlarge running required gpustrap-"
+    expect_output "['Name=lab', 'gpustrap:user=ubuntu', 'gpustrap=lab']"
+    expect_output "64 gp3 True ['gpustrap']"
+    expect_output "[(22, 22, ['198.51.100.7/32'])]"
+    expect_output "stop"
+
+    case_ "its key is the user's alone, and is never made twice"
+    expect_equal "$(stat -c %a "$own_key")" 600
+    sha256sum "$own_key" >before
+    launch_lab
+    expect_exit 0
+    expect_output "lab is there already"
+    sha256sum --quiet --check before
+    expect_count instances 1
+    expect_count keys 1
+
+    case_ "a second machine takes the same key and group"
+    gpustrap launch --type g5.xlarge --name other --no-wait -y
+    expect_exit 0
+    expect_count instances 2
+    expect_count keys 1
+    expect_count groups 1
+
+    case_ "ls shows both, with what they cost"
+    gpustrap ls
+    expect_exit 0
+    expect_output "g4dn.xlarge"
+    expect_output "0.00 USD"
+    gpustrap ls --json
+    expect_equal "$(python3 -c 'import json, sys; print(*[i["name"] for i in json.load(sys.stdin)["instances"]])' <stdout)" "lab other"
+
+    case_ "another type under the same name is refused"
+    gpustrap launch --type g5.xlarge --name lab --no-wait -y
+    expect_exit 2
+    expect_output "there is an instance \`lab\` already"
+
+    case_ "stop and start: the address that changed is followed"
+    gpustrap stop lab
+    expect_exit 0
+    expect_output "Its disk is still billed"
+    gpustrap launch --gpu t4 --name lab --no-wait -y
+    expect_exit 2
+    expect_output "gpustrap start lab"
+    local before after
+    before=$("$bin/gpustrap" hosts | grep -c 'keys/ec2')
+    gpustrap start lab
+    expect_exit 0
+    after=$(sed 's/.*@//' stdout)
+    gpustrap hosts
+    expect_output "ubuntu@$after"
+    expect_equal "$(grep -c 'keys/ec2' stdout)" "$before"
+
+    case_ "an image of it can be launched from by its name"
+    gpustrap image lab lab-2026 -y
+    expect_exit 0
+    expect_output "gpustrap launch --type g4dn.xlarge --image lab-2026"
+    local image
+    image=$(<stdout)
+    gpustrap image lab lab-2026 -y
+    expect_exit 2
+    expect_output "there is an image \`lab-2026\` already"
+    gpustrap launch --gpu t4 --name copy --image lab-2026 --no-wait -y
+    expect_exit 0
+    expect_equal "$(ask_cloud <<<'print([i["ImageId"] for i in instances() if {"Key": "Name", "Value": "copy"} in i["Tags"]][0])')" "$image"
+
+    case_ "terminate says what goes, and ends that alone"
+    gpustrap terminate lab
+    expect_exit 2
+    expect_output "its disk vol-"
+    expect_count instances 3
+    gpustrap terminate labb -y
+    expect_exit 2
+    expect_output "did you mean \`lab\`?"
+    gpustrap terminate lab other -y
+    expect_exit 0
+    expect_count instances 1
+    gpustrap terminate copy -y
+    expect_count instances 0
+
+    case_ "what is left over is found, and removed on consent; images are kept"
+    gpustrap ls --orphans
+    expect_exit 0
+    expect_output "gpustrap ssh from 198.51.100.7/32"
+    expect_output "lab-2026, made to be launched from; kept"
+    expect_count groups 1
+    gpustrap ls --orphans -y
+    expect_exit 0
+    expect_count groups 0
+    expect_count keys 0
+    expect_count images 1
+
+    case_ "a quota that does not suffice is told before anything is made, with the way to more"
+    fresh_cloud
+    echo 0 >"$cloud/quota"
+    gpustrap launch --gpu t4 -y --no-wait
+    expect_exit 7
+    expect_output "may have 0 vCPUs of running on-demand G and VT instances in us-east-1"
+    expect_output "gpustrap quota request 4 --type g4dn.xlarge"
+    expect_count groups 0
+    gpustrap quota --gpu t4
+    expect_exit 0
+    expect_output "0 of     0 vCPUs  L-DB2E81BA"
+    gpustrap quota request 8 --gpu t4 -y
+    expect_exit 0
+    expect_output "Asked; the request is PENDING"
+    expect_equal "$(<"$cloud/asked_quota")" "L-DB2E81BA 8"
+    rm "$cloud/quota"
+
+    case_ "a group that somebody opened further is not used"
+    launch_lab
+    gpustrap terminate lab -y
+    ask_cloud <<'PY'
+client.authorize_security_group_ingress(GroupId=groups()[0]["GroupId"], IpProtocol="tcp", FromPort=8888, ToPort=8888, CidrIp="0.0.0.0/0")
+PY
+    launch_lab
+    expect_exit 7
+    expect_output "tcp 8888 to 8888 from 0.0.0.0/0"
+    expect_count instances 0
+    fresh_cloud
+
+    case_ "a zone without capacity gives way to the next one, then to the next type"
+    fault RunInstances "refuse 500 InsufficientInstanceCapacity none"
+    launch_lab
+    expect_exit 0
+    expect_output "There is none (InsufficientInstanceCapacity)."
+    expect_count instances 1
+    fresh_cloud
+    fault RunInstances "refuse 500 InsufficientInstanceCapacity none forever"
+    launch_lab
+    expect_exit 7
+    expect_output "AWS has none of these now: g4dn.xlarge in us-east-1"
+    expect_output "g4dn.2xlarge in us-east-1"
+    expect_count instances 0
+    no_faults
+
+    case_ "a recipe whose CUDA the GPU cannot run is refused before anything is rented"
+    printf 'name: old\nsteps:\n  - nvidia_driver: {}\n  - cuda: { version: "9.0" }\n' >old.yaml
+    gpustrap launch --gpu t4 --recipe ./old.yaml -y
+    expect_exit 2
+    expect_output "so it is not rented"
+    expect_count instances 0
+
+    case_ "throttling and cut connections are waited out, and make nothing twice"
+    fault DescribeInstances "refuse 503 RequestLimitExceeded slower"
+    fault RunInstances "cut after"
+    fault DescribeInstanceTypes "cut before"
+    launch_lab
+    expect_exit 0
+    expect_count instances 1
+    fresh_cloud
+
+    case_ "an instance that is not known yet is waited for"
+    fault RunInstances "refuse 400 InvalidGroup.NotFound young"
+    fault AuthorizeSecurityGroupIngress "refuse 400 InvalidGroup.NotFound young"
+    launch_lab
+    expect_exit 0
+    fault DescribeInstances "refuse 400 InvalidInstanceID.NotFound young"
+    gpustrap stop lab
+    expect_exit 7
+    gpustrap stop lab
+    expect_exit 0
+    fresh_cloud
+
+    case_ "a clock that is wrong is told, and does not stand in the way"
+    fault DescribeInstances skew
+    gpustrap ls
+    expect_exit 0
+    expect_output "clock is 2 hours behind AWS's"
+    no_faults
+
+    case_ "what AWS refuses is told with its cause and what to do, and ends with 7"
+    local code
+    for code in UnauthorizedOperation AuthFailure ExpiredToken OptInRequired; do
+        fault DescribeInstances "refuse 400 $code because forever"
+        gpustrap ls
+        expect_exit 7
+        expect_output "$code: because"
+        no_faults
+    done
+    run_recorded env AWS_ENDPOINT_URL=http://127.0.0.1:1 "$bin/gpustrap" ls
+    expect_exit 7
+    expect_output "see whether this machine is on the network"
+    expect_no_output wJalrXUtnFEMI
+
+    case_ "killed at any of its calls, the same command again completes it, and nothing is made twice"
+    local calls n
+    : >"$cloud/calls"
+    launch_lab
+    calls=$(wc -l <"$cloud/calls")
+    [ "$calls" -ge 10 ] || fail_case "a launch makes only $calls calls"
+    for ((n = 1; n <= calls; n++)); do
+        # After the N-th call but without its answer. Before the N-th is after the one before it, but for what was noted here between.
+        fresh_cloud
+        kill_at "$n after"
+        launch_lab
+        [ "$status" -eq 0 ] || fail_case "killed after call $n, the next launch ended with $status: $(last_output)"
+        expect_counts "1 1 1 1"
+    done
+    fresh_cloud
+    kill_at "$(grep -n RunInstances "$cloud/calls" | head -n 1 | cut -d: -f1) before"
+    launch_lab
+    expect_exit 0
+    expect_counts "1 1 1 1"
+
+    case_ "from nothing to a host that is set up, its key known before the first login"
+    fresh_cloud
+    boot_host instance
+    as_instance
+    gpustrap launch --gpu t4 --name lab --recipe "$suite_dir/small.yaml" -y --no-tunnel
+    expect_exit 0
+    expect_output "Its host keys are known now"
+    on_host cat /etc/made-by-recipe
+    expect_output "yes"
+    grep -q "^$address ssh-" "$known_hosts" || fail_case "$known_hosts has no key of $address"
+
+    case_ "a host whose key is not that of the console is not logged in to"
+    gpustrap terminate lab -y
+    expect_exit 0
+    ! grep -q "^$address ssh-" "$known_hosts" || fail_case "terminate has left the key of $address"
+    ssh-keygen -q -t ed25519 -N '' -f stranger
+    printf '%s\n' "-----BEGIN SSH HOST KEY KEYS-----" "$(<stranger.pub)" "-----END SSH HOST KEY KEYS-----" >"$cloud/console"
+    gpustrap launch --gpu t4 --name lab --recipe "$suite_dir/small.yaml" -y --no-tunnel
+    expect_exit 5
+    rm "$cloud/console" "$cloud/address"
+
+    case_ "every call was one that AWS would take"
+    expect_equal "$(cat "$cloud/wrong" 2>/dev/null)" ""
+}
+
+# --- the cloud ---
+
+# moto and botocore from the package index, once, beside the other things that suites keep between runs.
+start_cloud() {
+    local tools=$outer_cache/gpustrap/cloud-tools-1
+    cloud=$suite_dir/cloud
+    mkdir -p "$cloud" "${tools%/*}"
+    if [ ! -e "$tools/ready" ]; then
+        (
+            flock 9
+            [ -e "$tools/ready" ] && exit 0
+            # shellcheck disable=SC2086 # several packages
+            HOME=$outer_home python3 -m venv "$tools" && HOME=$outer_home "$tools/bin/pip" install --quiet $moto_pin && touch "$tools/ready"
+        ) 9>"$tools.lock" >"$suite_dir/cloud.log" 2>&1 || return 1
+    fi
+    python=$tools/bin/python
+    "$python" "$repository/tests/testbed/stand_in_cloud.py" "$cloud" >"$suite_dir/cloud.log" 2>&1 </dev/null &
+    background+=($!)
+    await "$cloud/url"
+}
+
+settings() {
+    export AWS_ACCESS_KEY_ID=AKIDEXAMPLE AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY AWS_REGION=us-east-1
+    unset AWS_PROFILE AWS_DEFAULT_REGION AWS_SESSION_TOKEN
+    AWS_ENDPOINT_URL=$(<"$cloud/url")
+    AWS_ENDPOINT_URL_CHECKIP=$AWS_ENDPOINT_URL/
+    export AWS_ENDPOINT_URL AWS_ENDPOINT_URL_CHECKIP
+    own_key=$HOME/.local/state/gpustrap/keys/ec2
+    ask_cloud <<<'print([i["ImageId"] for i in client.describe_images()["Images"] if "ubuntu" in i["Name"] and i["Architecture"] == "x86_64"][0])' >"$cloud/image"
+    printf 'name: small\nsteps:\n  - file: { path: /etc/made-by-recipe, content: "yes\\n" }\n' >"$suite_dir/small.yaml"
+}
+
+# Another program's eyes on what is there: python on boto3, asking moto itself.
+ask_cloud() {
+    local given
+    given=$(cat)
+    AWS_ENDPOINT_URL=$(<"$cloud/moto") "$python" - <<PY
+import boto3
+client = boto3.client("ec2", region_name="us-east-1")
+alive = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
+own = [{"Name": "tag-key", "Values": ["gpustrap"]}]
+instances = lambda: [i for r in client.describe_instances(Filters=alive)["Reservations"] for i in r["Instances"]]
+volumes = lambda: client.describe_volumes()["Volumes"]
+groups = lambda: client.describe_security_groups(Filters=own)["SecurityGroups"]
+keys = lambda: client.describe_key_pairs()["KeyPairs"]
+images = lambda: client.describe_images(Owners=["self"])["Images"]
+$given
+PY
+}
+
+expect_count() {
+    local count
+    count=$(ask_cloud <<<"print(len($1()))")
+    [ "$count" = "$2" ] || fail_case "$count $1, expected $2"
+}
+
+# Of instances, volumes, groups and keys.
+expect_counts() {
+    expect_equal "$(ask_cloud <<<'print(len(instances()), len(volumes()), len(groups()), len(keys()))')" "$1"
+}
+
+# Nothing there, neither in the cloud nor in what this machine remembers.
+fresh_cloud() {
+    no_faults
+    "$python" -c 'import sys, urllib.request as r; r.urlopen(r.Request(sys.argv[1] + "/moto-api/reset", method="POST"))' "$(<"$cloud/moto")"
+    rm -rf "$HOME/.local/state/gpustrap/ec2"
+}
+
+fault() { echo "$2" >"$cloud/faults/$(find "$cloud/faults" -type f | wc -l)-$1"; }
+no_faults() { find "$cloud/faults" -type f -delete; }
+
+launch_lab() { gpustrap launch --gpu t4 --name lab --no-wait -y; }
+
+# kill_at "N before|after": a launch that is killed while it waits for the answer to its N-th call.
+kill_at() {
+    echo "$1" >"$cloud/hang"
+    follow launch --gpu t4 --name lab --no-wait -y
+    await "$cloud/hung"
+    kill -KILL "$follower"
+    wait "$follower" 2>/dev/null || true
+    rm "$cloud/hang" "$cloud/hung"
+}
+
+# The testbed's host stands in for whatever is launched next: its address, its host keys on the console, the key that gpustrap uploads.
+as_instance() {
+    echo "$address" >"$cloud/address"
+    {
+        echo "[   21.5] cloud-init[812]: -----BEGIN SSH HOST KEY KEYS-----"
+        testbed exec "$host_name" sh -c 'cat /etc/ssh/ssh_host_*_key.pub'
+        echo "-----END SSH HOST KEY KEYS-----"
+    } >"$cloud/console"
+    ssh-keygen -y -f "$own_key" | testbed exec "$host_name" sh -c 'cat >>/home/ubuntu/.ssh/authorized_keys'
+}

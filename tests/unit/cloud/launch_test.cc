@@ -1,0 +1,137 @@
+#include "controller/cloud/launch.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sys/stat.h>
+
+#include <fstream>
+
+#include "agent/base/file.h"
+#include "controller/cloud/host_keys.h"
+#include "controller/cloud/prices.h"
+#include "tests/support/fake_http.h"
+#include "tests/support/temporary_directory.h"
+
+namespace gpustrap {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::SizeIs;
+
+const std::string kKeyText(68, 'A');
+
+TEST(HostKeys, AreReadFromTheLastWholeBlock) {
+  const std::string block =
+      "-----BEGIN SSH HOST KEY KEYS-----\r\nssh-ed25519 " + kKeyText + " root@ip\r\n-----END SSH HOST KEY KEYS-----\r\n";
+  EXPECT_THAT(host_keys_in("boot\n" + block), ElementsAre("ssh-ed25519 " + kKeyText));
+  const std::string later =
+      "[   21.5] cloud-init[812]: -----BEGIN SSH HOST KEY KEYS-----\n[   21.5] cloud-init[812]: ecdsa-sha2-nistp256 " + kKeyText +
+      " root@ip\n[   21.5] cloud-init[812]: -----END SSH HOST KEY KEYS-----\n";
+  EXPECT_THAT(host_keys_in(block + later), ElementsAre("ecdsa-sha2-nistp256 " + kKeyText));
+  EXPECT_THAT(host_keys_in(block.substr(0, block.size() - 20)), IsEmpty()) << "a block that is still being printed";
+}
+
+TEST(HostKeys, TakeNothingThatIsNoKey) {
+  for (const std::string& bad : std::vector<std::string>{std::string("ssh-dss ") + kKeyText, std::string("ssh-ed25519 short"),
+                                std::string("ssh-ed25519 ") + kKeyText + "!\n@cert-authority *", std::string("evil.example ssh-rsa")}) {
+    EXPECT_THAT(host_keys_in("-----BEGIN SSH HOST KEY KEYS-----\n" + bad + "\n-----END SSH HOST KEY KEYS-----\n"), IsEmpty()) << bad;
+  }
+}
+
+TEST(HostKeys, ArePinnedInPlaceOfWhatTheAddressHadBefore) {
+  const TemporaryDirectory folder;
+  const std::string path = folder / "ssh/known_hosts";
+  ASSERT_TRUE(pin_host_keys(path, "203.0.113.7", {"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIH0LZBjSk9xQxTO0kPKfnrUC6aGdpVjHkZ2a0eV4nVbk"}));
+  std::ofstream(path, std::ios::app)
+      << "other.example ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKm0mHVM1Ya0aRnkTLeu0mUJnKcYVYbQyD3fXUGGHTSm";  // no newline
+  ASSERT_TRUE(pin_host_keys(path, "203.0.113.7", {"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBs4PNbEYzLtJ1yMo3hzBE0Vf1Jk5tX7kmhp6jN6lS5F"}));
+  const std::string text = *read_file(path);
+  EXPECT_THAT(text, HasSubstr("other.example"));
+  EXPECT_THAT(text, HasSubstr("\n203.0.113.7 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBs4"));
+  EXPECT_THAT(text, Not(HasSubstr("IH0LZBjSk9")));
+  ASSERT_TRUE(forget_host_keys(path, "203.0.113.7"));
+  EXPECT_THAT(*read_file(path), Not(HasSubstr("203.0.113.7")));
+}
+
+TEST(OwnKeys, AreMadeOnceAndNeverWrittenOver) {
+  const TemporaryDirectory folder;
+  const std::string path = folder / "keys/ec2";
+  const Result<OwnKey> made = own_key(path, MakeKey::where_missing);
+  ASSERT_TRUE(made) << made.error().sentence();
+  struct stat info {};
+  ASSERT_EQ(::stat(path.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777U, 0600U);
+  EXPECT_THAT(made->public_key, HasSubstr("ssh-ed25519 "));
+  const std::string before = *read_file(path);
+  EXPECT_EQ(own_key(path, MakeKey::where_missing)->name(), made->name());
+  EXPECT_EQ(*read_file(path), before);
+  EXPECT_EQ(own_key(folder / "none", MakeKey::never).error().code(), ErrorCode::usage);
+  std::ofstream(folder / "odd") << "not a key\n";
+  EXPECT_THAT(own_key(folder / "odd", MakeKey::where_missing).error().why(), HasSubstr("cannot be read"));
+  EXPECT_EQ(*read_file(folder / "odd"), "not a key\n");
+}
+
+TEST(OrderRecords, OutliveACrashButNotTheirToken) {
+  const TemporaryDirectory folder;
+  const OrderRecord record(folder.path(), "us-east-1", "lab");
+  const AwsTime now = *read_iso_time("2026-11-21T12:00:00Z");
+  EXPECT_FALSE(record.load(now));
+  const Ec2Order order{"ami-1", "g5.xlarge", "k", "sg-1", "subnet-1", "/dev/sda1", 64, true, "token", "", {{"gpustrap", "lab"}}};
+  ASSERT_TRUE(record.save(order, now));
+  const std::optional<Ec2Order> read = record.load(now + std::chrono::hours(1));
+  ASSERT_TRUE(read);
+  EXPECT_EQ(parameters_of(*read), parameters_of(order)) << "the same token with other parameters is refused";
+  EXPECT_FALSE(record.load(now + std::chrono::hours(21)));
+  record.remove();
+  EXPECT_FALSE(record.load(now));
+}
+
+TEST(Sources, AreAddressesAndNeverEverybody) {
+  EXPECT_EQ(*read_source("198.51.100.7"), "198.51.100.7/32");
+  EXPECT_EQ(*read_source("198.51.100.0/24"), "198.51.100.0/24");
+  EXPECT_EQ(*read_source("2001:db8::1"), "2001:db8::1/128");
+  for (const char* bad : {"", "everywhere", "0.0.0.0/0", "::/0", "198.51.100.7/33", "198.51.100.7/", "198.51.100.7/8x", "1.2.3"})
+    EXPECT_FALSE(read_source(bad)) << bad;
+}
+
+TEST(InstanceNames, BecomeFilesAndTags) {
+  for (const char* good : {"lab", "t4", "i-0123", "a.b_c-d"}) EXPECT_TRUE(is_instance_name(good)) << good;
+  for (const char* bad : {"", "-lab", "../x", "a b", "a/b", ".hidden"}) EXPECT_FALSE(is_instance_name(bad)) << bad;
+}
+
+TEST(Prices, AreOfADayAndKnowTheirGpus) {
+  const PriceTable& table = builtin_prices();
+  EXPECT_THAT(table.as_of, HasSubstr("2026-"));
+  EXPECT_THAT(table.rows, SizeIs(::testing::Ge(20U)));
+  ASSERT_NE(table.find("g4dn.xlarge"), nullptr);
+  EXPECT_DOUBLE_EQ(table.find("g4dn.xlarge")->usd_per_hour, 0.526);
+  EXPECT_EQ(table.types_with("t4", 1).front(), "g4dn.xlarge");
+  EXPECT_EQ(table.gpu_of("g5.16xlarge"), "a10g") << "by its family";
+  EXPECT_EQ(table.gpu_of("t3.micro"), "");
+  for (const char* bad : {"g5.xlarge a10g 1 4 free\nas_of x", "g5.xlarge a10g 1\nas_of x", "g5.xlarge a10g 1 4 1.0"})
+    EXPECT_FALSE(read_prices(bad, "t")) << bad;
+}
+
+TEST(Quotas, FollowTheFamily) {
+  EXPECT_EQ(quota_code("g4dn.xlarge", false), "L-DB2E81BA");
+  EXPECT_EQ(quota_code("gr6.4xlarge", true), "L-3819A6DF");
+  EXPECT_EQ(quota_code("p5.48xlarge", false), "L-417A185B");
+  EXPECT_EQ(quota_code("p5.48xlarge", true), "L-C4BD4855");
+  EXPECT_EQ(quota_code("p6-b200.48xlarge", true), "") << "not known";
+  EXPECT_EQ(quota_code("t3.micro", false), "L-1216C47A");
+  EXPECT_EQ(quota_code("trn1.2xlarge", false), "");
+}
+
+TEST(LoginUsers, FollowTheImage) {
+  EXPECT_EQ(login_user_of("ubuntu:24.04"), "ubuntu");
+  EXPECT_EQ(login_user_of("debian-13-amd64-20261001"), "admin");
+  EXPECT_EQ(login_user_of("al2023-ami-2023.6"), "ec2-user");
+  EXPECT_EQ(login_user_of("Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04)"), "ubuntu");
+}
+
+}  // namespace
+}  // namespace gpustrap
