@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <fmt/format.h>
@@ -67,6 +68,21 @@ std::string comparison(const std::vector<Finding>& treated, const Diagnosis& now
   return text;
 }
 
+/// What would change: a line for each step, and what a command would run.
+std::string changes_in(const std::vector<Event>& plan, const Recipe& recipe) {
+  std::string text;
+  for (const Event& event : plan) {
+    const auto* finished = std::get_if<StepFinished>(&event.body);
+    if (finished == nullptr || (finished->outcome != Outcome::would_change && finished->outcome != Outcome::unknown)) continue;
+    const auto step =
+        std::find_if(recipe.steps.begin(), recipe.steps.end(), [&](const StepEntry& one) { return one.id == finished->step; });
+    std::string what = first_line(strip_control(finished->reason));
+    if (step != recipe.steps.end() && step->kind == StepKind::command) what = first_line(step->spec->value("run", ""));
+    text += fmt::format("  {:<20}  {}\n", strip_control(finished->step), what);
+  }
+  return text;
+}
+
 /// Applies the fixes of these findings as a run, with a plan and a yes before it.
 VerbResult fix(const Options& options, const std::vector<Finding>& chosen, const Compat& compat,
                const std::optional<std::string>& password) {
@@ -86,15 +102,13 @@ VerbResult fix(const Options& options, const std::vector<Finding>& chosen, const
   request.network = *std::move(network);
   const Result<std::vector<Event>> plan = talk.client().rehearse(request);
   if (!plan) return fail(plan.error());
-  const Disruption changes = disruption_in(*plan);
+  const std::string disruption = disruption_in(*plan).what, changes = changes_in(*plan, request.recipe);
   talk.status().pause();
   if (!options.yes) {
-    const std::string question = fmt::format("The repair{} would change {}:\n{}", changes.what.empty() ? "" : " " + changes.what + ", and",
-                                             options.destination(), changes.steps);
-    if (!can_ask())
-      return fail(ErrorCode::usage, first_line(question) + " nobody can be asked whether it may",
-                  fmt::format("{}add -y to say yes", changes.steps));
-    if (!ask_yes_no(question + "Go on?")) {
+    const std::string question =
+        fmt::format("The repair{} changes {}:", disruption.empty() ? "" : " " + disruption + ", and", options.destination());
+    if (!can_ask()) return fail(ErrorCode::usage, question + " nobody can be asked whether it may", changes + "add -y to say yes");
+    if (!ask_yes_no(fmt::format("{}\n{}Go on?", question, changes))) {
       talk.status().notice("Nothing was changed.");
       return ExitCode::cancelled;
     }

@@ -24,7 +24,7 @@ void add_prose(std::string& text, const std::string& line, std::size_t columns, 
 
 /// Commands stay whole whatever the width, so that they can be copied; remarks are broken.
 void add_command(std::string& text, const std::string& command, std::size_t columns) {
-  if (command.starts_with("# "))
+  if (command.starts_with("# ") && command.find("gpustrap ") == std::string::npos)
     add_prose(text, "      " + command, columns, "      # ");
   else
     text += "      " + command + "\n";
@@ -75,8 +75,7 @@ std::string diagnosis_text(const Diagnosis& diagnosis, const Patient& patient, c
     for (const std::string& line : one.evidence) add_prose(text, "    | " + line, columns, "    |   ");
     if (!one.commands.empty()) text += one.severity == Severity::note ? "    what can be done:\n" : "    what to do:\n";
     for (const std::string& command : one.commands) add_command(text, with_host(command, host), columns);
-    if (!one.steps.empty())
-      add_command(text, fmt::format("# or from your own machine: gpustrap doctor {} --fix {}", host, one.of->id), columns);
+    if (!one.steps.empty()) text += fmt::format("    or, from your own machine:\n      gpustrap doctor {} --fix {}\n", host, one.of->id);
     if (!one.hides.empty()) {
       std::vector<std::string> ids;
       for (const DoctorClass* hidden : one.hides) ids.emplace_back(hidden->id);
@@ -101,12 +100,8 @@ std::string diagnosis_text(const Diagnosis& diagnosis, const Patient& patient, c
     }
     const auto fixable =
         std::count_if(diagnosis.findings.begin(), diagnosis.findings.end(), [](const Finding& one) { return !one.steps.empty(); });
-    add_prose(text,
-              fmt::format("{}; {} looked at.{}", join(counts, ", "), plural(diagnosis.looked_at, "possible fault"),
-                          fixable == 0 ? ""
-                                       : fmt::format(" {} repaired by: gpustrap doctor {} --fix",
-                                                     fixable == 1 ? "One can be" : fmt::format("{} can be", fixable), host)),
-              columns, "  ");
+    add_prose(text, fmt::format("{}; {} looked at.", join(counts, ", "), plural(diagnosis.looked_at, "possible fault")), columns, "  ");
+    if (fixable > 1) text += fmt::format("{} of them can be repaired by a run:\n  gpustrap doctor {} --fix\n", fixable, host);
   }
   return unicode ? text : ascii(std::move(text));
 }

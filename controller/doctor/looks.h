@@ -70,6 +70,9 @@ namespace gpustrap {
 [[nodiscard]] Verdict look_reboot_required(const Patient& p);
 [[nodiscard]] Verdict look_service_failed(const Patient& p);
 [[nodiscard]] Verdict look_first_boot(const Patient& p);
+[[nodiscard]] Verdict look_tmp(const Patient& p);
+[[nodiscard]] Verdict look_foreign_files(const Patient& p);
+[[nodiscard]] Verdict look_sudo_broken(const Patient& p);
 // looks_packages.cc
 [[nodiscard]] Verdict look_apt_locked(const Patient& p);
 [[nodiscard]] Verdict look_apt_interrupted(const Patient& p);
@@ -87,6 +90,7 @@ namespace gpustrap {
 [[nodiscard]] Verdict look_own_name(const Patient& p);
 [[nodiscard]] Verdict look_mtu(const Patient& p);
 [[nodiscard]] Verdict look_proxy_half(const Patient& p);
+[[nodiscard]] Verdict look_proxy_silent(const Patient& p);
 [[nodiscard]] Verdict look_notebook_open(const Patient& p);
 [[nodiscard]] Verdict look_notebook_public(const Patient& p);
 [[nodiscard]] Verdict look_notebook_config(const Patient& p);

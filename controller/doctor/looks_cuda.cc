@@ -191,16 +191,18 @@ Verdict look_library_path(const Patient& p) {
     });
     if (brings_cuda && wheels.empty()) wheels = path;
   }
-  // Where no wheel brings libraries of its own, there is nothing that the variable could hide.
-  if (wheels.empty()) return fine();
-  evidence.push_back(wheels + ": wheels that bring their own CUDA libraries");
+  if (!wheels.empty()) evidence.push_back(wheels + ": wheels that bring their own CUDA libraries");
   const std::vector<std::string> place = split(evidence.front(), ':');
   const std::string file = place.front(), number = place.size() > 1 ? place[1] : "";
-  return found(std::move(evidence),
-               "LD_LIBRARY_PATH puts the system's CUDA libraries before those that Python's wheels bring: imports fail, or compute with "
-               "another version",
-               {fmt::format("{}sed -i.bak '{}s/^/#/' {}", file.starts_with("/etc") ? "sudo " : "", number, shell_quote(file)),
-                "# then log in again; ld.so knows the libraries by: sudo ldconfig /usr/local/cuda/lib64"});
+  Verdict verdict = found(
+      std::move(evidence),
+      wheels.empty() ? "LD_LIBRARY_PATH puts these libraries before all others, for every program of a login"
+                     : "LD_LIBRARY_PATH puts the system's CUDA libraries before those that Python's wheels bring: imports fail, or compute "
+                       "with another version",
+      {fmt::format("{}sed -i.bak '{}s/^/#/' {}", file.starts_with("/etc") ? "sudo " : "", number, shell_quote(file)),
+       "# then log in again; ld.so knows the libraries by: sudo ldconfig /usr/local/cuda/lib64"});
+  if (wheels.empty()) verdict.severity = Severity::note;
+  return verdict;
 }
 
 Verdict look_visible_devices(const Patient& p) {

@@ -49,7 +49,8 @@ bool has_driver_packages(const Patient& p) {
        {"nvidia-driver", "nvidia-dkms", "nvidia-kernel", "nvidia-headless", "nvidia-open", "linux-modules-nvidia", "cuda-drivers"}) {
     if (p.package_like(prefix) != nullptr) return true;
   }
-  return contains(p.evidence.text("runfile"), "nvidia-uninstall");
+  const Section* smi = p.evidence.find("smi");
+  return contains(p.evidence.text("runfile"), "nvidia-uninstall") || (smi != nullptr && smi->status != Section::kAbsent);
 }
 
 /// The version that libNAME.so.1 has by its file's name: "580.95.05"; empty where ld.so knows none.
@@ -269,12 +270,13 @@ Verdict look_driver_not_loaded(const Patient& p) {
 }
 
 Verdict look_driver_mismatch(const Patient& p) {
-  if (!p.has_gpu() || !p.nvidia_loaded) return irrelevant();
+  if (!p.has_gpu()) return irrelevant();
   const Section* smi = p.evidence.find("smi");
   const bool said = smi != nullptr && (smi->status == 18 || contains(smi->text, "version mismatch"));
+  if (!p.nvidia_loaded && !said) return irrelevant();
   const std::string library = library_version(p, "libnvidia-ml");
   if (!said && (library.empty() || p.facts.driver.empty() || library == p.facts.driver)) return fine();
-  std::vector<std::string> evidence = {"loaded module " + p.facts.driver};
+  std::vector<std::string> evidence = {"loaded module " + (p.facts.driver.empty() ? "not known" : p.facts.driver)};
   if (!p.module_version.empty()) evidence.push_back("module on the disk " + p.module_version);
   if (!library.empty()) evidence.push_back("libnvidia-ml.so.1 " + library);
   if (said) evidence.push_back("nvidia-smi: " + first_line(smi->text));
@@ -325,7 +327,7 @@ Verdict look_device_files(const Patient& p) {
 }
 
 Verdict look_driver_silent(const Patient& p) {
-  if (!p.has_gpu() || !p.nvidia_loaded) return irrelevant();
+  if (!p.has_gpu()) return irrelevant();
   const Section* smi = p.evidence.find("smi");
   if (smi == nullptr) return unseen(p, "smi");
   // Asked for what it does not know, an old nvidia-smi is a working one.

@@ -160,6 +160,16 @@ Verdict look_proxy_half(const Patient& p) {
   return fine();
 }
 
+Verdict look_proxy_silent(const Patient& p) {
+  const std::vector<std::string> lines = p.evidence.lines("proxies");
+  if (!p.evidence.was_seen("proxies") || lines.empty()) return irrelevant();
+  std::vector<std::string> evidence = matching(lines, "silent ");
+  if (evidence.empty()) return fine();
+  for (const std::string& line : matching(p.evidence.lines("environment"), "proxy")) evidence.push_back(line);
+  return found(std::move(evidence), "a proxy is set that takes no connection: whatever goes through it fails",
+               {"# correct or remove it in the file that is named above", "# is it reachable only from elsewhere (VPN, security group)?"});
+}
+
 Verdict look_notebook_open(const Patient& p) {
   if (!p.evidence.was_seen("listening")) return unseen(p, "listening");
   for (const OpenSocket& one : open_notebooks(p)) {

@@ -68,7 +68,7 @@ std::vector<AptKey> keys_of(const Patient& p) {
       newest = 0;
       in = In::key;
     } else if (line.starts_with(":signature packet")) {
-      in = in != In::nothing && !keys.empty() && word_behind(line, "keyid ") == keys.back().id ? In::own_signature : In::key;
+      if (in != In::nothing) in = word_behind(line, "keyid ") == keys.back().id ? In::own_signature : In::key;
       made = 0;
     } else if (line.starts_with(":user ID packet") && !keys.empty()) {
       if (keys.back().uid.empty()) keys.back().uid = line.substr(std::min(line.size(), line.find('"') + 1));

@@ -182,15 +182,15 @@ Verdict look_clock(const Patient& p) {
   if (std::abs(skew) < 60) return fine();
   const bool synchronised = contains(p.evidence.text("timedatectl"), "NTPSynchronized=yes");
   const std::string much = human_duration(std::chrono::seconds(std::abs(skew)));
-  Verdict verdict = found(
-      {fmt::format("the host's clock is {} {} this machine's", much, skew > 0 ? "before" : "behind"),
-       synchronised ? "NTPSynchronized=yes" : "NTPSynchronized=no, or not known"},
-      "the host's clock is wrong, or this machine's is: certificates, package lists and signed requests are refused",
-      {"sudo timedatectl set-ntp true", "timedatectl timesync-status || chronyc tracking   # whether it has found a server"},
-      p.facts.container ? std::vector<Json>{}
-                        : std::vector<Json>{step_of(
-                              "clock", "command",
-                              {{"run", "timedatectl set-ntp true"}, {"unless", "timedatectl show -p NTPSynchronized | grep -q yes"}})});
+  Verdict verdict =
+      found({fmt::format("the host's clock is {} {} this machine's", much, skew > 0 ? "before" : "behind"),
+             synchronised ? "NTPSynchronized=yes" : "NTPSynchronized=no, or not known"},
+            "the host's clock is wrong, or this machine's is: certificates, package lists and signed requests are refused",
+            {"sudo timedatectl set-ntp true", "timedatectl timesync-status || chronyc tracking   # whether it has found a server"},
+            p.facts.container
+                ? std::vector<Json>{}
+                : std::vector<Json>{step_of("clock", "command",
+                                            {{"run", "timedatectl set-ntp true"}, {"unless", "timedatectl show -p NTP | grep -q yes"}})});
   if (std::abs(skew) < 300) verdict.severity = Severity::warning;
   return verdict;
 }
@@ -212,6 +212,57 @@ Verdict look_reboot_required(const Patient& p) {
   if (evidence.empty()) return fine();
   return found(std::move(evidence), "the system waits for a restart: a kernel or library that was upgraded is not the one that runs",
                {"sudo reboot"}, reboot_steps());
+}
+
+Verdict look_tmp(const Patient& p) {
+  if (!p.evidence.was_seen("folders")) return unseen(p, "folders");
+  std::vector<std::string> evidence;
+  std::string folder;
+  for (const std::string& line : p.evidence.lines("folders")) {
+    const std::vector<std::string> parts = words(line);
+    if (parts.size() < 3 || (parts.back() != "/tmp" && parts.back() != "/var/tmp")) continue;
+    if (parts[0].starts_with("drwxrwxrwt") && parts[2] == "0") continue;
+    evidence.push_back(line);
+    folder = parts.back();
+  }
+  if (evidence.empty()) return fine();
+  return found(std::move(evidence),
+               fmt::format("{} is not a folder where everybody may write: apt, editors and notebooks fail in odd ways", folder),
+               {"sudo chown root:root " + folder, "sudo chmod 1777 " + folder},
+               {step_of("tmp", "directory", {{"path", folder}, {"mode", "1777"}, {"owner", "root"}, {"group", "root"}})});
+}
+
+Verdict look_foreign_files(const Patient& p) {
+  if (p.user == "root" || !p.evidence.was_seen("folders")) return irrelevant();
+  std::vector<std::string> evidence;
+  for (const std::string& line : p.evidence.lines("folders")) {
+    if (line.starts_with("foreign ")) evidence.push_back(line.substr(8) + " belongs to somebody else");
+  }
+  if (evidence.empty()) return fine();
+  return found(
+      std::move(evidence),
+      fmt::format("files in the home of {} belong to another user, mostly because of sudo: pip, conda and Jupyter cannot write them",
+                  p.user),
+      {fmt::format("sudo chown -R {0}: {1}   # where they are meant to be {0}'s", shell_quote(p.user), shell_quote(p.home))});
+}
+
+Verdict look_sudo_broken(const Patient& p) {
+  if (p.evidence.value("login", "rights") == "root") return irrelevant();
+  std::vector<std::string> evidence;
+  for (const std::string& line : p.evidence.lines("login")) {
+    if (!line.starts_with("sudo-said ")) continue;
+    for (const char* what : {"parse error", "syntax error", "world writable", "is owned by uid", "must be owned by uid 0", "setuid root",
+                             "effective uid is not 0", "no valid sudoers"}) {
+      if (contains(line, what)) {
+        evidence.push_back(line.substr(10));
+        break;
+      }
+    }
+  }
+  if (evidence.empty()) return fine();
+  return found(std::move(evidence), "sudo does not work: its file, or sudo itself, has been broken",
+               {"# as root, by the provider's console or `su -`:", "visudo -c   # names the line",
+                "chown root:root /usr/bin/sudo /etc/sudoers && chmod 4755 /usr/bin/sudo && chmod 440 /etc/sudoers"});
 }
 
 Verdict look_service_failed(const Patient& p) {

@@ -69,7 +69,8 @@ void read_answers(const Evidence& evidence, Patient& patient) {
   for (const std::string& line : evidence.lines("smi")) {
     std::vector<std::string> fields = split(line, ',');
     for (std::string& field : fields) field = std::string(trim(field));
-    if (fields.size() == 7) patient.answering.push_back({fields[0], fields[1], fields[2], fields[3], fields[4], fields[5], fields[6]});
+    if (fields.size() < 7) continue;
+    patient.answering.push_back({fields[0], fields[2], fields[3], fields[4], fields[5], fields[6], fields.size() > 7 ? fields[7] : ""});
   }
 }
 

@@ -67,6 +67,14 @@ who() {
   echo "groups $(id -Gn 2>/dev/null)"
   echo "rights $1"
   echo "library-path $LD_LIBRARY_PATH"
+  [ -z "$2" ] || printf '%s\n' "$2" | head -n 4 | sed 's/^/sudo-said /'
+}
+
+# Folders whose mode or owner breaks other programs.
+folders() {
+  ls -ldn /tmp /var/tmp "$HOME" "$HOME/.ssh" 2>/dev/null
+  bound 5 find "$HOME" -maxdepth 2 ! -user "$(id -u)" 2>/dev/null | head -n 12 | sed 's/^/foreign /'
+  return 0
 }
 
 login_files() {
@@ -183,11 +191,16 @@ headers() {
   return 0
 }
 
-# The module's own files are asked for: nvidia-smi would load it, and make what is missing in /dev.
+# nvidia-smi would load the module, and make what is missing in /dev: it is asked where both are there, or where there is no module that it
+# could load (a driver from outside, tools alone).
+nothing_to_load() {
+  [ ! -d /sys/module/nvidia ] || return 1
+  [ -e /proc/driver/nvidia/version ] || ! bound 5 modinfo -n nvidia >/dev/null 2>&1
+}
 smi() {
   have nvidia-smi || { absent nvidia-smi; return; }
   [ -z "$smi_hangs" ] || { echo "not asked: nvidia-smi hangs"; return 124; }
-  [ -e /dev/nvidiactl ] || [ -e /dev/dxg ] || { echo "not run: there is no /dev/nvidiactl"; return 126; }
+  [ -e /dev/nvidiactl ] || [ -e /dev/dxg ] || nothing_to_load || { echo "not run: there is no /dev/nvidiactl"; return 126; }
   bound 20 nvidia-smi "$@"
 }
 
@@ -334,6 +347,20 @@ surroundings() {
   lines_of '^[^#/]*Acquire::[a-z]+::[Pp]roxy' /etc/apt/apt.conf /etc/apt/apt.conf.d/*
 }
 
+# Whether the proxies that are set take a connection; only bash can try without a program of its own.
+proxies() {
+  have bash || { absent bash; return; }
+  cat /etc/environment /etc/apt/apt.conf /etc/apt/apt.conf.d/* 2>/dev/null | grep -i -E '^[^#/]*proxy' | grep -o -E 'https?://[^/";[:space:]]+' | sort -u | head -n 4 |
+    while IFS= read -r u; do
+      a=${u#*//}
+      a=${a##*@}
+      case $a in *:*) ;; *) a=$a:80 ;; esac
+      case $a in *[!A-Za-z0-9.:-]*) continue ;; esac
+      if bound 4 bash -c ': <"/dev/tcp/$1/$2"' bash "${a%:*}" "${a##*:}" 2>/dev/null; then echo "answers $a"; else echo "silent $a"; fi
+    done
+  return 0
+}
+
 containers() {
   for p in docker podman nvidia-ctk nvidia-container-runtime nvidia-container-cli; do have "$p" && echo "program $p"; done
   [ -r /etc/docker/daemon.json ] && { echo "daemon.json"; cat /etc/docker/daemon.json; echo; echo "end of daemon.json"; }
@@ -341,8 +368,10 @@ containers() {
   lines_of '^[^#]*(no-cgroups|mode)' /etc/nvidia-container-runtime/config.toml
 }
 
-room() { bound 10 df -P -k / /tmp /var /var/lib /usr /usr/local /home "$HOME" /boot /opt /dev/shm 2>/dev/null | grep -v '^Filesystem' | sort -u; }
-inodes() { bound 10 df -P -i / /tmp /var /home "$HOME" /boot /opt /usr/local 2>/dev/null | grep -v '^Filesystem' | sort -u; }
+# All that is on a disk of the machine's own, and the usual places.
+disks() { bound 10 df -P "$1" -l 2>/dev/null | grep -E '^/dev/' | grep -v -E '^/dev/(loop|ram)'; }
+room() { { disks -k; bound 10 df -P -k / /tmp /var /var/lib /usr /usr/local /home "$HOME" /boot /opt /dev/shm 2>/dev/null; } | grep -v '^Filesystem' | sort -u; }
+inodes() { { disks -i; bound 10 df -P -i / /tmp /var /home "$HOME" /boot /opt /usr/local 2>/dev/null; } | grep -v '^Filesystem' | sort -u; }
 mounts() { grep -E '^[^ ]+ (/|/tmp|/var|/usr|/usr/local|/home|/boot|/opt|/dev/shm) ' /proc/mounts; }
 memory() {
   grep -E '^(MemTotal|MemAvailable|SwapTotal|SwapFree|Shmem|Committed_AS|CommitLimit)' /proc/meminfo
@@ -378,7 +407,7 @@ listening() {
   return 0
 }
 notebooks() {
-  for f in $(grep -a -l -s -E 'jupyter' /proc/[0-9]*/cmdline); do
+  for f in $(grep -a -l -s -E 'jupyter|notebook' /proc/[0-9]*/cmdline); do
     p=${f#/proc/}
     p=${p%/cmdline}
     [ "$p" = "$$" ] && continue
@@ -408,7 +437,7 @@ rest() {
   sec headers 8000 headers
   cmd dkms 4000 dkms status
   sec devices 4000 devices
-  sec smi 20000 smi --query-gpu=index,name,pci.bus_id,driver_version,memory.total,persistence_mode,compute_mode --format=csv,noheader,nounits
+  sec smi 20000 smi --query-gpu=index,uuid,name,pci.bus_id,driver_version,memory.total,persistence_mode,compute_mode --format=csv,noheader,nounits
   case $s_status in 124 | 137) smi_hangs=1 ;; *) smi_hangs= ;; esac
   sec smi-ecc 8000 smi --query-gpu=index,ecc.mode.current,ecc.errors.uncorrected.volatile.total,ecc.errors.uncorrected.aggregate.total --format=csv,noheader,nounits
   sec smi-rows 8000 smi --query-remapped-rows=gpu_bus_id,remapped_rows.uncorrectable,remapped_rows.pending,remapped_rows.failure --format=csv,noheader
@@ -432,6 +461,7 @@ rest() {
   sec loose-cudnn 4000 loose_cudnn
   sec cuda 4000 cuda
   sec environment 8000 surroundings
+  sec proxies 1000 proxies
   sec containers 8000 containers
   sec room 8000 room
   sec inodes 8000 inodes
@@ -461,15 +491,17 @@ if [ "${part:-login}" = rest ]; then
   echo "@end $count"
 else
   echo "gpustrap-probe 1"
-  rights=none
+  rights=none sudo_said=
   if [ "$(id -u)" = 0 ]; then
     rights=root
   elif [ -n "$word" ] && have sudo; then
     rights=password
-  elif have sudo && bound 10 sudo -n true </dev/null >/dev/null 2>&1; then
+  elif have sudo && sudo_said=$(bound 10 sudo -n true </dev/null 2>&1); then
     rights=sudo
+    sudo_said=
   fi
-  sec login 4000 who "$rights"
+  sec login 4000 who "$rights" "$sudo_said"
+  sec folders 4000 folders
   sec login-files 8000 login_files
   sec python 32000 python_packages
   sec conda 8000 conda_state

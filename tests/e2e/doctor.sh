@@ -141,6 +141,48 @@ doctor_cases() {
     doctor
     expect_exit 0
 
+    case_ "and where there is gpg, nothing is left behind of it either"
+    doctor
+    take_listing
+    doctor
+    expect_same_listing
+
+    case_ "a lock of apt's is named with its holder"
+    package_manager_at_work 30
+    await_that testbed exec plain sh -c 'grep -q ":$(ls -i /var/lib/dpkg/lock-frontend | cut -d" " -f1) " /proc/locks'
+    doctor
+    expect_exit 0
+    expect_output "perl is at work with packages and holds apt's lock"
+
+    case_ "a folder that is closed to others is opened again, and files of root's in the home are named"
+    on_host sh -c 'chmod 755 /var/tmp; mkdir -p /home/ubuntu/.cache && touch /home/ubuntu/.cache/of-root'
+    doctor
+    expect_exit 1
+    expect_output "/var/tmp is not a folder where everybody may write"
+    expect_output "/home/ubuntu/.cache/of-root belongs to somebody else"
+    doctor --fix -y
+    expect_exit 0
+    expect_output "Repaired: tmp-closed."
+    on_host stat -c %a /var/tmp
+    expect_output 1777
+    on_host rm -r /home/ubuntu/.cache
+
+    case_ "a proxy that nobody is behind"
+    on_host sh -c 'echo "Acquire::http::Proxy \"http://127.0.0.1:9\";" >/etc/apt/apt.conf.d/90proxy'
+    doctor
+    expect_exit 1
+    expect_output "a proxy is set that takes no connection"
+    expect_output "silent 127.0.0.1:9"
+    on_host rm /etc/apt/apt.conf.d/90proxy
+
+    case_ "a sudo that was broken"
+    on_host chmod 666 /etc/sudoers
+    doctor
+    expect_exit 1
+    expect_output "sudo does not work"
+    expect_output "/etc/sudoers is world writable"
+    on_host chmod 440 /etc/sudoers
+
     case_ "sources that contradict each other, as apt says it"
     on_host sh -c 'mkdir -p /srv/repo; for k in one two; do touch /usr/share/keyrings/$k.gpg
         echo "deb [signed-by=/usr/share/keyrings/$k.gpg] file:/srv/repo ./" >/etc/apt/sources.list.d/$k.list; done'
@@ -223,6 +265,10 @@ doctor_cases() {
     expect_exit 1
     expect_output "the driver was upgraded while the old one was loaded"
     expect_output "libnvidia-ml.so.1 580.105.08"
+    on_host sh -c 'printf "#!/bin/sh\n# Stand-in for a test.\necho \"Failed to initialize NVML: Driver/library version mismatch\"\nexit 18\n" >/usr/bin/nvidia-smi; chmod 0755 /usr/bin/nvidia-smi'
+    doctor
+    expect_exit 1
+    expect_output "nvidia-smi: Failed to initialize NVML: Driver/library version mismatch"
     on_host ln -sfn /usr/local/cuda-99 /usr/local/cuda
     doctor
     expect_output "/usr/local/cuda leads to a toolkit that is gone"
