@@ -38,6 +38,9 @@ const std::vector<CataloguedError>& error_catalogue() {
       {"The command line", "a report of a run that nobody has seen here", "is logged on this machine", "controller/report_files.cc",
        ErrorCode::not_found, ExitCode::step_failed, "`gpustrap attach HOST` brings the last run of a host here", "tests/e2e/refusals.sh",
        "what is not remembered cannot be forgotten, and a run that never was has no report"},
+      {"The command line", "a step that the recipe does not have", "the recipe has no step of that id", "controller/step_choice.cc",
+       ErrorCode::usage, ExitCode::usage, "the nearest one and all there are stand beside it", "tests/unit/controller/step_choice_test.cc",
+       "RefusesWithWhatThereIs"},
       {"Recipes", "a recipe that there is not", "there is no recipe", "controller/recipe_sources.cc", ErrorCode::recipe, ExitCode::usage,
        "the nearest name stands beside it; a file needs a `/` or `.yaml`", "tests/unit/controller/recipe_loader_test.cc",
        "UnknownNamesNameTheNearest"},
@@ -232,6 +235,14 @@ const std::vector<CataloguedError>& error_catalogue() {
        "later, another region, another type", "tests/e2e/cloud.sh", "a zone without capacity gives way to the next one"},
       {"EC2", "a security group that somebody opened", "further than its name says", "controller/cloud/launch.cc", std::nullopt,
        ExitCode::cloud, "take the rule out, or delete the group", "tests/e2e/cloud.sh", "a group that somebody opened further is not used"},
+      {"Copying files", "a path that the host does not have", "is not on the host", "controller/copy.cc", ErrorCode::not_found,
+       ExitCode::step_failed, "names are relative to the login's home there", "tests/e2e/copying.sh", "what is not there is told"},
+      {"Copying files", "a folder of somebody else's", "this is done as the login user, without sudo", "controller/copy.cc",
+       ErrorCode::permission, ExitCode::step_failed, "choose a folder of the login's", "tests/e2e/copying.sh",
+       "a folder that the login may not write to"},
+      {"Copying files", "a disk that is full, here or there", "make room on the host (df -h), then give the same command again",
+       "controller/copy.cc", ErrorCode::no_space, ExitCode::step_failed, "make room; the same command goes on", "tests/e2e/copying.sh",
+       "a disk that is full there says so, and nothing half is left under a name"},
   };
   return table;
 }

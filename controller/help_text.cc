@@ -46,6 +46,14 @@ constexpr std::array kExamples = {
     Example{"open", "  gpustrap open 203.0.113.7\n"},
     Example{"ssh", "  gpustrap ssh 203.0.113.7\n  gpustrap ssh 203.0.113.7 nvidia-smi\n"},
     Example{"hosts", "  gpustrap hosts\n  gpustrap hosts --forget 203.0.113.7\n"},
+    Example{"pull",
+            "  gpustrap pull gpu1 notebooks                         to ./notebooks\n"
+            "  gpustrap pull gpu1 results/ out                      what is in it, to out\n"
+            "  gpustrap pull gpu1 runs/7/model.bin . -n             only list it\n"},
+    Example{"push",
+            "  gpustrap push gpu1 data.zip                          to the login's home\n"
+            "  gpustrap push gpu1 project work                      to ~/work/project\n"
+            "  gpustrap push gpu1 project work --overwrite          also what is newer there\n"},
     Example{"remove", "  gpustrap remove 203.0.113.7\n  gpustrap remove gpu1 gpu2 -y\n"},
     Example{"report",
             "  gpustrap report                                      the newest run\n"
@@ -126,6 +134,8 @@ Notebook
 Hosts
   ssh HOST [COMMAND]     a shell there, with the settings that `up` used
   hosts                  the hosts that are remembered; --forget HOST
+  pull HOST PATH [DIR]   copy files from there; what is newer here stays
+  push HOST PATH [DIR]   copy files there
   remove HOST...         take gpustrap off hosts, not what recipes installed
 
 EC2 (docs/ec2.md)
@@ -170,10 +180,10 @@ std::string examples_of(std::string_view verb) {
 }
 
 const std::vector<std::string>& verb_names() {
-  static const std::vector<std::string> names = {"up",      "plan",   "attach", "status",     "logs",   "cancel", "tunnel",
-                                                 "url",     "open",   "ssh",    "hosts",      "remove", "report", "doctor",
-                                                 "history", "recipe", "adopt",  "completion", "config", "man",    "launch",
-                                                 "ls",      "start",  "stop",   "terminate",  "image",  "quota",  "version"};
+  static const std::vector<std::string> names = {"up",      "plan",   "attach",    "status",     "logs",   "cancel", "tunnel", "url",
+                                                 "open",    "ssh",    "hosts",     "pull",       "push",   "remove", "report", "doctor",
+                                                 "history", "recipe", "adopt",     "completion", "config", "man",    "launch", "ls",
+                                                 "start",   "stop",   "terminate", "image",      "quota",  "version"};
   return names;
 }
 

@@ -34,6 +34,8 @@ VerbResult run_verb(const Options& options) {
     case Verb::ssh: return verb_ssh(options);
     case Verb::hosts: return verb_hosts(options);
     case Verb::remove: return options.is_fleet() ? verb_remove_many(options) : verb_remove(options);
+    case Verb::pull: return verb_pull(options);
+    case Verb::push: return verb_push(options);
     case Verb::report: return verb_report(options);
     case Verb::doctor: return verb_doctor(options);
     case Verb::history: return verb_history(options);

@@ -54,6 +54,8 @@ constexpr Shape kShapes[] = {
     {"ssh", 1, 1, "gpustrap ssh HOST"},
     {"hosts", 0, 0, "gpustrap hosts --forget HOST"},
     {"remove", 1, kAny, "gpustrap remove HOST"},
+    {"pull", 2, 3, "gpustrap pull HOST notebooks ."},
+    {"push", 2, 3, "gpustrap push HOST data.zip"},
     {"report", 0, kAny, "gpustrap report HOST --html report.html"},
     {"doctor", 0, kAny, "gpustrap doctor HOST"},
     {"history", 0, kAny, "gpustrap history HOST"},
@@ -188,7 +190,12 @@ Result<void> check_verb(const std::vector<std::string>& words) {
 }
 
 Result<void> check_places(const std::string& verb, const std::vector<std::string>& places, const std::string& hosts_file) {
-  const auto key = std::find_if(places.begin(), places.end(), looks_like_key);
+  if ((verb == "pull" || verb == "push") && places.size() == 1)
+    return fail(usage_error(fmt::format("{} needs a path {} {}", verb, verb == "pull" ? "on" : "to copy to", places[0]),
+                            fmt::format("gpustrap {} {} {}", verb, places[0], verb == "pull" ? "notebooks ." : "data.zip")));
+  // What is copied may be a key.
+  const bool copies = verb == "pull" || verb == "push";
+  const auto key = copies ? places.end() : std::find_if(places.begin(), places.end(), looks_like_key);
   if (key != places.end()) {
     return fail(usage_error(fmt::format("`{}` looks like a key file", *key), fmt::format("a key goes behind -i: -i {}", *key)));
   }

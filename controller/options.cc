@@ -260,6 +260,12 @@ Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
   if (options.verb == Verb::recipe_list || options.verb == Verb::recipe_show || options.verb == Verb::version) return {};
   if (options.verb == Verb::doctor) return take_doctor(options, raw.places);
   if (options.verb >= Verb::launch && options.verb <= Verb::quota) return check_cloud(options, raw);
+  if (options.verb == Verb::pull || options.verb == Verb::push) {
+    options.path = raw.places[1];
+    options.folder = raw.places.size() > 2 ? raw.places[2] : ".";
+    if (options.path.empty() || options.folder.empty())
+      return fail(ErrorCode::usage, fmt::format("{}: a path is empty", verb), "`.` is the folder itself");
+  }
   if (options.verb == Verb::logs && raw.places.size() > 1) options.step = raw.places[1];
   if (!raw.tail.empty()) {
     const Result<std::size_t> tail = read_count(raw.tail, "--tail", 1'000'000);
@@ -473,7 +479,7 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
     add_places(sub, places);
     add_connection_options(sub, options, raw);
     // Root's runs are root's alone to read, so every verb that asks the agent may need it.
-    if (which != Verb::ssh)
+    if (which != Verb::ssh && which != Verb::pull && which != Verb::push)
       sub.add_flag("--ask-sudo-password", options.ask_sudo_password, "ask for the password of sudo")->group("Connection");
     add_output_options(sub, options, raw);
     return sub;
@@ -515,6 +521,14 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
   CLI::App& ssh =
       host_verb(Verb::ssh, "ssh", "A shell on the host, or a command, by your own ssh with the settings of `up`.", "HOST [COMMAND...]");
   ssh.prefix_command();
+  for (const auto& [which, name, what, places] :
+       {std::tuple{Verb::pull, "pull", "Copies files from a host; what is newer here stays. Without sudo.", "HOST PATH [DIR]"},
+        std::tuple{Verb::push, "push", "Copies files to a host; what is newer there stays. Without sudo.", "HOST PATH [DIR]"}}) {
+    CLI::App& copy = host_verb(which, name, what, places);
+    copy.add_flag("--overwrite", options.overwrite, "also what is newer at the target, or changed on both sides")->group("Run");
+    copy.add_flag("--checksum", options.checksum, "compare files of one size by content, whatever their times say")->group("Run");
+    copy.add_flag("-n,--dry-run", options.dry_run, "list what would be copied, and copy nothing")->group("Run");
+  }
   fleet_verb(Verb::remove, "remove",
              "Takes gpustrap off hosts: agent, cache, journals and its own units.\nNever what recipes installed; it lists both first.")
       .add_flag("-y,--yes", options.yes, "ask nothing")

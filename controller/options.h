@@ -32,6 +32,8 @@ enum class Verb {
   ssh,
   hosts,
   remove,
+  pull,
+  push,
   report,
   doctor,
   history,
@@ -138,6 +140,10 @@ struct Options {
   std::string shell;  ///< for `completion`
 
   std::string html;  ///< for `report`: the page to write; empty: the text form
+
+  std::string path;    ///< for `pull` and `push`: what is copied
+  std::string folder;  ///< where to
+  bool overwrite = false, checksum = false, dry_run = false;
 
   bool json = false;
   ColourChoice colour = ColourChoice::automatic;

@@ -29,6 +29,9 @@ using VerbResult = Result<ExitCode>;
 [[nodiscard]] VerbResult verb_remove(const Options& options);
 [[nodiscard]] VerbResult verb_ssh(const Options& options);
 [[nodiscard]] VerbResult verb_hosts(const Options& options);
+// verbs_copy.cc
+[[nodiscard]] VerbResult verb_pull(const Options& options);
+[[nodiscard]] VerbResult verb_push(const Options& options);
 // verbs_notebook.cc
 [[nodiscard]] VerbResult verb_tunnel(const Options& options);
 [[nodiscard]] VerbResult verb_url(const Options& options);

@@ -153,6 +153,14 @@ TEST(Options, EveryVerbIsRead) {
   EXPECT_EQ(explain->cuda, "12.4");
   EXPECT_EQ(explain->vars.size(), 1U);
   EXPECT_EQ(read("logs h pip")->step, "pip");
+  const auto pull = read("pull u@h -i k runs/ out --overwrite --checksum -n");
+  ASSERT_TRUE(pull) << pull.error().sentence();
+  EXPECT_EQ(pull->verb, Verb::pull);
+  EXPECT_EQ(pull->host, "h");
+  EXPECT_EQ(pull->path, "runs/");
+  EXPECT_EQ(pull->folder, "out");
+  EXPECT_TRUE(pull->overwrite && pull->checksum && pull->dry_run);
+  EXPECT_EQ(read("push h ~/.ssh/id_ed25519.pub")->folder, ".") << "a key may be what is copied";
   const auto logs = read("logs h pip -f --tail 20 --run 20260801-141503-7f3a");
   ASSERT_TRUE(logs) << logs.error().sentence();
   EXPECT_TRUE(logs->follow);
@@ -257,6 +265,9 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"attach -f hosts.yaml gpu1 gpu2", "`gpu1` is one word too many", "--limit gpu1,gpu2"},
         Mistake{"status gpu1 --limit workers", "there is one", "-f hosts.yaml"}, Mistake{"status a a", "given twice", "once"},
         Mistake{"status $(id)", "cannot be a host", "USER@HOST"},
+        Mistake{"pull h", "pull needs a path on h", "gpustrap pull h notebooks ."},
+        Mistake{"push h", "push needs a path to copy to h", "gpustrap push h data.zip"},
+        Mistake{"pull", "pull needs a host", "gpustrap pull HOST"}, Mistake{"pull h a b c", "`c` is one word too many", "gpustrap pull"},
         Mistake{"logs h --tail many", "--tail many: expected a number", "--tail 20"},
         Mistake{"up jupyter ubuntu@host:2222", "the port goes behind -p", "ubuntu@host -p 2222"},
         Mistake{"up jupyter u@[::1]:2222", "the port goes behind -p", "-p 2222"},

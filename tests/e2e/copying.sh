@@ -1,0 +1,273 @@
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154 # host, address and key are the frame's
+# pull and push: all of it arrives, nothing newer is lost, and what was cut is gone on with.
+
+copying_needs() { needs_gpustrap; }
+
+copying_cases() {
+    boot_host box
+    start_relay
+    local there=$user@$relay_address
+    local shared=$suite_dir/shared
+    mkdir -p "$shared"
+    make_tree
+
+    case_ "a folder comes with its files, times, modes, links and empty folders, whatever they are called"
+    gpustrap pull "$there" lab got -p "$relay_port" -i "$key" --accept-new-host-key
+    expect_exit 0
+    expect_output "copied to"
+    expect_same_tree lab got/lab
+    expect_equal "$(readlink got/lab/out)" /etc
+    expect_equal "$(find got -name '.gpustrap-*' | wc -l)" 0
+
+    case_ "again, nothing travels"
+    bring
+    gpustrap pull "$there" lab got --json
+    expect_exit 0
+    expect_output '"copied":0'
+    expect_output '"bytes":0'
+
+    case_ "a thousand small files cost the round trips of a few commands"
+    as_login sh -c 'mkdir -p /home/ubuntu/many && cd /home/ubuntu/many && for i in $(seq 1000); do echo "$i" >"file $i"; done'
+    relay latency 50
+    gpustrap pull "$there" many got
+    expect_exit 0
+    relay latency 0
+    expect_output "1000 files copied"
+    expect_equal "$(find got/many -type f | wc -l)" 1000
+    # The login's, and three commands: what is there, the files, their digests.
+    expect_few_turns 25
+
+    case_ "a thousand small files go there in few, too"
+    mkdir many
+    for i in $(seq 1000); do echo "$i" >"many/file $i"; done
+    relay latency 50
+    gpustrap push "$there" many pushed
+    relay latency 0
+    expect_exit 0
+    expect_output "1000 files copied"
+    expect_few_turns 40
+    on_host sh -c 'find /home/ubuntu/pushed/many -type f | wc -l; stat -c %U /home/ubuntu/pushed/many'
+    expect_output 1000
+    expect_output ubuntu
+
+    case_ "what is newer here stays and is named; --overwrite takes the host's"
+    bring
+    echo "my own work" >got/lab/notes.txt
+    gpustrap pull "$there" lab got
+    expect_exit 0
+    expect_output "Kept as they are at the target"
+    expect_output "notes.txt: changed there"
+    expect_equal "$(<got/lab/notes.txt)" "my own work"
+    gpustrap pull "$there" lab got --overwrite
+    expect_exit 0
+    expect_equal "$(<got/lab/notes.txt)" notes
+
+    case_ "what was changed on both sides stays, also where the host's is newer"
+    bring
+    echo "mine" >got/lab/notes.txt
+    as_login sh -c 'sleep 1; echo "theirs, and later" >/home/ubuntu/lab/notes.txt; touch -d "+1 hour" /home/ubuntu/lab/notes.txt'
+    gpustrap pull "$there" lab got --json
+    expect_exit 0
+    expect_output '{"path":"notes.txt","reason":"changed on both sides"}'
+    expect_equal "$(<got/lab/notes.txt)" mine
+
+    case_ "what was changed there alone comes, and what was changed here alone goes"
+    bring
+    as_login sh -c 'echo more >>/home/ubuntu/lab/notes.txt; touch -d "+2 hours" /home/ubuntu/lab/notes.txt'
+    gpustrap pull "$there" lab got
+    expect_exit 0
+    expect_output "1 file copied"
+    echo "written here" >"got/lab/with space.txt"
+    touch -d "+3 hours" "got/lab/with space.txt"
+    gpustrap push "$there" got/lab .
+    expect_exit 0
+    expect_output "1 file copied"
+    on_host cat "/home/ubuntu/lab/with space.txt"
+    expect_output "written here"
+
+    case_ "files that are the same but for their times are told by their content"
+    bring
+    touch -d "+5 hours" got/lab/notes.txt
+    gpustrap pull "$there" lab got --json
+    expect_exit 0
+    expect_output '"copied":0'
+    expect_output '"kept":[]'
+
+    case_ "--checksum finds what size and time hide; --dry-run lists it and copies nothing"
+    bring
+    touch -r got/lab/notes.txt stamp
+    printf 'Xotes' | dd of=got/lab/notes.txt conv=notrunc status=none
+    touch -r stamp got/lab/notes.txt
+    gpustrap pull "$there" lab got --json
+    expect_output '"copied":0'
+    expect_output '"kept":[]'
+    gpustrap pull "$there" lab got --checksum --overwrite --dry-run
+    expect_exit 0
+    expect_output "notes.txt"
+    expect_output "1 file would be copied"
+    grep -q '^Xotes' got/lab/notes.txt || fail_case "a dry run copied"
+
+    case_ "a file alone, from a path with spaces, and into a folder that is not there"
+    gpustrap pull "$there" "lab/with space.txt" new/place
+    expect_exit 0
+    [ -f "new/place/with space.txt" ] || fail_case "it is not there"
+    gpustrap push "$there" "new/place/with space.txt" "a folder/deep"
+    expect_exit 0
+    on_host test -f "/home/ubuntu/a folder/deep/with space.txt"
+    expect_exit 0
+
+    case_ "a large file whose link is cut goes on from there, by itself"
+    as_login sh -c 'mkdir -p /home/ubuntu/large && head -c 300000000 /dev/urandom >/home/ubuntu/large/data.bin'
+    relay bandwidth 400
+    down_before=$(relay stats | grep -o '"down": *[0-9]*' | head -n 1 | grep -o '[0-9]*$')
+    follow pull "$there" large "$shared"
+    await_that has_part "$shared/large"
+    relay cut
+    end_of_run
+    expect_exit 0
+    expect_output "connection lost"
+    expect_equal "$(sha256sum <"$shared/large/data.bin")" "$(testbed exec box sha256sum </dev/null /home/ubuntu/large/data.bin | sed 's# .*#  -#')"
+    # Of 300 MB: the two connections together carried it once.
+    expect_down_at_most 330000000
+
+    case_ "killed in the middle, the same command goes on, too"
+    rm "$shared/large/data.bin"
+    follow pull "$there" large "$shared"
+    await_that has_part "$shared/large"
+    kill -KILL "$follower"
+    end_of_run
+    gpustrap pull "$there" large "$shared" --json
+    expect_exit 0
+    relay bandwidth 0
+    [ "$(grep -o '"bytes":[0-9]*' stdout | cut -d: -f2)" -lt 300000000 ] || fail_case "it began anew"
+    expect_equal "$(sha256sum <"$shared/large/data.bin")" "$(testbed exec box sha256sum </dev/null /home/ubuntu/large/data.bin | sed 's# .*#  -#')"
+    expect_equal "$(find "$shared" -name '.gpustrap-*' | wc -l)" 0
+
+    case_ "a large file that goes there is gone on with after a cut"
+    relay bandwidth 400
+    follow push "$there" "$shared/large" sent
+    await_that has_part_there /home/ubuntu/sent/large
+    relay cut
+    end_of_run
+    relay bandwidth 0
+    expect_exit 0
+    expect_output "connection lost"
+    on_host sh -c 'cmp /home/ubuntu/large/data.bin /home/ubuntu/sent/large/data.bin && find /home/ubuntu/sent -name ".gpustrap-*"'
+    expect_exit 0
+    expect_equal "$(wc -c <stdout)" 0
+
+    case_ "a disk that is full here says so, and with room again the same command goes on"
+    mkdir small
+    mount -t tmpfs -o size=40m full small
+    gpustrap pull "$there" large small
+    expect_exit 1
+    expect_output "No space left"
+    expect_output "make room"
+    umount small
+    gpustrap pull "$there" large small
+    expect_exit 0
+    rm -rf small
+
+    case_ "a disk that is full there says so, and nothing half is left under a name"
+    full_disk /home/ubuntu/full 20m
+    gpustrap push "$there" "$shared/large" full
+    expect_exit 1
+    expect_output "No space left"
+    on_host sh -c 'test ! -e /home/ubuntu/full/large/data.bin'
+    mkdir -p medium
+    for i in 1 2 3 4 5; do head -c 7000000 /dev/zero >"medium/$i"; done
+    on_host sh -c 'rm -rf /home/ubuntu/full/*'
+    gpustrap push "$there" medium full
+    expect_exit 1
+    expect_output "No space left"
+    on_host sh -c 'find /home/ubuntu/full -type f | wc -l'
+    expect_output 0
+
+    case_ "what the login may not read is named, and the rest comes"
+    on_host sh -c 'mkdir -p /home/ubuntu/mixed && cd /home/ubuntu/mixed && echo a >open && echo b >closed && chmod 600 closed && mkdir shut && chmod 700 shut && chown ubuntu: . open'
+    gpustrap pull "$there" mixed got
+    expect_exit 1
+    expect_output "closed: "
+    expect_output "shut"
+    [ -f got/mixed/open ] || fail_case "the other did not come"
+
+    case_ "a folder that the login may not write to"
+    mkdir few
+    echo 1 >few/one
+    gpustrap push "$there" few /etc/lab
+    expect_exit 1
+    expect_output "ermission denied"
+    expect_output "without sudo"
+
+    case_ "nothing is written through a symlink out of the target, on either side"
+    mkdir -p trap/lab outside
+    ln -s "$PWD/outside" trap/lab/sub
+    gpustrap pull "$there" lab trap
+    expect_output "sub: a symlink is in its place"
+    expect_equal "$(find outside -type f | wc -l)" 0
+    on_host sh -c 'mkdir -p /home/ubuntu/pit/lab /home/ubuntu/aside; ln -sfn /home/ubuntu/aside /home/ubuntu/pit/lab/sub; chown -R ubuntu: /home/ubuntu/pit /home/ubuntu/aside'
+    gpustrap push "$there" trap/lab pit --overwrite
+    on_host sh -c 'find /home/ubuntu/aside -type f | wc -l'
+    expect_output 0
+
+    case_ "what is not there is told"
+    gpustrap pull "$there" nowhere
+    expect_exit 1
+    expect_output "nowhere is not on the host"
+    gpustrap push "$there" nowhere
+    expect_exit 1
+    expect_output "No such file"
+
+    case_ "a host whose tools are not GNU's"
+    on_host sh -c 'apt-get install -y busybox-static >/dev/null 2>&1 || apt-get update >/dev/null 2>&1 && apt-get install -y busybox-static >/dev/null 2>&1; test -x /bin/busybox'
+    [ "$status" -eq 0 ] || skip_case "busybox cannot be had"
+    on_host sh -c 'mkdir -p /opt/bb && for t in find tar tail sha256sum stat; do ln -sf /bin/busybox /opt/bb/$t; done; echo "export PATH=/opt/bb:\$PATH" >/home/ubuntu/.bashrc.new; cat /home/ubuntu/.bashrc >>/home/ubuntu/.bashrc.new 2>/dev/null; mv /home/ubuntu/.bashrc.new /home/ubuntu/.bashrc'
+    gpustrap pull "$there" lab plain
+    expect_output "copied to"
+    expect_equal "$(cat "plain/lab/with space.txt" plain/lab/sub/-dash plain/lab/练习.txt | tr '\n' ' ')" "written here dash 字符 "
+    expect_equal "$(readlink plain/lab/out)" /etc
+    mkdir many
+    for i in $(seq 1000); do echo "$i" >"many/file $i"; done
+    gpustrap push "$there" many plain-there
+    expect_exit 0
+    on_host sh -c 'find /home/ubuntu/plain-there/many -type f | wc -l'
+    expect_output 1000
+}
+
+make_tree() {
+    as_login bash -c 'mkdir -p ~/lab/sub/deep ~/lab/empty && cd ~/lab &&
+        echo notes >notes.txt && echo spaced >"with space.txt" && echo dash >sub/-dash && echo new >"new
+line" && echo 字符 >练习.txt && echo quoted >"quote'"'"'s \$(x)" && : >zero && echo run >tool && chmod 750 tool &&
+        ln -s /etc out && ln -s notes.txt near && touch -d 2020-02-02 notes.txt && mkfifo pipe && printf "\377" >"$(printf "b\377")"'
+    expect_exit 0
+}
+
+# Each case has a folder of its own; what the first ones brought is brought again.
+bring() {
+    gpustrap pull "$there" lab got
+}
+
+expect_same_tree() {
+    testbed exec box sh -c "cd /home/ubuntu/$1 && find . ! -type p ! -type d -printf '%y %m %s %Ts %p %l\n' | LC_ALL=C sort" >wanted
+    (cd "$2" && find . ! -type d -printf '%y %m %s %Ts %p %l\n' | LC_ALL=C sort) >have
+    cmp -s wanted have || fail_case "the trees differ: $(diff wanted have | head -n 6)"
+    [ -s wanted ] || fail_case "there is nothing to compare"
+    testbed exec box sh -c "cd /home/ubuntu/$1 && find . -type d | LC_ALL=C sort" >wanted
+    (cd "$2" && find . -type d | LC_ALL=C sort) >have
+    cmp -s wanted have || fail_case "the folders differ: $(diff wanted have)"
+}
+
+expect_few_turns() {
+    local turns
+    turns=$(relay stats | grep -o '"last": *{[^}]*}' | grep -o '"turns": *[0-9]*' | grep -o '[0-9]*$')
+    [ "$turns" -le "$1" ] || fail_case "$turns turns, expected at most $1"
+}
+
+expect_down_at_most() {
+    local down
+    down=$(($(relay stats | grep -o '"down": *[0-9]*' | head -n 1 | grep -o '[0-9]*$') - ${down_before:-0}))
+    [ "$down" -le "$1" ] || fail_case "$down bytes came, expected at most $1"
+}
+
+has_part() { [ "$(find "$1" -name '.gpustrap-part-*' -size +20000k 2>/dev/null | wc -l)" -gt 0 ]; }
+has_part_there() { testbed exec box find "$1" -name '.gpustrap-part-*' -size +20000k </dev/null | grep -q .; }
