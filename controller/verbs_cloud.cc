@@ -42,7 +42,26 @@ constexpr auto kStateWithin = minutes(15), kImageWithin = minutes(60);
 constexpr auto kSshWithin = seconds(300);
 
 void print(const std::string& text) { static_cast<void>(write_all(STDOUT_FILENO, text).has_value()); }
-void say(const std::string& line) { static_cast<void>(write_all(STDERR_FILENO, strip_control(line) + "\n").has_value()); }
+
+/// For a terminal: broken between words, what belongs to a line further in than it begins; in a table below its second column.
+std::string wrapped(const std::string& text) {
+  const Console console = console_of(STDERR_FILENO, ColourChoice::never);
+  const std::size_t columns = console.person ? console.size().columns - 1 : 0;
+  std::string all;
+  for (const std::string& line : split(strip_control(text), '\n')) {
+    const std::size_t begin = line.find_first_not_of(' ');
+    if (columns == 0 || begin == std::string::npos || display_width(line) <= columns) {
+      all += line + "\n";
+      continue;
+    }
+    const std::size_t second = line.find_first_not_of(' ', line.find("  ", begin));
+    for (const std::string& one : wrap_to_width(line, columns, std::string(second < 24 ? second : begin + 2, ' '))) all += one + "\n";
+  }
+  all.pop_back();  // of the last line, which had none
+  return all;
+}
+
+void say(const std::string& text) { static_cast<void>(write_all(STDERR_FILENO, wrapped(text) + "\n").has_value()); }
 
 void complain(const Error& error) {
   const Console console = console_of(STDERR_FILENO, ColourChoice::never);
@@ -77,7 +96,7 @@ Result<bool> agreed(const Options& options, const std::string& description, cons
   if (!can_ask()) {
     return fail(ErrorCode::usage, fmt::format("nobody can be asked whether to go on:\n{}", trim(description)), "add -y to say yes");
   }
-  return ask_yes_no(description + question);
+  return ask_yes_no(wrapped(description) + question);
 }
 
 std::string usd(double amount) { return fmt::format("{:.2f} USD", amount); }
@@ -286,9 +305,12 @@ VerbResult launch(const Options& options, std::optional<Options>& then_up) {
                   price ? fmt::format(", about {} an hour", usd(*price)) : ""));
   if (options.recipe.empty()) {
     print(destination + "\n");
-    say(fmt::format(
-        "  gpustrap up jupyter {}      set it up\n  gpustrap ssh {}      a shell\n  gpustrap stop {}      ends the bill but the disk's",
-        record.address, record.address, wish.name));
+    if (record.host_keys.empty() && options.cloud.no_wait)
+      say("Its host key is not known yet; the same command without --no-wait waits for it.");
+    const bool spot = instance.lifecycle == "spot";
+    const std::string end = fmt::format("gpustrap {} {}", spot ? "terminate" : "stop", wish.name);
+    say(fmt::format("  {:<36} sets it up\n  {:<36} a shell\n  {:<36} {}", "gpustrap up jupyter " + record.address,
+                    "gpustrap ssh " + record.address, end, spot ? "ends it, and the bill" : "ends the bill but the disk's"));
     return ExitCode::ok;
   }
   Options up = options;
@@ -332,7 +354,7 @@ VerbResult list_instances(const Options& options, Ec2& ec2) {
     say(fmt::format("gpustrap has no instance in {}.", region));
     return ExitCode::ok;
   }
-  std::vector<std::vector<std::string>> rows = {{"NAME", "INSTANCE", "TYPE", "STATE", "SINCE", "ADDRESS", "COST SO FAR"}};
+  std::vector<std::vector<std::string>> rows = {{"NAME", "INSTANCE", "TYPE", "STATE", "SINCE", "ADDRESS", "COST"}};
   for (const Ec2Instance& one : *all) {
     const auto price = usd_per_hour(one);
     const bool runs = one.state == "running";

@@ -146,7 +146,10 @@ AwsResult<Ec2Instance> Ec2::instance(const std::string& id) {
 }
 
 AwsResult<std::string> Ec2::console_output(const std::string& instance) {
-  AwsResult<std::string> xml = call("GetConsoleOutput", {{"InstanceId", instance}});
+  // The latest is there at once; without that word EC2 shows what it took some minutes after the start. Machines before Nitro have that
+  // alone.
+  AwsResult<std::string> xml = call("GetConsoleOutput", {{"InstanceId", instance}, {"Latest", "true"}});
+  if (!xml && xml.error().code == "UnsupportedOperation") xml = call("GetConsoleOutput", {{"InstanceId", instance}});
   if (!xml) return xml;
   const Result<std::string> text = read_text(*xml, "output");
   if (!text) return std::string();

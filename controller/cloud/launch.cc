@@ -40,7 +40,13 @@ std::string new_token() {
 
 std::string images_arch(const std::string& architecture) { return architecture == "arm64" ? "arm64" : "amd64"; }
 
-std::string usd(double amount) { return amount < 10 ? fmt::format("{:.3g}", amount) : fmt::format("{:.2f}", amount); }
+/// As the table has it: 0.526, 16.288.
+std::string usd(double amount) {
+  std::string text = fmt::format("{:.4f}", amount);
+  while (text.ends_with('0')) text.pop_back();
+  if (text.ends_with('.')) text += "00";
+  return text;
+}
 
 }  // namespace
 
@@ -320,7 +326,7 @@ Result<std::string> Launch::description() {
   for (const Ec2InstanceType::Gpu& gpu : info.gpus) parts.push_back(fmt::format("{}x {} {}", gpu.count, gpu.maker, gpu.name));
   parts.push_back(fmt::format("{} vCPUs", info.vcpus));
   parts.push_back(fmt::format("{} GiB", info.memory_mib / 1024));
-  std::string text = fmt::format("This rents in {}, until you stop or terminate it:\n", region());
+  std::string text = fmt::format("This rents in {}, until you {} it:\n", region(), wish_.spot ? "terminate" : "stop or terminate");
   const auto line = [&](std::string_view what, const std::string& value) { text += fmt::format("  {:<9} {}\n", what, value); };
   line("machine", fmt::format("{}: {}", type, join(parts, ", ")));
   std::string price = fmt::format("on demand {} (us-east-1, {})", price_text(type), builtin_prices().as_of);
@@ -343,8 +349,9 @@ Result<std::string> Launch::description() {
   for (std::size_t i = 1; i < wish_.types.size(); ++i)
     others.push_back(fmt::format("{} at {}", wish_.types[i], price_text(wish_.types[i])));
   if (!others.empty()) line("else", join(others, "; "));
-  line("disk", fmt::format("{} GiB, encrypted; about {} USD a month, also while it is stopped", wish_.disk_gib,
-                           usd(static_cast<double>(wish_.disk_gib) * kVolumeUsdPerGibMonth)));
+  line("disk",
+       fmt::format("{} GiB, encrypted; about {} USD a month{}", wish_.disk_gib,
+                   usd(static_cast<double>(wish_.disk_gib) * kVolumeUsdPerGibMonth), wish_.spot ? "" : ", also while it is stopped"));
   line("image", wish_.image == image_.id ? fmt::format("{} ({})", image_.id, strip_control(image_.name))
                                          : fmt::format("{} ({})", wish_.image, image_.id));
   line("network", fmt::format("SSH from {}, and nothing else", caller_));

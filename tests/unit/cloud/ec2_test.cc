@@ -126,6 +126,10 @@ TEST_F(Ec2Test, ConsoleOutputIsDecoded) {
   log_.answers.emplace_back(answer_of(200, "<GetConsoleOutputResponse><instanceId>i</instanceId></GetConsoleOutputResponse>"));
   EXPECT_EQ(*ec2_.console_output("i-1"), "hello\nworld");
   EXPECT_EQ(*ec2_.console_output("i-1"), "") << "nothing yet";
+  log_.answers.emplace_back(
+      refusal_of(400, "UnsupportedOperation", "This instance type does not support retrieving the latest console logs"));
+  log_.answers.emplace_back(answer_of(200, "<GetConsoleOutputResponse><output>YWJj</output></GetConsoleOutputResponse>"));
+  EXPECT_EQ(*ec2_.console_output("i-1"), "abc");
 }
 
 TEST(Ec2Answers, WhatIsNotTheAnswerIsNotReadAsOne) {
