@@ -114,6 +114,18 @@ doctor_cases() {
     on_host getent hosts plain
     expect_exit 0
 
+    case_ "--fix restarts a host that waits for it, comes back, and looks again"
+    on_host sh -c 'touch /run/reboot-required; echo linux-image-stand-in >/run/reboot-required.pkgs; cat /proc/sys/kernel/random/boot_id'
+    doctor
+    expect_exit 0
+    expect_output "the system waits for a restart"
+    expect_output "asked for by linux-image-stand-in"
+    doctor --fix -y
+    expect_exit 0
+    expect_output "Repaired: reboot-required."
+    ! on_host test -e /run/reboot-required
+    expect_exit 1
+
     case_ "login files, notebooks' settings and terms of service are read, tokens are not"
     as_login sh -c 'mkdir -p ~/.jupyter ~/conda/conda-meta ~/conda/lib/python3.11/site-packages/torch-2.14.0+cu130.dist-info
         touch ~/conda/conda-meta/conda-anaconda-tos-0.2.1-0.json
