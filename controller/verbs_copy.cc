@@ -125,8 +125,10 @@ std::string text_of(const CopyRequest& request, const CopyReport& report, const 
   std::string text;
   if (request.dry_run) {
     for (const std::string& path : report.would) text += fmt::format("  {}\n", shown_on(console, path));
-    text += fmt::format("{} would be copied to {}; {} as they are there already.\n", files_text(report.would.size()), shown_path(report.to),
-                        report.same);
+    const auto files =
+        std::count_if(report.would.begin(), report.would.end(), [](const std::string& path) { return !path.ends_with('/'); });
+    text += fmt::format("{} would be copied to {}; {} as they are there already.\n", files_text(static_cast<std::uint64_t>(files)),
+                        shown_path(report.to), report.same);
   } else if (detail != Detail::quiet) {
     text += fmt::format("{} copied to {} ({}); {} as they were.\n", files_text(report.copied), shown_path(report.to),
                         human_bytes(report.bytes), report.same);

@@ -105,6 +105,9 @@ copying_cases() {
     expect_exit 0
     expect_output "notes.txt"
     expect_output "1 file would be copied"
+    gpustrap pull "$there" lab fresh --dry-run
+    expect_output "  empty/"
+    [ ! -e fresh ] || fail_case "a dry run made a folder"
     grep -q '^Xotes' got/lab/notes.txt || fail_case "a dry run copied"
 
     case_ "a file alone, from a path with spaces, and into a folder that is not there"
