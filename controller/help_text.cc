@@ -73,6 +73,7 @@ constexpr std::array kExamples = {
             "  gpustrap recipe explain archive                      what a kind of step takes\n"
             "  gpustrap recipe lint ./lab.yaml                      what could be better\n"
             "  gpustrap recipe lint ./*.yaml --format sarif         for code scanning\n"
+            "  gpustrap recipe lint ./lab.yaml --upstream           is it all still there?\n"
             "  gpustrap recipe new lab.yaml                         a start with comments\n"
             "  gpustrap recipe test ./lab.yaml                      on a throw-away host\n"
             "  gpustrap recipe test ./lab.yaml --gpu t4 --junit junit.xml\n"

@@ -12,6 +12,7 @@
 #include "agent/protocol/secrets.h"
 #include "controller/display_width.h"
 #include "controller/lint_review.h"
+#include "controller/lint_upstream.h"
 
 namespace gpustrap {
 namespace {
@@ -212,7 +213,7 @@ void for_each_text(const Json& value, const std::string& pointer,
   }
 }
 
-std::size_t apply_allows(LintReview& review) {
+std::size_t apply_allows(LintReview& review, bool asked_upstream) {
   std::size_t count = 0;
   for (const auto& [label, text] : review.recipe.texts) {
     std::vector<Allow> allows = allows_in(label, text);
@@ -239,6 +240,7 @@ std::size_t apply_allows(LintReview& review) {
       count += static_cast<std::size_t>(review.findings.end() - rest);
       review.findings.erase(rest, review.findings.end());
       // What an include does depends on the vars it is given: nothing found here may be found for another recipe.
+      if (!asked_upstream && allow.rule.starts_with("upstream-")) continue;
       if (!allow.used && label == review.recipe.source)
         review.add_at(
             "allow-unused", allow.place,
@@ -248,7 +250,8 @@ std::size_t apply_allows(LintReview& review) {
   return count;
 }
 
-Result<LintReport> lint_recipe(const std::string& name_or_path, const LoadOptions& options, const Compat& compat) {
+Result<LintReport> lint_recipe(const std::string& name_or_path, const LoadOptions& options, const Compat& compat,
+                               const UpstreamOptions* upstream) {
   LoadOptions open = options;
   open.open_vars = true;
   open.names_for_hosts = true;
@@ -260,6 +263,7 @@ Result<LintReport> lint_recipe(const std::string& name_or_path, const LoadOption
   lint_commands(review);
   lint_texts(review);
   lint_whole(review);
+  if (upstream != nullptr) lint_upstream(review, *upstream);
   LintReport report;
   report.source = reviewed->source;
   const auto order = [](const LintFinding& one) { return std::tie(one.place, one.rule->id, one.message); };
@@ -267,7 +271,7 @@ Result<LintReport> lint_recipe(const std::string& name_or_path, const LoadOption
   const auto same =
       std::unique(review.findings.begin(), review.findings.end(), [&](const auto& a, const auto& b) { return order(a) == order(b); });
   review.findings.erase(same, review.findings.end());
-  report.allowed = apply_allows(review);
+  report.allowed = apply_allows(review, upstream != nullptr);
   review.hide_secrets();
   std::stable_sort(review.findings.begin(), review.findings.end(), [&](const auto& a, const auto& b) { return order(a) < order(b); });
   report.findings = std::move(review.findings);

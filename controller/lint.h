@@ -42,8 +42,12 @@ struct LintReport {
   std::size_t allowed = 0;            ///< findings that the recipe says are right
 };
 
-/// Looks at a recipe and at the files it includes. The error is that of a recipe that is not there; one that does not load is a finding.
-[[nodiscard]] Result<LintReport> lint_recipe(const std::string& name_or_path, const LoadOptions& options, const Compat& compat);
+struct UpstreamOptions;
+
+/// Looks at a recipe and at the files it includes; with `upstream`, also asks the servers that it names. The error is that of a recipe that
+/// is not there; one that does not load is a finding.
+[[nodiscard]] Result<LintReport> lint_recipe(const std::string& name_or_path, const LoadOptions& options, const Compat& compat,
+                                             const UpstreamOptions* upstream = nullptr);
 
 [[nodiscard]] std::size_t count_of(const std::vector<LintReport>& reports, Severity severity);
 

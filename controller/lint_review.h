@@ -73,6 +73,7 @@ void lint_commands(LintReview& review);  // lint_commands.cc: what shell texts d
 void lint_texts(LintReview& review);     // lint_texts.cc: what stands in texts of any kind: secrets, old systems, retired GPUs
 void lint_whole(LintReview& review);     // lint_texts.cc: the recipe as a whole
 /// Takes out the findings that `# lint: allow RULE reason` is about, and adds those about such comments. Returns how many were allowed.
-std::size_t apply_allows(LintReview& review);
+/// Where no server was asked, what is allowed of their answers is not called unused.
+std::size_t apply_allows(LintReview& review, bool asked_upstream);
 
 }  // namespace gpustrap

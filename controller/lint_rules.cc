@@ -95,6 +95,16 @@ const std::vector<LintRule> kRules = {
      "g4dn (T4) is the oldest family that can be rented; `gpustrap recipe explain RECIPE --gpu t4` says what runs there"},
     {"cuda-driver-unknown", error, "A CUDA, a driver branch, or a pair of them that does not exist or does not run.",
      "The step fails on every host.", "`gpustrap recipe explain cuda --gpu GPU` says what runs; `auto` chooses"},
+    // What the servers say that it names; only with --upstream.
+    {"upstream-gone", error, "An address that is not there any more, or leads to one that is not encrypted (`--upstream`).",
+     "The step fails on every host that does not have the file yet.", "name the address that the publisher gives today"},
+    {"upstream-changed", error, "A file that has another digest than the recipe names (`--upstream-full`).",
+     "The step refuses it on every host that does not have the file yet.",
+     "look whether the publisher says that it was replaced, and name the new digest; else do not trust it"},
+    {"upstream-key", error, "A repository's key that has expired, will soon, or is none (`--upstream`).",
+     "apt takes nothing from that repository.", "name the publisher's present key, and its digest or fingerprint"},
+    {"upstream-silent", warning, "A server that could not be asked, or gave no answer to go by (`--upstream`).",
+     "Whether its file is still there is not known.", "ask again later; where it stays so, name another source or a mirror"},
     // How the recipe reads.
     {"var-unused", warning, "A var that nothing uses.", "`--var` of it is accepted and changes nothing.", "use it or remove it"},
     {"secret-unused", warning, "A secret that nothing uses.", "`up` asks for it all the same.", "use it or remove it"},

@@ -585,6 +585,8 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
   CLI::App& lint = verb(Verb::recipe_lint, "lint", "What recipes that load could still do better, with reasons (docs/lint.md).", *recipe);
   lint.add_option("--format", options.format, "sarif is for code scanning")->type_name("text|json|sarif")->group("Output");
   lint.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
+  lint.add_flag("--upstream", options.upstream, "also ask the servers: is every file still there, is no key expired?")->group("Run");
+  lint.add_flag("--upstream-full", options.upstream_full, "and fetch files with a digest whole, to compare it")->group("Run");
   add_places(lint, "RECIPE...");
   add_places(verb(Verb::recipe_schema, "schema", "Prints the JSON Schema of recipes, for completion and hints in editors.", *recipe), "");
   add_places(verb(Verb::recipe_new, "new", "Writes a recipe to begin with; never over a file that is there.", *recipe), "[FILE]");

@@ -128,6 +128,7 @@ struct Options {
 
   std::vector<std::string> recipes;  ///< for `recipe lint`
   std::string format = "text";       ///< for `recipe lint`: text, json or sarif
+  bool upstream = false, upstream_full = false;
 
   std::string codename, junit;  ///< for `recipe test`
   bool keep_host = false;

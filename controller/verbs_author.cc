@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "controller/compat_loader.h"
 #include "controller/console.h"
 #include "controller/lint.h"
+#include "controller/lint_upstream.h"
 #include "controller/recipe_schema.h"
 #include "controller/recipe_starter.h"
 #include "controller/user_recipes.h"
@@ -23,6 +25,14 @@ namespace {
 VerbResult print(const std::string& text) {
   if (Result<void> written = write_all(STDOUT_FILENO, text); !written) return fail(std::move(written).error());
   return ExitCode::ok;
+}
+
+/// Another than the system's, as curl and OpenSSL are told of it.
+std::string ca_bundle() {
+  for (const char* name : {"CURL_CA_BUNDLE", "SSL_CERT_FILE"}) {
+    if (const char* path = std::getenv(name); path != nullptr && *path != '\0') return path;
+  }
+  return {};
 }
 
 /// "lab.yaml" as a command line takes it: a bare name would be a recipe's.
@@ -37,8 +47,13 @@ VerbResult verb_recipe_lint(const Options& options) {
   const Result<Compat> compat = load_builtin_compat();
   if (!compat) return fail(compat.error());
   std::vector<LintReport> reports;
+  UpstreamOptions upstream;
+  upstream.depth = options.upstream_full ? UpstreamOptions::Depth::whole : UpstreamOptions::Depth::headers;
+  upstream.connect = [] { return make_http(ca_bundle()); };
+  upstream.look_at_key = look_at_key_with_gpg;
+  const bool ask = options.upstream || options.upstream_full;
   for (const std::string& name : options.recipes) {
-    Result<LintReport> report = lint_recipe(name, LoadOptions{recipe_sources(), options.vars}, *compat);
+    Result<LintReport> report = lint_recipe(name, LoadOptions{recipe_sources(), options.vars}, *compat, ask ? &upstream : nullptr);
     if (!report) return fail(std::move(report).error());
     reports.push_back(*std::move(report));
   }

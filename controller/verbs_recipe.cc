@@ -9,6 +9,7 @@
 
 #include "agent/base/file.h"
 #include "agent/base/text.h"
+#include "agent/protocol/field_types.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "agent/protocol/recipe.h"
@@ -80,6 +81,15 @@ VerbResult verb_recipe_explain(const Options& options) {
   if (options.kind || (is_kind && !is_recipe)) {
     const Result<std::string> text = explain_kind(options.recipe);
     return text ? print(*text) : fail(text.error());
+  }
+  if (!is_recipe) {
+    std::vector<std::string> known = names;
+    known.insert(known.end(), step_kind_names().begin(), step_kind_names().end());
+    const std::string nearest = nearest_name(options.recipe, known);
+    return fail(ErrorCode::recipe,
+                fmt::format("there is neither a recipe nor a kind of step {}{}", quote_value(options.recipe),
+                            nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest)),
+                fmt::format("recipes: {}\nkinds: {}", join(names, ", "), join(step_kind_names(), ", ")));
   }
   const Result<Compat> compat = load_builtin_compat();
   if (!compat) return fail(compat.error());

@@ -167,8 +167,10 @@ class CurlHttp : public Http {
     if (!ca_bundle_.empty()) set.text(CURLOPT_CAINFO, ca_bundle_);
     if (!request.through_proxy) set.text(CURLOPT_PROXY, "");
     if (request.method == "POST") set.number(CURLOPT_POST, 1);
-    if (request.method != "POST" && request.method != "GET") set.text(CURLOPT_CUSTOMREQUEST, request.method);
-    if (request.method != "GET") {
+    const bool is_head = request.method == "HEAD";
+    if (is_head) set.number(CURLOPT_NOBODY, 1);
+    if (request.method != "POST" && request.method != "GET" && !is_head) set.text(CURLOPT_CUSTOMREQUEST, request.method);
+    if (request.method != "GET" && !is_head) {
       set.size(CURLOPT_POSTFIELDSIZE_LARGE, request.body.size());
       set.text(CURLOPT_POSTFIELDS, request.body);
     }

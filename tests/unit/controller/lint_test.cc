@@ -60,6 +60,7 @@ TEST(Lint, EveryRuleHasAGoodAndABadSample) {
   const std::string folder = source_folder() + "/tests/golden/lint/";
   for (const LintRule& rule : lint_rules()) {
     const std::string id(rule.id);
+    if (id.starts_with("upstream-")) continue;  // what servers say: lint_upstream_test.cc
     LintReport bad = lint(folder + id + ".bad.yaml");
     std::vector<std::string> found;
     for (LintFinding& finding : bad.findings) {

@@ -57,6 +57,7 @@ TEST(RecipeSchema, TakesEveryRecipeThatLoads) {
   for (const BuiltinRecipe& builtin : builtin_recipes()) documents[std::string(builtin.name)] = yaml(std::string(builtin.text));
   for (const std::string& name : step_kind_names()) documents["kind " + name] = yaml(whole(example_of_kind(*step_kind_from_name(name))));
   for (const LintRule& rule : lint_rules()) {
+    if (rule.id.starts_with("upstream-")) continue;  // no recipe shows what servers say
     const std::string file = std::string(rule.id) + ".good.yaml";
     documents[file] = yaml(read_file(source_folder() + "/tests/golden/lint/" + file).value_or(""));
   }
