@@ -94,8 +94,8 @@ std::string recipe_test_text(const std::string& recipe, const std::string& syste
   }
   const std::string where = system.empty() ? "" : " on " + system;
   if (failures > 0) return strip_control(fmt::format("{} does not pass{}:\n", recipe, where)) + text;
-  return strip_control(
-      fmt::format("{} passes{}: {} steps, and nothing to do the second time ({}).\n", recipe, where, steps, human_duration(took)));
+  return strip_control(fmt::format("{} passes{}: {} {}, and nothing to do the second time ({}).\n", recipe, where, steps,
+                                   steps == 1 ? "step" : "steps", human_duration(took)));
 }
 
 }  // namespace gpustrap

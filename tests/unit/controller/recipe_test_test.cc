@@ -66,7 +66,7 @@ TEST(RecipeTest, WhatFailedOrNeverEndedCounts) {
 TEST(RecipeTest, ThePersonIsToldOfAPass) {
   const RecipeTestRun run = judge_run(report_of({step("a", Outcome::unchanged, "there")}), RunOf::second);
   EXPECT_EQ(recipe_test_text("lab.yaml", "Debian 12", {run}),
-            "lab.yaml passes on Debian 12: 1 steps, and nothing to do the second time (1.5s).\n");
+            "lab.yaml passes on Debian 12: 1 step, and nothing to do the second time (1.5s).\n");
 }
 
 TEST(JunitDocument, IsXmlWithACaseForEachStep) {
