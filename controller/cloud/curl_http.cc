@@ -2,14 +2,13 @@
 #include <array>
 #include <cctype>
 #include <cstddef>
-#include <type_traits>
 
 #include <curl/curl.h>
-#include <dlfcn.h>
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
 #include "controller/cloud/http.h"
+#include "controller/shared_library.h"
 
 namespace gpustrap {
 namespace {
@@ -18,8 +17,6 @@ namespace {
 constexpr std::size_t kMaxBody = 32U << 20U;
 constexpr std::size_t kMaxHeaders = 64U << 10U;
 
-/// libcurl, loaded when the first cloud is asked: with all that it brings along it would cost every other command 4 ms of processor time
-/// at its start, which is half of what a rerun takes.
 struct Curl {
   decltype(&::curl_global_init) global_init = nullptr;
   decltype(&::curl_easy_init) easy_init = nullptr;
@@ -37,27 +34,18 @@ struct Curl {
 const Curl& curl() {
   static const Curl loaded = [] {
     Curl all;
-    void* library = nullptr;
-    for (const char* name : {"libcurl.so.4", "libcurl-gnutls.so.4", "libcurl.4.dylib"}) {
-      if (library == nullptr) library = ::dlopen(name, RTLD_NOW | RTLD_LOCAL);
-    }
-    if (library == nullptr) return all;
-    bool whole = true;
-    const auto take = [&](auto& function, const char* name) {
-      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(::dlsym(library, name));
-      whole = whole && function != nullptr;
-    };
-    take(all.global_init, "curl_global_init");
-    take(all.easy_init, "curl_easy_init");
-    take(all.easy_cleanup, "curl_easy_cleanup");
-    take(all.easy_reset, "curl_easy_reset");
-    take(all.easy_setopt, "curl_easy_setopt");
-    take(all.easy_getinfo, "curl_easy_getinfo");
-    take(all.easy_perform, "curl_easy_perform");
-    take(all.easy_strerror, "curl_easy_strerror");
-    take(all.slist_append, "curl_slist_append");
-    take(all.slist_free_all, "curl_slist_free_all");
-    all.ready = whole && all.global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+    SharedLibrary library{"libcurl.so.4", "libcurl-gnutls.so.4", "libcurl.4.dylib"};
+    library.take(all.global_init, "curl_global_init");
+    library.take(all.easy_init, "curl_easy_init");
+    library.take(all.easy_cleanup, "curl_easy_cleanup");
+    library.take(all.easy_reset, "curl_easy_reset");
+    library.take(all.easy_setopt, "curl_easy_setopt");
+    library.take(all.easy_getinfo, "curl_easy_getinfo");
+    library.take(all.easy_perform, "curl_easy_perform");
+    library.take(all.easy_strerror, "curl_easy_strerror");
+    library.take(all.slist_append, "curl_slist_append");
+    library.take(all.slist_free_all, "curl_slist_free_all");
+    all.ready = library.is_whole() && all.global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
     return all;
   }();
   return loaded;
