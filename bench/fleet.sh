@@ -1,12 +1,17 @@
 # shellcheck shell=bash disable=SC2154 # user, key and the like come from lib.sh
 # A rerun of ten steps that are all done already, on 100 hosts at once: each is an address and a login of its own on one of four booted hosts,
-# with its own agent, state and run. Their sshds and checks share this machine's processors with whoever is measured.
+# with its own agent, state and run. Their sshds and checks share this machine's processors with whoever is measured. Other tools take minutes for
+# so many: they are measured on the first box's hosts alone, gpustrap beside them.
 
 hosts_each=25 boxes=4
 
 measure() {
     boot_bench_host
     bench_home
+    if [ -z "${GPUSTRAP_BENCH_QUICK:-}" ]; then
+        install_on_bench_host python3 # for Ansible alone
+        install_peers ansible pyinfra
+    fi
     boot_boxes
     # shellcheck disable=SC2046 # words
     cc -O2 -pthread -o "$scratch/bare_fleet" "$bench_dir/bare_fleet.c" $(pkg-config --cflags --libs libssh)
@@ -30,6 +35,38 @@ measure() {
     figure "peak resident memory of the controller, $count at once 50" "$peak" MB 60
     peak=$(peak_memory "$gpustrap" up "$here/recipe.yaml" -f "$scratch/hosts.yaml" -y --parallel "$count")
     figure "peak resident memory of the controller, all $count at once" "$peak" MB 60
+    [ -n "${GPUSTRAP_BENCH_QUICK:-}" ] || beside_peers
+}
+
+# The same ten steps, all done already, on the hosts of the first box.
+beside_peers() {
+    local here=$bench_dir/fleet list=$scratch/contestants
+    describe_hosts "$hosts_each"
+    {
+        printf 'gpustrap up\t3\t%s\n' "$gpustrap up $here/recipe.yaml -f $scratch/few.yaml -y"
+        printf 'pyinfra\t2\t%s\n' "$pyinfra -y $scratch/few.py $here/deploy.py"
+        printf 'Ansible, Mitogen\t1\t%s\n' "env ANSIBLE_STRATEGY=mitogen_linear ANSIBLE_STRATEGY_PLUGINS=$mitogen $ansible -f 50 -i $scratch/few.ini $here/playbook.yaml"
+        printf 'Ansible, pipelining\t1\t%s\n' "env ANSIBLE_PIPELINING=1 $ansible -f 50 -i $scratch/few.ini $here/playbook.yaml"
+    } >"$list"
+    echo "  $hosts_each hosts, all at once"
+    contest "$list" --between "$bench_dir/end_masters.sh $scratch/masters"
+    local peer
+    for peer in pyinfra 'Ansible, Mitogen' 'Ansible, pipelining'; do
+        figure "gpustrap against $peer" "$(ratio "$(took 'gpustrap up')" "$(took "$peer")")" times 1
+    done
+}
+
+# describe_hosts N: the first N in each tool's own words.
+describe_hosts() {
+    local login at
+    head -n $((2 + $1)) "$scratch/hosts.yaml" >"$scratch/few.yaml"
+    : >"$scratch/few.ini"
+    echo 'few = [' >"$scratch/few.py"
+    head -n "$1" "$scratch/hosts" | while read -r login at; do
+        echo "$login ansible_host=$at ansible_user=$login ansible_ssh_private_key_file=$key" >>"$scratch/few.ini"
+        echo "    (\"$at\", {\"ssh_user\": \"$login\", \"ssh_key\": \"$key\"})," >>"$scratch/few.py"
+    done
+    echo ']' >>"$scratch/few.py"
 }
 
 fleet_up() { "$gpustrap" up "$bench_dir/fleet/recipe.yaml" -f "$scratch/hosts.yaml" -y; }
