@@ -27,9 +27,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// How far ahead the host may send on a command's output: 8 MiB is 1.3 Gbit/s at a round trip of 50 ms, where libssh's own window
+/// How far ahead the host may send on a command's output: 16 MiB is 2.7 Gbit/s at a round trip of 50 ms, where libssh's own window
 /// would wait 170 times for 100 MB. Forwarded connections get less: there may be many of them, and a slow browser holds its share.
-constexpr std::size_t kCommandWindow = 8U << 20U;
+constexpr std::size_t kCommandWindow = 16U << 20U;
 constexpr std::size_t kForwardWindow = 1U << 20U;
 /// Most that a read() asks for where nothing is there yet: libssh widens the window to what is asked for.
 constexpr std::size_t kReadPiece = 256U << 10U;
