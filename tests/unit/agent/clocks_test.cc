@@ -15,15 +15,17 @@ namespace {
 
 /// Where the wall clock may be asked, and how often: each place is told here what for.
 const std::map<std::string, int> kForPeople = {
-    {"agent/journal.cc", 1},            // the time of an event
-    {"agent/runner.cc", 1},             // how long a run took that had several runners
-    {"agent/serve.cc", 1},              // for how long another run has been in progress
-    {"agent/supervise.cc", 1},          // since when a service has been up
-    {"agent/main.cc", 1},               // the id of a standalone run
-    {"agent/host.h", 1},                // Host::now, for the age of files
-    {"controller/verbs_many.cc", 1},    // for how long a run has been in progress
-    {"controller/verbs_doctor.cc", 1},  // how far the host's clock is off
-    {"controller/run_log.cc", 1},       // the names of logs
+    {"agent/journal.cc", 1},             // the time of an event
+    {"agent/runner.cc", 1},              // how long a run took that had several runners
+    {"agent/serve.cc", 1},               // for how long another run has been in progress
+    {"agent/supervise.cc", 1},           // since when a service has been up
+    {"agent/main.cc", 1},                // the id of a standalone run
+    {"agent/host.h", 1},                 // Host::now, for the age of files
+    {"controller/verbs_many.cc", 1},     // for how long a run has been in progress
+    {"controller/verbs_doctor.cc", 1},   // how far the host's clock is off
+    {"controller/run_log.cc", 1},        // the names of logs
+    {"controller/lint_upstream.cc", 1},  // whether a repository's key has expired
+    {"controller/verbs_cloud.cc", 2},    // how old a machine is; the name of an image
     // A cloud's requests and credentials carry times of day; waiting there goes by durations.
     {"controller/cloud/aws_time.h", 1},
     {"controller/cloud/aws_time.cc", 3},
