@@ -78,6 +78,10 @@ constexpr std::array kExamples = {
             "  gpustrap recipe test ./lab.yaml                      on a throw-away host\n"
             "  gpustrap recipe test ./lab.yaml --gpu t4 --junit junit.xml\n"
             "  gpustrap recipe schema > recipe.schema.json          for editors\n"},
+    Example{"pack",
+            "  gpustrap pack jupyter                                jupyter-x86_64.sh\n"
+            "  gpustrap pack ./lab.yaml -o lab.sh --arch aarch64\n"
+            "  gpustrap pack d2l --user-data https://example.org/d2l-x86_64.sh\n"},
     Example{"adopt",
             "  gpustrap adopt setup.sh -o lab.yaml\n"
             "  gpustrap adopt - < commands.txt                      a tutorial's commands\n"},
@@ -155,6 +159,7 @@ Recipes
   recipe test RECIPE     run it twice on a host that is thrown away afterwards
   recipe new [FILE]      a recipe to begin with; recipe schema: for editors
   adopt SCRIPT           make a recipe of a shell script
+  pack RECIPE            one file for user data, images, hosts without network
   config                 what holds for all your runs; --origin: who said so
   completion SHELL       what makes bash, zsh or fish complete words; also: man
   version                versions of the program and of its agents
@@ -181,10 +186,10 @@ std::string examples_of(std::string_view verb) {
 }
 
 const std::vector<std::string>& verb_names() {
-  static const std::vector<std::string> names = {"up",      "plan",   "attach",    "status",     "logs",   "cancel", "tunnel", "url",
-                                                 "open",    "ssh",    "hosts",     "pull",       "push",   "remove", "report", "doctor",
-                                                 "history", "recipe", "adopt",     "completion", "config", "man",    "launch", "ls",
-                                                 "start",   "stop",   "terminate", "image",      "quota",  "version"};
+  static const std::vector<std::string> names = {"up",      "plan",   "attach", "status",    "logs",       "cancel", "tunnel", "url",
+                                                 "open",    "ssh",    "hosts",  "pull",      "push",       "remove", "report", "doctor",
+                                                 "history", "recipe", "adopt",  "pack",      "completion", "config", "man",    "launch",
+                                                 "ls",      "start",  "stop",   "terminate", "image",      "quota",  "version"};
   return names;
 }
 

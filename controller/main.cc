@@ -46,6 +46,7 @@ VerbResult run_verb(const Options& options) {
     case Verb::recipe_schema: return verb_recipe_schema(options);
     case Verb::recipe_new: return verb_recipe_new(options);
     case Verb::adopt: return verb_adopt(options);
+    case Verb::pack: return verb_pack(options);
     case Verb::recipe_lint: return verb_recipe_lint(options);
     case Verb::completion: return verb_completion(options);
     case Verb::complete: return verb_complete(options);

@@ -67,6 +67,7 @@ constexpr Shape kShapes[] = {
     {"recipe test", 1, 1, "gpustrap recipe test ./lab.yaml"},
     {"recipe new", 0, 1, "gpustrap recipe new lab.yaml"},
     {"adopt", 1, 1, "gpustrap adopt setup.sh -o lab.yaml"},
+    {"pack", 1, 1, "gpustrap pack d2l"},
     {"completion", 1, 1, "gpustrap completion bash"},
     {"config", 0, 0, "gpustrap config --origin"},
     {"man", 0, 0, "gpustrap man"},
@@ -214,7 +215,7 @@ Result<void> check_places(const std::string& verb, const std::vector<std::string
       return fail(usage_error(
           fmt::format("{} needs a {}", verb,
                       verb == "recipe show"                                                         ? "recipe"
-                      : verb == "recipe lint" || verb == "recipe test"                              ? "recipe"
+                      : verb == "recipe lint" || verb == "recipe test" || verb == "pack"            ? "recipe"
                       : verb == "recipe explain"                                                    ? "recipe or a kind"
                       : verb == "adopt"                                                             ? "shell script"
                       : verb == "start" || verb == "stop" || verb == "terminate" || verb == "image" ? "name (`gpustrap ls` shows them)"

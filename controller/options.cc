@@ -247,9 +247,10 @@ Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
     if (options.shell == "bash" || options.shell == "zsh" || options.shell == "fish") return {};
     return fail(ErrorCode::usage, fmt::format("completion {}: expected bash, zsh or fish", options.shell));
   }
-  if (options.verb == Verb::recipe_show || options.verb == Verb::recipe_explain || options.verb == Verb::recipe_test)
+  if (options.verb == Verb::recipe_show || options.verb == Verb::recipe_explain || options.verb == Verb::recipe_test ||
+      options.verb == Verb::pack)
     options.recipe = raw.places[0];
-  if (options.verb == Verb::recipe_explain || options.verb == Verb::recipe_test) return {};
+  if (options.verb == Verb::recipe_explain || options.verb == Verb::recipe_test || options.verb == Verb::pack) return {};
   if (options.verb == Verb::recipe_lint) {
     options.recipes = raw.places;
     if (options.format == "text" || options.format == "json" || options.format == "sarif") return {};
@@ -611,6 +612,12 @@ void declare(CLI::App& app, Options& options, Raw& raw) {
   CLI::App& adopt = verb(Verb::adopt, "adopt", "Makes a recipe of a shell script; what is not understood stays a command.", app);
   adopt.add_option("-o", options.output, "the file to make; printed where not given")->type_name("FILE")->group("Output");
   add_places(adopt, "SCRIPT|-");
+  CLI::App& pack = verb(Verb::pack, "pack", "Makes one file of agent and recipe, which sets a machine up by itself.", app);
+  pack.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
+  pack.add_option("--arch", options.arch, "the machine's: x86_64 (default) or aarch64")->type_name("ARCH")->group("Run");
+  pack.add_option("--user-data", options.user_data, "print user data that fetches the file from there")->type_name("URL")->group("Output");
+  pack.add_option("-o", options.output, "the file to make; by default RECIPE-ARCH.sh")->type_name("FILE")->group("Output");
+  add_places(pack, "RECIPE");
   add_places(verb(Verb::completion, "completion", "Prints what makes your shell complete verbs, options, hosts, recipes and steps.", app),
              "bash|zsh|fish");
   add_places(verb(Verb::man, "man", "The manual page; as its source where it does not go to a terminal.", app), "");

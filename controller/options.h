@@ -45,6 +45,7 @@ enum class Verb {
   recipe_new,
   recipe_test,
   adopt,
+  pack,
   completion,
   complete,
   config,
@@ -133,8 +134,9 @@ struct Options {
   std::string codename, junit;  ///< for `recipe test`
   bool keep_host = false;
 
-  std::string file;    ///< for `recipe new` and `adopt`: the one to read or make
-  std::string output;  ///< for `adopt`: where the recipe goes; empty: stdout
+  std::string file;       ///< for `recipe new` and `adopt`: the one to read or make
+  std::string output;     ///< for `adopt`: where the recipe goes; empty: stdout. For `pack`: the file to make
+  std::string user_data;  ///< for `pack`: where the packed file will lie
 
   bool origin = false;  ///< for `config`
 

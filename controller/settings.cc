@@ -71,6 +71,7 @@ const std::vector<OneCallOption>& one_call_options() {
       {"--origin", "it is a question"},
       {"--profile", "it is the AWS command line's: AWS_PROFILE, ~/.aws/config"},
       {"--region", "it is the AWS command line's: AWS_REGION, ~/.aws/config"},
+      {"--user-data", "it names the address of this one file"},
   };
   return table;
 }

@@ -51,6 +51,8 @@ using VerbResult = Result<ExitCode>;
 [[nodiscard]] VerbResult verb_recipe_schema(const Options& options);
 [[nodiscard]] VerbResult verb_recipe_new(const Options& options);
 [[nodiscard]] VerbResult verb_adopt(const Options& options);
+// verbs_pack.cc
+[[nodiscard]] VerbResult verb_pack(const Options& options);
 // verbs_test.cc
 [[nodiscard]] VerbResult verb_recipe_test(const Options& options);
 // verbs_terminal.cc

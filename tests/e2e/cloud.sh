@@ -280,6 +280,15 @@ PY
     expect_exit 5
     rm "$cloud/console" "$cloud/address"
 
+    case_ "the template of docs/fleet.md is one that CloudFormation would take, as cfn-lint knows it"
+    sed -n '/^```yaml$/,/^```$/p' "$repository/docs/fleet.md" | sed '1d;$d' >template.yaml
+    run_recorded "${python%/*}/cfn-lint" template.yaml
+    expect_exit 0
+    grep -q AWS::AutoScaling::AutoScalingGroup template.yaml
+    sed 's/InstanceType:/InstanceTipe:/' template.yaml >wrong.yaml
+    run_recorded "${python%/*}/cfn-lint" wrong.yaml
+    expect_different "$status" 0
+
     case_ "every call was one that AWS would take"
     expect_equal "$(cat "$cloud/wrong" 2>/dev/null)" ""
 }

@@ -138,6 +138,7 @@ TEST(Options, EveryVerbIsRead) {
                                    std::pair{"recipe show jupyter --json --var port=1", Verb::recipe_show},
                                    std::pair{"adopt setup.sh -o lab.yaml", Verb::adopt},
                                    std::pair{"adopt -", Verb::adopt},
+                                   std::pair{"pack d2l --arch aarch64 --user-data https://a/b -o d2l.sh --var edition=zh", Verb::pack},
                                    std::pair{"completion zsh", Verb::completion},
                                    std::pair{"man", Verb::man},
                                    std::pair{"__complete up jupyter --nonsense", Verb::complete},
@@ -296,7 +297,7 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"recipe lst", "did you mean `list`", "gpustrap recipe show"},
         Mistake{"recipe show", "needs a recipe", "gpustrap recipe show"},
         Mistake{"recipe explain", "needs a recipe or a kind", "gpustrap recipe explain"},
-        Mistake{"adopt", "needs a shell script", "gpustrap adopt setup.sh"},
+        Mistake{"adopt", "needs a shell script", "gpustrap adopt setup.sh"}, Mistake{"pack", "needs a recipe", "gpustrap pack d2l"},
         Mistake{"recipe lint", "needs a recipe", "gpustrap recipe lint"},
         Mistake{"recipe lint a --format xml", "expected text, json or sarif", ""}, Mistake{"version now", "one word too many", ""},
         Mistake{"completion", "needs a shell", "gpustrap completion bash"}, Mistake{"completion tcsh", "expected bash, zsh or fish", ""}));
