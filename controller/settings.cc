@@ -50,7 +50,7 @@ const std::vector<Setting>& settings() {
       {"forward", "-L", Kind::ports, InFile::yes, "8889 or the next free one", "ports of the tunnel"},
       {"no_tunnel", "--no-tunnel", Kind::flag, InFile::yes, "false", "end once the notebook is proven"},
       {"yes", "--yes", Kind::flag, InFile::no, "false",
-       "ask nothing: a driver may be installed, the host restarted, a machine rented or ended"},
+       "ask nothing: a driver may be installed, the host restarted, a machine rented"},
       {"allow_disruption", "--allow-disruption", Kind::flag, InFile::no, "false", "restart even while others are at work there"},
       {"json", "--json", Kind::flag, InFile::yes, "false", "for programs"},
       {"no_color", "--no-color", Kind::flag, InFile::yes, "false", "no colours"},

@@ -1,3 +1,4 @@
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -235,6 +236,24 @@ Result<Ec2Instance> wait_for(Ec2& ec2, const std::string& id, const std::string&
   }
 }
 
+/// Who ends the command once the order may have been given is told so.
+class RentedWarning {
+ public:
+  RentedWarning() : before_{::signal(SIGINT, warn), ::signal(SIGTERM, warn)} {}
+  ~RentedWarning() { ::signal(SIGINT, before_[0]), ::signal(SIGTERM, before_[1]); }
+  RentedWarning(const RentedWarning&) = delete;
+  RentedWarning& operator=(const RentedWarning&) = delete;
+
+ private:
+  static void warn(int number) {
+    constexpr std::string_view kText = "\nA machine may be rented by now: `gpustrap ls` shows it; the same launch goes on with it.\n";
+    [[maybe_unused]] const ssize_t wrote = ::write(STDERR_FILENO, kText.data(), kText.size());
+    ::signal(number, SIG_DFL);
+    ::raise(number);  // its turn comes when this returns
+  }
+  void (*before_[2])(int);
+};
+
 VerbResult launch(const Options& options, std::optional<Options>& then_up) {
   const Result<Machines> machines = machines_of(options);
   if (!machines) return fail(machines.error());
@@ -267,22 +286,31 @@ VerbResult launch(const Options& options, std::optional<Options>& then_up) {
   Result<std::unique_ptr<AwsClient>> client = open_cloud(options);
   if (!client) return fail(std::move(client).error());
   Ec2 ec2(**client);
-  Launch launching(ec2, *state, wish, {say, [&](const std::string& what) { return agreed(options, what, "Rent it?"); }});
+  std::optional<RentedWarning> warning;
+  Launch launching(ec2, *state, wish, {say, [&](const std::string& what) {
+                                         Result<bool> yes = agreed(options, what, "Rent it?");
+                                         if (yes && *yes) warning.emplace();
+                                         return yes;
+                                       }});
   Result<Launched> launched = launching.run();
   if (!launched) return fail(std::move(launched).error());
   const Ec2Instance& instance = launched->instance;
 
   InstanceRecord record{instance.address, launched->user, launched->identity, {}};
   const std::optional<InstanceRecord> before = load_instance(*state, instance.id);
-  if (before) record.host_keys = before->host_keys;
+  if (before) {
+    record.host_keys = before->host_keys;
+    if (options.user.empty() && !before->user.empty()) record.user = before->user;
+    if (options.identities.empty() && !before->identity.empty()) record.identity = before->identity;
+  }
   if (record.host_keys.empty()) {
     if (!options.cloud.no_wait) say("Waiting for its host keys on the console: they come one to four minutes after the start …");
     Result<std::vector<std::string>> keys = launching.read_host_keys(instance.id, !options.cloud.no_wait);
-    if (!keys) return fail(std::move(keys).error());
+    if (!keys) return fail(std::move(keys).error().in(fmt::format("reading the host keys of {}, which runs and is billed", wish.name)));
     record.host_keys = *std::move(keys);
   }
   if (Result<void> known = make_known(*state, instance.id, record, before ? before->address : ""); !known)
-    return fail(std::move(known).error());
+    return fail(std::move(known).error().in(fmt::format("noting {}, which runs and is billed", wish.name)));
   if (record.host_keys.empty() && !options.cloud.no_wait)
     say("Its console shows no host keys; the first connection will ask whether to trust what it sees.");
   if (!record.host_keys.empty() && !options.cloud.no_wait) {
@@ -472,11 +500,16 @@ VerbResult start(const Options& options, Ec2& ec2, const std::string& state, con
 }
 
 VerbResult stop(const Options& options, Ec2& ec2, const std::vector<Ec2Instance>& named) {
+  std::vector<std::string> refused;  // the others are billed until they are told, too
   for (const Ec2Instance& one : named) {
     if (one.state == "stopped" || one.state == "stopping") continue;
-    if (const AwsResult<void> stopped = ec2.stop(one.id); !stopped) return fail(stopped.error().error);
+    const AwsResult<void> stopped = ec2.stop(one.id);
+    if (stopped) continue;
+    complain(Error(stopped.error().error).in("stopping " + name_of(one)));
+    refused.push_back(one.id);
   }
   for (const Ec2Instance& one : named) {
+    if (std::find(refused.begin(), refused.end(), one.id) != refused.end()) continue;
     if (options.cloud.no_wait) {
       say(fmt::format("{} is stopping.", name_of(one)));
       continue;
@@ -485,7 +518,7 @@ VerbResult stop(const Options& options, Ec2& ec2, const std::vector<Ec2Instance>
     say(fmt::format("{} is stopped. Its disk is still billed; `gpustrap start {}` goes on, `gpustrap terminate {}` ends it.", name_of(one),
                     name_of(one), name_of(one)));
   }
-  return ExitCode::ok;
+  return refused.empty() ? ExitCode::ok : ExitCode::cloud;
 }
 
 VerbResult terminate(const Options& options, Ec2& ec2, const std::string& state, const std::vector<Ec2Instance>& named) {
@@ -506,12 +539,17 @@ VerbResult terminate(const Options& options, Ec2& ec2, const std::string& state,
     say("Nothing was changed.");
     return ExitCode::cancelled;
   }
+  bool all = true;
   for (const Ec2Instance& one : named) {
-    if (const AwsResult<void> ended = ec2.terminate(one.id); !ended) return fail(ended.error().error);
+    if (const AwsResult<void> ended = ec2.terminate(one.id); !ended) {
+      complain(Error(ended.error().error).in("terminating " + name_of(one)));
+      all = false;
+      continue;
+    }
     forget(state, one);
     say(fmt::format("{} ({}) is being terminated; it is billed no more.", name_of(one), one.id));
   }
-  return ExitCode::ok;
+  return all ? ExitCode::ok : ExitCode::cloud;
 }
 
 VerbResult make_image(const Options& options, Ec2& ec2, const Ec2Instance& one) {

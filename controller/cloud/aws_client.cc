@@ -120,6 +120,9 @@ AwsResult<std::string> AwsClient::send_once(const Call& call, std::optional<std:
     refusal.message = error->message;
   }
   refusal.code = strip_control(first_line(refusal.code, 100));
+  // So EC2 calls a session that is over, too; where the clocks agree that is what it means.
+  const bool in_time = skew && std::chrono::abs(*skew + correction_) <= kToleratedSkew;
+  if (refusal.code == "RequestExpired" && in_time && !keys->keys.session_token.empty()) refusal.code = "ExpiredToken";
   refusal.message = without_secrets(refusal.message);
   refusal.status = response->status;
   refusal.service = call.service, refusal.action = call.action, refusal.region = settings_.region, refusal.keys_from = keys->from;

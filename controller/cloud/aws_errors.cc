@@ -55,7 +55,7 @@ constexpr Row kRows[] = {
     {"AccountDisabled", ErrorCode::permission, AwsRemedy::none, "the account is disabled", "see the account's mail, or ask AWS support"},
     // how much
     {"VcpuLimitExceeded", ErrorCode::unsupported, AwsRemedy::none, "the account's quota of vCPUs in {region} is used up", kQuota},
-    {"MaxSpotInstanceCountExceeded", ErrorCode::unsupported, AwsRemedy::elsewhere,
+    {"MaxSpotInstanceCountExceeded", ErrorCode::unsupported, AwsRemedy::none,
      "the account's quota of spot instances in {region} is used up", kQuota},
     {"InstanceLimitExceeded", ErrorCode::unsupported, AwsRemedy::none, "the account's quota of instances in {region} is used up", kQuota},
     {"VolumeLimitExceeded", ErrorCode::unsupported, AwsRemedy::none, "the account's quota of volumes in {region} is used up",

@@ -256,6 +256,7 @@ Found CredentialSource::of_process(const std::string& profile) {
   Subprocess process;
   process.argv = {"/bin/sh", "-c", value(profile, "credential_process")};
   process.timeout = kProcessLimit;
+  process.own_group = false;  // it may ask for a passphrase on the terminal, which stops who is not in its foreground
   const Result<SubprocessResult> ended = run_subprocess(process);
   if (!ended) return fail(Error(ended.error()).in("running " + label));
   if (ended->timed_out) return fail(login_error(label + " did not end within 2 minutes", "run it by hand and see what it waits for"));

@@ -195,6 +195,10 @@ AwsResult<std::string> Ec2::create_image(const std::string& instance, const std:
   add_tags(parameters, 1, "image", tags);
   add_tags(parameters, 2, "snapshot", tags);
   AwsResult<std::string> xml = call("CreateImage", parameters);
+  if (!xml && xml.error().code == "InvalidAMIName.Duplicate") {  // made by a call whose answer was lost
+    const AwsResult<std::vector<Ec2Image>> made = describe<Ec2Image>("DescribeImages", {{"Owner.1", "self"}}, {{"name", {name}}});
+    if (made && made->size() == 1 && made->front().tags == tags) return made->front().id;
+  }
   if (!xml) return xml;
   Result<std::string> id = read_text(*xml, "imageId");
   if (!id) return unreadable(std::move(id).error(), "CreateImage");

@@ -106,6 +106,7 @@ Ec2Group group_of(Node node) {
                         texts(item.child("ipRanges"), "cidrIp")};
     for (std::string& source : texts(item.child("ipv6Ranges"), "cidrIpv6")) rule.sources.push_back(std::move(source));
     for (std::string& source : texts(item.child("groups"), "groupId")) rule.sources.push_back(std::move(source));
+    for (std::string& source : texts(item.child("prefixListIds"), "prefixListId")) rule.sources.push_back(std::move(source));
     one.rules.push_back(std::move(rule));
   }
   return one;

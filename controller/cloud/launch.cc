@@ -40,6 +40,13 @@ std::string new_token() {
 
 std::string images_arch(const std::string& architecture) { return architecture == "arm64" ? "arm64" : "amd64"; }
 
+/// Whether AWS says that nothing was made. Its own trouble, an order to wait and a login that is over say so of the last repetition
+/// alone: one before it may have been obeyed, its answer lost. A token that was used before says that one was.
+bool is_refusal(const AwsFailure& failure) {
+  const ErrorCode kind = failure.error.code();
+  return !failure.code.empty() && kind != ErrorCode::network && kind != ErrorCode::busy && kind != ErrorCode::authentication;
+}
+
 /// As the table has it: 0.526, 16.288.
 std::string usd(double amount) {
   std::string text = fmt::format("{:.4f}", amount);
@@ -68,10 +75,14 @@ Result<std::string> read_source(const std::string& text) {
     return fail(ErrorCode::usage, fmt::format("--ssh-from {}: expected an address or a network", strip_control(first_line(text, 60))),
                 "for instance --ssh-from 198.51.100.7 or --ssh-from 198.51.100.0/24");
   }
-  if (bits == 0)
-    return fail(ErrorCode::usage, fmt::format("--ssh-from {}: this is everybody", text),
+  if (bits < (v4 ? 8U : 16U))  // 0.0.0.0/1 is half of everybody
+    return fail(ErrorCode::usage, fmt::format("--ssh-from {}: this is everybody, or nearly", text),
                 "name the address or the network that you come from");
-  return fmt::format("{}/{}", address, bits);
+  // As AWS keeps it, 198.51.100.7/24 as 198.51.100.0/24: the rule is compared with this when the group is used again.
+  for (unsigned bit = bits; bit < most; ++bit) bytes[bit / 8] = static_cast<unsigned char>(bytes[bit / 8] & ~(0x80U >> (bit % 8)));
+  std::array<char, INET6_ADDRSTRLEN> shown{};
+  ::inet_ntop(v4 ? AF_INET : AF_INET6, bytes.data(), shown.data(), shown.size());
+  return fmt::format("{}/{}", shown.data(), bits);
 }
 
 std::string login_user_of(const std::string& image_name) {
@@ -95,6 +106,8 @@ const Ec2InstanceType* Launch::known(const std::string& type) const {
 }
 
 Result<Launched> Launch::run() {
+  const Result<UniqueFd> alone = record_.lock();
+  if (!alone) return fail(alone.error());
   Result<std::optional<Ec2Instance>> there = existing();
   if (!there) return fail(std::move(there).error());
   Launched launched;
@@ -164,7 +177,8 @@ Result<std::optional<Ec2Instance>> Launch::existing() {
 Result<std::optional<Ec2Instance>> Launch::order_again() {
   const std::optional<Ec2Order> order = record_.load(ec2_.client().clock().now());
   if (!order) return std::nullopt;
-  const bool same = std::find(wish_.types.begin(), wish_.types.end(), order->type) != wish_.types.end() && order->spot == wish_.spot;
+  const bool same = std::find(wish_.types.begin(), wish_.types.end(), order->type) != wish_.types.end() && order->spot == wish_.spot &&
+                    order->disk_gib >= wish_.disk_gib && (!wish_.image.starts_with("ami-") || order->image == wish_.image);
   if (!same) {
     // Something else is wanted now. If that order has made an instance, it is listed by then, and found.
     ec2_.client().clock().sleep(kBecomesListed);
@@ -176,9 +190,21 @@ Result<std::optional<Ec2Instance>> Launch::order_again() {
                 fmt::format("give another --name, or end that one: gpustrap terminate {}", wish_.name));
   }
   talk_.say(fmt::format("Taking up the launch of {} that did not come to its end.", wish_.name));
+  const Result<bool> agreed = talk_.agree(fmt::format(
+      "An earlier command ordered this in {} and saw no answer. It is asked for again, which rents it, or finds it rented:\n"
+      "  {}, {}, {} GiB, {}{}\n",
+      region(), order->type, price_text(order->type), order->disk_gib, order->image, order->spot ? ", spot" : ""));
+  if (!agreed) return fail(agreed.error());
+  if (!*agreed) return fail(ErrorCode::cancelled, "nothing more was rented; `gpustrap ls` shows whether that order was obeyed");
   AwsResult<Ec2Instance> made = ec2_.run(*order);
   if (made && made->state != "terminated" && made->state != "shutting-down") return *std::move(made);
-  if (!made && made.error().code.empty()) return fail(std::move(made).error().error);
+  if (!made && made.error().code == "IdempotentParameterMismatch") {  // ordered by another version of gpustrap
+    ec2_.client().clock().sleep(kBecomesListed);
+    Result<std::optional<Ec2Instance>> there = existing();
+    if (there) record_.remove();
+    return there;
+  }
+  if (!made && !is_refusal(made.error())) return fail(std::move(made).error().error);
   record_.remove();  // it was refused, or its instance is over
   return std::nullopt;
 }
@@ -445,12 +471,12 @@ AwsResult<Ec2Instance> Launch::order_at(const Place& place, const std::string& g
                  wish_.spot,
                  new_token(),
                  "",
-                 {{"Name", wish_.name}, {kOwnerTag, wish_.name}, {"gpustrap:user", image_.user}}};
+                 {{"Name", wish_.name}, {kOwnerTag, wish_.name}, {"gpustrap:user", wish_.user.empty() ? image_.user : wish_.user}}};
   if (const Result<void> saved = record_.save(order, ec2_.client().clock().now()); !saved)
     return tl::unexpected(AwsFailure{"", saved.error()});
   AwsResult<Ec2Instance> made = ec2_.run(order);
   // Without a code no answer came, and the instance may be there: the record stays, and the next command asks with the same token.
-  if (!made && !made.error().code.empty()) record_.remove();
+  if (!made && is_refusal(made.error())) record_.remove();
   return made;
 }
 
@@ -467,14 +493,16 @@ Result<Ec2Instance> Launch::order() {
       return *std::move(made);
     }
     last = made.error();
-    if (last->code.empty())
-      return fail(std::move(last->error).with_hint("run the same command again: it finds out whether the instance was made, and goes on"));
-    const bool too_many =
-        last->code == "VcpuLimitExceeded" && quota_code(places_.back().type, wish_.spot) != quota_code(place.type, wish_.spot);
+    if (!is_refusal(*last))
+      return fail(std::move(last->error).in(fmt::format(
+          "ordering {0}, which may have been rented (the same command again finds out; `gpustrap terminate {0}` ends it)", wish_.name)));
+    const bool over_quota = last->code == "VcpuLimitExceeded" || last->code == "MaxSpotInstanceCountExceeded";
+    const bool too_many = over_quota && quota_code(places_.back().type, wish_.spot) != quota_code(place.type, wish_.spot);
     if (remedy_of(last->code, 400) != AwsRemedy::elsewhere && !too_many) return fail(last->error);
     refused.push_back(fmt::format("{} in {}", place.type, place.zone));
     talk_.say(fmt::format("There is none ({}).", last->code));
   }
+  if (last->code == "Unsupported") return fail(last->error);  // a reason that no time mends; AWS's message names it
   return fail(ErrorCode::unsupported, fmt::format("AWS has none of these now: {} ({})", join(refused, ", "), last->code),
               "try again later, another region (--region), another machine (--gpu, --type g5.xlarge,g6.xlarge)" +
                   std::string(wish_.spot ? ", or without --spot" : ""));
@@ -485,7 +513,7 @@ Result<Ec2Instance> Launch::wait_until_running(std::string id) {
   auto pause = std::chrono::duration_cast<std::chrono::milliseconds>(kPollAtFirst);
   for (;;) {
     AwsResult<Ec2Instance> now = ec2_.instance(id);
-    if (!now) return fail(std::move(now).error().error.with_hint("it may be there: `gpustrap ls` shows it"));
+    if (!now) return fail(std::move(now).error().error.in(fmt::format("waiting for {}, which is rented", wish_.name)));
     if (now->state == "running" && (!now->address.empty() || ec2_.client().clock().now() >= until)) {
       if (now->address.empty()) {
         return fail(ErrorCode::unsupported, fmt::format("{} runs, but has no public address", id),

@@ -1,9 +1,12 @@
 #include "controller/cloud/launch_record.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 
 #include "agent/base/file.h"
 #include "agent/protocol/json.h"
@@ -83,6 +86,15 @@ Result<void> OrderRecord::save(const Ec2Order& order, AwsTime now) const {
                                 {"spot", order.spot},
                                 {"token", order.client_token},
                                 {"tags", std::move(tags)}});
+}
+
+Result<UniqueFd> OrderRecord::lock() const {
+  if (Result<void> made = make_directories(parent_of(path_), 0700); !made) return fail(std::move(made).error());
+  UniqueFd file(::open((path_ + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!file.valid()) return fail(errno_error(errno, "locking " + path_));
+  if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0)
+    return fail(ErrorCode::busy, "another command launches a machine of that name just now", "wait for it, or give another --name");
+  return file;
 }
 
 void OrderRecord::remove() const { ::unlink(path_.c_str()); }

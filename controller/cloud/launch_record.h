@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "agent/base/result.h"
+#include "agent/base/unique_fd.h"
 #include "controller/cloud/ec2.h"
 
 namespace gpustrap {
@@ -21,6 +22,8 @@ class OrderRecord {
   [[nodiscard]] std::optional<Ec2Order> load(AwsTime now) const;
   [[nodiscard]] Result<void> save(const Ec2Order& order, AwsTime now) const;
   void remove() const;
+  /// Held while a launch of that name goes on: two at once would both find nothing, and rent twice. busy where another holds it.
+  [[nodiscard]] Result<UniqueFd> lock() const;
 
  private:
   std::string path_;

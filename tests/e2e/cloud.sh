@@ -218,6 +218,30 @@ PY
     expect_exit 0
     fresh_cloud
 
+    case_ "a machine that AWS does not stop or end is told, and the others are stopped and ended"
+    launch_lab
+    gpustrap launch --gpu t4 --name other --no-wait -y
+    fault StopInstances "refuse 400 UnsupportedOperation spot"
+    gpustrap stop lab other --no-wait
+    expect_exit 7
+    expect_output "stopping lab"
+    expect_output "other is stopping"
+    expect_equal "$(ask_cloud <<<'print(sum(i["State"]["Name"] in ("stopping", "stopped") for i in instances()))')" 1
+    fault TerminateInstances "refuse 400 OperationNotPermitted protected"
+    gpustrap terminate lab other -y
+    expect_exit 7
+    expect_output "terminating lab"
+    expect_count instances 1
+    fresh_cloud
+
+    case_ "a yes in the environment rents, and destroys nothing"
+    run_recorded env GPUSTRAP_YES=1 "$bin/gpustrap" launch --gpu t4 --name lab --no-wait
+    expect_exit 0
+    run_recorded env GPUSTRAP_YES=1 "$bin/gpustrap" terminate lab
+    expect_exit 2
+    expect_count instances 1
+    fresh_cloud
+
     case_ "a clock that is wrong is told, and does not stand in the way"
     fault DescribeInstances skew
     gpustrap ls
@@ -281,6 +305,7 @@ PY
     rm "$cloud/console" "$cloud/address"
 
     case_ "the template of docs/fleet.md is one that CloudFormation would take, as cfn-lint knows it"
+    # shellcheck disable=SC2016 # a fence of Markdown
     sed -n '/^```yaml$/,/^```$/p' "$repository/docs/fleet.md" | sed '1d;$d' >template.yaml
     run_recorded "${python%/*}/cfn-lint" template.yaml
     expect_exit 0

@@ -128,6 +128,12 @@ TEST_F(AwsClientTest, AWrongKeyWithARightClockIsNoMatterOfTime) {
   EXPECT_THAT(log_.requests, SizeIs(1));
 }
 
+TEST_F(AwsClientTest, ASessionThatIsOverIsNoMatterOfTimeThoughEc2SaysSo) {
+  const HttpHeaders date = {{"Date", "Sat, 21 Nov 2026 12:00:30 GMT"}};
+  answers({refusal_of(400, "RequestExpired", "Request has expired.", date)});
+  EXPECT_EQ(call().error().code, "ExpiredToken");
+}
+
 TEST_F(AwsClientTest, ExpiredKeysAreFetchedAnewOnce) {
   answers({refusal_of(400, "ExpiredToken", "The security token included in the request is expired")});
   EXPECT_EQ(call().error().code, "ExpiredToken") << "those of the environment stay what they are";

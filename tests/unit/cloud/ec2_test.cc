@@ -156,11 +156,11 @@ TEST(Ec2Answers, TypesAndGroups) {
       "<DescribeSecurityGroupsResponse><securityGroupInfo><item><groupId>sg-1</groupId><groupName>n</groupName><vpcId>vpc-1</"
       "vpcId><ipPermissions><item>"
       "<ipProtocol>tcp</ipProtocol><fromPort>22</fromPort><toPort>22</toPort><ipRanges><item><cidrIp>198.51.100.7/32</cidrIp></item></"
-      "ipRanges></item>"
+      "ipRanges><prefixListIds><item><prefixListId>pl-1</prefixListId></item></prefixListIds></item>"
       "</ipPermissions></item></securityGroupInfo></DescribeSecurityGroupsResponse>");
   ASSERT_TRUE(groups);
   EXPECT_EQ(groups->items.at(0).rules.at(0).from_port, 22);
-  EXPECT_THAT(groups->items.at(0).rules.at(0).sources, ElementsAre("198.51.100.7/32"));
+  EXPECT_THAT(groups->items.at(0).rules.at(0).sources, ElementsAre("198.51.100.7/32", "pl-1"));
 }
 
 TEST(Base64, BothWays) {

@@ -90,11 +90,27 @@ TEST(OrderRecords, OutliveACrashButNotTheirToken) {
   EXPECT_FALSE(record.load(now));
 }
 
+TEST(OrderRecords, AreForOneCommandAtATime) {
+  const TemporaryDirectory folder;
+  const OrderRecord record(folder.path(), "us-east-1", "lab");
+  {
+    const Result<UniqueFd> first = record.lock();
+    ASSERT_TRUE(first);
+    EXPECT_EQ(OrderRecord(folder.path(), "us-east-1", "lab").lock().error().code(), ErrorCode::busy);
+    EXPECT_TRUE(OrderRecord(folder.path(), "us-east-1", "other").lock());
+  }
+  EXPECT_TRUE(record.lock());
+}
+
 TEST(Sources, AreAddressesAndNeverEverybody) {
   EXPECT_EQ(*read_source("198.51.100.7"), "198.51.100.7/32");
   EXPECT_EQ(*read_source("198.51.100.0/24"), "198.51.100.0/24");
   EXPECT_EQ(*read_source("2001:db8::1"), "2001:db8::1/128");
-  for (const char* bad : {"", "everywhere", "0.0.0.0/0", "::/0", "198.51.100.7/33", "198.51.100.7/", "198.51.100.7/8x", "1.2.3"})
+  // As AWS keeps them, and tells them when the group is looked at again.
+  EXPECT_EQ(*read_source("198.51.100.7/24"), "198.51.100.0/24");
+  EXPECT_EQ(*read_source("198.51.101.7/23"), "198.51.100.0/23");
+  EXPECT_EQ(*read_source("2001:DB8::1/64"), "2001:db8::/64");
+  for (const char* bad : {"", "everywhere", "0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/7", "::/0", "2000::/3", "198.51.100.7/33", "198.51.100.7/", "198.51.100.7/8x", "1.2.3"})
     EXPECT_FALSE(read_source(bad)) << bad;
 }
 

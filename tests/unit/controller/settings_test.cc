@@ -97,6 +97,13 @@ TEST(Settings, ReachEveryKindOfOption) {
   EXPECT_EQ(read("up jupyter a.example b.example", {line("parallel", {"7"})}).parallel, 7U);
 }
 
+TEST(Settings, AYesInTheEnvironmentDestroysNothing) {
+  EXPECT_TRUE(read("launch --gpu t4", {variable("yes", {"true"})}).yes);
+  EXPECT_FALSE(read("terminate lab", {variable("yes", {"true"})}).yes);
+  EXPECT_FALSE(read("ls --orphans", {variable("yes", {"true"})}).yes);
+  EXPECT_TRUE(read("terminate lab -y", {}).yes);
+}
+
 TEST(Settings, AFlagIsTakenBackOnTheCommandLine) {
   EXPECT_FALSE(read("up jupyter h --json=false", {line("json", {"true"})}).json);
   EXPECT_EQ(read("up jupyter h -v", {line("quiet", {"true"})}).detail, Detail::verbose) << "they exclude each other";
