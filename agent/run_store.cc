@@ -185,6 +185,7 @@ Result<RunSummary> summarize_run(const AgentPaths& paths, const std::string& id)
       const std::size_t newline = rest.find('\n');
       const std::string_view line = rest.substr(0, newline);
       rest.remove_prefix(newline + 1);
+      ++summary.last;
       // Output is nearly all of a journal and says nothing here.
       if (line.find("\"event\":\"step_output\"") < 64) continue;
       Result<Json> document = parse_line(line);

@@ -43,6 +43,7 @@ struct RunSummary {
   std::string step;                        ///< a step that is running
   std::int64_t since_ms = 0;
   std::uint64_t incarnations = 0;
+  std::uint64_t last = 0;  ///< the number of its last event
   RunMode mode = RunMode::apply;
   std::vector<StepFinished> steps;
   std::map<std::string, std::vector<std::string>> waiting;  ///< steps that wait for secrets

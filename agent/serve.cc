@@ -251,7 +251,7 @@ class Server {
       if (!is_run_id(request.run) || !path_exists(journal_path(paths, request.run))) continue;
       const Result<RunSummary> summary = summarize_run(paths, request.run);
       if (!summary) return answer(number, fail(summary.error()));
-      Json value = {{"run", request.run}, {"live", summary->state == "running"}};
+      Json value = {{"run", request.run}, {"live", summary->state == "running"}, {"last", summary->last}};
       const Result<std::optional<std::uint64_t>> rewound = rewound_to(journal_path(paths, request.run), request.after, request.incarnation);
       if (!rewound) return answer(number, fail(rewound.error()));
       if (*rewound) value["rewound"] = {{"to", **rewound}};

@@ -148,7 +148,8 @@ Result<RunResult> RunClient::follow(Stay stay) {
       if (finished_ || (stay == Stay::until_started && confirmed_ && handed)) return result();
     }
     if (stay == Stay::until_caught_up) {
-      if (!line->has_value() && asked_ == 0 && confirmed_ && around_.now() - last_event_ >= kCaughtUp) return result();
+      const bool all = newest_seq_ ? last_seq_ >= *newest_seq_ : !line->has_value() && around_.now() - last_event_ >= kCaughtUp;
+      if (asked_ == 0 && confirmed_ && all) return result();
     } else if (!line->has_value()) {
       answer_waiting();
     }
@@ -282,6 +283,8 @@ Result<void> RunClient::take(const Reply& reply) {
     }
     run_ = run->get<std::string>();
   }
+  const auto last = reply.value->find("last");
+  if (last != reply.value->end() && last->is_number_unsigned()) newest_seq_ = last->get<std::uint64_t>();
   take_rewound(*reply.value);
   send_secrets();
   const auto attached = reply.value->find("attached");

@@ -60,7 +60,7 @@ struct RunResult {
 enum class Stay {
   until_finished,
   until_started,
-  until_caught_up,  ///< all that it has said so far was passed on: a run that goes on has been quiet for a second
+  until_caught_up,  ///< all that it had said when it was asked was passed on
 };
 
 /// Speaks with the agent of one host: starts or follows a run, and asks. A lost connection is taken up again, and every event of a
@@ -118,6 +118,7 @@ class RunClient {
   std::uint64_t incarnation_ = 0;  ///< of the last runner seen
   std::optional<std::chrono::milliseconds> rebooting_since_;
   std::chrono::milliseconds last_heard_{0};
+  std::optional<std::uint64_t> newest_seq_;  ///< when the agent answered
   std::chrono::milliseconds last_event_{0};  ///< or answer, or sign of progress
   std::optional<RunStarted> started_;
   std::optional<RunFinished> finished_;

@@ -62,9 +62,9 @@ struct RunRequest {
 };
 /// Of all that a run request asks for; its run's id and `shares` apart.
 [[nodiscard]] std::string digest_of(const RunRequest& request);
-/// Replays the events after `after` and goes on live until the run ends. `run` empty: the newest. Reply: {"run": id, "live": bool}; then
-/// its events. Where the journal has lost events that the controller has seen, the reply also has "rewound": {"to": seq}, and the
-/// replay begins behind that event.
+/// Replays the events after `after`, then goes on live to the run's end. `run` empty: the newest. Reply: {"run": id, "live": bool, "last":
+/// number of the newest event}; then its events. Where the journal has lost events that the controller has seen, the reply also has
+/// "rewound": {"to": seq}, and the replay begins behind that event.
 struct AttachRequest {
   std::string run;
   std::uint64_t after = 0;

@@ -148,7 +148,7 @@ links_cases() {
     expect_exit 0
     expect_output "gated is running"
     expect_output "at gated"
-    follow logs "$there" gated
+    follow logs "$there" gated -f
     await_that shown "line 40"
     open_gate middle
     await_that shown "second half"

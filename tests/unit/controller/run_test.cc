@@ -129,6 +129,14 @@ TEST_F(Run, CatchesUpWithARunThatGoesOn) {
   EXPECT_FALSE(result->finished.has_value());
 }
 
+TEST_F(Run, CatchesUpWithWhatTheHostSaysIsThereHoweverLongThatTakes) {
+  RunClient run = client({reply(1, {{"run", kRun}, {"live", true}, {"last", 3U}}), wait(4000), std::nullopt, started(1), wait(4000),
+                          std::nullopt, output(2), output(3), output(4)});
+  const auto result = run.attach("", Stay::until_caught_up);
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_THAT(told_.seqs, ElementsAre(1, 2, 3));
+}
+
 TEST_F(Run, CatchingUpEndsWithARunThatIsOver) {
   RunClient run = client({reply(1, {{"run", kRun}, {"live", false}}), started(1), output(2), finished(3), output(4)});
   const auto result = run.attach(kRun, Stay::until_caught_up);
