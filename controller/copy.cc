@@ -180,9 +180,7 @@ class Copy {
     if (!there->exists)
       return fail(ErrorCode::not_found, fmt::format("{} is not on the host", shown_path(request_.source)),
                   "names are relative to the login's home there; look with: gpustrap ssh HOST ls");
-    for (const std::string& line : split(errors_, '\n')) {
-      if (line.find("ermission denied") != std::string::npos) add_line(report_.failed, line, "the host does not let the login read it");
-    }
+    for (const ListingComplaint& one : listing_complaints(errors_)) add_line(report_.failed, one.line, one.why);
     for (const std::string& name : there->refused) add_line(report_.skipped, name, "a name that cannot be copied");
     source_ = std::move(there->tree);
     return there->is_file;
@@ -627,7 +625,7 @@ class Copy {
     });
     if (Result<void> left = leave_what_changed(sent); !left) return left;
     HostMoves moves = folders;
-    for (const Item* item : sent) moves.files.push_back({stage() + "/" + item->path, item->path, std::nullopt});
+    for (const Item* item : sent) moves.files.push_back({stage() + "/" + item->path, item->path, std::nullopt, !item->before});
     return move(moves, sent);
   }
 
@@ -688,20 +686,23 @@ class Copy {
     const Result<CopyChannel::End> end = channel->end();
     if (!end) return fail(end.error());
     if (!ended_well(*end) || end->out.find("moved") == std::string::npos) return fail(host_error(*end, "writing on the host"));
-    std::set<std::size_t> bad;
+    std::set<std::size_t> bad, taken;
     for (const std::string& line : split(end->out, '\n')) {
       const std::vector<std::string> words_said = words(line);
-      if (words_said.size() != 2 || words_said[0] != "failed") continue;
+      if (words_said.size() != 2 || (words_said[0] != "failed" && words_said[0] != "taken")) continue;
       std::size_t index = 0;
       for (const char c : words_said[1].substr(0, 9)) index = c >= '0' && c <= '9' ? 10 * index + static_cast<std::size_t>(c - '0') : 0;
-      bad.insert(index);
+      (words_said[0] == "taken" ? taken : bad).insert(index);
     }
     const std::string why = shown_path(first_line(trim(end->err), 200));
     for (std::size_t i = 0; i < moves.folders.size(); ++i) {
       if (bad.contains(i + 1)) add_line(report_.failed, moves.folders[i].second, why.empty() ? "something else is in its place" : why);
     }
     for (std::size_t i = 0; i < items.size(); ++i) {
-      if (bad.contains(moves.folders.size() + i + 1))
+      const std::size_t number = moves.folders.size() + i + 1;
+      if (taken.contains(number))
+        failed(*items[i], "something has come to stand there meanwhile");
+      else if (bad.contains(number))
         failed(*items[i], why.empty() ? "a folder is in its place" : why);
       else
         done(*items[i]);
@@ -746,13 +747,13 @@ class Copy {
     if (found == there->end() || found->second != *here) {
       // What an earlier attempt had left was not of this file: it goes, and the next attempt begins anew.
       HostMoves none;
-      none.files.push_back({part, stage() + "-gone", std::nullopt});
+      none.removed = {part};
       (void)move(none, {});
       return fail(ErrorCode::digest, "it did not come there whole", "give the same command again");
     }
     if (Result<void> left = leave_what_changed(items); !left || items.empty()) return left;
     HostMoves moves;
-    moves.files.push_back({part, item.path, item.entry});
+    moves.files.push_back({part, item.path, item.entry, !item.before});
     return move(moves, items);
   }
 

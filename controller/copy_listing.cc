@@ -239,7 +239,24 @@ Result<HostListing> read_listing(std::string_view said, const std::string& path,
   const std::string shown = as_find_has_it(path);
   Result<void> read = listing.tools == HostTools::gnu ? read_gnu(said, shown, listing) : read_plain(said, shown, nonce, listing);
   if (!read) return fail(std::move(read).error());
+  if (listing.is_file) {  // whatever else the host names was not asked for, and would come to lie beside it
+    std::erase_if(listing.tree, [name = base_of(shown)](const auto& one) { return one.first != name; });
+    listing.parts.clear();
+  }
   return listing;
+}
+
+std::vector<ListingComplaint> listing_complaints(std::string_view said) {
+  std::vector<ListingComplaint> complaints;
+  for (const std::string& line : split(said, '\n')) {
+    // What went away between two looks is no trouble.
+    const bool is_theirs = (line.starts_with("find: ") && !line.starts_with("find: warning:")) || line.starts_with("stat: ");
+    if (line.find("ermission denied") != std::string::npos)
+      complaints.push_back({line, "the host does not let the login read it"});
+    else if (is_theirs && line.find("No such file") == std::string::npos)
+      complaints.push_back({line, "the host could not list it"});
+  }
+  return complaints;
 }
 
 BatchLimits batch_limits(HostTools tools) {
@@ -326,22 +343,25 @@ std::string take_rest_input(const std::string& folder, const std::string& path, 
 }
 
 std::string move_text() {
-  return text_of(fmt::format(
-      "mkdir -p \"$p\" && cd \"$p\" || exit 9; read -r s; n=0; while read -r k; do n=$(($n+1)); {0}; read -r t; case $k in "
-      "d) if test -L \"$q\"; then echo failed $n; else test -d \"$q\" || mkdir -m $t \"$q\" || echo failed $n; fi;; "
-      "m) read -r a; v=$q; {0}; test $t = - || {{ chmod $t \"$v\"; touch -c -d @$a \"$v\"; }}; test -L \"$q\" && rm -f \"$q\"; "
-      "if test -d \"$q\"; then echo failed $n; else mv -f \"$v\" \"$q\" || echo failed $n; fi;; esac; done; rm -rf \"$s\"; echo moved",
-      kReadName));
+  return text_of(
+      fmt::format("mkdir -p \"$p\" && cd \"$p\" || exit 9; read -r s; n=0; while read -r k; do n=$(($n+1)); {0}; read -r t; case $k in "
+                  "d) if test -L \"$q\"; then echo failed $n; else test -d \"$q\" || mkdir -m $t \"$q\" || echo failed $n; fi;; "
+                  "m|n) read -r a; v=$q; {0}; if test $k = n && {{ test -e \"$q\" || test -L \"$q\"; }}; then echo taken $n; continue; fi; "
+                  "test $t = - || {{ chmod $t \"$v\"; touch -c -d @$a \"$v\"; }}; test -L \"$q\" && rm -f \"$q\"; "
+                  "if test -d \"$q\"; then echo failed $n; else mv -f \"$v\" \"$q\" || echo failed $n; fi;; r) rm -f \"$q\";; esac; done; "
+                  "rm -rf \"$s\"; echo moved",
+                  kReadName));
 }
 
 std::string move_input(const std::string& folder, const std::string& stage, const HostMoves& moves) {
   std::string text = folder_line(folder) + stage + "\n";
   for (const auto& [mode, path] : moves.folders) text += "d\n" + name_line(path) + fmt::format("{:o}\n", mode);
   for (const HostMoves::File& file : moves.files) {
-    text += "m\n" + name_line(file.from);
+    text += (file.is_new ? "n\n" : "m\n") + name_line(file.from);
     text += file.part ? fmt::format("{:o}\n{}\n", file.part->mode, file.part->mtime) : "-\n-\n";
     text += name_line(file.to);
   }
+  for (const std::string& path : moves.removed) text += "r\n" + name_line(path) + "-\n";
   return text;
 }
 

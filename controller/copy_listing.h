@@ -42,6 +42,11 @@ struct HostListing {
 [[nodiscard]] std::string listing_input(const std::string& path, const std::string& nonce);
 /// What it printed for `path`. Errors: protocol for something else altogether, unsupported for more than a million names.
 [[nodiscard]] Result<HostListing> read_listing(std::string_view said, const std::string& path, const std::string& nonce);
+/// What its tools could not list, as they said it on their errors' output, and why that is no whole listing.
+struct ListingComplaint {
+  std::string line, why;
+};
+[[nodiscard]] std::vector<ListingComplaint> listing_complaints(std::string_view said);
 
 /// Sends the files that are named on its input, as tar, from the folder of the first line; digests_text(): their SHA-256.
 [[nodiscard]] std::string send_text(HostTools tools);
@@ -60,15 +65,17 @@ struct HostListing {
 /// Adds what follows its input's three lines to a file of exactly so many bytes.
 [[nodiscard]] std::string take_rest_text();
 [[nodiscard]] std::string take_rest_input(const std::string& folder, const std::string& path, std::uint64_t from);
-/// Makes folders, then moves files to their names, then removes the stage, and says `moved`. What did not go is said by its number, folders
-/// first: `failed 3`.
+/// Makes folders, then moves files to their names, then removes what is to go and the stage, and says `moved`. What did not go is said by
+/// its number, folders first: `failed 3`; `taken 3` where something stands in the place of a new file.
 struct HostMoves {
   struct File {
     std::string from, to;
     std::optional<CopyEntry> part;  ///< mode and time that it has not got yet
+    bool is_new = false;            ///< nothing stood there when it was decided, and nothing is replaced
   };
   std::vector<std::pair<unsigned, std::string>> folders;  ///< mode, path
   std::vector<File> files;
+  std::vector<std::string> removed;
 };
 [[nodiscard]] std::string move_text();
 [[nodiscard]] std::string move_input(const std::string& folder, const std::string& stage, const HostMoves& moves);

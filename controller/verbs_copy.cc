@@ -38,6 +38,9 @@ using Clock = std::chrono::steady_clock;
 /// A host that went away is tried again for so long; the same command later goes on as well.
 constexpr auto kComeBackLimit = std::chrono::minutes(2);
 constexpr auto kFrame = std::chrono::milliseconds(100);
+/// So much work at most is forgotten where the copy is ended from outside; saving takes a twentieth of the time at most.
+constexpr auto kRemember = std::chrono::seconds(3);
+constexpr int kRememberShare = 20;
 constexpr auto kPlainHeartbeat = std::chrono::seconds(10);
 /// Of those that were kept, or did not go, so many are named; --json names all.
 constexpr std::size_t kNamed = 20;
@@ -84,6 +87,25 @@ class CopyScreen {
   LinePrinter printer_;
   Clock::time_point began_ = Clock::now(), shown_ = began_;
   std::optional<std::uint64_t> first_;
+};
+
+/// Saves what was copied every now and then: without it a later copy would take a file that was changed on both sides for an old one.
+class Remembering {
+ public:
+  explicit Remembering(const CopyMemory& memory) : memory_(memory) {}
+  void copied() { is_new_ = true; }
+  void look() {
+    const Clock::time_point now = Clock::now();
+    if (!is_new_ || now < next_) return;
+    is_new_ = false;
+    (void)memory_.save();  // its error is told at the end
+    next_ = Clock::now() + std::max<Clock::duration>(kRemember, kRememberShare * (Clock::now() - now));
+  }
+
+ private:
+  const CopyMemory& memory_;
+  bool is_new_ = true;  ///< what was found to be the same is noted before anything is copied
+  Clock::time_point next_ = Clock::now() + kRemember;
 };
 
 Json lines_document(const std::vector<CopyReport::Line>& lines, const char* reason) {
@@ -179,9 +201,17 @@ VerbResult copy(const Options& options, CopyDirection direction) {
   if (!memory) return fail(std::move(memory).error());
 
   CopyScreen screen(console_of(STDOUT_FILENO, options.colour), options.detail, options.json);
+  Remembering remembering(*memory);
   CopyWatch watch;
-  watch.progress = [&](const CopyProgress& progress) { screen.progress(progress); };
-  watch.copied = [&](const std::string& path) { screen.copied(path); };
+  watch.progress = [&](const CopyProgress& progress) {
+    screen.progress(progress);
+    remembering.look();
+  };
+  watch.copied = [&](const std::string& path) {
+    screen.copied(path);
+    remembering.copied();
+    remembering.look();
+  };
   CopyReport report;
   std::uint64_t copied = 0, bytes = 0;
   std::optional<Error> error;

@@ -146,6 +146,22 @@ copying_cases() {
     expect_equal "$(sha256sum <"$shared/large/data.bin")" "$(testbed exec box sha256sum </dev/null /home/ubuntu/large/data.bin | sed 's# .*#  -#')"
     expect_equal "$(find "$shared" -name '.gpustrap-*' | wc -l)" 0
 
+    case_ "killed in the middle, it still knows what it had brought"
+    as_login sh -c 'mkdir -p ~/both && cd ~/both && echo theirs >early.txt && touch -d 2020-02-02 early.txt && ln ~/large/data.bin .'
+    relay bandwidth 400
+    follow pull "$there" both "$shared"
+    await_that grep -r -q early.txt "$HOME/.local/state/gpustrap/copies"
+    kill -KILL "$follower"
+    end_of_run
+    relay bandwidth 0
+    echo "mine" >"$shared/both/early.txt"
+    as_login sh -c 'echo "theirs, and later" >~/both/early.txt; touch -d "+1 hour" ~/both/early.txt'
+    gpustrap pull "$there" both "$shared" --json
+    expect_exit 0
+    expect_output '{"path":"early.txt","reason":"changed on both sides"}'
+    expect_equal "$(<"$shared/both/early.txt")" mine
+    rm -r "$shared/both"
+
     case_ "a large file that goes there is gone on with after a cut"
     relay bandwidth 400
     follow push "$there" "$shared/large" sent
@@ -201,6 +217,34 @@ copying_cases() {
     expect_exit 1
     expect_output "ermission denied"
     expect_output "without sudo"
+
+    case_ "what stands there unseen is not written over"
+    as_login sh -c 'mkdir -p ~/drop/few && echo theirs >~/drop/few/one && chmod 300 ~/drop/few'
+    mkdir few
+    echo mine >few/one
+    echo mine >few/two
+    head -c 9000000 /dev/zero >few/large
+    as_login sh -c 'echo theirs >~/drop/few/large'
+    gpustrap push "$there" few drop
+    expect_exit 1
+    expect_output "one: something has come to stand there meanwhile"
+    expect_output "large: something has come to stand there meanwhile"
+    on_host sh -c 'cd /home/ubuntu/drop/few && cat one two large; chmod 755 .; find . -name ".gpustrap-push-*"'
+    expect_equal "$(tr '\n' ' ' <stdout)" "theirs mine theirs "
+
+    case_ "what comes to stand there while it runs is not written over"
+    mkdir slow
+    head -c 60000000 /dev/urandom >slow/data.bin
+    relay bandwidth 100
+    follow push "$there" slow .
+    await_that has_part_there /home/ubuntu/slow
+    as_login sh -c 'echo theirs >~/slow/data.bin'
+    relay bandwidth 0
+    end_of_run
+    expect_exit 1
+    expect_output "data.bin: something has come to stand there meanwhile"
+    on_host cat /home/ubuntu/slow/data.bin
+    expect_equal "$(<stdout)" theirs
 
     case_ "nothing is written through a symlink out of the target, on either side"
     mkdir -p trap/lab outside

@@ -204,6 +204,28 @@ TEST_F(CopyTexts, MoveSaysWhatDidNotGo) {
   EXPECT_EQ(info.st_mode & 0777U, 0600U);
 }
 
+TEST_F(CopyTexts, MoveLeavesWhatStandsWhereNothingStood) {
+  ASSERT_EQ(::symlink("nowhere", (home_ / "lab/dangling").c_str()), 0);
+  HostMoves moves;
+  moves.files = {{"sub/-dash", "sub/plain.txt", std::nullopt, true},
+                 {"sub/-dash", "dangling", std::nullopt, true},
+                 {"sub/with space", "fresh", std::nullopt, true},
+                 {"sub/+plus", "sub/%percent", std::nullopt, false}};
+  moves.removed = {"sub/new\nline", "link", "nowhere"};
+  for (const char* shell : {"sh", "bash"}) {
+    const std::string said = run(move_text(), move_input("lab", ".none", moves), shell).out;
+    EXPECT_THAT(said, HasSubstr("taken 1\n"));
+    EXPECT_THAT(said, HasSubstr("taken 2\n")) << "a link that leads nowhere stands there as well";
+    EXPECT_THAT(said, HasSubstr("moved\n"));
+    EXPECT_EQ(read_file(home_ / "lab/sub/plain.txt").value_or(""), "content of plain.txt");
+    EXPECT_EQ(read_file(home_ / "lab/fresh").value_or(""), "content of with space");
+    EXPECT_EQ(read_file(home_ / "lab/sub/%percent").value_or(""), "content of +plus");
+    EXPECT_FALSE(path_exists(home_ / "lab/sub/new\nline"));
+    struct stat info {};
+    EXPECT_NE(::lstat((home_ / "lab/link").c_str(), &info), 0);
+  }
+}
+
 TEST_F(CopyTexts, TakeTheRestOnlyWhereItBelongs) {
   EXPECT_EQ(run(take_rest_text(), take_rest_input("lab", ".part", 0) + "abc").exit_code, 0);
   EXPECT_EQ(run(take_rest_text(), take_rest_input("lab", ".part", 3) + "def").exit_code, 0);
@@ -234,6 +256,34 @@ TEST(CopyListing, BelievesAHostNoNumberAndNoPath) {
   EXPECT_THAT(listing->refused, SizeIs(10));
   EXPECT_FALSE(read_listing(said.substr(0, said.size() - 3), "lab", "n")) << "it breaks off";
   EXPECT_FALSE(read_listing("This account is not available.\n", "lab", "n"));
+}
+
+TEST(CopyListing, OfOneFileHasThatFileAlone) {
+  using namespace std::string_literals;
+  std::string said = "\ngpustrap-list\ngnu\n";
+  for (const char* path : {".bashrc", "", ".ssh/authorized_keys", ".gpustrap-part-0123"}) {
+    for (const std::string& field : {"f"s, "7"s, "1700000000"s, "644"s, std::string(path), ""s}) said += field + '\0';
+  }
+  const Result<HostListing> listing = read_listing(said, "lab/wanted", "n");
+  ASSERT_TRUE(listing);
+  EXPECT_TRUE(listing->is_file);
+  EXPECT_THAT(listing->tree, ElementsAre(::testing::Key("wanted")));
+  EXPECT_THAT(listing->parts, IsEmpty());
+  const Result<HostListing> plain =
+      read_listing("\ngpustrap-list\nplain\nn 81a4 7 17 ./lab/wanted\nn 81a4 7 17 ./lab/wanted/.bashrc\n", "lab/wanted", "n");
+  ASSERT_TRUE(plain);
+  EXPECT_THAT(plain->tree, ElementsAre(::testing::Key("wanted")));
+}
+
+TEST(CopyListing, NamesWhatTheHostCouldNotList) {
+  const auto complaints = listing_complaints(
+      "Welcome!\nfind: 'lab/a': Permission denied\nfind: 'lab/b': Input/output error\nfind: 'lab/c': No such file or directory\n"
+      "stat: cannot stat 'lab/d': Stale file handle\nfind: warning: something\nstat: can't stat 'lab/e': No such file or directory\n");
+  ASSERT_THAT(complaints, SizeIs(3));
+  EXPECT_EQ(complaints[0].why, "the host does not let the login read it");
+  EXPECT_THAT(complaints[1].line, HasSubstr("lab/b"));
+  EXPECT_EQ(complaints[1].why, "the host could not list it");
+  EXPECT_THAT(complaints[2].line, HasSubstr("lab/d"));
 }
 
 TEST(CopyListing, DigestsAreDigestsOrNothing) {
