@@ -45,7 +45,7 @@ std::optional<std::string_view> take_line(std::string_view& text) {
 
 }  // namespace
 
-Result<Evidence> Evidence::read(std::string_view said) {
+Result<Evidence> Evidence::read(std::string_view said, Ending ending) {
   if (said.size() > kMostBytes) return fail(broken("it is longer than 1 MiB"));
   const std::string_view whole = said;
   while (true) {
@@ -60,6 +60,7 @@ Result<Evidence> Evidence::read(std::string_view said) {
   while (true) {
     const std::optional<std::string_view> line = take_line(said);
     const std::string behind = evidence.sections_.empty() ? "its beginning" : "section " + evidence.sections_.back().name;
+    if (!line && ending == Ending::cut) return evidence;
     if (!line) return fail(broken("it breaks off behind " + behind));
     if (line->starts_with(kEnd)) {
       if (number_in(line->substr(kEnd.size())) != evidence.sections_.size()) return fail(broken("sections are missing"));
@@ -72,6 +73,7 @@ Result<Evidence> Evidence::read(std::string_view said) {
       return fail(broken(fmt::format("behind {} stands `{}`", behind, first_line(strip_control(to_utf8(*line)), 80))));
     if (evidence.find(parts[1]) != nullptr) return fail(broken(fmt::format("section {} comes twice", parts[1])));
     if (evidence.sections_.size() == kMostSections) return fail(broken("it has too many sections"));
+    if (size >= said.size() && size != kNoNumber && ending == Ending::cut) return evidence;
     if (size >= said.size() || said[size] != '\n') return fail(broken(fmt::format("section {} is not as long as it says", parts[1])));
     evidence.sections_.push_back({parts[1], static_cast<int>(status), strip_control(to_utf8(said.substr(0, size)))});
     said.remove_prefix(size + 1);

@@ -24,8 +24,12 @@ class Evidence {
  public:
   static constexpr std::size_t kMostSections = 200, kMostBytes = 1U << 20U;
 
+  enum class Ending {
+    whole,
+    cut,  ///< nobody waited for the rest: the sections that are whole count
+  };
   /// From all that the probe's command has printed; a login's greeting may come first. Error protocol for anything that is not whole.
-  [[nodiscard]] static Result<Evidence> read(std::string_view said);
+  [[nodiscard]] static Result<Evidence> read(std::string_view said, Ending ending = Ending::whole);
 
   /// nullptr for a section that is not there.
   [[nodiscard]] const Section* find(std::string_view name) const;

@@ -126,6 +126,24 @@ std::vector<std::string> settings_of(const Patient& p, std::string_view variable
   return lines;
 }
 
+/// Whether "FILE:NUMBER:TEXT" gives the variable a value, and does not only ask for it or take it away.
+bool sets(const std::string& line, std::string_view variable) {
+  const std::size_t equals = line.find('=');
+  if (equals == std::string::npos) return false;
+  const std::string_view before = std::string_view(line).substr(0, equals);
+  if (!before.ends_with(variable) || before.size() == variable.size()) return false;
+  return std::string_view(" \t:;&|").find(before[before.size() - variable.size() - 1]) != std::string_view::npos;
+}
+
+/// The command that takes the line "FILE:NUMBER:TEXT" out. In a file of a shell's a command that does nothing stands for it: the line may
+/// be all that an `if` has.
+std::string take_out(const std::string& line) {
+  const std::vector<std::string> place = split(line, ':');
+  const std::string& file = place.front();
+  return fmt::format("{}sed -i.bak '{}s/^/{}/' {}", file.starts_with("/etc/") ? "sudo " : "", place.size() > 1 ? place[1] : "",
+                     file == "/etc/environment" ? "#" : ": #", shell_quote(file));
+}
+
 }  // namespace
 
 Verdict look_cuda_too_new(const Patient& p) {
@@ -192,15 +210,13 @@ Verdict look_library_path(const Patient& p) {
     if (brings_cuda && wheels.empty()) wheels = path;
   }
   if (!wheels.empty()) evidence.push_back(wheels + ": wheels that bring their own CUDA libraries");
-  const std::vector<std::string> place = split(evidence.front(), ':');
-  const std::string file = place.front(), number = place.size() > 1 ? place[1] : "";
+  const std::string without_line = take_out(evidence.front());
   Verdict verdict = found(
       std::move(evidence),
       wheels.empty() ? "LD_LIBRARY_PATH puts these libraries before all others, for every program of a login"
                      : "LD_LIBRARY_PATH puts the system's CUDA libraries before those that Python's wheels bring: imports fail, or compute "
                        "with another version",
-      {fmt::format("{}sed -i.bak '{}s/^/#/' {}", file.starts_with("/etc") ? "sudo " : "", number, shell_quote(file)),
-       "# then log in again; ld.so knows the libraries by: sudo ldconfig /usr/local/cuda/lib64"});
+      {without_line, "# then log in again; ld.so knows the libraries by: sudo ldconfig /usr/local/cuda/lib64"});
   if (wheels.empty()) verdict.severity = Severity::note;
   return verdict;
 }
@@ -209,15 +225,15 @@ Verdict look_visible_devices(const Patient& p) {
   if (!p.has_gpu()) return irrelevant();
   std::vector<std::string> evidence;
   for (const std::string& line : settings_of(p, "CUDA_VISIBLE_DEVICES")) {
-    std::string value = line.substr(line.find('=') == std::string::npos ? line.size() : line.find('=') + 1);
+    if (!sets(line, "CUDA_VISIBLE_DEVICES")) continue;
+    std::string value = line.substr(line.find('=') + 1);
     std::erase_if(value, [](char c) { return c == '"' || c == '\'' || c == ' '; });
     if (value.empty() || value == "-1" || value == "NoDevFiles") evidence.push_back(line);
   }
   if (evidence.empty()) return fine();
-  const std::vector<std::string> place = split(evidence.front(), ':');
-  return found(
-      std::move(evidence), "CUDA_VISIBLE_DEVICES hides all GPUs from every program of a login",
-      {fmt::format("sed -i.bak '{}s/^/#/' {}", place.size() > 1 ? place[1] : "", shell_quote(place.front())), "# then log in again"});
+  const std::string without_line = take_out(evidence.front());
+  return found(std::move(evidence), "CUDA_VISIBLE_DEVICES hides all GPUs from every program of a login",
+               {without_line, "# then log in again"});
 }
 
 Verdict look_framework_driver(const Patient& p) {
@@ -354,7 +370,7 @@ Verdict look_toolkit_missing(const Patient& p) {
                "containers can be given no GPU: the NVIDIA Container Toolkit is not installed",
                {"# its repository: https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html",
                 "sudo apt-get install nvidia-container-toolkit", "sudo nvidia-ctk runtime configure --runtime=docker",
-                "sudo systemctl restart docker   # restarts containers"});
+                "sudo systemctl reload-or-restart docker"});
 }
 
 Verdict look_toolkit_not_set(const Patient& p) {
@@ -372,9 +388,9 @@ Verdict look_toolkit_not_set(const Patient& p) {
   if (has_runtime || contains(said, "cdi ")) return fine();
   return found({text.empty() ? "/etc/docker/daemon.json: none" : "/etc/docker/daemon.json: no runtime nvidia", "nvidia-ctk is installed"},
                "the NVIDIA Container Toolkit is installed, but docker does not know it",
-               {"sudo nvidia-ctk runtime configure --runtime=docker", "sudo systemctl restart docker   # restarts containers"},
+               {"sudo nvidia-ctk runtime configure --runtime=docker", "sudo systemctl reload-or-restart docker"},
                {step_of("runtime", "command",
-                        {{"run", "nvidia-ctk runtime configure --runtime=docker && systemctl restart docker"},
+                        {{"run", "nvidia-ctk runtime configure --runtime=docker && systemctl reload-or-restart docker"},
                          {"unless", "grep -q nvidia /etc/docker/daemon.json"}})});
 }
 

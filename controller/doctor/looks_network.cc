@@ -59,8 +59,11 @@ std::vector<std::string> empty_secrets(const Patient& p, const std::string& comm
     if (equals == std::string::npos) continue;
     const std::string name = word.substr(0, equals), value = word.substr(equals + 1);
     const bool is_token = name.ends_with(".token") || name.ends_with("_token");
-    if (is_token && (value.empty() || value == "''" || value == "\"\"")) lines.push_back(word + "   (process)");
+    if (!is_token) continue;
+    if (!value.empty() && value != "''" && value != "\"\"") return {};  // what a process is told counts before any file
+    lines.push_back(word + "   (process)");
   }
+  if (contains(command, "token ***")) return {};
   for (const std::string& line : p.evidence.lines("jupyter")) {
     const std::size_t at = line.find("token");
     if (at == std::string::npos) continue;
@@ -135,11 +138,14 @@ Verdict look_mtu(const Patient& p) {
                  "the way out takes packets of fewer than 1280 bytes: IPv6 does not work over it, and large transfers may hang",
                  {fmt::format("sudo ip link set dev {} mtu 1400   # if the network below takes that; for good in netplan or networkd",
                               shell_quote(way_out))});
-  if (docker > out)
-    return found(
+  if (docker > out) {
+    Verdict verdict = found(
         {fmt::format("docker0: MTU {}", docker), fmt::format("{}: MTU {}", way_out, out)},
         "containers send larger packets than the way out takes: their downloads hang where ICMP is filtered",
         {fmt::format("# \"mtu\": {} in /etc/docker/daemon.json, then:", out), "sudo systemctl restart docker   # restarts containers"});
+    verdict.severity = Severity::note;  // that is how docker comes, and most networks send ICMP
+    return verdict;
+  }
   return fine();
 }
 

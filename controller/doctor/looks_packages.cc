@@ -199,9 +199,13 @@ Verdict look_key_expired(const Patient& p) {
   std::vector<std::string> evidence = matching(apt_errors(p), "EXPKEYSIG");
   const std::int64_t now = p.clock.value_or(p.now);
   std::string file;
-  for (const AptKey& key : keys_of(p)) {
-    if (key.expires == 0 || key.expires > now) continue;
-    // A release's keyring keeps its old keys; that is no trouble as long as a younger one is beside it.
+  const std::vector<AptKey> keys = keys_of(p);
+  const auto is_good = [&](const AptKey& key) { return key.expires == 0 || key.expires > now; };
+  for (const AptKey& key : keys) {
+    if (is_good(key)) continue;
+    // A publisher's file keeps its old keys; that is no trouble as long as a good one is beside it. In apt-key's are all publishers'.
+    const bool has_good = std::any_of(keys.begin(), keys.end(), [&](const AptKey& one) { return one.file == key.file && is_good(one); });
+    if (has_good && key.file != "/etc/apt/trusted.gpg") continue;
     if (contains(key.file, "archive-keyring") || contains(key.file, "debian-archive") || contains(key.file, "trusted.gpg.d/debian") ||
         contains(key.file, "ubuntu-keyring"))
       continue;

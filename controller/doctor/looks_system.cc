@@ -76,7 +76,7 @@ Verdict look_disk_full(const Patient& p) {
                           severity == Severity::error ? "a disk is full: installing, logging and saving fail" : "a disk is nearly full",
                           {"sudo apt-get clean", "sudo journalctl --vacuum-size=200M",
                            "sudo du -xh --max-depth=2 / | sort -h | tail -n 20   # what takes the room",
-                           "conda clean --all; pip cache purge; docker system prune   # where those are used"},
+                           "conda clean --all; pip cache purge; docker image prune   # where those are used"},
                           {step_of("clean", "command", {{"run", "apt-get clean; journalctl --vacuum-size=200M"}})});
   verdict.severity = severity;
   return verdict;
@@ -102,8 +102,7 @@ Verdict look_boot_full(const Patient& p) {
     if (one.at != "/boot" || one.free * kKiB >= 100 * kMiB) continue;
     return found({fmt::format("/boot: {} % used, {} free", one.used_percent, human_size(one.free * kKiB))},
                  "/boot is full: the next kernel, and the driver's part of its initramfs, cannot be written",
-                 {"sudo apt-get autoremove --purge   # removes old kernels"},
-                 {step_of("kernels", "command", {{"run", "apt-get -y autoremove --purge"}})});
+                 {"sudo apt-get autoremove   # removes old kernels; read first what else it names"});
   }
   return fine();
 }
@@ -234,16 +233,23 @@ Verdict look_tmp(const Patient& p) {
 
 Verdict look_foreign_files(const Patient& p) {
   if (p.user == "root" || !p.evidence.was_seen("folders")) return irrelevant();
-  std::vector<std::string> evidence;
+  std::vector<std::string> evidence, paths;
   for (const std::string& line : p.evidence.lines("folders")) {
-    if (line.starts_with("foreign ")) evidence.push_back(line.substr(8) + " belongs to somebody else");
+    if (!line.starts_with("foreign ")) continue;
+    const std::string path = line.substr(8);
+    evidence.push_back(path + " belongs to somebody else");
+    // What is in a folder that is named goes with it.
+    const bool is_named = std::any_of(paths.begin(), paths.end(), [&](const std::string& one) { return path.starts_with(one + "/"); });
+    if (!is_named) paths.push_back(path);
   }
+  std::string quoted;
+  for (const std::string& path : paths) quoted += " " + shell_quote(path);
   if (evidence.empty()) return fine();
   return found(
       std::move(evidence),
       fmt::format("files in the home of {} belong to another user, mostly because of sudo: pip, conda and Jupyter cannot write them",
                   p.user),
-      {fmt::format("sudo chown -R {0}: {1}   # where they are meant to be {0}'s", shell_quote(p.user), shell_quote(p.home))});
+      {fmt::format("sudo chown -R {0}:{1}   # those that are meant to be {0}'s", shell_quote(p.user), quoted)});
 }
 
 Verdict look_sudo_broken(const Patient& p) {

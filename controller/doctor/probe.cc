@@ -1,7 +1,9 @@
 #include "controller/doctor/probe.h"
 
 #include <chrono>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -20,6 +22,17 @@ constexpr auto kLook = std::chrono::milliseconds(200);
 
 // A word in single quotes without quote, `!` or backslash inside is the same to sh, fish and csh.
 std::string_view probe_command() { return "sh -c 'IFS= read -r word; script=$(cat); eval \"$script\"'"; }
+
+Result<Evidence> evidence_so_far(std::string_view said) {
+  Result<Evidence> evidence = Evidence::read(said, Evidence::Ending::cut);
+  if (!evidence) return evidence;
+  for (const std::string& line : split(probe_script(), '\n')) {
+    const std::vector<std::string> parts = words(line);
+    if (parts.size() > 2 && (parts[0] == "sec" || parts[0] == "cmd") && evidence->find(parts[1]) == nullptr)
+      evidence->put({parts[1], Section::kLate, ""});
+  }
+  return evidence;
+}
 
 Result<Evidence> probe(SshSession& session, const std::optional<std::string>& sudo_password) {
   Result<SshChannel> channel = session.exec(std::string(probe_command()), "");
@@ -50,6 +63,7 @@ Result<Evidence> probe(SshSession& session, const std::optional<std::string>& su
     if (!session.connected())
       return fail(ErrorCode::unreachable, "the connection ended while the host was looked at", "run the same command again");
     if (Clock::now() >= deadline) {
+      if (Result<Evidence> some = evidence_so_far(out); some && !some->lines("system").empty()) return some;
       return fail(
           ErrorCode::timeout,
           fmt::format("the host did not finish within 3 minutes; its last words: {}", first_line(strip_control(last_lines(out, 1)))),

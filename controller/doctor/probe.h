@@ -19,4 +19,7 @@ namespace gpustrap {
 /// it, timeout, protocol, unreachable.
 [[nodiscard]] Result<Evidence> probe(SshSession& session, const std::optional<std::string>& sudo_password);
 
+/// Of a host that was not waited for any longer: the sections that came, and the others as late ones.
+[[nodiscard]] Result<Evidence> evidence_so_far(std::string_view said);
+
 }  // namespace gpustrap

@@ -40,11 +40,15 @@ cmd() {
 }
 absent() { echo "$1: not found"; return 127; }
 
-# What is said in files of secrets and addresses with passwords.
+# What is said in files, and to programs, of secrets and addresses with passwords. An empty secret stays: that there is none is a finding.
+secrets='(token|password|passwd|secret|api_?key|access_?key)'
 masked() {
-  sed -E -e 's#(://)[^/@ ]*@#\1***@#g' \
-    -e "s/((token|password)[\"']?[]) :=]+[a-z]?[\"'])[^\"']+([\"'])/\\1***\\3/g" \
-    -e "s/((token|password)=)([^\"' ]+)/\\1***/g"
+  sed -E -e "s#(://|proxy[\"'=: ]+)[^/ ]*@#\\1***@#gI" \
+    -e 's#/t/[^/ ]{6,}#/t/***#g' \
+    -e "s/(--[a-z0-9_.-]*${secrets}) [^\"' -][^\"' ]*/\\1 ***/gI" \
+    -e "s/(${secrets}[\"']?[]) :=]+[a-z_.]*[(]?\")([^\"\\]|\\\\.)+(\"|\$)/\\1***\"/gI" \
+    -e "s/(${secrets}[\"']?[]) :=]+[a-z_.]*[(]?')([^'\\]|\\\\.)+('|\$)/\\1***'/gI" \
+    -e "s/(${secrets}=)[^\"' ]+/\\1***/gI"
 }
 
 # Lines of files that match, with the file's name; none is no failure.
@@ -201,7 +205,11 @@ smi() {
   have nvidia-smi || { absent nvidia-smi; return; }
   [ -z "$smi_hangs" ] || { echo "not asked: nvidia-smi hangs"; return 124; }
   [ -e /dev/nvidiactl ] || [ -e /dev/dxg ] || nothing_to_load || { echo "not run: there is no /dev/nvidiactl"; return 126; }
-  bound 20 nvidia-smi "$@"
+  # One that waits in the kernel for a broken GPU cannot be killed, nor waited for: it is left behind, and its pipe too.
+  m_out=$({ { bound 20 nvidia-smi "$@"; echo "@$?"; } 2>&1 </dev/null & } | bound 23 cat)
+  case $m_out in *@[0-9] | *@[0-9][0-9] | *@[0-9][0-9][0-9]) ;; *) m_out=$m_out@124 ;; esac
+  printf '%s' "${m_out%@*}"
+  return "${m_out##*@}"
 }
 
 devices() { ls -l /dev/nvidia* /dev/dxg 2>/dev/null | cut -c 1-120; return 0; }
@@ -239,6 +247,12 @@ runfile_driver() {
   return 0
 }
 
+# The lines of apt's sources that say something; other files in that folder apt does not read.
+apt_lines() {
+  grep -h -s -v -E '^[[:space:]]*(#|$)' /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources
+  return 0
+}
+
 apt_sources() {
   have apt-get || { absent apt-get; return; }
   for f in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
@@ -250,7 +264,7 @@ apt_sources() {
 # gpg only takes the files apart: to judge a key it would make a database.
 apt_keys() {
   [ -s /etc/apt/trusted.gpg ] && echo "legacy /etc/apt/trusted.gpg"
-  for f in $(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -v '^#' | grep -i -o -E 'signed-by[:=] *[^] ]+' |
+  for f in $(apt_lines | grep -i -o -E 'signed-by[:=] *[^] ]+' |
     sed -E 's/^[^:=]*[:=] *//' | tr ',' '\n' | sort -u); do
     case $f in /*) [ -e "$f" ] || echo "missing $f" ;; esac
   done
@@ -258,7 +272,7 @@ apt_keys() {
   for f in /etc/apt/trusted.gpg /etc/apt/trusted.gpg.d/* /usr/share/keyrings/* /etc/apt/keyrings/*; do
     [ -r "$f" ] || continue
     case $f in *.gpg | *.asc | *.pgp) ;; *) continue ;; esac
-    grep -q -s -r -F -e "$f" /etc/apt/sources.list /etc/apt/sources.list.d || case $f in /etc/apt/trusted*) ;; *) continue ;; esac
+    apt_lines | grep -q -F -e "$f" || case $f in /etc/apt/trusted*) ;; *) continue ;; esac
     echo "file $f"
     bound 5 gpg --homedir / --no-options --no-keyring --lock-never --trust-model always --batch --no-autostart --list-packets "$f" 2>/dev/null |
       grep -E '^:(public|user ID|signature)|created [0-9]|keyid: |subpkt 9 len' | grep -v 'subpkt 2 ' | head -n 200
@@ -273,14 +287,21 @@ apt_check() {
   a=$?
   w='^[EW]: '
   [ "$a" = 0 ] || w='^([EW]: | |The following|You might)'
-  printf '%s\n' "$apt_said" | grep -E "$w" | head -n 60 | cut -c 1-300
+  printf '%s\n' "$apt_said" | grep -E "$w" | head -n 60 | masked | cut -c 1-300
   echo "upgrades"
   printf '%s\n' "$apt_said" | grep -E '^Inst (lib)?(nvidia|cuda|linux-(image|modules)|xserver-xorg-video-nvidia)' | head -n 60 | cut -c 1-200
   return $a
 }
+# Of the last 7 days, and of sources and keys as they are now: what was said before they were changed may be repaired.
 apt_errors() {
-  have journalctl && bound 10 journalctl -q -u apt-daily.service -u apt-daily-upgrade.service -n 300 -o cat --no-pager --since '-7 days' 2>/dev/null |
-    grep -E '^(E|W|Err)[: ]' | tail -n 30 | cut -c 1-300 | masked
+  have journalctl || return 0
+  since=$(($(date +%s) - 604800))
+  for t in $(stat -c %Z /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/sources.list.d/* /etc/apt/trusted.gpg /etc/apt/trusted.gpg.d \
+    /etc/apt/trusted.gpg.d/* /etc/apt/keyrings /etc/apt/keyrings/* /usr/share/keyrings /usr/share/keyrings/* 2>/dev/null); do
+    [ "$t" -le "$since" ] || since=$t
+  done
+  bound 10 journalctl -q -u apt-daily.service -u apt-daily-upgrade.service -n 300 -o cat --no-pager --since "@$since" 2>/dev/null |
+    grep -E '^(E|W|Err)[: ]' | tail -n 30 | masked | cut -c 1-300
   return 0
 }
 unattended() {
@@ -342,7 +363,7 @@ cuda() {
 }
 
 surroundings() {
-  lines_of '(LD_LIBRARY_PATH|LD_PRELOAD|CUDA_VISIBLE_DEVICES|[hH][tT][tT][pP][sS]?_[pP][rR][oO][xX][yY]|NO_PROXY|no_proxy)' /etc/environment /etc/profile \
+  lines_of '^[^#]*(LD_LIBRARY_PATH|LD_PRELOAD|CUDA_VISIBLE_DEVICES|[hH][tT][tT][pP][sS]?_[pP][rR][oO][xX][yY]|NO_PROXY|no_proxy)' /etc/environment /etc/profile \
     /etc/bash.bashrc /etc/profile.d/*
   lines_of '^[^#/]*Acquire::[a-z]+::[Pp]roxy' /etc/apt/apt.conf /etc/apt/apt.conf.d/*
 }
@@ -363,7 +384,7 @@ proxies() {
 
 containers() {
   for p in docker podman nvidia-ctk nvidia-container-runtime nvidia-container-cli; do have "$p" && echo "program $p"; done
-  [ -r /etc/docker/daemon.json ] && { echo "daemon.json"; cat /etc/docker/daemon.json; echo; echo "end of daemon.json"; }
+  [ -r /etc/docker/daemon.json ] && { echo "daemon.json"; masked </etc/docker/daemon.json; echo; echo "end of daemon.json"; }
   for f in /etc/cdi/*.yaml /var/run/cdi/*.yaml; do [ -f "$f" ] && echo "cdi $f"; done
   lines_of '^[^#]*(no-cgroups|mode)' /etc/nvidia-container-runtime/config.toml
 }
@@ -381,7 +402,7 @@ memory() {
 
 names() {
   lines_of '^[[:space:]]*(nameserver|search|options)' /etc/resolv.conf
-  n=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -v '^ *#' | grep -o -E 'https?://[^/: ]+' | head -n 1)
+  n=$(apt_lines | grep -o -E 'https?://[^/: ]+' | head -n 1)
   n=${n#*//}
   n=${n#*@}
   case $n in '' | [0-9]*.[0-9]*) n=pypi.org ;; esac
@@ -411,7 +432,7 @@ notebooks() {
     p=${f#/proc/}
     p=${p%/cmdline}
     [ "$p" = "$$" ] && continue
-    echo "$p $(tr '\000' ' ' <"$f" | cut -c 1-600)" | masked
+    echo "$p $(tr '\000' ' ' <"$f" | masked | cut -c 1-600)"
   done 2>/dev/null | grep -v -E 'grep -a|ipykernel' | head -n 20
   return 0
 }

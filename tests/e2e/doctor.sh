@@ -142,6 +142,59 @@ doctor_cases() {
     ! grep -q geheim-4711 seen || fail_case "a token has left the host"
     as_login sh -c 'rm -r ~/.jupyter ~/conda; sed -i "\$d" ~/.bashrc'
 
+    case_ "secrets of proxies, docker, repositories and notebooks stay on the host"
+    on_host sh -c 'mkdir -p /etc/docker
+        echo "http_proxy=me:geheim-1@127.0.0.1:9" >>/etc/environment
+        echo "Acquire::http::Proxy \"http://me:geheim-2@127.0.0.1:9\";" >/etc/apt/apt.conf.d/90proxy
+        echo "{ \"proxies\": { \"http-proxy\": \"http://me:geheim-3@127.0.0.1:9\" }, \"token\": \"geheim-4\" }" >/etc/docker/daemon.json
+        for k in one two; do touch /usr/share/keyrings/$k.gpg
+            echo "deb [signed-by=/usr/share/keyrings/$k.gpg] http://me:geheim-5@127.0.0.1:9/repo ./" >/etc/apt/sources.list.d/$k.list; done'
+    as_login sh -c 'mkdir -p ~/.jupyter
+        echo "{\"IdentityProvider\": {\"token\": \"geheim-6\"}}" >~/.jupyter/jupyter_server_config.json
+        echo "export HF_TOKEN=geheim-7 LD_LIBRARY_PATH=/usr/local/cuda/lib64" >>~/.bashrc'
+    on_host systemd-run --collect --quiet --unit=stand-in /usr/local/bin/jupyter-lab --ip=0.0.0.0 --ServerApp.token geheim-8
+    await_that testbed exec plain sh -c 'ss -H -l -t -n | grep -q :8899'
+    probe_by dash >seen
+    doctor --json
+    expect_output '"proxy-silent"'
+    expect_output '"notebook-public"'
+    expect_no_output '"notebook-open"'
+    ! grep -n geheim seen stdout || fail_case "a secret has left the host: $(grep -h -o '.\{60\}geheim-.' seen stdout | head -n 3)"
+    on_host sh -c 'systemctl stop stand-in; rm /etc/apt/apt.conf.d/90proxy /etc/docker/daemon.json /etc/apt/sources.list.d/one.list
+        rm /etc/apt/sources.list.d/two.list; sed -i /geheim/d /etc/environment; rmdir /etc/docker'
+    as_login sh -c 'rm -r ~/.jupyter; sed -i "\$d" ~/.bashrc'
+    doctor
+    expect_exit 0
+
+    case_ "files that apt does not read, and lines that are none, are no sources"
+    on_host sh -c 'cd /etc/apt/sources.list.d && line="deb [signed-by=/nowhere.gpg] file:/srv/none ./" && echo "$line" >old.list.save && echo "   # $line" >none.list'
+    doctor
+    expect_exit 0
+    expect_no_output nowhere.gpg
+    on_host sh -c 'rm /etc/apt/sources.list.d/old.list.save /etc/apt/sources.list.d/none.list'
+
+    case_ "what apt said before its sources or keys were changed is over"
+    on_host sh -c 'mkdir -p /run/systemd/system/apt-daily.service.d && cd /run/systemd/system/apt-daily.service.d &&
+        printf "[Service]\nExecStartPre=\nExecStart=\nExecStart=/bin/echo W: file:/srv/none NO_PUBKEY 0123456789ABCDEF\n" >stand-in.conf &&
+        systemctl daemon-reload && systemctl start apt-daily.service'
+    expect_exit 0
+    await_that testbed exec plain sh -c 'journalctl -q -u apt-daily.service -o cat | grep -q NO_PUBKEY'
+    doctor
+    expect_exit 1
+    expect_output "the key of a repository is missing"
+    # The journal is asked in whole seconds.
+    await_that testbed exec plain sh -c 'touch /etc/apt/keyrings/of-now && test "$(stat -c %Z /etc/apt/keyrings/of-now)" -gt "$(journalctl -q -u apt-daily.service -o short-unix -n 1 | cut -d. -f1)"'
+    doctor
+    expect_exit 0
+    on_host sh -c 'rm -r /etc/apt/keyrings/of-now /run/systemd/system/apt-daily.service.d; systemctl daemon-reload'
+
+    case_ "an nvidia-smi that hangs holds up what it is asked, and nothing else"
+    on_host sh -c 'printf "#!/bin/sh\n# Stand-in for a test.\necho begun\nexec sleep 100\n" >/usr/bin/nvidia-smi && chmod 0755 /usr/bin/nvidia-smi'
+    probe_by dash >seen
+    on_host rm /usr/bin/nvidia-smi
+    expect_equal "$(grep '^@section smi' seen | cut -d' ' -f2,3 | tr '\n' ' ')" "smi 124 smi-ecc 124 smi-rows 124 smi-heat 124 smi-mig 124 smi-list 124 "
+    grep -q '^@end ' seen || fail_case "it did not come to its end"
+
     case_ "an expired key of a repository, by a real one"
     on_host apt-get install -y -qq gpg gpg-agent
     expired_key

@@ -16,7 +16,11 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace gpustrap;
   static const Compat compat = load_builtin_compat().value();
-  const Result<Evidence> evidence = Evidence::read(std::string_view(reinterpret_cast<const char*>(data), size));
+  const std::string_view said(reinterpret_cast<const char*>(data), size);
+  const Result<Evidence> whole = Evidence::read(said);
+  // What is whole is so also for whoever takes what breaks off.
+  const Result<Evidence> evidence = Evidence::read(said, Evidence::Ending::cut);
+  if (whole && (!evidence || evidence->write() != whole->write())) std::abort();
   if (!evidence) return 0;
   const Result<Evidence> again = Evidence::read(evidence->write());
   if (!again || again->write() != evidence->write()) std::abort();

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -13,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/file.h"
+#include "agent/base/subprocess.h"
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
 #include "controller/compat_loader.h"
@@ -268,6 +270,80 @@ TEST(Doctor, WhatSeveralAskForIsDoneOnceAndARestartComesLast) {
   EXPECT_EQ(recipe->steps.back().kind, StepKind::reboot);
 }
 
+/// What is found on the healthy host with this section in the place of its own.
+std::vector<Finding> findings_with(const std::string& section, const std::string& text) {
+  Evidence evidence = sample("healthy");
+  evidence.put({section, 0, text});
+  return diagnosis_of(evidence).findings;
+}
+
+TEST(Doctor, OnlyALineThatEmptiesItHidesTheGpus) {
+  const std::string at = "/home/ubuntu/.bashrc:7:";
+  for (const char* line :
+       {"unset CUDA_VISIBLE_DEVICES", "[ -z \"$CUDA_VISIBLE_DEVICES\" ] && echo none", "echo \"$CUDA_VISIBLE_DEVICES\"",
+        "if [ \"$CUDA_VISIBLE_DEVICES\" = \"\" ]; then", "[ x$CUDA_VISIBLE_DEVICES= ]", "export CUDA_VISIBLE_DEVICES=0,1",
+        "export NOT_CUDA_VISIBLE_DEVICES=", "alias cpu='CUDA_VISIBLE_DEVICES= python'", "export CUDA_VISIBLE_DEVICES"})
+    EXPECT_THAT(findings_with("login-files", at + line), IsEmpty()) << line;
+  for (const char* line : {"export CUDA_VISIBLE_DEVICES=", "CUDA_VISIBLE_DEVICES=-1", "  export CUDA_VISIBLE_DEVICES=\"\"",
+                           "true;CUDA_VISIBLE_DEVICES=''", "export CUDA_VISIBLE_DEVICES=NoDevFiles"}) {
+    const std::vector<Finding> findings = findings_with("login-files", at + line);
+    ASSERT_EQ(findings.size(), 1U) << line;
+    EXPECT_EQ(findings.front().of->id, "visible-devices");
+  }
+}
+
+TEST(Doctor, ALineIsTakenOutSoThatTheLoginStillWorks) {
+  const auto first_command = [](const char* section, const char* line) {
+    const std::vector<Finding> findings = findings_with(section, line);
+    return findings.empty() || findings.front().commands.empty() ? "" : findings.front().commands.front();
+  };
+  EXPECT_EQ(first_command("login-files", "/home/ubuntu/.bashrc:12:  export CUDA_VISIBLE_DEVICES="),
+            "sed -i.bak '12s/^/: #/' /home/ubuntu/.bashrc");
+  EXPECT_EQ(first_command("environment", "/etc/profile.d/gpu.sh:3:export CUDA_VISIBLE_DEVICES=-1"),
+            "sudo sed -i.bak '3s/^/: #/' /etc/profile.d/gpu.sh");
+  EXPECT_EQ(first_command("environment", "/etc/environment:2:CUDA_VISIBLE_DEVICES=\"\""), "sudo sed -i.bak '2s/^/#/' /etc/environment");
+  EXPECT_EQ(first_command("environment", "/etc/environment:2:LD_LIBRARY_PATH=/usr/local/cuda/lib64"),
+            "sudo sed -i.bak '2s/^/#/' /etc/environment");
+}
+
+TEST(Doctor, AnExpiredKeyBesideAGoodOneIsNoTrouble) {
+  const auto key = [](const std::string& id, const char* lifetime) {
+    return fmt::format(
+        ":public key packet:\n\tversion 4, algo 1, created 1700000000, expires 0\n\tkeyid: {0}\n"
+        ":user ID packet: \"A publisher\"\n:signature packet: algo 1, keyid {0}\n"
+        "\tversion 4, created 1700000000, md5len 0, sigclass 0x13\n{1}",
+        id, lifetime);
+  };
+  const std::string expired = key("1111111111111111", "\thashed subpkt 9 len 4 (key expires after 0y1d0h0m)\n");
+  const std::string good = key("2222222222222222", "");
+  EXPECT_THAT(findings_with("apt-keys", "file /usr/share/keyrings/one.gpg\n" + expired + good), IsEmpty());
+  EXPECT_EQ(findings_with("apt-keys", "file /usr/share/keyrings/one.gpg\n" + expired + "file /usr/share/keyrings/two.gpg\n" + good).size(),
+            1U);
+  EXPECT_EQ(findings_with("apt-keys", "file /etc/apt/trusted.gpg\n" + expired + good).size(), 1U);
+}
+
+TEST(Doctor, AnOldSettingIsNoTroubleForANotebookThatWasGivenAToken) {
+  Evidence evidence = healthy_but("notebook-open");
+  evidence.put({"jupyter", 0, "/home/ubuntu/.jupyter/jupyter_server_config.py:14:c.IdentityProvider.token = ''"});
+  for (const char* words : {"--ServerApp.token=***", "--ServerApp.token ***"}) {
+    evidence.put({"notebooks", 0, fmt::format("2311 /opt/conda/bin/jupyter-lab --ip=0.0.0.0 {} --ServerApp.port=8888", words)});
+    EXPECT_THAT(ids_of(diagnosis_of(evidence)), Not(Contains("notebook-open"))) << words;
+  }
+  evidence.put({"notebooks", 0, "2311 /opt/conda/bin/jupyter-lab --ip=0.0.0.0 --ServerApp.port=8888"});
+  EXPECT_THAT(ids_of(diagnosis_of(evidence)), Contains("notebook-open"));
+}
+
+TEST(Doctor, NoRepairTakesMoreThanItsFindingNames) {
+  const Diagnosis boot = diagnosis_of(healthy_but("boot-full"));
+  ASSERT_EQ(boot.findings.size(), 1U);
+  EXPECT_THAT(boot.findings.front().steps, IsEmpty()) << "autoremove takes whatever nobody asked for";
+  const std::vector<Finding> foreign = findings_with("folders", sample("healthy").text("folders") +
+                                                                    "\nforeign /home/ubuntu/.cache\nforeign /home/ubuntu/.cache/pip\n"
+                                                                    "foreign /home/ubuntu/of root");
+  ASSERT_EQ(foreign.size(), 1U);
+  EXPECT_THAT(foreign.front().commands.front(), testing::StartsWith("sudo chown -R ubuntu: /home/ubuntu/.cache '/home/ubuntu/of root' "));
+}
+
 TEST(DoctorEvidence, AGreetingBeforeItIsSkipped) {
   const auto evidence = Evidence::read("Welcome!\n\ngpustrap-probe 1\n@section a 0 2\nhi\n@section b 127 0\n\n@end 2\n");
   ASSERT_TRUE(evidence) << evidence.error().sentence();
@@ -290,6 +366,24 @@ TEST(DoctorEvidence, WhatIsNotWholeIsRefusedWithItsPlace) {
   EXPECT_THAT(why(std::string((1U << 20U) + 1, 'x')), HasSubstr("longer than 1 MiB"));
 }
 
+TEST(DoctorEvidence, OfAHostThatHangsWhatCameIsKeptAndTheRestIsLate) {
+  const std::string whole = healthy_but("shm-small").write();
+  const std::size_t cut = whole.find("@section units");
+  ASSERT_NE(cut, std::string::npos);
+  for (const std::size_t length : {cut, cut + 9, whole.find('\n', cut) + 20}) {
+    const Result<Evidence> evidence = evidence_so_far(whole.substr(0, length));
+    ASSERT_TRUE(evidence) << evidence.error().sentence();
+    EXPECT_TRUE(evidence->was_seen("apt-sources"));
+    ASSERT_NE(evidence->find("units"), nullptr);
+    EXPECT_EQ(evidence->find("units")->status, Section::kLate);
+    EXPECT_FALSE(evidence->was_seen("room"));
+    const Diagnosis diagnosis = diagnosis_of(*evidence);
+    EXPECT_THAT(ids_of(diagnosis), IsEmpty()) << "what was not seen is not found";
+    EXPECT_GE(diagnosis.unknown.size(), 5U) << "nor is it fine";
+  }
+  EXPECT_FALSE(evidence_so_far("gpustrap-probe 1\n@section A/b 0 2\nhi\n"));
+}
+
 TEST(DoctorEvidence, AHostsControlCharactersReachNobody) {
   const std::string evil = "a\x1b[2J\x1b]0;x\x07\rb\xff";
   const auto evidence = Evidence::read(fmt::format("gpustrap-probe 1\n@section a 0 {}\n{}\n@end 1\n", evil.size(), evil));
@@ -309,6 +403,70 @@ TEST(DoctorProbe, TheScriptAsksEverySectionThatTheSamplesHave) {
     EXPECT_THAT(script, testing::AnyOf(HasSubstr("sec " + section.name + " "), HasSubstr("cmd " + section.name + " "))) << section.name;
   }
   EXPECT_LT(script.size(), 60000U) << "a variable of the shell's has to hold it";
+}
+
+/// A function of the script's, and what stands before it that it needs.
+std::string probe_function(const std::string& begin) {
+  const std::string script(probe_script());
+  const std::size_t at = script.find("\n" + begin);
+  EXPECT_NE(at, std::string::npos) << begin;
+  return at == std::string::npos ? "" : script.substr(at + 1, script.find("\n}\n", at) - at + 2);
+}
+
+std::string said_by(const std::vector<std::string>& argv, const std::string& input) {
+  Subprocess run;
+  run.argv = argv;
+  run.input = input;
+  run.timeout = std::chrono::seconds(30);
+  const Result<SubprocessResult> result = run_subprocess(run);
+  EXPECT_TRUE(result && result->exit_code == 0 && !result->timed_out) << (result ? result->err : result.error().sentence());
+  return result ? result->out : "";
+}
+
+TEST(DoctorProbe, SecretsDoNotLeaveTheHost) {
+  const std::string text = probe_function("secrets=") + "masked";
+  const std::vector<std::pair<std::string, std::string>> lines = {
+      {"http_proxy=me:geh@eim@proxy:3128", "http_proxy=***@proxy:3128"},
+      {"https_proxy=\"https://me:geheim@proxy:3128\"", "https_proxy=\"https://***@proxy:3128\""},
+      {"Acquire::http::Proxy \"me:geheim@proxy:3128\";", "Acquire::http::Proxy \"***@proxy:3128\";"},
+      {"deb https://me:geheim@host/ubuntu noble main", "deb https://***@host/ubuntu noble main"},
+      {"  - https://conda.anaconda.org/t/me-geheim-1/lab", "  - https://conda.anaconda.org/t/***/lab"},
+      {"c.ServerApp.password = ''", "c.ServerApp.password = ''"},
+      {"c.IdentityProvider.token = u'geheim'", "c.IdentityProvider.token = u'***'"},
+      {"c.ServerApp.password = passwd(\"it's geheim\")", "c.ServerApp.password = passwd(\"***\")"},
+      {R"({"token": "it\"s geheim", "ip": "0.0.0.0"})", R"({"token": "***", "ip": "0.0.0.0"})"},
+      {R"("password": "geheim, and cut)", R"("password": "***")"},
+      {"jupyter-lab --ServerApp.token geheim --ip=0.0.0.0", "jupyter-lab --ServerApp.token *** --ip=0.0.0.0"},
+      {"jupyter-lab --IdentityProvider.token=geheim", "jupyter-lab --IdentityProvider.token=***"},
+      {"jupyter-lab --ServerApp.token= --ip=0.0.0.0", "jupyter-lab --ServerApp.token= --ip=0.0.0.0"},
+      {"jupyter-lab --ServerApp.token  labs", "jupyter-lab --ServerApp.token  labs"},
+      {"HF_TOKEN=geheim OPENAI_API_KEY=geheim secret=geheim Password=geheim", "HF_TOKEN=*** OPENAI_API_KEY=*** secret=*** Password=***"},
+      {"export TOKEN=\"geheim and more\"", "export TOKEN=\"***\""},
+      {"c.ServerApp.password_required = True", "c.ServerApp.password_required = True"},
+  };
+  std::string given, wanted;
+  for (const auto& [line, masked] : lines) {
+    given += line + "\n";
+    wanted += masked + "\n";
+  }
+  for (const char* shell : {"sh", "bash"}) EXPECT_EQ(said_by({shell, "-c", text}, given), wanted) << shell;
+}
+
+TEST(DoctorProbe, AnNvidiaSmiThatNothingEndsHoldsNothingUp) {
+  // `bound 20` is one that cannot end it.
+  const std::string stubs =
+      "have() { return 0; }\nsmi_hangs=\nnothing_to_load() { return 0; }\n"
+      "bound() { if [ \"$1\" = 20 ]; then shift; \"$@\"; else shift; timeout -k 1 1 \"$@\"; fi; }\n";
+  const std::string call = "\nout=$(smi -L </dev/null 2>&1; echo \"@$?\"); echo \"$out\"";
+  const auto said = [&](const char* shell, const std::string& program) {
+    return said_by({shell, "-c", stubs + "nvidia-smi() { " + program + "; }\n" + probe_function("smi()") + call}, "");
+  };
+  // bash alone takes such a name for a function.
+  EXPECT_EQ(said("bash", "echo GPU 0; echo odd >&2; return 18"), "GPU 0\nodd\n@18\n");
+  EXPECT_EQ(said("bash", "echo 'a@b'; return 0"), "a@b\n@0\n");
+  const auto began = std::chrono::steady_clock::now();
+  EXPECT_EQ(said("bash", "echo begun; exec sleep 20"), "begun@124\n");
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(15));
 }
 
 }  // namespace
