@@ -52,8 +52,8 @@ constexpr std::array kExamples = {
             "  gpustrap pull gpu1 runs/7/model.bin . -n             only list it\n"},
     Example{"push",
             "  gpustrap push gpu1 data.zip                          to the login's home\n"
-            "  gpustrap push gpu1 project work                      to ~/work/project\n"
-            "  gpustrap push gpu1 project work --overwrite          also what is newer there\n"},
+            "  gpustrap push gpu1 project lab                       to ~/lab/project\n"
+            "  gpustrap push gpu1 project lab --overwrite           also what is newer there\n"},
     Example{"remove", "  gpustrap remove 203.0.113.7\n  gpustrap remove gpu1 gpu2 -y\n"},
     Example{"report",
             "  gpustrap report                                      the newest run\n"
