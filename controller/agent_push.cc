@@ -98,17 +98,16 @@ struct Start {
 
   /// Takes what has arrived; the number of bytes. Error protocol for endless messages: a host's words are no reason to keep for ever.
   Result<std::size_t> take() {
-    std::size_t taken = 0;
-    for (const auto stream : {SshChannel::Stream::out, SshChannel::Stream::err}) {
-      Result<std::size_t> got = channel.read(stream, stream == SshChannel::Stream::out ? out : err);
-      if (!got) return got;
-      taken += *got;
-    }
-    if (err.size() > kChatterLimit) {
+    const Result<std::size_t> said = channel.read(SshChannel::Stream::out, out);
+    if (!said) return said;
+    const Result<std::size_t> words = channel.read(SshChannel::Stream::err, err);
+    if (!words) return words;
+    // What came beside them may be the hello, which is for the caller to see.
+    if (err.size() > kChatterLimit && *said == 0) {
       return fail(ErrorCode::protocol, "more than 64 KiB of messages came instead of an agent's hello: " + first_line(strip_control(err)),
                   "a login script or sudo prints without end; try: ssh HOST true");
     }
-    return taken;
+    return *said + *words;
   }
 
   /// Waits for more; false at the end of the command. Error timeout where `deadline` has passed, however much is being said.
