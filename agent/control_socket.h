@@ -32,6 +32,8 @@ class ControlSocket {
   void readable(int descriptor, const ControlHandlers& handlers);
   /// To every listener that can take it at once.
   void broadcast(const std::string& line);
+  /// Closes what listens now: there will be no more signals. Whoever hears it reads the journal's end at once.
+  void let_go() { clients_.clear(); }
 
  private:
   struct Client {

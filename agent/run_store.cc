@@ -252,9 +252,13 @@ Result<std::optional<RunLock>> RunLock::take(const AgentPaths& paths, const std:
     if (errno == EACCES || errno == EAGAIN) return std::optional<RunLock>();
     return fail(errno_error(errno, "locking " + paths.lock()));
   }
-  if (::ftruncate(file.get(), 0) != 0) return fail(errno_error(errno, "writing " + paths.lock()));
-  if (Result<void> wrote = write_all(file.get(), run + "\n" + from + "\n"); !wrote) {
-    return fail(std::move(wrote).error().in("writing " + paths.lock()));
+  const std::string text = run + "\n" + from + "\n";
+  if (Result<void> wrote = write_all(file.get(), text); !wrote) return fail(std::move(wrote).error().in("writing " + paths.lock()));
+  // Only what is longer is cut: to give blocks back waits for the disk, and the text is nearly always as long as the one before.
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0 ||
+      (status.st_size > static_cast<off_t>(text.size()) && ::ftruncate(file.get(), static_cast<off_t>(text.size())) != 0)) {
+    return fail(errno_error(errno, "writing " + paths.lock()));
   }
   return std::optional<RunLock>(RunLock(std::move(file)));
 }

@@ -562,7 +562,7 @@ class Runner::Loop {
     // A run that found nothing to do may be lost with the power: it can be had again.
     const auto durability = changed_something_ || history().incarnations > 0 ? Journal::Durability::synced : Journal::Durability::lazy;
     if (Result<void> said = say(finished, durability); !said) return fail(std::move(said).error());
-    owner_.journal_.close_room();
+    owner_.let_go();
     return finished;
   }
 
@@ -677,7 +677,7 @@ Result<RunFinished> Runner::run(const Facts& facts, const Identity& self) {
     if (Result<void> met = life.meet(RunSign::given_up); !met) return fail(std::move(met).error());
     if (Result<void> said = say(std::move(first)); !said) return fail(std::move(said).error());
     if (Result<void> said = say(finished); !said) return fail(std::move(said).error());
-    journal_.close_room();
+    let_go();
     return finished;
   };
   const auto first_open = [&]() -> std::string {

@@ -36,6 +36,8 @@ struct RunDescription {
 struct RunnerHooks {
   /// Every line that was added to the journal, after it was written.
   std::function<void(const std::string& line)> on_event;
+  /// Called once, when the run's last event is written and before anything is tidied up.
+  std::function<void()> on_end;
   /// A droppable line.
   std::function<void(const std::string& line)> on_signal;
   /// Descriptors that the loop shall watch beside its own (control socket), and what to do when one is readable.
@@ -70,6 +72,11 @@ class Runner {
 
  private:
   class Loop;
+  /// Behind the run's last event: who listens reads on while this tidies up.
+  void let_go() {
+    if (hooks_.on_end) hooks_.on_end();
+    journal_.close_room();
+  }
   RunDescription run_;
   Journal journal_;
   RunnerHooks hooks_;

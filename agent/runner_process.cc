@@ -127,6 +127,7 @@ int runner_main(const AgentPaths& paths, const std::string& run, const std::stri
     if (ready.valid()) (void)write_all(ready.get(), "ok\n");
     ready.reset();
   };
+  hooks.on_end = [&] { control->let_go(); };
   hooks.on_signal = [&](const std::string& line) { control->broadcast(line); };
   hooks.watched = [&](std::vector<int>& into) { control->descriptors(into); };
   hooks.on_readable = [&](int fd) { control->readable(fd, handlers_of(runner_pointer)); };

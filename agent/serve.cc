@@ -54,6 +54,8 @@ constexpr auto kTidyPause = std::chrono::milliseconds(10);
 /// Events of one moment travel together: for this long after some were sent, others gather. Nobody sees the difference, and a run of
 /// twenty steps that are done already takes a few packets instead of sixty.
 constexpr auto kGather = std::chrono::milliseconds(2);
+/// How long nothing is heard before the runner is looked after.
+constexpr auto kLook = std::chrono::milliseconds(1000);
 
 class Server {
  public:
@@ -69,15 +71,17 @@ class Server {
     while (true) {
       if (!output_.flush()) return 0;
       if (ended_ && output_.empty()) return 0;
-      const bool may_read = tail_ && Clock::now() - last_read_ >= kGather;
+      const auto to_gather = last_read_ + kGather - Clock::now();
+      const bool may_read = tail_ && to_gather <= Clock::duration::zero();
       std::array<pollfd, 4> polled = {pollfd{ended_ ? -1 : in_fd_, POLLIN, 0}, pollfd{output_.empty() ? -1 : out_fd_, POLLOUT, 0},
                                       pollfd{may_read && output_.waiting() < kUnsentLimit ? tail_->descriptor() : -1, POLLIN, 0},
                                       pollfd{signals_.get(), POLLIN, 0}};
-      const int ready = ::poll(polled.data(), polled.size(), tail_ && !may_read ? static_cast<int>(kGather.count()) : 1000);
+      const auto wait = tail_ && !may_read ? std::chrono::ceil<std::chrono::milliseconds>(to_gather) : kLook;
+      const int ready = ::poll(polled.data(), polled.size(), static_cast<int>(wait.count()));
       if (ready < 0 && errno != EINTR) return 1;
       if (ready > 0 && polled[0].revents != 0 && !read_requests()) ended_ = true;
       if (ready > 0 && polled[3].revents != 0) pass_on_signals();
-      if (tail_ && Clock::now() - last_read_ >= kGather && !read_journal()) return 1;
+      if (tail_ && (runner_let_go_ || Clock::now() - last_read_ >= kGather) && !read_journal()) return 1;
       const Clock::time_point now = Clock::now();
       if (now - last_heard_ > kSilenceLimit) return 0;  // the controller is gone; the run is not
       if (now - last_said_ > kHeartbeat) send(to_json(Signal{Heartbeat{}}));
@@ -342,12 +346,14 @@ class Server {
     followed_paths_ = paths;
     followed_run_ = run;
     run_ended_ = false;
+    runner_let_go_ = false;
     tail_.emplace(std::move(*tail));
     if (Result<UniqueFd> socket = connect_control_socket(paths.socket())) signals_ = std::move(*socket);
   }
 
   /// False where the journal cannot be read on.
   bool read_journal() {
+    runner_let_go_ = false;
     tail_->drained();
     while (output_.waiting() < kUnsentLimit) {
       Result<std::string> lines = tail_->next();
@@ -374,7 +380,10 @@ class Server {
   void pass_on_signals() {
     std::array<char, 16 * 1024> buffer{};
     const ssize_t got = ::read(signals_.get(), buffer.data(), buffer.size());
-    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) signals_.reset();
+    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
+      signals_.reset();
+      runner_let_go_ = true;
+    }
     if (got <= 0) return;
     signal_lines_.add({buffer.data(), static_cast<std::size_t>(got)});
     while (true) {
@@ -415,6 +424,7 @@ class Server {
   AgentPaths followed_paths_;
   std::string followed_run_;
   bool run_ended_ = false;
+  bool runner_let_go_ = false;  ///< it has ended, most likely: what it wrote last is not made to wait
   bool ended_ = false;
   bool is_shared_ = false;  ///< this conversation was about a file, and is over
   UniqueFd shares_;         ///< closed: nobody brings files to the run

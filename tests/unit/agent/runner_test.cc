@@ -56,6 +56,7 @@ class RunnerTest : public ::testing::Test {
       events_.push_back(*event);
       if (watch) watch(*pointer, *event);
     };
+    hooks.on_end = [&] { told_at_end_.push_back(events_.size()); };
     Runner runner(std::move(description), std::move(*journal), std::move(hooks));
     pointer = &runner;
     auto finished = runner.run(gather_facts(), identity_of_self());
@@ -82,6 +83,7 @@ class RunnerTest : public ::testing::Test {
   std::string directory_;
   StepChoice choice_;
   std::vector<Event> events_;
+  std::vector<std::size_t> told_at_end_;  ///< how many events there were when the run's end was told
   int runs_ = 0;
 };
 
@@ -165,6 +167,12 @@ TEST_F(RunnerTest, ALookThatFailsIsToldInTheStepsOwnWords) {
   ASSERT_EQ(finished("b")->outcome, Outcome::failed);
   EXPECT_THAT(finished("b")->reason, HasSubstr("director"));
   EXPECT_EQ(finished("c")->outcome, Outcome::skipped);
+}
+
+TEST_F(RunnerTest, TheEndIsToldOnceAndBehindTheLastEvent) {
+  run(R"([{"command": {"run": "exit 3"}}, {"id": "never", "command": {"run": "true"}}])");
+  EXPECT_EQ(told_at_end_, std::vector<std::size_t>{events_.size()});
+  EXPECT_TRUE(std::holds_alternative<RunFinished>(events_.back().body));
 }
 
 TEST_F(RunnerTest, NumbersItsEventsAndEndsWithTheRunsEnd) {

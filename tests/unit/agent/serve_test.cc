@@ -284,6 +284,33 @@ TEST_F(ServeTest, ARunnerThatIsTidyingUpIsWaitedFor) {
   EXPECT_EQ(again.receive_until("event", "run_finished").back().value("end", ""), "ok");
 }
 
+TEST_F(ServeTest, ALockNamesItsHolderWhateverStoodInItBefore) {
+  const AgentPaths paths{directory_, directory_};
+  for (const std::string before : {"", "a\n\n", "20261122-104217-4de5\n2001:db8::17\n"}) {
+    ASSERT_TRUE(write_file_atomically(paths.lock(), before).has_value());
+    auto held = make_pipe();
+    auto hold = make_pipe();
+    const pid_t runner = ::fork();
+    if (runner == 0) {
+      hold->write_end.reset();
+      const auto lock = RunLock::take(paths, "20261122-r2", "192.0.2.7");
+      (void)write_all(held->write_end.get(), lock && lock->has_value() ? "+" : "-");
+      char byte = 0;
+      ::_exit(::read(hold->read_end.get(), &byte, 1) == 0 ? 0 : 1);
+    }
+    char byte = 0;
+    EXPECT_EQ(::read(held->read_end.get(), &byte, 1), 1);
+    EXPECT_EQ(byte, '+');
+    const std::optional<RunLock::Holder> holder = RunLock::holder(paths);
+    hold->write_end.reset();
+    ::waitpid(runner, nullptr, 0);
+    ASSERT_TRUE(holder.has_value());
+    EXPECT_EQ(holder->run, "20261122-r2");
+    EXPECT_EQ(holder->from, "192.0.2.7");
+    EXPECT_EQ(read_file(paths.lock()).value_or(""), "20261122-r2\n192.0.2.7\n");
+  }
+}
+
 TEST_F(ServeTest, ACancelFromAnotherAgentEndsTheRunAfterItsStep) {
   LocalAgent agent(directory_);
   agent.send(hello());
