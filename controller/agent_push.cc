@@ -75,10 +75,7 @@ Error sudo_error(const std::string& words) {
 
 Error no_hello(const std::string& out, const std::string& err, std::optional<int> status) {
   const std::string all = out + err;
-  if (const std::string user = user_asked_for(all); !user.empty()) {
-    return {ErrorCode::authentication, fmt::format("the host wants another user: {}", first_line(strip_control(all))),
-            fmt::format("connect as {}@…", user)};
-  }
+  if (std::optional<Error> wrong = wrong_user(all)) return *std::move(wrong);
   if (err.find("sudo:") != std::string::npos || err.find("sudoers") != std::string::npos) return sudo_error(err);
   const std::string said = first_line(strip_control(trim(err.empty() ? out : err)));
   if (err.find("No space left") != std::string::npos)
@@ -319,6 +316,13 @@ Result<Hello1> try_start(SshSession& session, const PushOptions& options, AgentR
 }
 
 }  // namespace
+
+std::optional<Error> wrong_user(std::string_view said) {
+  const std::string user = user_asked_for(said);
+  if (user.empty()) return std::nullopt;
+  return Error(ErrorCode::authentication, fmt::format("the host wants another user: {}", first_line(strip_control(said))),
+               fmt::format("write that user before the host: {}@HOST", user));
+}
 
 std::string make_nonce() {
   std::array<unsigned char, 12> bytes{};

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "agent/base/result.h"
@@ -36,6 +37,9 @@ struct PushOptions {
 /// Errors: not_found (absent, and IfAbsent::tell), authentication (sudo refuses), unsupported (no agent for this architecture), no_space,
 /// unreachable, protocol (what answered is not the agent; its words are quoted).
 [[nodiscard]] Result<std::unique_ptr<AgentLink>> start_agent(SshSession& session, const PushOptions& options, const Request& first);
+
+/// Where what a host says instead of an answer is that another user should log in.
+[[nodiscard]] std::optional<Error> wrong_user(std::string_view said);
 
 // The texts that the host's login shell is given, whichever it is: one `sh -c '…'` without quotes, exclamation marks or backslashes inside.
 

@@ -48,6 +48,19 @@ std::string absolute(const std::string& path) {
   return error || path.starts_with("~") ? path : whole.lexically_normal().string();
 }
 
+/// Before anything is asked or sent: the mistake is here, and a wrong host would hide it.
+Result<void> check_keys_exist(const std::vector<std::string>& identities) {
+  for (const std::string& identity : identities) {
+    std::error_code ignored;
+    const bool is_folder = std::filesystem::is_directory(identity, ignored);
+    if (identity.starts_with("~") || (!is_folder && std::filesystem::exists(identity, ignored))) continue;
+    return fail(Error(ErrorCode::usage, is_folder ? "this is a folder" : "there is no such file",
+                      "give the path of the private key behind -i, such as the .pem file that EC2 let you download")
+                    .in("reading the key " + identity));
+  }
+  return {};
+}
+
 /// Changes the remembered entry of a host, or makes one.
 template <class Change> void update_memory(const std::string& host, Status& status, Change change) {
   const Result<void> done = HostsFile::open().and_then([&](const HostsFile& file) -> Result<void> {
@@ -178,6 +191,7 @@ Result<void> HostAccess::come_near() {
     target_->greeting_timeout = std::min(target_->greeting_timeout, kGreetingLimit);
     return log_in(std::chrono::seconds(0));  // the caller has its own patience
   }
+  if (Result<void> there = check_keys_exist(options_.identities); !there) return there;
   const SshRequest request = ssh_request_of(options_);
   Result<SshTarget> target = around_.resolver != nullptr ? around_.resolver->resolve(request) : resolve_target(request);
   if (!target) return fail(std::move(target).error());
@@ -242,7 +256,8 @@ Result<std::unique_ptr<AgentLink>> HostAccess::start_agent(const Request& first)
   PushOptions push = push_options();
   push.uploading = [this](std::size_t done, std::size_t total) { status_.activity({"sending the agent", done, total}); };
   Result<std::unique_ptr<AgentLink>> link = gpustrap::start_agent(*session_, push, first);
-  remember();  // while the agent is at work
+  // While the agent is at work. Not a user that the host lets in to say that another one is meant.
+  if (link || link.error().code() != ErrorCode::authentication) remember();
   const bool is_kept = link && !was_begun && options_.keep && options_.keep->count() > 0 && !push.sudo_password;
   if (!is_kept) return link;
   const Result<std::string> path = kept_path(rights_);

@@ -271,6 +271,11 @@ Result<LintReport> lint_recipe(const std::string& name_or_path, const LoadOption
   const auto same =
       std::unique(review.findings.begin(), review.findings.end(), [&](const auto& a, const auto& b) { return order(a) == order(b); });
   review.findings.erase(same, review.findings.end());
+  // One secret is one finding, by its name where it has one.
+  const auto again = std::unique(review.findings.begin(), review.findings.end(), [](const auto& a, const auto& b) {
+    return a.rule->id == "secret-in-text" && a.rule == b.rule && a.place == b.place;
+  });
+  review.findings.erase(again, review.findings.end());
   report.allowed = apply_allows(review, upstream != nullptr);
   review.hide_secrets();
   std::stable_sort(review.findings.begin(), review.findings.end(), [&](const auto& a, const auto& b) { return order(a) < order(b); });

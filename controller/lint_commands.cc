@@ -33,11 +33,25 @@ class ShellReview {
                 text_.find("gpgv") != std::string::npos;
     activates_ = text_.find("activate") != std::string::npos;
     for (const FoundCommand& one : commands) look_at(one);
+    if (!only_looks_ && !commands.empty() &&
+        std::all_of(commands.begin(), commands.end(), [](const FoundCommand& one) { return is_of_shell(one); }))
+      add("shell-state-lost", source_of(commands.front().command), "this changes nothing but its own shell, which ends with the step");
   }
 
  private:
   void add(std::string_view rule, std::string_view evidence, std::string message, std::optional<Severity> severity = std::nullopt) {
     review_.add(rule, pointer_, evidence, std::move(message), severity);
+  }
+  /// Whether a command leaves nothing behind but what its shell knows.
+  static bool is_of_shell(const FoundCommand& found) {
+    const BareCommand bare = bare_command(found.command);
+    if (!found.command.redirects.empty() || bare.sudo) return false;
+    if (bare.words.empty()) return !found.command.assignments.empty();
+    const std::string first = bare.words[0].shown();
+    const std::string second = bare.words.size() > 1 ? bare.words[1].shown() : "";
+    return is_among(first, {"cd", "export", "alias", "source", ".", "umask", "ulimit", "unset"}) ||
+           (is_among(first, {"conda", "mamba", "micromamba", "pyenv"}) && is_among(second, {"activate", "deactivate", "shell"})) ||
+           (first == "module" && second == "load");
   }
   /// What stands in the text from the first word on, for finding the place again.
   [[nodiscard]] std::string source_of(const ShellCommand& command) const {

@@ -81,7 +81,8 @@ std::string lint_text(const std::vector<LintReport>& reports, std::size_t column
                             columns == 0 ? line : cut_to_width(line, std::max<std::size_t>(columns, 20) - number.size() - 5));
         if (column <= finding.line.size()) text += fmt::format("  {} | {}^\n", gutter, std::string(display_width(before), ' '));
       }
-      add_prose(text, "    " + finding.advice, columns, "    ");
+      // A recipe error says itself what was expected.
+      if (finding.rule->id != "recipe-error") add_prose(text, "    " + finding.advice, columns, "    ");
     }
   }
   for (const LintReport& report : reports) {

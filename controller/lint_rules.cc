@@ -26,6 +26,9 @@ const std::vector<LintRule> kRules = {
     {"reboot-in-command", warning, "A command that restarts or stops the host.",
      "The run takes it for a crash: it cannot tell users, wait for dpkg, or know that the restart was meant.",
      "use the step `reboot: when_required` or `reboot: always`"},
+    {"shell-state-lost", warning, "A `command` that only changes its own shell: cd, export, activate.",
+     "Each step has a shell of its own, which ends with it: the next one knows nothing of it.",
+     "say it where it is needed: `chdir:` or `env:` beside `run:`, or all of it in one `command`; `environment` is for logins"},
     // Where things come from.
     {"digest-missing", warning, "A download without `sha256`.",
      "What the server sends is taken as it is: another file, or somebody else's, is not noticed.",
@@ -112,6 +115,10 @@ const std::vector<LintRule> kRules = {
      "add a line: `description: …`"},
     {"review", note, "A comment `# review: …`.", "Somebody, or `gpustrap adopt`, left something to be looked at.",
      "look at it, then delete the comment"},
+    {"pasted-character", warning, "A quote, space or dash as web pages and word processors make them.",
+     "Shells, packages and paths take it for a letter like any other, and the two look the same.", "type it anew"},
+    {"placeholder-form", warning, "`{{ vars.x }}`, `${ vars.x }` or `$vars.x`, which is no placeholder.",
+     "It stays as it stands: a folder is called `{{ vars.x }}` then.", "write `${{ vars.x }}`"},
     // The ignores themselves.
     {"allow-unused", warning, "`# lint: allow RULE` where that rule finds nothing.", "It may hide something later.", "delete the comment"},
     {"allow-unexplained", warning, "`# lint: allow RULE` without a reason.",

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <utility>
 
 #include <fmt/format.h>
@@ -9,6 +10,7 @@
 #include "agent/protocol/field_types.h"
 #include "controller/lint_review.h"
 #include "controller/lint_words.h"
+#include "controller/pasted_text.h"
 #include "controller/shell_reader.h"
 
 namespace gpustrap {
@@ -217,6 +219,37 @@ void look_at_text(LintReview& review, const std::string& text, const std::string
     review.add("repository-key-retired", pointer, text.substr(at, 8), "the key 7fa2af80 no longer signs NVIDIA's repositories");
 }
 
+void look_at_pasted(LintReview& review, const LintStep& step, const std::string& text, const std::string& pointer) {
+  const std::string field = pointer.substr(pointer.rfind('/') + 1);
+  // What a file or a person reads may hold what it likes.
+  if (field == "content" || field == "name" || field == "description" || field == "unit") return;
+  const bool is_shell = step.kind == StepKind::command && (pointer == step.place_of("run") || pointer == step.place_of("unless"));
+  const auto found = is_shell ? find_pasted_in_shell(text) : find_pasted(text);
+  if (found) review.add("pasted-character", pointer, found->bytes, describe(*found));
+}
+
+/// `{{ vars.x }}` of other tools, `${vars.x}`, `$vars.x`.
+void look_at_placeholder_forms(LintReview& review, const std::string& text, const std::string& pointer) {
+  for (const std::string_view space : {"vars.", "secrets.", "facts.", "hosts."}) {
+    for (std::size_t at = text.find(space); at != std::string::npos; at = text.find(space, at + 1)) {
+      std::size_t begin = at;
+      while (begin > 0 && text[begin - 1] == ' ') --begin;
+      while (begin > 0 && (text[begin - 1] == '{' || text[begin - 1] == '$')) --begin;
+      const std::string opening(trim(std::string_view(text).substr(begin, at - begin)));
+      const bool is_right = opening.ends_with("${{");
+      const bool is_tried = opening.ends_with("{{") || opening.ends_with("${") || (opening.ends_with('$') && at == begin + 1);
+      if (is_right || !is_tried) continue;
+      std::size_t end = at;
+      while (end < text.size() && (std::isalnum(static_cast<unsigned char>(text[end])) != 0 || text[end] == '.' || text[end] == '_')) ++end;
+      const std::string name = text.substr(at, end - at);
+      while (end < text.size() && (text[end] == ' ' || text[end] == '}') && opening != "$") ++end;
+      const std::string written(trim(std::string_view(text).substr(begin, end - begin)));
+      review.add("placeholder-form", pointer, written, fmt::format("`{}` stays as it stands: expected `${{{{ {} }}}}`", written, name));
+      break;
+    }
+  }
+}
+
 /// Whether `vars.NAME` (or the like) stands in the text, and no longer name.
 bool names_value(const std::string& text, const std::string& name) {
   for (std::size_t at = text.find(name); at != std::string::npos; at = text.find(name, at + 1)) {
@@ -272,6 +305,8 @@ void lint_texts(LintReview& review) {
     look_at_asked_systems(review, step);
     look_at_secrets(review, step);
     for_each_text(*step.step, step.pointer, [&](const std::string& text, const std::string& pointer) {
+      look_at_pasted(review, step, text, pointer);
+      look_at_placeholder_forms(review, text, pointer);
       // What `require` asks for is looked at above.
       if (!(step.kind == StepKind::require && pointer.find("/os") != std::string::npos)) look_at_text(review, text, pointer);
     });

@@ -166,7 +166,8 @@ Result<void> check_verb(const std::vector<std::string>& words) {
     return fail(usage_error(
         words.size() > 1 ? fmt::format("recipe has no `{}`{}", words[1], near.empty() ? "" : fmt::format("; did you mean `{}`?", near))
                          : "recipe needs to know what to do",
-        "gpustrap recipe list, gpustrap recipe show NAME, gpustrap recipe explain NAME, or gpustrap recipe lint FILE"));
+        fmt::format("`gpustrap recipe list` shows the recipes there are, `gpustrap recipe new` begins one; also: {}",
+                    join({"show", "explain", "lint", "test", "schema"}, ", "))));
   }
   if (is_verb(first)) return {};
   if (first.starts_with('-')) {
@@ -181,6 +182,10 @@ Result<void> check_verb(const std::vector<std::string>& words) {
     }
     return fail(usage_error("what is to be done with that host?", fmt::format("gpustrap up jupyter {}\n{}", first, kSeeRecipes)));
   }
+  if (looks_like_recipe_file_name(first))
+    return fail(usage_error("what is to be done with that recipe?",
+                            fmt::format("gpustrap recipe lint {0}\ngpustrap plan {0} {1}\ngpustrap up {0} {1}", first,
+                                        words.size() > 1 && looks_like_host(words[1]) ? words[1] : "ubuntu@HOST")));
   const std::string near = nearest_name(first, verbs);
   if (!near.empty())
     return fail(usage_error(fmt::format("there is no verb `{}`; did you mean `{}`?", first, near), "`gpustrap --help` lists the verbs"));

@@ -120,11 +120,36 @@ class Loader {
     elsewhere = steps_elsewhere(flat.document, problems);
     Recipe recipe = read_recipe(flat.document, Placeholders::allowed, problems);
     for (const FieldProblem& problem : problems) {
-      // What could not be filled in is reported already, and is wrong as a value too.
+      // What could not be filled in is reported already, and is wrong as a value too. So are steps of which all were to be included.
+      if (include_failed_ && problem.pointer == "/steps") continue;
       SourceProblem located = flat.places.locate(problem);
+      located.message += remark_on(problem, flat.document);
       if (!filled_badly_.contains(located.place)) problems_.push_back(std::move(located));
     }
     return recipe;
+  }
+
+  /// What is easily overlooked: a space that is missing, quotes that make a text of a number.
+  static std::string remark_on(const FieldProblem& problem, const Json& document) {
+    const Json::json_pointer pointer(problem.pointer);
+    if (!document.contains(pointer)) return {};
+    const Json& value = document[pointer];
+    if (problem.pointer == "/steps" && value.is_object()) {
+      for (const auto& [name, ignored] : value.items()) {
+        if (name.starts_with('-')) return fmt::format("; a space is missing behind the `-` of {}", quote_value(name));
+      }
+      return "; each begins with `- `";
+    }
+    if (!value.is_string()) return {};
+    const auto text = value.get<std::string>();
+    if (problem.message.starts_with("a step is ")) {
+      const std::string kind = text.substr(0, text.find(':'));
+      return kind.size() < text.size() && step_kind_from_name(kind) ? fmt::format("; a space is missing behind `{}:`", kind) : "";
+    }
+    const bool wants_number = problem.message.find("expected a port number") != std::string::npos ||
+                              problem.message.find("expected a whole number") != std::string::npos;
+    const bool is_number = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
+    return wants_number && is_number ? "; it is a text here: leave the quotes out" : "";
   }
 
   /// All problems. That there is no hosts file is one, however many places need it.
@@ -297,6 +322,7 @@ class Loader {
                    Flat& flat) {
     check_fields(step, {"include", "vars", "id", "needs"}, "an include", pointer, places);
     const auto say = [&](const std::string& field, std::string message) {
+      include_failed_ = true;
       report({{FieldProblem::At::value, join_pointer(pointer, field), std::move(message)}}, places);
     };
     const Json& named = step["include"];
@@ -335,6 +361,7 @@ class Loader {
     auto inner = flatten(*included, given);
     stack_.pop_back();
     if (!inner || !inner->document.contains("steps") || !inner->document["steps"].is_array()) {
+      include_failed_ = true;
       if (inner) problems_.push_back({{included->label, 1, 1}, "a recipe needs a list `steps`"});
       return;
     }
@@ -458,6 +485,7 @@ class Loader {
   Vars root_vars_;
   std::vector<std::string> next_;
   bool of_one_host_ = false;
+  bool include_failed_ = false;
 };
 
 }  // namespace

@@ -39,6 +39,10 @@ Result<RecipeText> read_recipe_file(const std::string& path) {
   if (std::filesystem::is_directory(path, ignored)) {
     return fail(ErrorCode::recipe, path + " is a directory", "name a recipe file in it");
   }
+  if (const auto size = std::filesystem::file_size(path, ignored); !ignored && size > kMaxRecipeBytes) {
+    return fail(ErrorCode::recipe, fmt::format("{} has {} MiB, and a recipe at most 1", path, (size >> 20U) + 1),
+                "is it the file that you meant?");
+  }
   auto text = read_file(path, kMaxRecipeBytes + 1);
   if (!text && text.error().code() == ErrorCode::not_found) return fail(no_such_file(path));
   if (!text) return fail(Error(ErrorCode::recipe, std::move(text).error().sentence()).in("opening the recipe"));
@@ -56,7 +60,12 @@ Result<RecipeText> find_recipe(const std::string& name, const RecipeSources& sou
     return fail(ErrorCode::recipe, quote_value(name) + " is a URL: expected a recipe's name or file",
                 "download it, read it, then name the file");
   }
-  if (is_recipe_file(name)) return read_recipe_file(name[0] == '/' || directory.empty() ? name : directory + "/" + name);
+  if (is_recipe_file(name) && name[0] != '/' && !directory.empty()) {
+    // One name for one file: a recipe that includes itself is known by it.
+    const std::string path = directory + "/" + std::filesystem::path(name).lexically_normal().string();
+    return read_recipe_file(directory == "." ? path.substr(name.starts_with("./") ? 0 : 2) : path);
+  }
+  if (is_recipe_file(name)) return read_recipe_file(name);
   if (is_plain_id(name) && !sources.user_directory.empty()) {
     const std::string path = sources.user_directory + "/" + name + ".yaml";
     if (path_exists(path)) return read_recipe_file(path);
@@ -67,7 +76,11 @@ Result<RecipeText> find_recipe(const std::string& name, const RecipeSources& sou
   const std::vector<std::string> names = recipe_names(sources);
   const std::string nearest = nearest_name(name, names);
   std::error_code ignored;
-  std::string hint = std::filesystem::is_regular_file(name, ignored) ? fmt::format("for the file write ./{}; ", name) : "";
+  std::string hint;
+  for (const std::string& file : {name, name + ".yaml", name + ".yml"}) {
+    if (!hint.empty() || !std::filesystem::is_regular_file(file, ignored)) continue;
+    hint = fmt::format("for the file write {}{}; ", is_recipe_file(file) ? "" : "./", file);
+  }
   hint += "recipes: " + join(names, ", ");
   return fail(
       ErrorCode::recipe,

@@ -76,7 +76,10 @@ VerbResult verb_recipe_new(const Options& options) {
 
 VerbResult verb_adopt(const Options& options) {
   Result<std::string> script = options.file == "-" ? read_all(STDIN_FILENO, kLongestScript) : read_file(options.file, kLongestScript);
-  if (!script) return fail(Error(ErrorCode::usage, script.error().sentence(), script.error().hint()).in("reading the script"));
+  if (!script) {
+    return fail(Error(ErrorCode::usage, script.error().sentence(),
+                      script.error().hint().empty() ? "name a shell script; `-` is what comes on standard input" : script.error().hint()));
+  }
   const AdoptedScript adopted = adopt_script(*script, options.file == "-" ? "the commands" : options.file);
   if (!adopted.problem.empty()) return fail(ErrorCode::usage, fmt::format("{}: {}", options.file, adopted.problem));
   if (options.output.empty()) return print(adopted.recipe);

@@ -15,6 +15,7 @@
 
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
+#include "controller/pasted_text.h"
 
 namespace gpustrap {
 namespace {
@@ -221,6 +222,12 @@ class Converter {
         problems_.push_back({key.place.line > 0 ? key.place : node.place, "a key that is no text: expected a name and `:`"});
         continue;
       }
+      // Only the first is told: each line that is indented so would be another one.
+      if (const auto pasted = find_pasted(key.text); pasted && pasted->at == 0 && key.kind == Node::Kind::plain) {
+        if (!std::exchange(told_of_indentation_, true))
+          problems_.push_back({key.place, fmt::format("{} in the indentation: expected spaces", pasted->is)});
+        continue;
+      }
       if (value.contains(key.text)) {
         const SourcePlace& first = places_.at(pointer + "/" + escape(key.text)).key;
         problems_.push_back({key.place, fmt::format("`{}` is given twice, first in line {}: expected it once",
@@ -262,6 +269,7 @@ class Converter {
   PlaceMap& places_;
   std::vector<SourceProblem>& problems_;
   std::size_t count_ = 0;
+  bool told_of_indentation_ = false;
 };
 
 /// The first line up to `last` that is indented with a tab; none where there is no such line.
@@ -310,8 +318,56 @@ bool is_unclosed(const std::string& text, const SourcePlace& place) {
   return true;
 }
 
+/// A name with a value right behind its colon, `name:x`, in the last line that says anything up to `last`: YAML takes all of it for a text.
+std::optional<SourceProblem> find_colon_without_space(const std::string& text, const std::string& file, int last) {
+  const std::vector<std::string> lines = split(text, '\n');
+  const auto is_name = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'; };
+  for (int i = std::min(last, static_cast<int>(lines.size()) - 1), looked = 0; i >= 0 && looked < 2; --i) {
+    const std::string& line = lines[static_cast<std::size_t>(i)];
+    const std::size_t begin = std::min(line.find_first_not_of(" -"), line.size());
+    if (begin == line.size() || line[begin] == '#' || line[begin] == '\r') continue;
+    ++looked;
+    std::size_t end = begin;
+    while (end < line.size() && is_name(line[end])) ++end;
+    const SourcePlace place{file, i + 1, static_cast<int>(end) + 1};
+    if (end == begin || end + 1 >= line.size()) continue;
+    if (line.compare(end, 3, "\xEF\xBC\x9A") == 0) return SourceProblem{place, "not YAML: `：` is a full-width colon: expected `: `"};
+    if (line[end] == ':' && std::string_view(" \r\t").find(line[end + 1]) == std::string_view::npos && line.find(": ") == std::string::npos)
+      return SourceProblem{place, fmt::format("not YAML: a space is missing behind `{}:`", line.substr(begin, end - begin))};
+  }
+  return std::nullopt;
+}
+
+/// Why the bracket or brace at `place` has no end for the parser. Of several reasons the first in its line.
+std::string why_unclosed(const std::string& text, const SourcePlace& place) {
+  std::size_t at = 0;
+  for (int line = 1; line < place.line; ++line) at = text.find('\n', at) + 1;
+  at += static_cast<std::size_t>(place.column) - 1;
+  const std::string_view line = std::string_view(text).substr(at, text.find('\n', at) - at);
+  std::size_t depth = 0;
+  bool begins_value = false;
+  for (std::size_t i = 0; i < line.size(); ++i) {
+    const char c = line[i];
+    if ((c == '"' || c == '\'') && begins_value) {
+      const std::size_t end = line.find(c, i + 1);
+      if (end == std::string_view::npos) return "not YAML: a quote that is not closed";
+      i = end;
+      continue;
+    }
+    if (c == '{' || c == '[') ++depth;
+    if ((c == '}' || c == ']') && --depth == 0)
+      return "not YAML: between brackets or braces, a text that holds `: `, a comma or a bracket must be in quotes";
+    if (c != ' ') begins_value = std::string_view("{[,:").find(c) != std::string_view::npos;
+  }
+  return "not YAML: a bracket or brace that is not closed";
+}
+
 std::string explain(const std::string& message) {
   if (message == "illegal map value") return "not YAML here: a text that holds `: ` or begins with a special character must be in quotes";
+  if (message == "unknown token") return "not YAML here: a text that begins with %, @ or ` must be in quotes";
+  if (message == "the referenced anchor is not defined")
+    return "not YAML here: no anchor has that name; a text that begins with * must be in quotes";
+  if (message.starts_with("unknown escape character")) return "not YAML here: between \" a \\ is special; between ' it is not";
   if (message == "bad indentation of a mapping entry" || message == "end of map not found" || message == "end of sequence not found") {
     return "not YAML here: expected a key or an item indented like the ones above it";
   }
@@ -363,6 +419,7 @@ SourceProblem PlaceMap::locate(const FieldProblem& problem) const {
     if (const std::size_t where = message.find(read); where != std::string::npos)
       message.replace(where, read.size(), "`" + entry.number + "`");
   }
+  if (const auto pasted = find_pasted(message)) message += "; " + describe(*pasted);
   return {problem.at == FieldProblem::At::key ? entry.key : entry.value, std::move(message)};
 }
 
@@ -382,7 +439,9 @@ YamlDocument read_yaml(const std::string& text, const std::string& file, std::ve
     if (const auto tab = find_tab(text, file, line)) {
       problems.push_back({*tab, "a tab in the indentation: expected spaces"});
     } else if (message.find(" flow not found") != std::string::npos && builder.innermost()) {
-      problems.push_back({*builder.innermost(), "not YAML: a bracket or brace that is not closed"});
+      problems.push_back({*builder.innermost(), why_unclosed(text, *builder.innermost())});
+    } else if (auto colon = find_colon_without_space(text, file, line)) {
+      problems.push_back(*std::move(colon));
     } else {
       problems.push_back({{file, line + 1, std::max(mark.column, 0) + 1}, std::move(message)});
     }
@@ -391,7 +450,10 @@ YamlDocument read_yaml(const std::string& text, const std::string& file, std::ve
     std::istringstream input(text);
     YAML::Parser parser(input);
     if (!parser.HandleNextDocument(builder) || builder.root() == nullptr) {
-      problems.push_back({{file, 1, 1}, "the file is empty: expected a recipe with `name` and `steps`"});
+      const bool is_blank = trim(text).empty();
+      problems.push_back(
+          {{file, 1, 1},
+           fmt::format("the file {}: expected a recipe with `name` and `steps`", is_blank ? "is empty" : "holds comments alone")});
       return document;
     }
     if (builder.last_quoted() && is_unclosed(text, *builder.last_quoted())) {

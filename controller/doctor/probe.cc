@@ -1,6 +1,7 @@
 #include "controller/doctor/probe.h"
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -8,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "controller/agent_push.h"
 
 namespace gpustrap {
 namespace {
@@ -72,6 +74,9 @@ Result<Evidence> probe(SshSession& session, const std::optional<std::string>& su
     if (taken == 0) session.wait(seen, kLook);
   }
   Result<Evidence> evidence = Evidence::read(out);
+  if (!evidence) {
+    if (std::optional<Error> wrong = wrong_user(out + err)) return fail(*std::move(wrong));
+  }
   if (!evidence && err.find("sudo:") != std::string::npos)
     return fail(ErrorCode::authentication, "sudo refuses: " + first_line(strip_control(last_lines(err, 1))),
                 "leave --ask-sudo-password out, and what needs root is reported as unknown");

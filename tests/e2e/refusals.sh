@@ -76,7 +76,17 @@ PLEASE
         sed "s,^,command=\"/usr/local/bin/please\" ," /home/ubuntu/.ssh/authorized_keys >/root/.ssh/authorized_keys'
     gpustrap up "$suite_dir/one.yaml" "root@$address" -i "$key" --accept-new-host-key -y --no-tunnel
     expect_exit 6
-    expect_output "connect as admin@"
+    expect_output "write that user before the host: admin@"
+    gpustrap hosts
+    expect_no_output "root@$address"
+    gpustrap doctor "root@$address" -i "$key"
+    expect_exit 6
+    expect_output "the host wants another user"
+
+    case_ "a key that is not there is said before anything is asked of the host"
+    gpustrap up "$suite_dir/one.yaml" "$host" -i no-such.pem -y --no-tunnel
+    expect_exit 2
+    expect_output "reading the key no-such.pem: there is no such file"
 
     case_ "a port that nobody listens on is named"
     gpustrap up "$suite_dir/one.yaml" "$host" -p 9 -i "$key" -y --no-tunnel --wait 1s
