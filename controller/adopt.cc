@@ -64,6 +64,7 @@ class ScriptReader {
     if (statement.commands.empty()) return take_compound(statement);
     const bool chooses = std::any_of(statement.commands.begin(), statement.commands.end(),
                                      [](const ShellCommand& one) { return one.join == ShellJoin::or_else; });
+    if (chooses && take_shrugged(statement)) return;
     if (chooses) return keep({statement.commands, statement.text, statement.background});
     AdoptSegment segment;
     std::vector<AdoptSegment> segments;
@@ -91,6 +92,23 @@ class ScriptReader {
     for (const AdoptSegment& one : segments) {
       if (!adopt_segment(one, state_)) keep(one);
     }
+  }
+
+  /// `… || true`, `… || echo failed`: the command before it as a step, for a person to say whether the run may go on without it.
+  bool take_shrugged(const ShellStatement& statement) {
+    const ShellCommand& last = statement.commands.back();
+    const std::string program = last.words.empty() ? "" : last.words[0].shown();
+    const bool shrugs = last.join == ShellJoin::or_else && (program == "true" || program == ":" || program == "echo");
+    const auto joins = [](const ShellCommand& one) { return one.join == ShellJoin::none || one.join == ShellJoin::pipe; };
+    if (!shrugs || statement.background || !std::all_of(statement.commands.begin(), statement.commands.end() - 1, joins)) return false;
+    AdoptSegment segment;
+    segment.commands.assign(statement.commands.begin(), statement.commands.end() - 1);
+    segment.text = text_of(statement, segment.commands.front().begin, segment.commands.back().end);
+    const std::size_t before = state_.steps.size();
+    if (!adopt_segment(segment, state_)) return false;
+    for (std::size_t i = before; i < state_.steps.size(); ++i)
+      state_.steps[i].reviews.emplace_back("the script goes on where this fails, and a run ends there");
+    return true;
   }
 
   static std::string text_of(const ShellStatement& statement, std::size_t begin, std::size_t end) {
@@ -141,6 +159,7 @@ class ScriptReader {
       step.as = "root";
       text = text.substr(bare.words[0].begin - segment.commands[0].begin);
     }
+    if (program == "read") step.reviews.emplace_back("it asks, and nobody is there to answer: let a var say it (`vars:`, --var)");
     if (segment.background) {
       text += " &";
       step.reviews.emplace_back("runs in the background of this step, and ends with the run: a `service` would stay");

@@ -34,8 +34,59 @@ bool Words::read(std::initializer_list<std::string_view> flags, std::initializer
 bool Adopter::run() {
   if (segment_.commands.size() == 2 && adopt_echo_into_tee()) return true;
   if (segment_.commands.size() == 2 && is_yes(segment_.commands[0])) return adopt_one(segment_.commands[1]);
-  if (segment_.commands.size() != 1) return false;
-  return adopt_one(segment_.commands[0]);
+  if (only_looks()) return absorb("it only looks or speaks");
+  std::size_t count = segment_.commands.size();
+  while (count > 1 && only_shortens(segment_.commands[count - 1])) --count;
+  return count == 1 && adopt_one(segment_.commands[0]);
+}
+
+namespace {
+
+bool is_silent(const ShellRedirect& one) {
+  const std::string target = one.target.shown();
+  return one.op.find('>') != std::string::npos && (target == "/dev/null" || target == "1" || target == "2");
+}
+
+/// Whether a command asks for nothing but what is, or says something.
+bool looks(const ShellCommand& command) {
+  if (!command.assignments.empty() || !std::all_of(command.redirects.begin(), command.redirects.end(), is_silent)) return false;
+  const BareCommand bare = bare_command(command);
+  if (bare.words.empty() || !bare.assignments.empty() || !bare.understood || bare.nohup) return false;
+  std::vector<std::string> words;
+  for (const ShellWord& word : bare.words) {
+    for (const ShellPart& part : word.parts) {
+      if (part.kind == ShellPart::Kind::opaque) return false;  // what is run in there may do anything
+    }
+    words.push_back(word.shown());
+  }
+  const std::string program = name_of_path(words[0]);
+  const std::string second = words.size() > 1 ? words[1] : "";
+  if (is_among(program, {"echo", "printf", "lsmod", "lspci", "lsblk", "lscpu",  "lsb_release", "uname", "whoami", "nproc", "free", "df",
+                         "du",   "ls",     "which", "type",  "wc",    "uptime", "pwd",         "id",    "groups", "grep",  "egrep"}))
+    return true;
+  if (is_among(program, {"cat", "head", "tail", "cut", "tr"})) return command.join == ShellJoin::pipe || words.size() > 1;
+  if (program == "hostname" || program == "date") return words.size() == 1;
+  if (program == "dpkg") return is_among(second, {"-l", "-s", "-L", "--list", "--status"});
+  if (is_among(program, {"pip", "pip3", "conda", "docker"}) && is_among(second, {"list", "show", "freeze", "info", "ps", "images"}))
+    return true;
+  if (program == "nvidia-smi")
+    return words.size() > 1 && std::all_of(words.begin() + 1, words.end(), [](const std::string& word) {
+             return word.starts_with("--query") || word.starts_with("--format") || word == "-L" || word == "-q";
+           });
+  return words.size() == 2 && is_among(second, {"--version", "-V", "-version"});
+}
+
+}  // namespace
+
+bool Adopter::only_looks() const { return !segment_.background && std::all_of(segment_.commands.begin(), segment_.commands.end(), looks); }
+
+/// `| tail -2`, `| tee install.log`: what a person sees of a command, not what it does.
+bool Adopter::only_shortens(const ShellCommand& command) {
+  const BareCommand bare = bare_command(command);
+  if (command.join != ShellJoin::pipe || bare.words.empty() || bare.sudo) return false;
+  if (!std::all_of(command.redirects.begin(), command.redirects.end(), is_silent)) return false;
+  const std::string program = bare.words[0].shown();
+  return is_among(program, {"tail", "head", "cat"}) || (program == "tee" && bare.words.back().shown().ends_with(".log"));
 }
 
 bool Adopter::is_yes(const ShellCommand& command) const { return command.words.size() == 1 && state_.text_of(command.words[0]) == "yes"; }
@@ -51,8 +102,14 @@ std::optional<Words> Adopter::words_of(const ShellCommand& command) const {
   Words words;
   words.sudo = bare.sudo;
   words.user = bare.user;
+  const bool installs = !bare.words.empty() && is_among(bare.words[0].shown(), {"apt-get", "apt"});
   for (const ShellWord& word : bare.words) {
     const std::optional<std::string> text = state_.text_of(word);
+    const std::string shown = word.shown();
+    if (!text && installs && shown.starts_with("linux-") && shown.find("uname -r") != std::string::npos) {
+      words.of_kernel.push_back(shown);
+      continue;
+    }
     if (!text) return std::nullopt;
     words.all.push_back(*text);
   }
@@ -74,17 +131,14 @@ void Adopter::run_as(AdoptedStep& step, const Words& words) {
 bool Adopter::adopt_one(const ShellCommand& command) {
   if (command.words.empty()) return adopt_assignments(command);
   if (adopt_write(command)) return true;
+  // Values that only a shell knows go along with the steps that need them.
+  if (command.words[0].shown() == "export" && command.assignments.empty() && command.redirects.empty()) return adopt_export(command);
   auto words = words_of(command);
   if (!words) return false;
-  const bool quiet = std::all_of(command.redirects.begin(), command.redirects.end(), [](const ShellRedirect& one) {
-    const std::string target = one.target.shown();
-    return one.op.find('>') != std::string::npos && (target == "/dev/null" || target == "1" || target == "2");
-  });
-  if (!quiet) return false;
+  if (!std::all_of(command.redirects.begin(), command.redirects.end(), is_silent)) return false;
   if (segment_.background && words->program != "jupyter" && words->program != "jupyter-lab") return false;
   const std::string& p = words->program;
   if (p == "cd") return change_folder(*words);
-  if (is_among(p, {"export"})) return adopt_export(command);
   if (is_among(p, {"set", "clear", "true", ":", "shopt", "hash", "history", "exit"}) &&
       !(p == "exit" && words->all.size() > 1 && words->all[1] != "0"))
     return absorb("it means nothing to a recipe");
@@ -94,6 +148,12 @@ bool Adopter::adopt_one(const ShellCommand& command) {
     return absorb("for the machine you sit at: ssh wants its key private");
   if (is_among(p, {"apt-get", "apt"})) return adopt_apt(*words);
   if (p == "dpkg") return adopt_dpkg(*words);
+  if (p == "modprobe" && words->all.size() == 2 && words->all[1].starts_with("nvidia")) return absorb("`nvidia_driver` loads it");
+  if (p == "ubuntu-drivers" && words->all.size() > 1 && is_among(words->all[1], {"install", "autoinstall"})) {
+    add("nvidia_driver", {{"branch", "auto"}})
+        .reviews.push_back("the script lets `ubuntu-drivers` choose; this takes what fits GPU and CUDA");
+    return true;
+  }
   if (p == "wget" || p == "curl") return adopt_fetch(*words);
   if (p == "unzip") return adopt_unzip(*words);
   if (p == "tar") return adopt_tar(*words);
@@ -127,6 +187,7 @@ bool Adopter::adopt_assignments(const ShellCommand& command) {
 }
 
 void Adopter::remember(const std::string& name, std::optional<std::string> value, const std::string& text, bool exported) {
+  if (is_among(name, {"DEBIAN_FRONTEND", "NEEDRESTART_MODE", "NEEDRESTART_SUSPEND"})) return;  // steps see to it that nobody is asked
   AdoptState::Variable& variable = state_.variables[name];
   variable.value = std::move(value);
   variable.text = text;

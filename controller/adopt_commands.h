@@ -25,6 +25,7 @@ struct Words {
   std::string program;
   bool sudo = false;
   std::string user;
+  std::vector<std::string> of_kernel;  ///< packages of the running kernel: "linux-headers-$(uname -r)"
 
   /// Splits into options and the rest. `valued`: options with a value behind them. False for an option that is not known.
   bool read(std::initializer_list<std::string_view> flags, std::initializer_list<std::string_view> valued, std::size_t from);
@@ -53,6 +54,8 @@ class Adopter {
   AdoptedStep& add(std::string kind, Json fields);
   /// For kinds that run as the login user, or by where their path is.
   static void run_as(AdoptedStep& step, const Words& words);
+  [[nodiscard]] bool only_looks() const;
+  static bool only_shortens(const ShellCommand& command);
   bool adopt_one(const ShellCommand& command);
   bool absorb(std::string_view why);
   bool adopt_assignments(const ShellCommand& command);

@@ -162,6 +162,10 @@ bool Adopter::adopt_mkdir(Words& words) {
 
 bool Adopter::adopt_rm(Words& words) {
   if (!words.read({"-f", "-r", "-rf", "-fr", "-v"}, {}, 1) || words.rest.empty()) return false;
+  if (std::all_of(words.rest.begin(), words.rest.end(), [](const std::string& path) {
+        return path.starts_with("/var/lib/apt/lists") || path.starts_with("/var/cache/apt/") || path == "/tmp/*" || path == "/var/tmp/*";
+      }))
+    return absorb("only frees room, and what is in /tmp may be somebody's");
   for (const std::string& file : words.rest) {
     const auto path = state_.path_of(file);
     if (!path) return false;

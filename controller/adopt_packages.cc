@@ -10,16 +10,34 @@
 
 namespace gpustrap {
 
+namespace {
+
+/// Whether a package is the driver or comes with it: nvidia-driver-535, libnvidia-compute-535-server, nvidia-352-uvm, nvidia-open. Beside
+/// the driver that fits, one of another branch would break both.
+bool is_of_driver(const std::string& name) {
+  if (is_among(name, {"nvidia-driver", "nvidia-open", "nvidia-kernel-dkms", "nvidia-kernel-open-dkms"}) || name.starts_with("cuda-drivers"))
+    return true;
+  if (name.find("nvidia") == std::string::npos && !name.starts_with("libcuda1-")) return false;
+  for (const std::string& part : split(name, '-')) {
+    if (part.size() == 3 && part.find_first_not_of("0123456789") == std::string::npos) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
 bool Adopter::adopt_apt(Words& words) {
   if (!words.read({"-y", "-q", "-qq", "-yq", "-yqq", "-qy", "-qqy", "--yes", "--assume-yes", "--quiet", "--no-install-recommends",
                    "--fix-missing", "-f", "--reinstall", "--allow-downgrades", "--no-install-suggests"},
                   {"-o", "-t"}, 1) ||
-      words.rest.empty() || !words.value({"-t"}).empty() || words.has({"--reinstall", "--allow-downgrades"}))
+      words.rest.empty() || (!words.of_kernel.empty() && words.rest[0] != "install") || !words.value({"-t"}).empty() ||
+      words.has({"--reinstall", "--allow-downgrades"}))
     return false;
   const std::string what = words.rest[0];
   words.rest.erase(words.rest.begin());
   if (what == "update" && words.rest.empty()) return absorb("`apt` refreshes the lists where an install needs it");
   if (is_among(what, {"clean", "autoclean", "autoremove"}) && words.rest.empty()) return absorb("only frees room");
+  if (words.rest.empty() && !words.of_kernel.empty()) return absorb("`nvidia_driver` installs what the running kernel needs");
   if (!is_among(what, {"install", "remove", "purge"}) || words.rest.empty()) return false;
   std::vector<std::string> packages, files;
   std::string driver, cuda;
@@ -29,9 +47,8 @@ bool Adopter::adopt_apt(Words& words) {
     } else if (what == "install" && (name == "cuda" || name.starts_with("cuda-toolkit") ||
                                      (name.starts_with("cuda-") && name.size() > 5 && name[5] >= '0' && name[5] <= '9'))) {
       cuda = name;
-    } else if (what == "install" &&
-               (name.starts_with("nvidia-driver-") || name.starts_with("cuda-drivers") || name.starts_with("nvidia-headless-"))) {
-      driver = name;
+    } else if (what == "install" && is_of_driver(name)) {
+      if (driver.empty() || name.find("driver") != std::string::npos) driver = name;
     } else {
       packages.push_back(name);
     }
@@ -46,7 +63,9 @@ bool Adopter::adopt_apt(Words& words) {
     Json fields = {{"packages", packages}};
     if (what != "install") fields["state"] = "absent";
     if (words.has({"--no-install-recommends"})) fields["recommends"] = false;
-    add("apt", std::move(fields));
+    AdoptedStep& step = add("apt", std::move(fields));
+    if (!words.of_kernel.empty())
+      step.reviews.push_back(fmt::format("without {}: `nvidia_driver` installs what the running kernel needs", join(words.of_kernel, " ")));
   }
   if (!add_debs(paths)) return false;
   if (!driver.empty() || cuda == "cuda")
@@ -108,8 +127,8 @@ bool Adopter::adopt_installer(Words& words) {
                                                                    : "";
   if (distribution.empty() || !words.read({"-b", "-u", "-f", "-s", "-c"}, {"-p"}, at + 1) || !words.rest.empty()) return false;
   std::string prefix = words.value({"-p"});
-  if (prefix.empty())
-    prefix = "~/" + distribution + (distribution == "anaconda" || file.starts_with("Miniconda3") || distribution == "miniforge" ? "3" : "");
+  // The lines below name the folder by the installer's own default.
+  if (prefix.empty()) prefix = "~/" + distribution + (file.starts_with("Miniconda2") || file.starts_with("Anaconda2") ? "2" : "3");
   const auto where = state_.path_of(prefix);
   if (!where) return false;
   const auto fetched = state_.downloads.find(*path);

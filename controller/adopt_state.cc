@@ -90,6 +90,12 @@ InferredGuard infer_guard(const AdoptSegment& segment, const AdoptState& state) 
   if (is_among(program, {"rm"}) && !path(last).empty() && bare.words.size() == 3) return {"", "test ! -e " + quoted(last)};
   if (program == "chmod" && bare.words.size() == 3 && bare.words[1].shown() == "+x" && !path(last).empty())
     return {"", "test -x " + quoted(last)};
+  if (program == "usermod" && bare.words.size() == 4 && bare.words[1].shown() == "-aG" && state.text_of(bare.words[2])) {
+    const auto user = state.text_of(last);
+    const bool is_login = is_among(last.shown(), {"${USER}", "$(whoami)", "`whoami`"});
+    const std::string group = shell_quote(*state.text_of(bare.words[2]));
+    if (user || is_login) return {"", fmt::format("id -nG {}| tr ' ' '\\n' | grep -qx {}", user ? shell_quote(*user) + " " : "", group)};
+  }
   if (program == "useradd" || program == "adduser") return {"", state.text_of(last) ? "id " + shell_quote(*state.text_of(last)) : ""};
   for (std::size_t i = 1; i + 1 < bare.words.size(); ++i) {
     if (is_among(bare.words[i].shown(), {"-o", "--output", "-out", "-O"})) return {path(bare.words[i + 1]), ""};

@@ -55,6 +55,44 @@ INSTANTIATE_TEST_SUITE_P(Five, AdoptsTutorials,
                          ::testing::Values("cuda_deb_and_conda", "default_cuda_and_tensorflow", "open_notebook", "anaconda_and_runfile",
                                            "lab_machine"));
 
+TEST(Adopt, WhatOnlyLooksOrSpeaksIsNoStep) {
+  EXPECT_EQ(steps_of("apt-get install -y git\necho \"installing…\"\ngcc --version | head -1\nnvidia-smi --query-gpu=name --format=csv\n"
+                     "lsmod | grep nvidia\nls /usr/include/cudnn.h 2>/dev/null | head -1"),
+            "{\"apt\":{\"packages\":[\"git\"]}}\n");
+  // What is run inside of a text may do anything.
+  EXPECT_THAT(steps_of("echo \"$(make install)\""), HasSubstr("make install"));
+  EXPECT_THAT(steps_of("echo x > ~/file"), HasSubstr("\"file\""));
+}
+
+TEST(Adopt, WhatShortensOutputIsLeftOut) {
+  EXPECT_EQ(steps_of("apt-get install -y -qq git 2>&1 | tail -2"), "{\"apt\":{\"packages\":[\"git\"]}}\n");
+  EXPECT_EQ(steps_of("apt-get install -y git | tee install.log"), "{\"apt\":{\"packages\":[\"git\"]}}\n");
+  EXPECT_THAT(steps_of("echo $(hostname) | sudo tee /etc/thing.log"), HasSubstr("sudo tee /etc/thing.log"));
+}
+
+TEST(Adopt, WhatMayFailIsAStepToLookAt) {
+  const AdoptedScript adopted = adopt_script("sudo apt-get install -y git || true\n", "setup.sh");
+  EXPECT_THAT(adopted.recipe, HasSubstr("apt: { packages: [git] }"));
+  EXPECT_THAT(adopted.recipe, HasSubstr("the script goes on where this fails"));
+  EXPECT_THAT(steps_of("cd ~ && apt-get install -y git || exit 1"), HasSubstr("exit 1"));
+}
+
+TEST(Adopt, PackagesOfADriverAreTheDriver) {
+  EXPECT_EQ(steps_of("apt-get install -y nvidia-headless-535-server nvidia-utils-535-server git"),
+            "{\"apt\":{\"packages\":[\"git\"]}}\n{\"nvidia_driver\":{\"branch\":\"auto\"}}\n");
+  EXPECT_EQ(steps_of("apt-get install -y nvidia-352 nvidia-352-uvm nvidia-opencl-icd-352"), "{\"nvidia_driver\":{\"branch\":\"auto\"}}\n");
+  EXPECT_EQ(steps_of("ubuntu-drivers install --gpgpu"), "{\"nvidia_driver\":{\"branch\":\"auto\"}}\n");
+  EXPECT_THAT(steps_of("apt-get install -y nvidia-container-toolkit"), HasSubstr("nvidia-container-toolkit"));
+  EXPECT_EQ(steps_of("apt-get install -y linux-headers-$(uname -r) git"), "{\"apt\":{\"packages\":[\"git\"]}}\n");
+}
+
+TEST(Adopt, AnInstallersOwnFolderIsWhereItsLinesExpectIt) {
+  EXPECT_THAT(steps_of("wget https://repo.example.org/Anaconda2-4.2.0-Linux-x86_64.sh\nbash Anaconda2-4.2.0-Linux-x86_64.sh -b"),
+              HasSubstr("~/anaconda2"));
+}
+
+TEST(Adopt, AGroupIsLookedUp) { EXPECT_THAT(steps_of("sudo usermod -aG docker ubuntu"), HasSubstr("grep -qx docker")); }
+
 TEST(Adopt, KnownCommandsBecomeTypedSteps) {
   EXPECT_EQ(steps_of("apt-get update\napt-get install -y --no-install-recommends git tmux"),
             "{\"apt\":{\"packages\":[\"git\",\"tmux\"],\"recommends\":false}}\n");
