@@ -267,8 +267,11 @@ Standing standing_of(const HostStatus& host) {
 std::string status_text(const HostStatus& host, const Console& console, std::int64_t now_ms) {
   const MachineLook& look = host.look;
   std::vector<std::string> lines;
+  const std::size_t columns = console.person ? std::max<std::size_t>(console.size().columns, 40) - 1 : 0;
   const auto add = [&](std::string_view title, const std::string& text) {
-    lines.push_back(fmt::format("  {:<8}  {}", title, shown_on(console, text)));
+    const std::string line = fmt::format("  {:<8}  {}", title, shown_on(console, text));
+    for (std::string& part : columns == 0 ? std::vector<std::string>{line} : wrap_to_width(line, columns, "            "))
+      lines.push_back(std::move(part));
   };
   const std::string title = host.name == host.destination || host.name == host.destination.substr(host.destination.find('@') + 1)
                                 ? host.destination

@@ -82,6 +82,15 @@ TEST(HostStatus, TellsOneHost) {
   for (const std::string& line : split(text, '\n')) EXPECT_LE(display_width(line), 110U) << line;
 }
 
+TEST(HostStatus, FitsANarrowTerminal) {
+  Console console = plain_console();
+  console.person = true;
+  console.size = [] { return TerminalSize{60, 24}; };
+  const std::string text = status_text(status("gpu1", agent("finished", "failed", "pip")), console, kNow);
+  for (const std::string& line : split(text, '\n')) EXPECT_LT(display_width(line), 60U) << line;
+  EXPECT_THAT(text, HasSubstr("\n            "));
+}
+
 TEST(HostStatus, TellsAFailedStepWithItsReasonAndNoEscapes) {
   const std::string text = status_text(status("gpu1", agent("finished", "failed", "pip")), plain_console(), kNow);
   EXPECT_THAT(text, HasSubstr("  failed    pip: no such package: torch\n"));
