@@ -9,6 +9,7 @@
 
 #include "agent/base/text.h"
 #include "controller/command_line.h"
+#include "controller/doctor/diagnosis.h"
 #include "controller/help_text.h"
 
 namespace gpustrap {
@@ -157,7 +158,18 @@ class Completer {
   void listed() { before_ = current_.substr(0, current_.rfind(',') == std::string::npos ? before_.size() : current_.rfind(',') + 1); }
 
   void place(const Said& said) {
-    const std::vector<std::string> places = words(said.verb->places);
+    std::vector<std::string> places;
+    for (const std::string& word : words(said.verb->places)) {
+      const std::string option = bare(word);
+      const bool is_given = std::find(said.options.begin(), said.options.end(), option) != said.options.end();
+      // "HOST [--fix [ID...]]": what stands behind an option may follow it alone.
+      if (!starts_with(option, "--")) {
+        places.push_back(word);
+      } else if (!is_given) {
+        if (said.places.size() == places.size()) offer({option});
+        break;
+      }
+    }
     if (places.empty()) return;
     const bool last_repeats = places.back().find("...") != std::string::npos;
     if (said.places.size() >= places.size() && !last_repeats) return;
@@ -177,12 +189,21 @@ class Completer {
         offer_all(world_.kinds());
       else if (one == "RUN")
         offer_all(world_.runs());
+      else if (one == "ID")
+        classes(said);
       else if (one == "VERB")
         verbs(describe_verbs(), "");
       else if (one == "STEP" && !said.places.empty())
         offer_all(world_.inside(world_.last_recipe(said.places[0])).steps);
       else if (one == "FILE" || one == "SCRIPT" || one == "COMMAND" || one == "DIR" || one == "FOLDER" || one == "PATH")
         found_.files = true;
+    }
+  }
+
+  void classes(const Said& said) {
+    for (const DoctorClass& one : doctor_classes()) {
+      const bool given = std::find(said.places.begin(), said.places.end(), one.id) != said.places.end();
+      if (!given) offer({std::string(one.id), std::string(one.summary)});
     }
   }
 

@@ -1,4 +1,7 @@
 #include <unistd.h>
+#ifdef __linux__
+#include <sys/timex.h>
+#endif
 
 #include <algorithm>
 #include <chrono>
@@ -29,6 +32,18 @@ namespace {
 
 void print(const std::string& text) { static_cast<void>(write_all(STDOUT_FILENO, text).has_value()); }
 
+/// Whether the network keeps this machine's clock, as far as its kernel tells.
+ClockKept own_clock() {
+#ifdef __linux__
+  struct timex state {};
+  const int answer = ::adjtimex(&state);  // without modes it only asks
+  if (answer < 0) return ClockKept::unknown;
+  return answer == TIME_ERROR || (state.status & STA_UNSYNC) != 0 ? ClockKept::no : ClockKept::yes;
+#else
+  return ClockKept::unknown;
+#endif
+}
+
 /// The host as it was found: the evidence lives as long as what was read from it.
 struct Visit {
   std::unique_ptr<Evidence> evidence;
@@ -38,11 +53,11 @@ struct Visit {
 
 Result<Visit> visit(SshSession& session, const Compat& compat, const std::optional<std::string>& password) {
   const auto now = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch());
-  Result<Evidence> evidence = probe(session, password);
+  Result<Evidence> evidence = probe(session, password, now.count());
   if (!evidence) return fail(std::move(evidence).error());
   Visit visit;
   visit.evidence = std::make_unique<Evidence>(*std::move(evidence));
-  visit.patient = std::make_unique<Patient>(examine(*visit.evidence, compat, now.count()));
+  visit.patient = std::make_unique<Patient>(examine(*visit.evidence, compat, now.count(), own_clock()));
   visit.diagnosis = diagnose(*visit.patient);
   return visit;
 }

@@ -40,6 +40,11 @@ Verdict found(std::vector<std::string> evidence, std::string cause, std::vector<
   constexpr std::size_t kMost = 6, kLongest = 300;
   Verdict verdict;
   verdict.state = Verdict::State::found;
+  std::vector<std::string> once;
+  for (std::string& line : evidence) {
+    if (std::find(once.begin(), once.end(), line) == once.end()) once.push_back(std::move(line));
+  }
+  evidence = std::move(once);
   if (evidence.size() > kMost) evidence.resize(kMost);
   for (std::string& line : evidence) line = first_line(line, kLongest);
   verdict.finding.evidence = std::move(evidence);
@@ -63,6 +68,39 @@ bool Diagnosis::is_healthy() const {
   return std::all_of(findings.begin(), findings.end(), [](const Finding& one) { return one.severity == Severity::note; });
 }
 
+namespace {
+
+/// What is said for apt in the words of dnf, where that is what the host has.
+void say_for_dnf(Finding& finding) {
+  constexpr std::pair<std::string_view, std::string_view> kWords[] = {
+      {"apt-get clean", "dnf clean all"},       {"apt-get autoremove", "dnf remove --oldinstallonly"},
+      {"apt-get install -y", "dnf install -y"}, {"apt-get install", "dnf install"},
+      {"apt-get update", "dnf makecache"},      {"linux-headers-$(uname -r)", "kernel-devel-$(uname -r) kernel-headers-$(uname -r)"},
+      {"apt-get remove", "dnf remove"},         {"apt-get purge", "dnf remove"},
+      {"apt-mark hold", "dnf versionlock add"}, {"dpkg -S", "rpm -qf"},
+  };
+  for (const auto& [ours, theirs] : kWords) {
+    for (std::string& command : finding.commands) {
+      for (std::size_t at = command.find(ours); at != std::string::npos; at = command.find(ours, at + theirs.size()))
+        command.replace(at, ours.size(), theirs);
+    }
+    for (Json& step : finding.steps) {
+      if (!step.contains("command") || !step["command"].contains("run")) continue;
+      auto run = step["command"]["run"].get<std::string>();
+      if (const std::size_t at = run.find(ours); at != std::string::npos) step["command"]["run"] = run.replace(at, ours.size(), theirs);
+    }
+  }
+  std::erase_if(finding.steps, [](const Json& step) { return step.contains("apt"); });
+}
+
+bool has_only_dnf(const Patient& patient) {
+  const Section* rpm = patient.evidence.find("rpm");
+  const Section* apt = patient.evidence.find("apt-sources");
+  return rpm != nullptr && rpm->status != Section::kAbsent && (apt == nullptr || apt->status == Section::kAbsent);
+}
+
+}  // namespace
+
 Diagnosis diagnose(const Patient& patient) {
   Diagnosis diagnosis;
   std::vector<Finding> all;
@@ -73,6 +111,7 @@ Diagnosis diagnose(const Patient& patient) {
     if (verdict.state != Verdict::State::found) continue;
     verdict.finding.of = &one;
     verdict.finding.severity = verdict.severity.value_or(one.severity);
+    if (has_only_dnf(patient)) say_for_dnf(verdict.finding);
     all.push_back(std::move(verdict.finding));
   }
   std::vector<const DoctorClass*> hidden;

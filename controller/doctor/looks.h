@@ -52,6 +52,7 @@ namespace gpustrap {
 [[nodiscard]] Verdict look_visible_devices(const Patient& p);
 [[nodiscard]] Verdict look_framework_driver(const Patient& p);
 [[nodiscard]] Verdict look_framework_cpu(const Patient& p);
+[[nodiscard]] Verdict look_framework_libraries(const Patient& p);
 [[nodiscard]] Verdict look_wheel_architecture(const Patient& p);
 [[nodiscard]] Verdict look_cudnn_twice(const Patient& p);
 [[nodiscard]] Verdict look_toolkit_missing(const Patient& p);
@@ -71,12 +72,17 @@ namespace gpustrap {
 [[nodiscard]] Verdict look_service_failed(const Patient& p);
 [[nodiscard]] Verdict look_first_boot(const Patient& p);
 [[nodiscard]] Verdict look_tmp(const Patient& p);
+[[nodiscard]] Verdict look_noexec(const Patient& p);
 [[nodiscard]] Verdict look_foreign_files(const Patient& p);
 [[nodiscard]] Verdict look_sudo_broken(const Patient& p);
 // looks_packages.cc
 [[nodiscard]] Verdict look_apt_locked(const Patient& p);
 [[nodiscard]] Verdict look_apt_interrupted(const Patient& p);
 [[nodiscard]] Verdict look_apt_sources(const Patient& p);
+[[nodiscard]] Verdict look_apt_lists(const Patient& p);
+[[nodiscard]] Verdict look_rpm_database(const Patient& p);
+[[nodiscard]] Verdict look_rpm_twice(const Patient& p);
+[[nodiscard]] Verdict look_dnf_busy(const Patient& p);
 [[nodiscard]] Verdict look_apt_dependencies(const Patient& p);
 [[nodiscard]] Verdict look_packages_held(const Patient& p);
 [[nodiscard]] Verdict look_key_expired(const Patient& p);

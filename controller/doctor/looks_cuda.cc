@@ -50,12 +50,20 @@ struct PythonEnvironment {
   std::string torch_version, torch_cuda;        ///< "2.14.0+cu132"; "13.2", "None" where it has none
   std::vector<std::string> torch_lines;
   std::string tensorflow_capabilities, tensorflow_cuda;
+  bool has_cudnn = false;  ///< in its own lib folder, as conda puts it
 };
 
 std::string quoted_in(const std::string& text) {
   const std::size_t begin = text.find_first_of("'\"", text.find('=') == std::string::npos ? 0 : text.find('='));
   if (begin == std::string::npos) return {};
   return text.substr(begin + 1, text.find(text[begin], begin + 1) - begin - 1);
+}
+
+/// `', '12.3'` and `": "12.3", …` as words.
+std::string without_marks(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return contains("'\",:=[](){}", std::string_view(&c, 1)); }, ' ');
+  return text;
 }
 
 std::map<std::string, PythonEnvironment> environments_of(const Patient& p) {
@@ -72,7 +80,9 @@ std::map<std::string, PythonEnvironment> environments_of(const Patient& p) {
       if (said.starts_with("cuda")) one.torch_cuda = contains(said, "None") && quoted_in(said).empty() ? "None" : quoted_in(said);
     } else if (rest.starts_with("tensorflow/build_info: ")) {
       if (contains(rest, "cuda_compute_capabilities")) one.tensorflow_capabilities = rest;
-      if (contains(rest, "cuda_version")) one.tensorflow_cuda = version_in(quoted_in(rest.substr(rest.find("cuda_version") + 12)));
+      if (contains(rest, "cuda_version")) one.tensorflow_cuda = version_in(without_marks(rest.substr(rest.find("cuda_version") + 12)));
+    } else if (rest == "lib/libcudnn") {
+      one.has_cudnn = true;
     } else if (rest.ends_with(".dist-info")) {
       const std::string stem = rest.substr(0, rest.size() - 10);
       const std::size_t dash = stem.find('-');
@@ -291,6 +301,31 @@ Verdict look_framework_cpu(const Patient& p) {
     if (has_jax && !has_plugin)
       return found({path + ": jax " + one.packages.at("jax") + ", no jax_cuda plugin"},
                    "JAX is installed without its CUDA plugin: it will not use the GPU", {pip_of(path) + " install 'jax[cuda12]'"});
+  }
+  return any ? fine() : irrelevant();
+}
+
+// TensorFlow's wheel loads CUDA's libraries by name, and computes on the processor where it finds none.
+Verdict look_framework_libraries(const Patient& p) {
+  if (!p.has_gpu()) return irrelevant();
+  const bool has_system = !p.evidence.lines("loose-cudnn").empty() || !matching(p.evidence.lines("libraries"), "libcudnn").empty();
+  bool any = false;
+  for (const auto& [path, one] : environments_of(p)) {
+    const auto tensorflow = one.packages.find("tensorflow");
+    if (tensorflow == one.packages.end() || one.tensorflow_cuda.empty()) continue;
+    any = true;
+    const bool has_wheels = std::any_of(one.packages.begin(), one.packages.end(),
+                                        [](const auto& package) { return package.first.starts_with("nvidia_cudnn"); });
+    if (has_wheels || one.has_cudnn || has_system) continue;
+    const bool has_extra = compare_versions(tensorflow->second, "2.14") >= 0;
+    return found({path + ": tensorflow " + tensorflow->second + ", built for CUDA " + one.tensorflow_cuda,
+                  "no libcudnn in it, and none in the system"},
+                 "TensorFlow finds no CUDA libraries (`Cannot dlopen some GPU libraries`), and computes on the processor",
+                 {has_extra ? fmt::format("{} install 'tensorflow[and-cuda]=={}'   # the same version, with its libraries; or the newest:",
+                                          pip_of(path), tensorflow->second)
+                            : fmt::format("# this TensorFlow takes CUDA {} and its cuDNN from the system; newer ones bring them along:",
+                                          one.tensorflow_cuda),
+                  pip_of(path) + " install 'tensorflow[and-cuda]'"});
   }
   return any ? fine() : irrelevant();
 }

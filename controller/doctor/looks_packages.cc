@@ -25,6 +25,13 @@ bool is_driver_or_kernel(std::string_view name) {
   return false;
 }
 
+bool is_of_rhel(const std::string& os) {
+  for (const std::string_view one : {"rhel", "rocky", "almalinux", "centos", "ol"}) {
+    if (os == one) return true;
+  }
+  return false;
+}
+
 /// A key of apt's.
 struct AptKey {
   std::string file, id, uid;
@@ -129,7 +136,8 @@ Verdict look_apt_interrupted(const Patient& p) {
   for (const std::string& line : matching(apt_errors(p), "dpkg was interrupted")) evidence.push_back(line);
   if (evidence.empty()) return fine();
   return found(std::move(evidence), "packages are half installed: dpkg was interrupted, or a package's script has failed",
-               {"sudo dpkg --configure -a", "sudo apt-get install -f"},
+               {"sudo dpkg --configure -a", "sudo apt-get install -f",
+                "# where a package's own script fails each time, its output says why; without the package: sudo apt-get purge NAME"},
                {step_of("configure", "command",
                         {{"run", "DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confdef --force-confold"},
                          {"unless", "test -z \"$(dpkg --audit)\""}})});
@@ -153,6 +161,50 @@ Verdict look_apt_sources(const Patient& p) {
                 "# remove the older of the two files, or correct the line, then: sudo apt-get update"});
 }
 
+Verdict look_apt_lists(const Patient& p) {
+  if (!has_apt(p) || !p.evidence.was_seen("apt-lists")) return irrelevant();
+  std::vector<std::string> lacking = matching(p.evidence.lines("apt-lists"), "lacks ");
+  // A bare image has no lists at all: it has never asked.
+  if (matching(p.evidence.lines("apt-lists"), "has ").empty()) return irrelevant();
+  if (lacking.empty()) return fine();
+  for (std::string& line : lacking) line = "no list of " + line.substr(6);
+  return found(std::move(lacking),
+               "apt has no list of a repository that its sources name: the address or the release in it is wrong, it cannot be reached, or "
+               "nobody has asked since it was added",
+               {"sudo apt-get update   # what it says of that repository is the cause",
+                "grep -rn deb /etc/apt/sources.list /etc/apt/sources.list.d   # correct or remove its line"});
+}
+
+// ---- rpm, dnf and yum
+
+Verdict look_rpm_database(const Patient& p) {
+  const Section* rpm = p.evidence.find("rpm");
+  if (rpm == nullptr || rpm->status == Section::kAbsent) return irrelevant();
+  const std::vector<std::string> lines = matching(p.evidence.lines("rpm"), "error:");
+  if (rpm->status == 0 || lines.empty()) return fine();
+  return found(lines, "the database of installed packages cannot be read: dnf and yum do nothing",
+               {"sudo rpm --rebuilddb", "sudo dnf check   # whether that was enough"});
+}
+
+Verdict look_rpm_twice(const Patient& p) {
+  const Section* rpm = p.evidence.find("rpm");
+  if (rpm == nullptr || rpm->status != 0) return irrelevant();
+  std::vector<std::string> evidence;
+  for (const std::string& line : matching(p.evidence.lines("rpm"), "twice ")) evidence.push_back(line.substr(6) + " is installed twice");
+  for (const std::string& line : matching(p.evidence.lines("rpm"), "unfinished ")) evidence.push_back(line.substr(11));
+  if (evidence.empty()) return fine();
+  return found(std::move(evidence), "an installation or upgrade was cut short: packages are there in two versions",
+               {"sudo dnf check", "sudo dnf remove --duplicates   # read first what it names; on yum: package-cleanup --cleandupes"});
+}
+
+Verdict look_dnf_busy(const Patient& p) {
+  const std::vector<std::string> lines = matching(p.evidence.lines("rpm"), "busy ");
+  if (!p.evidence.was_seen("rpm")) return irrelevant();
+  if (lines.empty()) return fine();
+  return found(lines, "dnf or yum is at work: another installation waits meanwhile",
+               {"# wait until it is done: ps -ef | grep -E 'dnf|yum'"});
+}
+
 Verdict look_apt_dependencies(const Patient& p) {
   if (!has_apt(p)) return irrelevant();
   const Section* check = p.evidence.find("apt-check");
@@ -169,6 +221,9 @@ Verdict look_apt_dependencies(const Patient& p) {
 }
 
 Verdict look_packages_held(const Patient& p) {
+  if (const std::vector<std::string> locked = matching(p.evidence.lines("rpm"), "locked "); !locked.empty())
+    return found(locked, "packages are locked to a version: upgrades leave them alone, and what needs newer ones cannot be installed",
+                 {"sudo dnf versionlock list", "sudo dnf versionlock delete NAME   # where that is not meant"});
   if (!p.evidence.was_seen("packages")) return irrelevant();
   std::vector<std::string> held, driver_held, driver_free;
   for (const InstalledPackage& one : p.packages) {
@@ -275,22 +330,30 @@ Verdict look_key_legacy(const Patient& p) {
 }
 
 Verdict look_repository_release(const Patient& p) {
-  const std::vector<std::string> sources = cuda_sources(p);
+  std::vector<std::string> sources = cuda_sources(p);
+  for (std::string& line : matching(p.evidence.lines("rpm-sources"), "/compute/cuda/repos/")) sources.push_back(std::move(line));
   if (sources.empty() || p.facts.os.empty()) return irrelevant();
-  std::string own = p.facts.os + p.facts.os_version;
+  // NVIDIA's folders: ubuntu2404, debian12, rhel9 for all that is built of it, amzn2023, fedora42.
+  const bool is_rhel = is_of_rhel(p.facts.os);
+  const std::string family = is_rhel ? "rhel" : p.facts.os;
+  std::string own = family + (is_rhel ? p.facts.os_version.substr(0, p.facts.os_version.find('.')) : p.facts.os_version);
   std::erase(own, '.');
   std::vector<std::string> evidence;
   for (const std::string& line : sources) {
     constexpr std::string_view kFolder = "/compute/cuda/repos/";
     const std::string rest = line.substr(line.find(kFolder) + kFolder.size());
     const std::string release = rest.substr(0, rest.find('/'));
-    if (!release.empty() && release.starts_with(p.facts.os) && release != own) evidence.push_back(line);
+    // Debian's own families are told apart; an rpm host takes a repository of no other.
+    const bool is_near = release.starts_with(family) || !matching({line}, ".repo:").empty();
+    if (!release.empty() && is_near && release != own && release.find('$') == std::string::npos) evidence.push_back(line);
   }
   if (evidence.empty()) return fine();
+  const bool has_dnf = !matching(evidence, ".repo:").empty();
   return found(std::move(evidence),
                fmt::format("NVIDIA's repository is that of another release than {}: its drivers are built for other kernels and compilers",
                            p.facts.os_name),
-               {fmt::format("# replace the release in that file by {}, then:", own), "sudo apt-get update"});
+               {fmt::format("# replace the release in that file by {}, then:", own),
+                has_dnf ? "sudo dnf clean all && sudo dnf makecache" : "sudo apt-get update"});
 }
 
 Verdict look_driver_upgrade(const Patient& p) {

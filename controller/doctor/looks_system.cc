@@ -146,12 +146,13 @@ Verdict look_shm_small(const Patient& p) {
     const std::uint64_t size = one.size * kKiB;
     // The kernel gives it half the memory; a container engine 64 MB.
     if (size >= 1 * kGiB || (p.facts.memory > 0 && size * 4 >= p.facts.memory)) return fine();
-    return found({fmt::format("/dev/shm: {} in all, of {} of memory", human_size(size), human_size(p.facts.memory))},
-                 "/dev/shm is small: data loaders with several workers and NCCL fail with a bus error or `no space left`",
-                 p.facts.container ? std::vector<std::string>{"# start the container with --shm-size=8g, or --ipc=host"}
-                                   : std::vector<std::string>{"sudo mount -o remount,size=50% /dev/shm",
-                                                              "# and the size that /etc/fstab says for it, where it does"},
-                 {step_of("shm", "command", {{"run", "mount -o remount,size=50% /dev/shm"}})});
+    return found(
+        {fmt::format("/dev/shm: {} in all, of {} of memory", human_size(size), human_size(p.facts.memory))},
+        "/dev/shm is small: data loaders with several workers and NCCL fail with a bus error or `no space left`",
+        p.facts.container ? std::vector<std::string>{"# start the container with --shm-size=8g, or --ipc=host"}
+                          : std::vector<std::string>{"sudo mount -o remount,size=50% /dev/shm",
+                                                     "# and the size that /etc/fstab says for it, where it does"},
+        p.may_mount ? std::vector<Json>{step_of("shm", "command", {{"run", "mount -o remount,size=50% /dev/shm"}})} : std::vector<Json>{});
   }
   return irrelevant();
 }
@@ -175,17 +176,47 @@ Verdict look_swap(const Patient& p) {
   return fine();
 }
 
+// Two clocks that differ do not say which is wrong. A server that was asked does; where none was reached, the one that the network keeps is
+// believed, and where both are kept or neither is, nobody is accused.
 Verdict look_clock(const Patient& p) {
   if (!p.clock || p.now == 0) return unseen(p, "system");
+  constexpr std::int64_t kOff = 60;
   const std::int64_t skew = *p.clock - p.now;
-  if (std::abs(skew) < 60) return fine();
-  const bool synchronised = contains(p.evidence.text("timedatectl"), "NTPSynchronized=yes");
-  const std::string much = human_duration(std::chrono::seconds(std::abs(skew)));
+  if (std::abs(skew) < kOff) return fine();
+  const std::string& said = p.evidence.text("timedatectl");
+  const ClockKept kept = contains(said, "NTPSynchronized=yes")  ? ClockKept::yes
+                         : contains(said, "NTPSynchronized=no") ? ClockKept::no
+                                                                : ClockKept::unknown;
+  const auto words_of = [](ClockKept one) { return one == ClockKept::yes ? "yes" : one == ClockKept::no ? "no" : "not known"; };
+  std::vector<std::string> evidence = {
+      fmt::format("the host's clock is {} {} this machine's", human_duration(std::chrono::seconds(std::abs(skew))),
+                  skew > 0 ? "before" : "behind"),
+      fmt::format("kept by the network: the host's {}, this machine's {}", words_of(kept), words_of(p.own_clock))};
+  bool host_is_wrong = kept != ClockKept::yes && p.own_clock == ClockKept::yes;
+  bool own_is_wrong = kept == ClockKept::yes && p.own_clock != ClockKept::yes;
+  if (p.third_clock) {
+    const std::int64_t host_off = std::abs(*p.clock - *p.third_clock), own_off = std::abs(p.now - *p.third_clock);
+    host_is_wrong = host_off >= kOff && host_off > own_off;
+    own_is_wrong = own_off >= kOff && own_off > host_off;
+    evidence.push_back("a server says: " + p.evidence.value("third-clock", "date"));
+  }
+  const std::vector<std::string> on_the_host = {"sudo timedatectl set-ntp true",
+                                                "timedatectl timesync-status || chronyc tracking   # whether it has found a server"};
+  if (own_is_wrong) {
+    Verdict verdict =
+        found(std::move(evidence), "the clock of this machine, where you sit, is wrong, not the host's",
+              {"# here, not on the host: let the network set the clock (timedatectl set-ntp true; macOS: sudo sntp -sS time.apple.com)"});
+    verdict.severity = Severity::warning;
+    return verdict;
+  }
+  if (!host_is_wrong) {
+    Verdict verdict = found(std::move(evidence), "the host's clock and this machine's differ, and nothing tells which is right",
+                            {"date -u   # on both, beside a clock that you trust", on_the_host[0] + "   # where it is the host's"});
+    verdict.severity = Severity::warning;
+    return verdict;
+  }
   Verdict verdict =
-      found({fmt::format("the host's clock is {} {} this machine's", much, skew > 0 ? "before" : "behind"),
-             synchronised ? "NTPSynchronized=yes" : "NTPSynchronized=no, or not known"},
-            "the host's clock is wrong, or this machine's is: certificates, package lists and signed requests are refused",
-            {"sudo timedatectl set-ntp true", "timedatectl timesync-status || chronyc tracking   # whether it has found a server"},
+      found(std::move(evidence), "the host's clock is wrong: certificates, package lists and signed requests are refused", on_the_host,
             p.facts.container
                 ? std::vector<Json>{}
                 : std::vector<Json>{step_of("clock", "command",
@@ -229,6 +260,35 @@ Verdict look_tmp(const Patient& p) {
                fmt::format("{} is not a folder where everybody may write: apt, editors and notebooks fail in odd ways", folder),
                {"sudo chown root:root " + folder, "sudo chmod 1777 " + folder},
                {step_of("tmp", "directory", {{"path", folder}, {"mode", "1777"}, {"owner", "root"}, {"group", "root"}})});
+}
+
+Verdict look_noexec(const Patient& p) {
+  if (!p.evidence.was_seen("mounts")) return unseen(p, "mounts");
+  std::vector<std::string> evidence, folders;
+  for (const std::string& line : p.evidence.lines("mounts")) {
+    const std::vector<std::string> parts = words(line);
+    if (parts.size() < 4 || (parts[1] != "/tmp" && parts[1] != "/home")) continue;
+    const std::vector<std::string> options = split(parts[3], ',');
+    if (std::find(options.begin(), options.end(), "noexec") == options.end()) continue;
+    evidence.push_back(line);
+    folders.push_back(parts[1]);
+  }
+  if (evidence.empty()) return fine();
+  std::vector<std::string> commands;
+  std::vector<Json> steps;
+  for (const std::string& folder : folders) {
+    commands.push_back("sudo mount -o remount,exec " + folder + "   # until the next restart; /etc/fstab or tmp.mount says it for good");
+    if (p.may_mount)
+      steps.push_back(
+          step_of(folder == "/tmp" ? "tmp" : "home", "command",
+                  {{"run", "mount -o remount,exec " + folder}, {"unless", "! findmnt -no OPTIONS " + folder + " | grep -qw noexec"}}));
+  }
+  if (folders[0] == "/tmp") commands.push_back("# or leave it so, and give installers another place: TMPDIR=/var/tmp sh cuda_….run");
+  return found(std::move(evidence),
+               fmt::format("nothing may be run from {}: runfile installers, DKMS and packages that build themselves fail with `Permission "
+                           "denied`",
+                           join(folders, " and ")),
+               std::move(commands), std::move(steps));
 }
 
 Verdict look_foreign_files(const Patient& p) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <ctime>
 
 #include "agent/base/text.h"
 
@@ -10,6 +11,17 @@ namespace gpustrap {
 namespace {
 
 char lower(char c) { return static_cast<char>(std::tolower(static_cast<unsigned char>(c))); }
+
+/// "deb.debian.org Sun, 22 Nov 2026 10:48:00 GMT", as HTTP writes a date.
+std::optional<std::int64_t> time_in(const std::string& text) {
+  const std::vector<std::string> parts = words(text);
+  if (parts.size() < 6) return std::nullopt;
+  std::tm time{};
+  const std::string date = join({parts.begin() + 2, parts.begin() + 6}, " ");
+  if (::strptime(date.c_str(), "%d %b %Y %H:%M:%S", &time) == nullptr) return std::nullopt;
+  const std::int64_t seconds = ::timegm(&time);
+  return seconds > 0 ? std::optional<std::int64_t>(seconds) : std::nullopt;
+}
 
 /// The value of NAME= in os-release.
 std::string release_value(const Evidence& evidence, std::string_view name) {
@@ -121,8 +133,16 @@ std::string Patient::kernel_flavour() const {
   return dash == std::string::npos ? "generic" : facts.kernel.substr(dash + 1);
 }
 
-Patient examine(const Evidence& evidence, const Compat& compat, std::int64_t now) {
+Patient examine(const Evidence& evidence, const Compat& compat, std::int64_t now, ClockKept own_clock) {
   Patient patient{evidence, compat, now};
+  patient.own_clock = own_clock;
+  patient.third_clock = time_in(evidence.value("third-clock", "date"));
+  if (const std::string capabilities = evidence.value("system", "capabilities"); !capabilities.empty()) {
+    constexpr std::uint64_t kSysAdmin = std::uint64_t{1} << 21U;
+    std::uint64_t held = 0;
+    const auto read = std::from_chars(capabilities.data(), capabilities.data() + capabilities.size(), held, 16);
+    patient.may_mount = read.ec != std::errc() || (held & kSysAdmin) != 0;
+  }
   Facts& facts = patient.facts;
   const std::vector<std::string> system = evidence.lines("system");
   if (const std::vector<std::string> uname = words(system.empty() ? "" : system.front()); uname.size() == 3) {

@@ -24,6 +24,9 @@ struct InstalledPackage {
   std::string name, version;
 };
 
+/// Whether the network keeps a clock.
+enum class ClockKept { yes, no, unknown };
+
 /// A host as the evidence shows it: what several looks ask for, read once.
 struct Patient {
   const Evidence& evidence;
@@ -35,7 +38,10 @@ struct Patient {
   bool is_root = false;  ///< whether the probe had root's rights
   bool wsl = false;
   std::string user{}, home{};
-  std::optional<std::int64_t> clock{};  ///< of the host
+  std::optional<std::int64_t> clock{};        ///< of the host
+  std::optional<std::int64_t> third_clock{};  ///< what a server said of the time, where the two differ
+  ClockKept own_clock = ClockKept::unknown;   ///< this machine's
+  bool may_mount = true;                      ///< whether root has CAP_SYS_ADMIN there, as far as is known
   bool nvidia_loaded = false, nouveau_loaded = false;
   bool loaded_is_open = false;
   std::string module_version{}, module_licence{};  ///< on the disk, for the running kernel; empty where there is none
@@ -53,7 +59,7 @@ struct Patient {
   [[nodiscard]] std::string kernel_flavour() const;
 };
 
-[[nodiscard]] Patient examine(const Evidence& evidence, const Compat& compat, std::int64_t now);
+[[nodiscard]] Patient examine(const Evidence& evidence, const Compat& compat, std::int64_t now, ClockKept own_clock = ClockKept::unknown);
 
 /// Lines of `lines` that contain `what`, in any case of letters.
 [[nodiscard]] std::vector<std::string> matching(const std::vector<std::string>& lines, std::string_view what);

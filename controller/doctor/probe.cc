@@ -36,10 +36,11 @@ Result<Evidence> evidence_so_far(std::string_view said) {
   return evidence;
 }
 
-Result<Evidence> probe(SshSession& session, const std::optional<std::string>& sudo_password) {
+Result<Evidence> probe(SshSession& session, const std::optional<std::string>& sudo_password, std::int64_t now) {
   Result<SshChannel> channel = session.exec(std::string(probe_command()), "");
   if (!channel) return fail(std::move(channel).error());
   std::string input = sudo_password.value_or("") + "\n";
+  input += fmt::format("now={}\n", now);
   input += probe_script();
   std::string_view left = input;
   std::string out, err;

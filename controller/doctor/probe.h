@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,9 +16,10 @@ namespace gpustrap {
 /// What is executed there: takes a line with sudo's password, or an empty one, then the script. The login shell may be any.
 [[nodiscard]] std::string_view probe_command();
 
-/// One exec that changes nothing on the host. `sudo_password`: where sudo asks for one. Errors: authentication where sudo does not take
+/// One exec that changes nothing on the host. `sudo_password`: where sudo asks for one. `now`: seconds since 1970 by this machine's clock;
+/// where the host's is another, it asks a server. Errors: authentication where sudo does not take
 /// it, timeout, protocol, unreachable.
-[[nodiscard]] Result<Evidence> probe(SshSession& session, const std::optional<std::string>& sudo_password);
+[[nodiscard]] Result<Evidence> probe(SshSession& session, const std::optional<std::string>& sudo_password, std::int64_t now);
 
 /// Of a host that was not waited for any longer: the sections that came, and the others as late ones.
 [[nodiscard]] Result<Evidence> evidence_so_far(std::string_view said);

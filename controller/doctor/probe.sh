@@ -5,7 +5,7 @@
 #
 # Output: "gpustrap-probe 1", then sections: "@section NAME STATUS BYTES", so many bytes, a newline; then "@end COUNT". controller/doctor/
 # evidence.cc reads it. $part is `login` (all of it, begun as who logged in), or `rest` (what root sees). $word and $script come from
-# probe.cc: sudo's password or nothing, and this text.
+# probe.cc: sudo's password or nothing, and this text. $now is what the controller's clock says.
 
 LC_ALL=C LANGUAGE=C PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin:/opt/bin
 export LC_ALL LANGUAGE PATH
@@ -117,6 +117,7 @@ python_packages() {
         [ -d "$d" ] && echo "$e: ${d##*/}"
       done
       [ -f "$s/torch/version.py" ] && grep -E '^(__version__|cuda|hip)\b' "$s/torch/version.py" | sed "s#^#$e: torch/version.py: #"
+      for l in "$e"/lib/libcudnn.so.*; do [ -e "$l" ] && { echo "$e: lib/libcudnn"; break; }; done
       b=$s/tensorflow/python/platform/build_info.py
       [ -f "$b" ] && grep -o -E "\"?'?(cuda_version|cudnn_version|cuda_compute_capabilities|is_cuda_build)\"?'?[^)}]*" "$b" | head -n 8 |
         cut -c 1-400 | sed "s#^#$e: tensorflow/build_info: #"
@@ -138,6 +139,30 @@ conda_state() {
   return 0
 }
 
+# As who logged in: root's own look may leave files beside the database.
+rpm_state() {
+  have rpm || { absent rpm; return; }
+  all=$(bound 20 rpm -qa --qf '%{NAME}.%{ARCH} %{VERSION}-%{RELEASE}\n' 2>&1)
+  r=$?
+  printf '%s\n' "$all" | grep -i -E '^(error|warning):' | head -n 6
+  printf '%s\n' "$all" | grep -v -i -E '^(error|warning|kernel|gpg-pubkey|kmod-)' | cut -d' ' -f1 | sort | uniq -d | head -n 20 | sed 's/^/twice /'
+  printf '%s\n' "$all" | grep -i -E '^(nvidia|cuda|kmod-nvidia|libnvidia|libcudnn|libnccl|docker|dnf-automatic|dkms)' | head -n 80 | sed 's/^/has /'
+  grep -s -E '^[^#]' /etc/dnf/plugins/versionlock.list /etc/yum/pluginconf.d/versionlock.list | head -n 20 | sed 's/^/locked /'
+  grep -s -E '^(exclude|excludepkgs)' /etc/dnf/dnf.conf /etc/yum.conf | sort -u | head -n 4 | sed 's/^/excluded /'
+  for f in /run/dnf.pid /run/yum.pid /var/cache/dnf/*.pid; do
+    [ -r "$f" ] && read -r l <"$f" && [ -d "/proc/$l" ] && echo "busy $l $(cat "/proc/$l/comm")"
+  done
+  ls -d /var/lib/yum/transaction-all.* 2>/dev/null | sed 's/^/unfinished /'
+  return "$r"
+}
+
+rpm_sources() {
+  for f in /etc/yum.repos.d/*.repo; do
+    [ -r "$f" ] && grep -H -E '^(\[|baseurl|enabled)' "$f" /dev/null | masked
+  done
+  return 0
+}
+
 jupyter_config() {
   lines_of '^[^#]*(ip|token|password|hashed_password|password_required|allow_origin|certfile|port)[]"'\'']? *[:=]' \
     "$HOME"/.jupyter/jupyter_*config.py "$HOME"/.jupyter/jupyter_*config.json /etc/jupyter/jupyter_*config.* \
@@ -150,6 +175,7 @@ system() {
   uname -s -r -m
   cat /etc/os-release /usr/lib/os-release 2>/dev/null | grep -E '^(ID|VERSION_ID|PRETTY_NAME)=' | sort -u
   echo "clock $(date +%s)"
+  sed -n 's/^CapEff:[^0-9a-f]*/capabilities /p' /proc/self/status 2>/dev/null
   echo "uptime $(cut -d' ' -f1 /proc/uptime)"
   echo "pid1 $(cat /proc/1/comm 2>/dev/null)"
   c=no
@@ -277,6 +303,17 @@ apt_keys() {
     bound 5 gpg --homedir / --no-options --no-keyring --lock-never --trust-model always --batch --no-autostart --list-packets "$f" 2>/dev/null |
       grep -E '^:(public|user ID|signature)|created [0-9]|keyid: |subpkt 9 len' | grep -v 'subpkt 2 ' | head -n 200
   done
+  return 0
+}
+
+# Whose lists have never come: wrong address, wrong suite, or nobody has asked yet.
+apt_lists() {
+  have apt-get || { absent apt-get; return; }
+  bound 10 apt-get -q --print-uris -o Debug::NoLocking=1 update 2>/dev/null | while read -r u f _; do
+    case $f in *_InRelease) ;; *) continue ;; esac
+    l=/var/lib/apt/lists/$f u=${u#?} u=${u%?}
+    if [ -e "$l" ] || [ -e "${l%InRelease}Release" ]; then echo "has $u"; else echo "lacks $u"; fi
+  done | masked
   return 0
 }
 
@@ -411,6 +448,19 @@ names() {
   h=$(cat /proc/sys/kernel/hostname)
   if bound 8 getent hosts "$h" >/dev/null 2>&1; then echo "own-name $h yes"; else echo "own-name $h no"; fi
 }
+# What time it is by neither of the two clocks, where they differ: what a server says from which packages come anyway.
+third_clock() {
+  case $now in '' | *[!0-9]*) return 0 ;; esac
+  d=$(($(date +%s) - now))
+  [ "${d#-}" -ge 60 ] || return 0
+  have bash || { absent bash; return; }
+  for n in $(apt_lines | grep -o -E 'http://[^/: ]+' | sed -E 's#http://(.*@)?##' | sort -u | head -n 2) pypi.org; do
+    a=$(bound 6 bash -c 'exec 3<>"/dev/tcp/$1/80" && printf "HEAD / HTTP/1.0\r\nHost: %s\r\n\r\n" "$1" >&3 && head -c 2000 <&3' bash "$n" 2>/dev/null |
+      tr -d '\r' | grep -i -m 1 '^date: ')
+    [ -z "$a" ] || { echo "date $n ${a#*: }"; return 0; }
+  done
+  return 0
+}
 links() {
   for d in /sys/class/net/*; do
     [ -r "$d/mtu" ] && echo "${d##*/} $(cat "$d/mtu") $(cat "$d/operstate" 2>/dev/null)"
@@ -472,6 +522,7 @@ rest() {
   sec runfile 1000 runfile_driver
   sec apt-sources 16000 apt_sources
   sec apt-keys 40000 apt_keys
+  sec apt-lists 8000 apt_lists
   sec apt-check 16000 apt_check
   sec apt-errors 8000 apt_errors
   sec apt-locks 2000 apt_locks
@@ -490,6 +541,7 @@ rest() {
   sec memory 2000 memory
   sec swaps 2000 cat /proc/swaps
   cmd timedatectl 2000 timedatectl show
+  sec third-clock 1000 third_clock
   sec names 4000 names
   sec links 4000 links
   sec listening 16000 listening
@@ -527,6 +579,8 @@ else
   sec python 32000 python_packages
   sec conda 8000 conda_state
   sec jupyter 8000 jupyter_config
+  sec rpm 16000 rpm_state
+  sec rpm-sources 8000 rpm_sources
   case $rights in
     sudo) by_sudo -n ;;
     password) by_sudo -k -S -p '' ;;

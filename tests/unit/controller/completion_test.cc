@@ -59,6 +59,15 @@ bool takes_files(const std::string& line) {
   return complete(said, small_world()).files;
 }
 
+TEST(Completion, NamesTheFaultsThatFixMayRepair) {
+  EXPECT_THAT(offered("doctor gpu1 --fix disk"), UnorderedElementsAre("disk-full", "disk-errors"));
+  EXPECT_THAT(offered("doctor gpu1 --fix disk-full disk"), ElementsAre("disk-errors"));
+  EXPECT_THAT(offered("doctor --fix gpu1 shm"), ElementsAre("shm-small"));
+  EXPECT_THAT(offered("doctor gpu1 "), ElementsAre("--fix"));
+  EXPECT_THAT(offered("doctor gpu1 disk"), IsEmpty());
+  EXPECT_THAT(offered("doctor gpu"), UnorderedElementsAre("gpu1", "gpu2"));
+}
+
 TEST(Completion, OffersEveryVerbThereIs) {
   const std::vector<std::string> found = offered("");
   for (const VerbDescription& verb : describe_verbs()) EXPECT_THAT(found, Contains(verb.name.substr(0, verb.name.find(' '))));

@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -115,6 +117,107 @@ TEST(Doctor, EveryClassIsFoundInItsSampleAndNothingElseIs) {
     all += diagnosis_text(diagnosis, patient, "gpu1", 100, true) + "\n";
   }
   expect_golden("doctor/findings.out", all);
+}
+
+/// The healthy host with a clock that is `off` seconds from the controller's.
+Diagnosis with_clocks(std::int64_t off, const std::string& synchronised, ClockKept own, std::optional<std::int64_t> third = std::nullopt) {
+  Evidence evidence = sample("healthy");
+  Section system = *evidence.find("system");
+  const std::size_t at = system.text.find("clock ");
+  system.text.replace(at, system.text.find('\n', at) - at, fmt::format("clock {}", kNow + off));
+  evidence.put(system);
+  evidence.put({"timedatectl", 0, "NTPSynchronized=" + synchronised + "\n"});
+  if (third) {
+    const std::time_t time = kNow + *third;
+    std::tm parts{};
+    char text[64] = "";
+    ::gmtime_r(&time, &parts);
+    static_cast<void>(std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &parts));
+    evidence.put({"third-clock", 0, fmt::format("date deb.debian.org {}\n", text)});
+  }
+  return diagnose(examine(evidence, tables(), kNow, own));
+}
+
+std::string cause_of(const Diagnosis& diagnosis) { return diagnosis.findings.empty() ? "" : diagnosis.findings[0].cause; }
+
+TEST(Doctor, AWrongClockIsTheOneThatAThirdSays) {
+  EXPECT_EQ(cause_of(with_clocks(30, "no", ClockKept::unknown)), "");
+  EXPECT_THAT(cause_of(with_clocks(-3600, "no", ClockKept::unknown, 2)), HasSubstr("the host's clock is wrong"));
+  EXPECT_THAT(cause_of(with_clocks(-3600, "no", ClockKept::unknown, -3600)), HasSubstr("clock of this machine, where you sit, is wrong"));
+  // A server's word is stronger than what either says of itself.
+  EXPECT_THAT(cause_of(with_clocks(3600, "yes", ClockKept::no, 0)), HasSubstr("the host's clock is wrong"));
+}
+
+TEST(Doctor, WithoutAThirdClockTheOneThatIsKeptIsBelieved) {
+  EXPECT_THAT(cause_of(with_clocks(3600, "no", ClockKept::yes)), HasSubstr("the host's clock is wrong"));
+  const Diagnosis own = with_clocks(3600, "yes", ClockKept::no);
+  EXPECT_THAT(cause_of(own), HasSubstr("clock of this machine"));
+  EXPECT_EQ(own.findings[0].severity, Severity::warning);
+  EXPECT_THAT(own.findings[0].steps, IsEmpty());
+  EXPECT_THAT(cause_of(with_clocks(3600, "no", ClockKept::no)), HasSubstr("nothing tells which is right"));
+  EXPECT_THAT(cause_of(with_clocks(3600, "yes", ClockKept::yes)), HasSubstr("nothing tells which is right"));
+}
+
+TEST(Doctor, AContainerThatMayNotMountIsStartedAnew) {
+  Evidence evidence = healthy_but("shm-small");
+  EXPECT_THAT(diagnosis_of(evidence).findings[0].steps, Not(IsEmpty()));
+  Section system = *evidence.find("system");
+  system.text.replace(system.text.find("container no"), 12, "container yes\ncapabilities 00000000a80425fb");
+  evidence.put(system);
+  const Diagnosis diagnosis = diagnosis_of(evidence);
+  const auto shm =
+      std::find_if(diagnosis.findings.begin(), diagnosis.findings.end(), [](const Finding& one) { return one.of->id == "shm-small"; });
+  ASSERT_NE(shm, diagnosis.findings.end());
+  EXPECT_THAT(shm->commands, ElementsAre(HasSubstr("--shm-size=8g")));
+  EXPECT_THAT(shm->steps, IsEmpty());
+}
+
+/// A host of Amazon's with dnf in the place of apt.
+Evidence amazon() {
+  Evidence evidence = sample("healthy");
+  Section system = *evidence.find("system");
+  for (const auto& [from, to] : {std::pair("ID=ubuntu", "ID=amzn"), std::pair("VERSION_ID=\"24.04\"", "VERSION_ID=\"2023\""),
+                                 std::pair("Ubuntu 24.04.1 LTS", "Amazon Linux 2023.6.20241212")})
+    system.text.replace(system.text.find(from), std::string_view(from).size(), to);
+  evidence.put(system);
+  for (const char* apt : {"apt-sources", "apt-check", "packages", "unattended"}) evidence.put({apt, Section::kAbsent, "not found\n"});
+  for (const char* apt : {"apt-keys", "apt-errors", "apt-locks", "apt-lists"}) evidence.put({apt, 0, ""});
+  evidence.put({"rpm", 0, "has nvidia-driver.x86_64 580.95.05-1.amzn2023\n"});
+  return evidence;
+}
+
+TEST(Doctor, AHostWithDnfIsHealthyAndIsToldOfDnf) {
+  EXPECT_THAT(ids_of(diagnosis_of(amazon())), IsEmpty());
+  Evidence full = amazon();
+  for (const Section& section : sample("disk-full").sections()) full.put(section);
+  const Diagnosis diagnosis = diagnosis_of(full);
+  EXPECT_THAT(ids_of(diagnosis), ElementsAre("disk-full"));
+  EXPECT_THAT(diagnosis.findings[0].commands, Contains("sudo dnf clean all"));
+  EXPECT_THAT(diagnosis.findings[0].steps[0].dump(), HasSubstr("dnf clean all; journalctl"));
+}
+
+TEST(Doctor, ARepositoryOfAnotherReleaseIsFoundOnRpmHostsToo) {
+  Evidence evidence = amazon();
+  const auto with = [&](const std::string& folder) {
+    evidence.put({"rpm-sources", 0,
+                  "/etc/yum.repos.d/cuda.repo:baseurl=https://developer.download.nvidia.com/compute/cuda/repos/" + folder + "/x86_64\n"});
+    return ids_of(diagnosis_of(evidence));
+  };
+  EXPECT_THAT(with("amzn2023"), IsEmpty());
+  EXPECT_THAT(with("rhel9"), ElementsAre("repository-release"));
+}
+
+TEST(Doctor, TensorflowFindsItsLibrariesWhereverTheyAre) {
+  Evidence evidence = healthy_but("framework-libraries");
+  EXPECT_THAT(ids_of(diagnosis_of(evidence)), ElementsAre("framework-libraries"));
+  Section python = *evidence.find("python");
+  const std::string before = python.text;
+  python.text += "\n/home/ubuntu/tf: nvidia_cudnn_cu12-8.9.7.29.dist-info";
+  evidence.put(python);
+  EXPECT_THAT(ids_of(diagnosis_of(evidence)), IsEmpty());
+  python.text = before + "\n/home/ubuntu/tf: lib/libcudnn";
+  evidence.put(python);
+  EXPECT_THAT(ids_of(diagnosis_of(evidence)), IsEmpty());
 }
 
 TEST(Doctor, SamplesAreOfClassesThatExist) {
