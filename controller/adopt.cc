@@ -98,7 +98,8 @@ class ScriptReader {
   bool take_shrugged(const ShellStatement& statement) {
     const ShellCommand& last = statement.commands.back();
     const std::string program = last.words.empty() ? "" : last.words[0].shown();
-    const bool shrugs = last.join == ShellJoin::or_else && (program == "true" || program == ":" || program == "echo");
+    const bool ends = program == "exit" || program == "return";  // as a run does by itself
+    const bool shrugs = last.join == ShellJoin::or_else && (ends || program == "true" || program == ":" || program == "echo");
     const auto joins = [](const ShellCommand& one) { return one.join == ShellJoin::none || one.join == ShellJoin::pipe; };
     if (!shrugs || statement.background || !std::all_of(statement.commands.begin(), statement.commands.end() - 1, joins)) return false;
     AdoptSegment segment;
@@ -106,7 +107,7 @@ class ScriptReader {
     segment.text = text_of(statement, segment.commands.front().begin, segment.commands.back().end);
     const std::size_t before = state_.steps.size();
     if (!adopt_segment(segment, state_)) return false;
-    for (std::size_t i = before; i < state_.steps.size(); ++i)
+    for (std::size_t i = before; !ends && i < state_.steps.size(); ++i)
       state_.steps[i].reviews.emplace_back("the script goes on where this fails, and a run ends there");
     return true;
   }
@@ -159,6 +160,9 @@ class ScriptReader {
       step.as = "root";
       text = text.substr(bare.words[0].begin - segment.commands[0].begin);
     }
+    const std::vector<FoundCommand> inside = segment.commands.empty() ? find_commands(text) : std::vector<FoundCommand>{};
+    if (std::any_of(inside.begin(), inside.end(), [](const FoundCommand& one) { return is_exit(one.command); }))
+      step.reviews.emplace_back("`exit` ended the whole script; here it ends this step alone, and the steps below go on");
     if (program == "read") step.reviews.emplace_back("it asks, and nobody is there to answer: let a var say it (`vars:`, --var)");
     if (segment.background) {
       text += " &";
@@ -182,6 +186,8 @@ class ScriptReader {
     if (!state_.folder) step.reviews.emplace_back("the lines above may have changed the folder: say `chdir`");
     step.fields["run"] = run;
   }
+
+  static bool is_exit(const ShellCommand& command) { return !command.words.empty() && command.words[0].shown() == "exit"; }
 
   [[nodiscard]] std::string removed_by(const AdoptSegment& segment) const {
     if (segment.commands.size() != 1) return {};

@@ -10,43 +10,38 @@
 
 namespace gpustrap {
 
+namespace {
+
+/// `-fSsLO` as `-f -S -s -L -O`: of curl's, those that change nothing about what is trusted.
+std::vector<std::string> unbundled(const std::vector<std::string>& words) {
+  std::vector<std::string> single;
+  for (const std::string& word : words) {
+    const bool is_bundle = word.size() > 2 && word[0] == '-' && word.find_first_not_of("fsSLOo", 1) == std::string::npos;
+    for (std::size_t i = 1; is_bundle && i < word.size(); ++i) single.push_back({'-', word[i]});
+    if (!is_bundle) single.push_back(word);
+  }
+  return single;
+}
+
+}  // namespace
+
 bool Adopter::adopt_fetch(Words& words) {
   const bool is_wget = words.program == "wget";
+  if (!is_wget) words.all = unbundled(words.all);
   const bool known = is_wget
                          ? words.read({"-q", "-c", "-nv", "-nc", "-N", "--quiet", "--continue", "--no-verbose", "--show-progress", "-qc"},
                                       {"-O", "--output-document", "-P", "--directory-prefix", "-qO", "--tries", "-t", "--timeout"}, 1)
-                         : words.read({"-O",
-                                       "-L",
-                                       "-s",
-                                       "-S",
-                                       "-f",
-                                       "-fsSL",
-                                       "-sSL",
-                                       "-sL",
-                                       "-LO",
-                                       "-OL",
-                                       "-fsSLO",
-                                       "-sSLO",
-                                       "-fLO",
-                                       "-sLO",
-                                       "-fL",
-                                       "--location",
-                                       "--silent",
-                                       "--fail",
-                                       "--show-error",
-                                       "--remote-name",
-                                       "-C",
-                                       "-#",
-                                       "--progress-bar"},
-                                      {"-o", "--output", "-Lo", "-sLo", "-fsSLo", "-sSLo", "-fLo", "--retry"}, 1);
+                         : words.read({"-O", "-L", "-s", "-S", "-f", "-#", "--location", "--silent", "--fail", "--show-error",
+                                       "--remote-name", "--progress-bar"},
+                                      {"-o", "--output", "--retry", "-C"}, 1);
   if (!known || words.rest.size() != 1) return false;
   std::string url = words.rest[0];
   if (is_wget && url.find("://") == std::string::npos && url.find('.') != std::string::npos && url.find('/') != std::string::npos)
     url = "http://" + url;
   if (!url.starts_with("https://") && !url.starts_with("http://")) return false;
   if (url.find_first_of("*\"<>\\^`{|} ") != std::string::npos) return false;
-  std::string to = words.value({"-O", "-qO", "--output-document", "-o", "--output", "-Lo", "-sLo", "-fsSLo", "-sSLo", "-fLo"});
-  const bool keeps_name = is_wget || words.has({"-O", "-LO", "-OL", "-fsSLO", "-sSLO", "-fLO", "-sLO", "--remote-name"});
+  std::string to = words.value({"-O", "-qO", "--output-document", "-o", "--output"});
+  const bool keeps_name = is_wget || words.has({"-O", "--remote-name"});
   if (to == "-" || (to.empty() && !keeps_name)) return false;
   if (to.empty()) to = name_of_path(url.substr(url.find("://") + 3));
   if (to.empty() || url.substr(url.find("://") + 3).find('/') == std::string::npos) return false;

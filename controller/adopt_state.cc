@@ -84,8 +84,10 @@ InferredGuard infer_guard(const AdoptSegment& segment, const AdoptState& state) 
     return where.starts_with("~/") ? "~/" + shell_quote(where.substr(2)) : shell_quote(where);
   };
   if (program == "touch" || program == "mkfifo") return {path(last), ""};
-  if ((program == "cp" || program == "mv") && bare.words.size() > 2 && !last.shown().ends_with('/') && last.shown() != "." &&
-      state.text_of(last))
+  // Several files go into a folder, which is there before.
+  const bool is_one_file = bare.words.size() == 3 || (bare.words.size() == 4 && bare.words[1].shown().starts_with('-'));
+  if ((program == "cp" || program == "mv") && is_one_file && !last.shown().ends_with('/') && last.shown() != "." && state.text_of(last) &&
+      bare.words[bare.words.size() - 2].shown().find('*') == std::string::npos)
     return {path(last), ""};
   if (is_among(program, {"rm"}) && !path(last).empty() && bare.words.size() == 3) return {"", "test ! -e " + quoted(last)};
   if (program == "chmod" && bare.words.size() == 3 && bare.words[1].shown() == "+x" && !path(last).empty())
@@ -98,7 +100,8 @@ InferredGuard infer_guard(const AdoptSegment& segment, const AdoptState& state) 
   }
   if (program == "useradd" || program == "adduser") return {"", state.text_of(last) ? "id " + shell_quote(*state.text_of(last)) : ""};
   for (std::size_t i = 1; i + 1 < bare.words.size(); ++i) {
-    if (is_among(bare.words[i].shown(), {"-o", "--output", "-out", "-O"})) return {path(bare.words[i + 1]), ""};
+    const bool is_address = bare.words[i + 1].shown().find("://") != std::string::npos;  // `-O` of curl has no value
+    if (is_among(bare.words[i].shown(), {"-o", "--output", "-out", "-O"}) && !is_address) return {path(bare.words[i + 1]), ""};
   }
   return {};
 }

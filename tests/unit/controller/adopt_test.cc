@@ -5,6 +5,8 @@
 
 #include <string>
 
+#include <fmt/format.h>
+
 #include "agent/base/file.h"
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
@@ -18,6 +20,7 @@ namespace gpustrap {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 /// The steps of the recipe that is made of `script`, as the agent would get them; what is wrong with it where it does not load.
 std::string steps_of(const std::string& script) {
@@ -84,6 +87,24 @@ TEST(Adopt, PackagesOfADriverAreTheDriver) {
   EXPECT_EQ(steps_of("ubuntu-drivers install --gpgpu"), "{\"nvidia_driver\":{\"branch\":\"auto\"}}\n");
   EXPECT_THAT(steps_of("apt-get install -y nvidia-container-toolkit"), HasSubstr("nvidia-container-toolkit"));
   EXPECT_EQ(steps_of("apt-get install -y linux-headers-$(uname -r) git"), "{\"apt\":{\"packages\":[\"git\"]}}\n");
+}
+
+TEST(Adopt, AFolderThatIsThereBeforeTellsNothing) {
+  EXPECT_THAT(steps_of("sudo cp -P cuda/lib64/* /usr/local/cuda/lib64"), Not(HasSubstr("\"creates\":\"/usr/local/cuda/lib64\"")));
+  EXPECT_THAT(steps_of("cp a.txt ~/b.txt"), HasSubstr("\"creates\":\"~/b.txt\""));
+}
+
+TEST(Adopt, CurlsOptionsAreReadOneByOne) {
+  const std::string wanted = "{\"download\":{\"url\":\"https://example.org/a.zip\",\"to\":\"~/a.zip\"}}\n";
+  for (const char* words : {"-fSsL -O", "-fSsLO", "-L -o a.zip", "-sLo a.zip"})
+    EXPECT_EQ(steps_of(fmt::format("curl {} https://example.org/a.zip", words)), wanted) << words;
+  EXPECT_THAT(steps_of("curl -kLO https://example.org/a.zip"), HasSubstr("curl -kLO"));
+}
+
+TEST(Adopt, AnExitOfTheScriptIsLookedAt) {
+  EXPECT_EQ(steps_of("cd /opt/x || exit\nsudo mkdir data"), "{\"directory\":{\"path\":\"/opt/x/data\"},\"as\":\"root\"}\n");
+  EXPECT_THAT(adopt_script("if test -f /done\nthen\n  exit\nfi\napt-get install -y git\n", "s.sh").recipe,
+              HasSubstr("ended the whole script"));
 }
 
 TEST(Adopt, AnInstallersOwnFolderIsWhereItsLinesExpectIt) {
