@@ -192,7 +192,8 @@ Result<void> check_verb(const std::vector<std::string>& words) {
   if (words.size() > 1 && looks_like_host(words[1])) {
     return fail(usage_error(fmt::format("there is no verb `{}`", first), fmt::format("gpustrap up {} {}", first, words[1])));
   }
-  return fail(usage_error(fmt::format("there is no verb `{}`", first), "`gpustrap --help` lists the verbs"));
+  return fail(usage_error(fmt::format("there is no verb `{}`", first),
+                          fmt::format("`gpustrap --help` lists the verbs; a recipe is run by `gpustrap up {} ubuntu@HOST`", first)));
 }
 
 Result<void> check_places(const std::string& verb, const std::vector<std::string>& places, const std::string& hosts_file) {
