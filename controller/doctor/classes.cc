@@ -42,8 +42,10 @@ const std::vector<DoctorClass>& doctor_classes() {
        "let the wrong one be set by the network: `sudo timedatectl set-ntp true`", "key-expired", look_clock},
       {"proxy-silent", S::error, "network", "A proxy is set that takes no connection.",
        "correct or remove it in /etc/environment or /etc/apt/apt.conf.d", "proxy-half names apt-lists", look_proxy_silent},
+      {"no-route", S::error, "network", "The host has no default route.", "give it one, or a proxy", "names apt-lists pip-index-silent",
+       look_no_route},
       {"names", S::error, "network", "The host cannot resolve names.",
-       "repair the name server in /etc/resolv.conf, or the network that leads to it", "own-name apt-lists", look_names},
+       "repair the name server in /etc/resolv.conf, or the network that leads to it", "own-name apt-lists pip-index-silent", look_names},
 
       // The GPU itself.
       {"gpu-off-bus", S::error, "gpu", "A GPU has fallen off the bus: the machine has lost its connection to it.",
@@ -158,6 +160,9 @@ const std::vector<DoctorClass>& doctor_classes() {
       // Packages.
       {"apt-locked", S::note, "packages", "Somebody is at work with packages.", "wait; never delete the lock",
        "apt-interrupted apt-dependencies", look_apt_locked},
+      {"dpkg-database", S::error, "packages", "dpkg's database has been cut or emptied.",
+       "put back /var/lib/dpkg/status-old, before anything is repaired by apt", "apt-interrupted apt-dependencies apt-lists packages-held",
+       look_dpkg_database},
       {"apt-interrupted", S::error, "packages", "Packages are half installed.",
        "`sudo dpkg --configure -a`, then `sudo apt-get install -f`", "apt-dependencies", look_apt_interrupted},
       {"apt-sources", S::error, "packages", "A file of apt's sources is broken or contradicts another: apt refuses to work.",
@@ -195,6 +200,10 @@ const std::vector<DoctorClass>& doctor_classes() {
        "wait for it: `cloud-init status --wait`", "apt-locked", look_first_boot},
       {"foreign-files", S::warning, "system", "Files in the login's home belong to another user, mostly to root.",
        "`sudo chown -R USER: PATH` of those that are meant to be the user's", "", look_foreign_files},
+      {"certificates-missing", S::error, "network", "The certificates of CAs are missing: https fails.",
+       "`sudo apt-get install --reinstall ca-certificates`, then `sudo update-ca-certificates`", "apt-lists", look_certificates},
+      {"pip-index-silent", S::warning, "network", "pip is set to an index that takes no connection.",
+       "correct or remove `index-url` in pip.conf", "", look_index_silent},
       {"own-name", S::note, "network", "The host cannot resolve its own name.", "give it a line in /etc/hosts", "", look_own_name},
       {"mtu", S::warning, "network", "Packets are larger than the way out takes, or the way takes very small ones alone.",
        "give both the same MTU", "", look_mtu},

@@ -79,6 +79,7 @@ namespace gpustrap {
 [[nodiscard]] Verdict look_apt_locked(const Patient& p);
 [[nodiscard]] Verdict look_apt_interrupted(const Patient& p);
 [[nodiscard]] Verdict look_apt_sources(const Patient& p);
+[[nodiscard]] Verdict look_dpkg_database(const Patient& p);
 [[nodiscard]] Verdict look_apt_lists(const Patient& p);
 [[nodiscard]] Verdict look_rpm_database(const Patient& p);
 [[nodiscard]] Verdict look_rpm_twice(const Patient& p);
@@ -93,6 +94,9 @@ namespace gpustrap {
 [[nodiscard]] Verdict look_driver_upgrade(const Patient& p);
 // looks_network.cc
 [[nodiscard]] Verdict look_names(const Patient& p);
+[[nodiscard]] Verdict look_no_route(const Patient& p);
+[[nodiscard]] Verdict look_index_silent(const Patient& p);
+[[nodiscard]] Verdict look_certificates(const Patient& p);
 [[nodiscard]] Verdict look_own_name(const Patient& p);
 [[nodiscard]] Verdict look_mtu(const Patient& p);
 [[nodiscard]] Verdict look_proxy_half(const Patient& p);

@@ -95,6 +95,10 @@ bool has_proxy(const Patient& p) {
 
 Verdict look_names(const Patient& p) {
   if (!p.evidence.was_seen("names")) return unseen(p, "names");
+  if (const std::string closed = p.evidence.value("login", "unreadable"); !closed.empty() && contains(closed, "resolv.conf"))
+    return found({closed}, "who logs in cannot read /etc/resolv.conf: names resolve for root alone", {"sudo chmod 644 /etc/resolv.conf"},
+                 {step_of("resolv", "command",
+                          {{"run", "chmod 644 /etc/resolv.conf"}, {"unless", "test \"$(stat -Lc %a /etc/resolv.conf)\" = 644"}})});
   const std::vector<std::string> failed = matching(p.evidence.lines("names"), "does-not-resolve ");
   if (failed.empty() || has_proxy(p)) return fine();  // where a proxy leads out, names are its business
   std::vector<std::string> evidence = failed;
@@ -104,6 +108,43 @@ Verdict look_names(const Patient& p) {
   return found(std::move(evidence), "the host cannot resolve names: nothing can be downloaded",
                {"resolvectl status || cat /etc/resolv.conf", "getent hosts " + shell_quote(failed.front().substr(17)),
                 "# is the name server reachable (security group, VPC's DNS settings)?"});
+}
+
+Verdict look_no_route(const Patient& p) {
+  if (!p.evidence.was_seen("links")) return unseen(p, "links");
+  if (!matching(p.evidence.lines("links"), "default ").empty() || has_proxy(p)) return fine();
+  return found(p.evidence.lines("links"), "the host has no default route: it reaches its own network alone, and nothing can be downloaded",
+               {"ip route; ip -6 route",
+                "sudo ip route add default via GATEWAY   # until the next restart; netplan or the provider's console says it for good",
+                "# a machine in a private subnet needs a NAT gateway, or a proxy: docs/configuration.md"});
+}
+
+Verdict look_index_silent(const Patient& p) {
+  if (!p.evidence.was_seen("indexes") || has_proxy(p)) return irrelevant();
+  const std::vector<std::string> silent = matching(p.evidence.lines("indexes"), "silent ");
+  if (silent.empty()) return p.evidence.lines("indexes").empty() ? irrelevant() : fine();
+  return found(silent, "pip is set to an index that takes no connection: every installation waits, and fails",
+               {"pip config list -v; cat ~/.config/pip/pip.conf ~/.pip/pip.conf /etc/pip.conf   # where it is said",
+                "# correct or remove index-url there, or use another mirror: docs/configuration.md"});
+}
+
+Verdict look_certificates(const Patient& p) {
+  if (!p.evidence.was_seen("certificates")) return irrelevant();
+  constexpr std::uint64_t kSmallest = 5000;  // bytes; the public ones have two hundred thousand
+  std::vector<std::string> evidence = {"no file of CA certificates is there, or it is nearly empty"};
+  for (const std::string& line : p.evidence.lines("certificates")) {
+    const std::vector<std::string> parts = words(line);
+    if (parts.size() == 3 && number_of(parts[2]).value_or(0) >= kSmallest) return fine();
+    evidence.push_back(line);
+  }
+  if (!p.evidence.was_seen("dpkg-database"))
+    return found(std::move(evidence), "the certificates of CAs are missing: https fails in curl, wget, git and apt",
+                 {"sudo dnf reinstall -y ca-certificates && sudo update-ca-trust"});
+  return found(std::move(evidence), "the certificates of CAs are missing: https fails in curl, wget, git and apt",
+               {"sudo apt-get install -y --reinstall ca-certificates && sudo update-ca-certificates"},
+               {step_of("certificates", "command",
+                        {{"run", "apt-get update -q; apt-get install -y --reinstall ca-certificates && update-ca-certificates"},
+                         {"unless", "test -s /etc/ssl/certs/ca-certificates.crt"}})});
 }
 
 Verdict look_own_name(const Patient& p) {

@@ -147,18 +147,35 @@ Verdict look_apt_sources(const Patient& p) {
   if (!has_apt(p)) return irrelevant();
   std::vector<std::string> evidence;
   for (const char* what : {"Conflicting values set for option", "Malformed", "The list of sources could not be read", "Unable to parse",
-                           "Type '", "configured multiple times"}) {
+                           "Type '", "Syntax error", "Extra junk", "configured multiple times"}) {
     for (const std::string& line : matching(apt_errors(p), what)) {
       if (line.starts_with("E:") || !contains(line, "configured multiple times")) evidence.push_back(line);
     }
   }
   if (evidence.empty()) return p.evidence.was_seen("apt-check") ? fine() : unseen(p, "apt-check");
+  if (contains(evidence.front(), "Syntax error") || contains(evidence.front(), "Extra junk"))
+    return found(std::move(evidence), "a file of apt's settings cannot be read: apt refuses to work at all",
+                 {"ls -l /etc/apt/apt.conf.d", "# correct or remove the line that is named, then: sudo apt-get update"});
   const bool conflict = contains(evidence.front(), "Conflicting");
   return found(std::move(evidence),
                conflict ? "two files name the same repository with different keys: apt refuses to work at all"
                         : "a file of apt's sources cannot be read: apt refuses to work at all",
                {"ls -l /etc/apt/sources.list.d; grep -rn signed-by /etc/apt/sources.list*",
                 "# remove the older of the two files, or correct the line, then: sudo apt-get update"});
+}
+
+// dpkg keeps a file of each package's files beside its database: many more of them than packages that it knows is a database cut short.
+Verdict look_dpkg_database(const Patient& p) {
+  if (!p.evidence.was_seen("dpkg-database")) return irrelevant();
+  const std::uint64_t known = number_of(p.evidence.value("dpkg-database", "known")).value_or(0);
+  const std::uint64_t listed = number_of(p.evidence.value("dpkg-database", "listed")).value_or(0);
+  if (listed < 20 || known * 3 >= listed * 2) return fine();
+  std::vector<std::string> evidence = {fmt::format("{} packages are known, {} have left their lists of files", known, listed)};
+  for (const std::string& line : matching(p.evidence.lines("dpkg-database"), "copy ")) evidence.push_back(line.substr(5) + " bytes");
+  return found(std::move(evidence), "dpkg's database has been cut or emptied: it no longer knows what is installed",
+               {"ls -l /var/lib/dpkg/status* /var/backups/dpkg.status*   # the newest whole one, mostly status-old",
+                "sudo cp /var/lib/dpkg/status-old /var/lib/dpkg/status",
+                "# repair nothing by apt before that: it would install the whole system anew"});
 }
 
 Verdict look_apt_lists(const Patient& p) {

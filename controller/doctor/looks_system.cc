@@ -318,7 +318,7 @@ Verdict look_sudo_broken(const Patient& p) {
   for (const std::string& line : p.evidence.lines("login")) {
     if (!line.starts_with("sudo-said ")) continue;
     for (const char* what : {"parse error", "syntax error", "world writable", "is owned by uid", "must be owned by uid 0", "setuid root",
-                             "effective uid is not 0", "no valid sudoers"}) {
+                             "effective uid is not 0", "no valid sudoers", "cannot be run"}) {
       if (contains(line, what)) {
         evidence.push_back(line.substr(10));
         break;
@@ -326,6 +326,13 @@ Verdict look_sudo_broken(const Patient& p) {
     }
   }
   if (evidence.empty()) return fine();
+  if (p.evidence.value("login", "rights") == "sudo") {
+    Verdict verdict =
+        found(std::move(evidence), "a file of sudo's has a mistake: newer versions leave that file out, older ones refuse everybody",
+              {"sudo visudo -c   # names the line"});
+    verdict.severity = Severity::warning;
+    return verdict;
+  }
   return found(std::move(evidence), "sudo does not work: its file, or sudo itself, has been broken",
                {"# as root, by the provider's console or `su -`:", "visudo -c   # names the line",
                 "chown root:root /usr/bin/sudo /etc/sudoers && chmod 4755 /usr/bin/sudo && chmod 440 /etc/sudoers"});

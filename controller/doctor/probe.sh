@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2012,SC2013,SC2016,SC2154
+# shellcheck shell=sh disable=SC2010,SC2012,SC2013,SC2016,SC2154
 # What `gpustrap doctor` asks a host, in one go. POSIX sh: dash, busybox sh and bash run it from a variable, as what is on a full or read-only
 # disk could not be written anywhere. It only reads: no file, no package list, no module, no device node is made by it. Every command that
 # could hang is bounded in time where the host has `timeout`, and in bytes. Passwords and tokens do not leave the host.
@@ -71,6 +71,7 @@ who() {
   echo "groups $(id -Gn 2>/dev/null)"
   echo "rights $1"
   echo "library-path $LD_LIBRARY_PATH"
+  [ ! -e /etc/resolv.conf ] || [ -r /etc/resolv.conf ] || echo "unreadable $(ls -l /etc/resolv.conf)"
   [ -z "$2" ] || printf '%s\n' "$2" | head -n 4 | sed 's/^/sudo-said /'
 }
 
@@ -141,7 +142,8 @@ conda_state() {
 
 # As who logged in: root's own look may leave files beside the database.
 rpm_state() {
-  have rpm || { absent rpm; return; }
+  # busybox has an rpm of its own, and hosts with dpkg may have one to look into files.
+  { have rpm && { [ -e /var/lib/rpm ] || [ -e /usr/lib/sysimage/rpm ]; }; } || { absent rpm; return; }
   all=$(bound 20 rpm -qa --qf '%{NAME}.%{ARCH} %{VERSION}-%{RELEASE}\n' 2>&1)
   r=$?
   printf '%s\n' "$all" | grep -i -E '^(error|warning):' | head -n 6
@@ -265,6 +267,23 @@ packages() {
   printf '%s\n' "$all" | grep -E '^i' |
     grep -E ' (lib)?(nvidia|cuda|cudnn|nccl|xserver-xorg-video-n|docker|containerd|podman|dkms|unattended-upgrades|needrestart|linux-(image|headers|modules)|chrony|ntp|gpg|ca-certificates)' |
     head -n 300
+  return 0
+}
+
+# As many packages as files say, and what is left of the database before.
+dpkg_database() {
+  [ -r /var/lib/dpkg/status ] || { absent dpkg; return; }
+  echo "known $(grep -c '^Package:' /var/lib/dpkg/status)"
+  echo "listed $(ls /var/lib/dpkg/info | grep -c '\.list$')"
+  for f in /var/lib/dpkg/status /var/lib/dpkg/status-old /var/backups/dpkg.status.*; do [ -s "$f" ] && echo "copy $f $(wc -c <"$f")"; done
+  return 0
+}
+
+certificates() {
+  for f in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem \
+    /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem; do
+    [ -r "$f" ] && echo "bundle $f $(wc -c <"$f")"
+  done
   return 0
 }
 
@@ -405,17 +424,28 @@ surroundings() {
   lines_of '^[^#/]*Acquire::[a-z]+::[Pp]roxy' /etc/apt/apt.conf /etc/apt/apt.conf.d/*
 }
 
-# Whether the proxies that are set take a connection; only bash can try without a program of its own.
+# try URL: whether its server takes a connection; only bash can try without a program of its own.
+try() {
+  a=${1#*//}
+  a=${a##*@}
+  case $a in *:*) ;; *) case $1 in https:*) a=$a:443 ;; *) a=$a:80 ;; esac ;; esac
+  case $a in *[!A-Za-z0-9.:-]*) return ;; esac
+  if bound 4 bash -c ': <"/dev/tcp/$1/$2"' bash "${a%:*}" "${a##*:}" 2>/dev/null; then echo "answers $a"; else echo "silent $a"; fi
+}
+
+indexes() {
+  have bash || { absent bash; return; }
+  for f in "$HOME/.config/pip/pip.conf" "$HOME/.pip/pip.conf" /etc/pip.conf; do
+    [ -r "$f" ] && grep -E '^[[:space:]]*(extra-)?index-url' "$f"
+  done | grep -o -E 'https?://[^/";[:space:]]+' | sort -u | head -n 3 | while IFS= read -r u; do try "$u"; done
+  return 0
+}
+
+# Whether the proxies that are set take a connection.
 proxies() {
   have bash || { absent bash; return; }
   cat /etc/environment /etc/apt/apt.conf /etc/apt/apt.conf.d/* 2>/dev/null | grep -i -E '^[^#/]*proxy' | grep -o -E 'https?://[^/";[:space:]]+' | sort -u | head -n 4 |
-    while IFS= read -r u; do
-      a=${u#*//}
-      a=${a##*@}
-      case $a in *:*) ;; *) a=$a:80 ;; esac
-      case $a in *[!A-Za-z0-9.:-]*) continue ;; esac
-      if bound 4 bash -c ': <"/dev/tcp/$1/$2"' bash "${a%:*}" "${a##*:}" 2>/dev/null; then echo "answers $a"; else echo "silent $a"; fi
-    done
+    while IFS= read -r u; do try "$u"; done
   return 0
 }
 
@@ -466,6 +496,7 @@ links() {
     [ -r "$d/mtu" ] && echo "${d##*/} $(cat "$d/mtu") $(cat "$d/operstate" 2>/dev/null)"
   done
   while read -r i dest _; do [ "$dest" = 00000000 ] && echo "default $i"; done </proc/net/route 2>/dev/null
+  grep -E '^0{32} 00 ' /proc/net/ipv6_route 2>/dev/null | grep -v ' lo$' | sed 's/.* /default /'
   return 0
 }
 
@@ -519,6 +550,8 @@ rest() {
   sec cmdline 4000 cat /proc/cmdline
   sec secure-boot 2000 secure_boot
   sec packages 40000 packages
+  sec dpkg-database 1000 dpkg_database
+  sec certificates 1000 certificates
   sec runfile 1000 runfile_driver
   sec apt-sources 16000 apt_sources
   sec apt-keys 40000 apt_keys
@@ -571,7 +604,9 @@ else
     rights=password
   elif have sudo && sudo_said=$(bound 10 sudo -n true </dev/null 2>&1); then
     rights=sudo
-    sudo_said=
+    sudo_said=$(printf '%s\n' "$sudo_said" | grep -E 'syntax error|parse error')
+  elif [ -e /usr/bin/sudo ] && ! have sudo; then
+    sudo_said="sudo cannot be run: $(ls -l /usr/bin/sudo)"
   fi
   sec login 4000 who "$rights" "$sudo_said"
   sec folders 4000 folders
@@ -579,6 +614,7 @@ else
   sec python 32000 python_packages
   sec conda 8000 conda_state
   sec jupyter 8000 jupyter_config
+  sec indexes 1000 indexes
   sec rpm 16000 rpm_state
   sec rpm-sources 8000 rpm_sources
   case $rights in

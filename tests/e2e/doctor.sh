@@ -257,6 +257,57 @@ doctor_cases() {
     expect_output "Conflicting values set for option Signed-By"
     on_host rm /etc/apt/sources.list.d/one.list /etc/apt/sources.list.d/two.list
 
+    case_ "a repository whose list never came, and settings of apt that cannot be read"
+    on_host sh -c 'apt-get update -qq; echo "deb http://deb.debian.org/debian nosuchrelease main" >/etc/apt/sources.list.d/none.list'
+    doctor
+    expect_exit 0
+    expect_output "apt has no list of a repository"
+    expect_output "dists/nosuchrelease/InRelease"
+    on_host rm /etc/apt/sources.list.d/none.list
+    on_host sh -c 'echo "APT::Foo { bar" >/etc/apt/apt.conf.d/99broken'
+    doctor
+    expect_exit 1
+    expect_output "a file of apt's settings cannot be read"
+    expect_output "/etc/apt/apt.conf.d/99broken"
+    on_host rm /etc/apt/apt.conf.d/99broken
+
+    case_ "a database of dpkg that was cut short is no reason to install all anew"
+    on_host sh -c 'cp /var/lib/dpkg/status /root/whole; head -c 3000 /root/whole >/var/lib/dpkg/status'
+    doctor
+    expect_exit 1
+    expect_output "dpkg's database has been cut or emptied"
+    expect_no_output "fix-broken"
+    on_host cp /root/whole /var/lib/dpkg/status
+
+    case_ "a host without a way out says so, and not that names fail"
+    on_host sh -c 'ip route show default >/root/route; ip route del default'
+    doctor
+    expect_exit 1
+    expect_output "the host has no default route"
+    expect_no_output "[names]"
+    on_host sh -c 'ip route add $(cat /root/route)'
+
+    case_ "certificates that are gone come back"
+    on_host sh -c 'cp -a /etc/ssl/certs /root/certs; : >/etc/ssl/certs/ca-certificates.crt'
+    doctor
+    expect_exit 1
+    expect_output "the certificates of CAs are missing"
+    on_host sh -c 'rm -r /etc/ssl/certs; mv /root/certs /etc/ssl/certs'
+
+    case_ "a folder from which nothing may be run is opened"
+    on_host mount -o remount,noexec /tmp
+    doctor --fix tmp-noexec -y
+    expect_exit 0
+    expect_output "nothing may be run from /tmp"
+    expect_output "Repaired: tmp-noexec."
+
+    case_ "an index of pip that nobody is behind"
+    as_login sh -c 'mkdir -p ~/.config/pip; printf "[global]\nindex-url = http://127.0.0.1:9/simple\n" >~/.config/pip/pip.conf'
+    doctor
+    expect_output "pip is set to an index that takes no connection"
+    expect_output "silent 127.0.0.1:9"
+    as_login sh -c 'rm -r ~/.config/pip'
+
     case_ "a user without sudo is told what could not be seen"
     boot_host nosudo --sudo none --gpu t4 --machine
     take_listing
