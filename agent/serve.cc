@@ -15,6 +15,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -38,6 +39,7 @@
 #include "agent/removal.h"
 #include "agent/run_store.h"
 #include "agent/runner_process.h"
+#include "agent/service_states.h"
 #include "agent/shared_file.h"
 #include "agent/token.h"
 
@@ -56,6 +58,24 @@ constexpr auto kTidyPause = std::chrono::milliseconds(10);
 constexpr auto kGather = std::chrono::milliseconds(2);
 /// How long nothing is heard before the runner is looked after.
 constexpr auto kLook = std::chrono::milliseconds(1000);
+
+bool is_same_choice(const StepChoice& a, const StepChoice& b) {
+  return std::tie(a.tags, a.left_out, a.forced) == std::tie(b.tags, b.left_out, b.forced);
+}
+
+/// "all but apt, conda; motd forced"
+std::string choice_text(const StepChoice& choice) {
+  constexpr std::size_t kNamed = 8;
+  const auto names = [](std::vector<std::string> all) {
+    const std::size_t others = all.size() > kNamed ? all.size() - kNamed : 0;
+    all.resize(all.size() - others);
+    return strip_control(join(all, ", ")) + (others > 0 ? fmt::format(" and {} more", others) : "");
+  };
+  std::string text = choice.left_out.empty() ? "all" : "all but " + names(choice.left_out);
+  if (!choice.tags.empty()) text += "; of tag " + names(choice.tags);
+  if (!choice.forced.empty()) text += "; " + names(choice.forced) + " forced";
+  return text;
+}
 
 class Server {
  public:
@@ -190,7 +210,7 @@ class Server {
     if (!request.same_as.empty() && !fill_from_earlier_run(paths, request))
       return answer(number, fail(ErrorCode::not_found, "no run on this host asked for the same", "send the whole request"));
     if (const std::optional<RunLock::Holder> holder = holder_of_open_run(paths)) {
-      join_or_refuse(number, request.recipe, paths, *holder);
+      join_or_refuse(number, request.recipe, request.choice, paths, *holder);
       return;
     }
     RunDescription run;
@@ -212,7 +232,7 @@ class Server {
         // Another agent was faster: this run has never been.
         drop_run(paths, run.id);
         if (const std::optional<RunLock::Holder> holder = holder_of_open_run(paths))
-          return join_or_refuse(number, run.recipe, paths, *holder);
+          return join_or_refuse(number, run.recipe, run.choice, paths, *holder);
       }
       return answer(number, fail(std::move(started).error()));
     }
@@ -220,12 +240,21 @@ class Server {
     follow(paths, run.id, 0);
   }
 
-  void join_or_refuse(std::uint64_t number, const Recipe& recipe, const AgentPaths& paths, const RunLock::Holder& holder) {
+  /// The same recipe is followed as it runs; but only where the same steps of it were asked for, or somebody would be shown the end of
+  /// another run than the one that they have asked for.
+  void join_or_refuse(std::uint64_t number, const Recipe& recipe, const StepChoice& choice, const AgentPaths& paths,
+                      const RunLock::Holder& holder) {
     const Result<RunSummary> running = summarize_run(paths, holder.run);
+    std::string of_steps;
     if (running && running->digest == digest_of(recipe)) {
-      answer(number, Json{{"run", holder.run}, {"attached", true}});
-      follow(paths, holder.run, 0);
-      return;
+      const Result<RunDescription> other = load_run(paths, holder.run);
+      if (!other || is_same_choice(other->choice, choice)) {
+        answer(number, Json{{"run", holder.run}, {"attached", true}});
+        follow(paths, holder.run, 0);
+        return;
+      }
+      of_steps =
+          fmt::format(" with another choice of steps ({}) than this command's ({})", choice_text(other->choice), choice_text(choice));
     }
     const std::string other = running ? running->recipe : "another recipe";
     std::string since;
@@ -234,10 +263,13 @@ class Server {
       since =
           fmt::format(", for {}", human_duration(std::chrono::milliseconds(std::max<std::int64_t>(now.count() - running->since_ms, 0))));
     }
-    answer(number, fail(ErrorCode::busy,
-                        fmt::format("a run of {} is in progress on this host{}{} (run {})", other, since,
-                                    holder.from.empty() ? "" : ", started from " + holder.from, holder.run),
-                        "follow it with `gpustrap attach HOST`, or stop it with `gpustrap cancel HOST`"));
+    answer(number,
+           fail(ErrorCode::busy,
+                fmt::format("a run of {} is in progress on this host{}{}{} (run {})", other, of_steps, since,
+                            holder.from.empty() ? "" : ", started from " + holder.from, holder.run),
+                of_steps.empty() ? "follow it with `gpustrap attach HOST`, or stop it with `gpustrap cancel HOST`"
+                                 : "wait for its end with `gpustrap attach HOST`, or stop it with `gpustrap cancel HOST`; then give "
+                                   "the same command again"));
   }
 
   /// Without root this agent cannot look at root's runs; whoever misses one is told how.
@@ -269,7 +301,8 @@ class Server {
 
   void handle(std::uint64_t number, const StatusRequest&) {
     Json value;
-    value["facts"] = to_json(gather_facts());
+    const Facts facts = gather_facts();
+    value["facts"] = to_json(facts);
     value["run"] = nullptr;
     if (const std::optional<std::string> run = newest_run(paths_)) {
       const Result<RunSummary> summary = summarize_run(paths_, *run);
@@ -280,6 +313,7 @@ class Server {
     for (const NotebookService& notebook : notebook_services(paths_)) {
       value["notebooks"].push_back({{"service", notebook.name}, {"port", notebook.port}});
     }
+    value["services"] = service_states(paths_, kept_services(paths_), facts.systemd);
     answer(number, std::move(value));
   }
 

@@ -68,6 +68,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/secret_gate.cc
   agent/secret_store.cc
   agent/serve.cc
+  agent/service_states.cc
   agent/service_unit.cc
   agent/shown_url.cc
   agent/step_process.cc
@@ -121,6 +122,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/ownership.cc
   agent/steps/pip.cc
   agent/steps/pip_download.cc
+  agent/steps/planned_packages.cc
   agent/steps/port_owner.cc
   agent/steps/public_notebook.cc
   agent/steps/python_environment.cc

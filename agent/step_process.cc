@@ -303,8 +303,9 @@ StepFinished perform_step(Step& step, const std::string& id, StepWork work, IfSa
   }
   if (work == StepWork::look) {
     finished.outcome = before->is == StepState::Is::unknown ? Outcome::unknown : Outcome::would_change;
-    const std::string changes = before->changes.empty() ? step.planned(look_only) : before->changes;
-    if (!changes.empty()) log.say(changes);
+    for (const std::string& text : {before->changes, step.planned(look_only)}) {
+      if (!text.empty()) log.say(text);
+    }
     return finished;
   }
   if (!before->changes.empty()) log.say(before->changes);

@@ -189,6 +189,7 @@ class Supervisor {
       if (!again) return clean ? report("inactive", "dead", 0) : report("failed", "failed", 0);
       report("activating", "auto-restart", 0);
       if (wait(0, Clock::now() + pause, status)) return report("inactive", "dead", 0);
+      ++restarts_;
       pause = std::min<milliseconds>(std::max<milliseconds>(2 * pause, std::chrono::seconds(1)),
                                      std::max<milliseconds>(kLongestPause, unit_.pause));
     }
@@ -202,8 +203,9 @@ class Supervisor {
     std::tm time{};
     std::strftime(now.data(), now.size(), "%a %Y-%m-%d %H:%M:%S UTC", ::gmtime_r(&seconds, &time));
     const std::vector<std::string> self = stat_of(::getpid());
-    (void)write_file_atomically(files_.status(), fmt::format("{} {}\nActiveState={}\nSubState={}\nMainPID={}\nActiveEnterTimestamp={}\n",
-                                                             ::getpid(), self.empty() ? "" : self[19], active, sub, main, now.data()));
+    (void)write_file_atomically(files_.status(), fmt::format("{} {}\nActiveState={}\nSubState={}\nMainPID={}\nNRestarts={}\n{}={}\n",
+                                                             ::getpid(), self.empty() ? "" : self[19], active, sub, main, restarts_,
+                                                             main > 0 ? "ActiveEnterTimestamp" : "InactiveEnterTimestamp", now.data()));
   }
 
   /// Waits for the end of `main` and its status, or, where that is none, for the time. True where it was asked to stop.
@@ -270,6 +272,7 @@ class Supervisor {
   const Identity& user_;
   Output output_;
   UniqueFd signals_;
+  std::uint64_t restarts_ = 0;
 };
 
 /// A process that belongs to no session keeps the service up; returns once the program runs.

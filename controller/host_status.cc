@@ -19,9 +19,12 @@
 namespace gpustrap {
 namespace {
 
-constexpr std::size_t kMostSteps = 20, kLongestWord = 80, kLongestReason = 300;
+constexpr std::size_t kMostSteps = 20, kMostServices = 64, kLongestWord = 80, kLongestReason = 300;
+/// Each takes some 200 bytes of a command.
+constexpr std::size_t kMostPorts = 32;
 constexpr RemoteLimits kLookLimits{std::chrono::seconds(20), 256U << 10U};
 constexpr std::uint16_t kUsualPort = 8889;
+constexpr std::int64_t kLastMoment = 253'402'300'799'000;  // of the year 9999
 
 /// A member of what the host says, printable; empty where it is no text.
 std::string text_of(const Json& object, const char* name, std::size_t limit = kLongestWord) {
@@ -44,6 +47,36 @@ std::vector<NotebookStatus> notebooks_in(const Json& reply) {
     notebooks.push_back({text_of(one, "service"), static_cast<std::uint16_t>(port->get<std::uint64_t>()), "", std::nullopt});
   }
   return notebooks;
+}
+
+template <class Number> std::optional<Number> number_in(const Json& object, const char* name, Number most) {
+  const auto member = object.find(name);
+  if (member == object.end() || !member->is_number_integer() ||
+      (member->is_number_unsigned() && member->get<std::uint64_t>() > static_cast<std::uint64_t>(most)))
+    return std::nullopt;
+  const auto value = member->get<std::int64_t>();
+  return value < 0 ? std::nullopt : std::optional<Number>(static_cast<Number>(value));
+}
+
+std::vector<ServiceStatus> services_in(const Json& reply) {
+  std::vector<ServiceStatus> services;
+  const Json* list = list_in(reply, "services");
+  for (std::size_t i = 0; list != nullptr && i < std::min<std::size_t>(list->size(), kMostServices); ++i) {
+    const Json& one = (*list)[i];
+    if (!one.is_object() || text_of(one, "service").empty()) continue;
+    ServiceStatus service;
+    service.name = text_of(one, "service");
+    service.kind = text_of(one, "kind");
+    service.state = text_of(one, "state");
+    service.sub = text_of(one, "sub");
+    service.result = text_of(one, "result");
+    service.wants_running = text_of(one, "wanted") != "stopped";
+    service.port = number_in<std::uint16_t>(one, "port", 65535).value_or(0);
+    service.since_ms = number_in<std::int64_t>(one, "since_ms", kLastMoment);
+    service.restarts = number_in<std::uint64_t>(one, "restarts", 1'000'000'000);
+    services.push_back(std::move(service));
+  }
+  return services;
 }
 
 RunStatus run_in(const Json& run) {
@@ -79,6 +112,11 @@ RunStatus run_in(const Json& run) {
 
 bool is_down(const NotebookStatus& notebook) {
   return notebook.state.empty() ? !notebook.is_listening.value_or(true) : notebook.state != "active";
+}
+
+bool is_down(const ServiceStatus& service) {
+  if (!service.wants_running || service.state.empty() || service.state == "active" || service.state == "reloading") return false;
+  return service.state != "activating" || service.sub == "auto-restart";
 }
 
 std::string ago(const RunStatus& run, std::int64_t now_ms) {
@@ -119,6 +157,28 @@ std::string gpu_text(const GpuLook& gpu) {
   return text;
 }
 
+/// "active for 3h05m, restarted 2 times"
+std::string state_text(const ServiceStatus& service, std::int64_t now_ms) {
+  if (service.state == "missing") return "is gone, and a run had set it up; the same `gpustrap up` does it again";
+  std::string text = service.state == "activating" && service.sub == "auto-restart" ? "restarts again and again" : service.state;
+  if (service.since_ms)
+    text += " for " + long_time(static_cast<std::uint64_t>(std::max<std::int64_t>(now_ms - *service.since_ms, 0)) / 1000);
+  if (!service.wants_running && service.state == "inactive") text += ", as wanted";
+  if (service.state == "failed" && !service.result.empty()) text += fmt::format(" ({})", service.result);
+  if (service.restarts.value_or(0) > 0)
+    text += fmt::format(", restarted {} {}", *service.restarts, *service.restarts == 1 ? "time" : "times");
+  return text;
+}
+
+std::string service_text(const HostStatus& host, const ServiceStatus& service, std::int64_t now_ms) {
+  std::string text = service.name + " " + state_text(service, now_ms);
+  if (service.port != 0 && service.state == "active")
+    text += fmt::format(", port {}{}", service.port, !service.is_listening ? "" : *service.is_listening ? " open" : " closed");
+  if (is_down(service) && service.state != "missing" && host.look.facts.systemd)
+    text += fmt::format("; what it said: gpustrap ssh {} sudo journalctl -u {}", host.destination, service.name);
+  return text;
+}
+
 // ---- the table
 
 /// "T4": what tells GPUs apart in few columns.
@@ -154,9 +214,13 @@ std::string run_cell(const HostStatus& host, std::int64_t now_ms) {
   return fmt::format("{} {}{}", run.recipe, run.end, run.failed.empty() ? "" : ": " + run.failed.front().id);
 }
 
-std::string notebook_cell(const HostStatus& host) {
-  if (host.notebooks.empty()) return "-";
-  const auto down = std::find_if(host.notebooks.begin(), host.notebooks.end(), is_down);
+std::string service_cell(const HostStatus& host) {
+  if (const auto down = std::find_if(host.services.begin(), host.services.end(), [](const ServiceStatus& one) { return is_down(one); });
+      down != host.services.end())
+    return fmt::format("{} {}", down->name, down->state);
+  if (host.services.size() > 1) return fmt::format("{} well", host.services.size());
+  if (host.notebooks.empty()) return host.services.empty() ? "-" : host.services.front().state;
+  const auto down = std::find_if(host.notebooks.begin(), host.notebooks.end(), [](const NotebookStatus& one) { return is_down(one); });
   const NotebookStatus& shown = down == host.notebooks.end() ? host.notebooks.front() : *down;
   return shown.state.empty() ? (shown.is_listening.value_or(false) ? "open" : "closed") : shown.state;
 }
@@ -169,7 +233,7 @@ std::string disk_cell(const HostStatus& host) {
 }
 
 using Row = std::array<std::string, 8>;
-constexpr Row kTitles = {"host", "run", "gpu", "driver", "notebook", "free", "load", "up"};
+constexpr Row kTitles = {"host", "run", "gpu", "driver", "services", "free", "load", "up"};
 /// Those that are cut where the line is too long, and to what at least.
 constexpr std::array<std::size_t, 8> kLeast = {8, 10, 6, 6, 8, 0, 0, 0};
 
@@ -211,6 +275,10 @@ Result<Json> ask_for_status(HostAccess& access, RunClient& client) {
   std::vector<std::pair<std::string, std::uint16_t>> services;
   if (reply) {
     for (const NotebookStatus& notebook : notebooks_in(**reply)) services.emplace_back(notebook.service, notebook.port);
+    for (const ServiceStatus& service : services_in(**reply)) {
+      const bool is_asked = std::any_of(services.begin(), services.end(), [&](const auto& one) { return one.first == service.name; });
+      if (!is_asked && service.port != 0 && services.size() < kMostPorts) services.emplace_back(service.name, service.port);
+    }
   }
   Result<RemoteResult> look = run_remote(access.session(), look_text(services), "", kLookLimits);
   if (!look) return fail(std::move(look).error());
@@ -252,13 +320,25 @@ HostStatus read_host_status(const FleetMember& member, const Result<Json>& answe
       notebook.is_listening = service.is_listening;
     }
   }
+  status.services = services_in(agent);
+  for (ServiceStatus& service : status.services) {
+    for (const ServiceLook& look : status.look.services) {
+      if (look.name == service.name) service.is_listening = look.is_listening;
+    }
+    for (NotebookStatus& notebook : status.notebooks) {
+      // Where there is no systemd, the agent's own supervision knows.
+      if (notebook.service == service.name && notebook.state.empty()) notebook.state = service.state;
+    }
+  }
   return status;
 }
 
 Standing standing_of(const HostStatus& host) {
   if (host.failure) return Standing::silent;
   const bool run_is_bad = host.run && (host.run->state == "interrupted" || (host.run->state == "finished" && host.run->end != "ok"));
-  const bool is_down_there = std::any_of(host.notebooks.begin(), host.notebooks.end(), is_down);
+  const bool is_down_there =
+      std::any_of(host.notebooks.begin(), host.notebooks.end(), [](const NotebookStatus& one) { return is_down(one); }) ||
+      std::any_of(host.services.begin(), host.services.end(), [](const ServiceStatus& one) { return is_down(one); });
   const bool runs = host.run && host.run->state == "running";
   if (run_is_bad || !host.trouble.empty() || !host.look.gpu_trouble.empty() || (is_down_there && !runs)) return Standing::trouble;
   return runs ? Standing::running : Standing::well;
@@ -303,14 +383,20 @@ std::string status_text(const HostStatus& host, const Console& console, std::int
     add("run", host.has_agent ? "none yet" : "none; gpustrap has never been on this host");
   }
   for (const NotebookStatus& notebook : host.notebooks) {
-    const std::string state = !notebook.state.empty()                 ? notebook.state + " "
-                              : notebook.is_listening.value_or(false) ? "open "
-                              : notebook.is_listening                 ? "closed "
-                                                                      : "";
+    const auto known =
+        std::find_if(host.services.begin(), host.services.end(), [&](const ServiceStatus& one) { return one.name == notebook.service; });
+    const std::string state = known != host.services.end() && known->state != "missing" ? state_text(*known, now_ms) + ", "
+                              : !notebook.state.empty()                                 ? notebook.state + " "
+                              : notebook.is_listening.value_or(false)                   ? "open "
+                              : notebook.is_listening                                   ? "closed "
+                                                                                        : "";
     add("notebook", fmt::format("{} {}on the host's port {}; open it with: gpustrap open {}", notebook.service, state, notebook.port,
                                 host.destination));
     add("", fmt::format("then http://localhost:{}/lab; its token: gpustrap url {}", host.local_port != 0 ? host.local_port : kUsualPort,
                         host.destination));
+  }
+  for (const ServiceStatus& service : host.services) {
+    if (service.kind != "jupyter") add("service", service_text(host, service, now_ms));
   }
   return join(lines, "\n") + "\n";
 }
@@ -326,7 +412,7 @@ std::vector<std::string> status_table(std::vector<HostStatus> hosts, const Conso
                run_cell(host, now_ms),
                gpu_cell(host),
                host.look.facts.driver.empty() ? "-" : host.look.facts.driver,
-               notebook_cell(host),
+               service_cell(host),
                disk_cell(host),
                fmt::format("{:.1f}", host.look.load[0]),
                long_time(host.look.facts.uptime_s)};
@@ -376,6 +462,19 @@ Json status_document(const HostStatus& host, const Result<Json>& answer) {
                                      {"state", notebook.state},
                                      {"listening", or_null(notebook.is_listening)},
                                      {"url", url}});
+  }
+  document["services"] = Json::array();
+  for (const ServiceStatus& service : host.services) {
+    document["services"].push_back({{"service", service.name},
+                                    {"kind", service.kind},
+                                    {"wanted", service.wants_running ? "running" : "stopped"},
+                                    {"state", service.state},
+                                    {"sub", service.sub},
+                                    {"result", service.result},
+                                    {"since_ms", or_null(service.since_ms)},
+                                    {"restarts", or_null(service.restarts)},
+                                    {"port", service.port == 0 ? Json() : Json(service.port)},
+                                    {"listening", or_null(service.is_listening)}});
   }
   Json machine = {{"load", look.load}, {"memory_available", look.memory_available}, {"disks", Json::array()}, {"gpus", Json::array()}};
   for (const DiskLook& disk : look.disks) machine["disks"].push_back({{"path", disk.path}, {"free", disk.free}, {"total", disk.total}});

@@ -24,6 +24,16 @@ struct NotebookStatus {
   std::string state;  ///< of its unit; empty where there is no systemd
   std::optional<bool> is_listening;
 };
+/// A service that steps look after, notebooks among them.
+struct ServiceStatus {
+  std::string name, kind;          ///< kind of its step: service, jupyter
+  std::string state, sub, result;  ///< in systemd's words; "missing": it was there, and is gone
+  bool wants_running = true;
+  std::uint16_t port = 0;  ///< 0: none is named
+  std::optional<std::int64_t> since_ms;
+  std::optional<std::uint64_t> restarts;
+  std::optional<bool> is_listening;
+};
 struct StepStatus {
   std::string id, reason;
 };
@@ -46,6 +56,7 @@ struct HostStatus {
   MachineLook look;
   std::optional<RunStatus> run;
   std::vector<NotebookStatus> notebooks;
+  std::vector<ServiceStatus> services;
   std::uint16_t local_port = 0;  ///< of the last tunnel there; 0: none yet
 };
 [[nodiscard]] HostStatus read_host_status(const FleetMember& member, const Result<Json>& answer);

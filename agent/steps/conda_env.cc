@@ -14,6 +14,7 @@
 #include "agent/steps/conda_prefix.h"
 #include "agent/steps/kinds.h"
 #include "agent/steps/ownership.h"
+#include "agent/steps/planned_packages.h"
 #include "agent/steps/python_version.h"
 #include "agent/steps/state_paths.h"
 
@@ -61,6 +62,24 @@ class CondaEnvStep : public Step {
     if (!missing.empty()) return StepState::unsatisfied(join(missing, "; "));
     return StepState::satisfied(present.empty() ? seen->environment + " is there"
                                                 : fmt::format("{} in {}", join(present, ", "), seen->environment));
+  }
+
+  /// As conda finds them in its channels now.
+  [[nodiscard]] std::string planned(const Host& host) const override {
+    const Result<Seen> seen = look(host);
+    if (!seen) return {};
+    if (!seen->has_conda) return unknown_versions(fmt::format("there is no conda in {} yet", seen->prefix));
+    const bool creates = seen->to_do != Seen::ToDo::nothing;
+    std::string text;
+    if (spec_.file && (creates || !seen->file_reason.empty()))
+      text += unknown_versions("what " + host.expand(spec_.file->text) + " asks for is for conda to say");
+    else if (creates || !seen->missing.empty())
+      text += planned_by_conda(host, *seen, creates ? "create" : "install");
+    if (spec_.pip.items.empty()) return text;
+    if (creates) return text + "and by pip " + join(spec_.pip.items, " ") + ", once the environment is there\n";
+    const std::unique_ptr<Step> pip = pip_step(*seen);
+    const Result<StepState> state = pip->check(host);
+    return state && state->is != StepState::Is::satisfied ? text + pip->planned(host) : text;
   }
 
   Result<void> apply(Host& host, StepLog& log) override {
@@ -249,6 +268,30 @@ class CondaEnvStep : public Step {
     words.insert(words.end(), spec_.packages.items.begin(), spec_.packages.items.end());
     if (!spec_.pip.items.empty()) words.emplace_back("pip");
     return words;
+  }
+
+  [[nodiscard]] std::string planned_by_conda(const Host& host, const Seen& seen, const std::string& verb) const {
+    Command command;
+    command.argv = {seen.prefix + "/bin/conda"};
+    const std::vector<std::string> words = arguments(verb, seen);
+    command.argv.insert(command.argv.end(), words.begin(), words.end());
+    command.argv.emplace_back("--dry-run");
+    // The index of a large channel comes first, 50 MB packed and some hundred unpacked, as conda's own copy of it is not written to.
+    constexpr PlanLimits kLimits{std::chrono::seconds(60), std::uint64_t{1} << 30U};
+    const Result<CommandResult> said = look_aside(host, command, kLimits);
+    if (!said) {
+      return unknown_versions(said.error().code() == ErrorCode::timeout
+                                  ? fmt::format("conda did not find them within {}", human_duration(kLimits.time))
+                                  : said.error().why());
+    }
+    if (said->exit_code != 0)
+      return unknown_versions(fmt::format("conda does not find them now ({})", conda_error(said->out, said->err).why()));
+    std::vector<std::string> names;
+    if (!spec_.python.empty()) names.emplace_back("python");
+    for (const std::string& text : spec_.packages.items) {
+      if (const Result<CondaRequirement> wanted = parse_conda_requirement(text)) names.push_back(wanted->name);
+    }
+    return simulation_text(packages_of_conda(said->out), names);
   }
 
   [[nodiscard]] std::unique_ptr<Step> pip_step(const Seen& seen) const {

@@ -7,6 +7,7 @@
 #include "agent/mirrors.h"
 #include "agent/steps/kinds.h"
 #include "agent/steps/pip_download.h"
+#include "agent/steps/planned_packages.h"
 #include "agent/steps/python_environment.h"
 #include "agent/steps/python_version.h"
 
@@ -69,6 +70,54 @@ class PipStep : public Step {
     return StepState::satisfied(join(present, ", "));
   }
 
+  /// As the tool that apply will use finds them in its index. Wheels alone: to see what others need, their own code would have to run.
+  [[nodiscard]] std::string planned(const Host& host) const override {
+    const std::string path = host.expand(environment_folder(spec_));
+    const Result<std::vector<PythonRequirement>> wanted = requirements(host);
+    const Result<std::optional<PythonEnvironment>> environment = find_python_environment(host, path);
+    if (!wanted || !environment) return {};
+    if (!*environment) return unknown_versions(path + " is not there yet");
+    const Result<std::map<std::string, std::string>> installed = installed_python_packages(host, **environment);
+    if (!installed) return {};
+    Command command;
+    std::string tool = "uv";
+    if (const auto pip = installed->find("pip"); pip != installed->end()) {
+      constexpr std::string_view kFirstThatPlans = "22.2";
+      if (compare_python_versions(pip->second, kFirstThatPlans) < 0)
+        return unknown_versions(fmt::format("its pip is {}; from {} on pip can tell before", pip->second, kFirstThatPlans));
+      tool = "pip";
+      command.argv = {(*environment)->interpreter,
+                      "-m",
+                      "pip",
+                      "install",
+                      "--dry-run",
+                      "--no-input",
+                      "--disable-pip-version-check",
+                      "--progress-bar",
+                      "off",
+                      "--no-cache-dir",
+                      "--only-binary",
+                      ":all:"};
+    } else {
+      command = uv_command(host, **environment);
+      command.argv.insert(command.argv.end(), {"--dry-run", "--no-build", "--no-cache", "--color", "never"});
+    }
+    add_wishes(host, command);
+    const PlanLimits limits;
+    const Result<CommandResult> said = look_aside(host, command, limits);
+    if (!said) {
+      return unknown_versions(said.error().code() == ErrorCode::timeout
+                                  ? fmt::format("{} did not find them within {}", tool, human_duration(limits.time))
+                                  : said.error().why());
+    }
+    if (said->exit_code == 127) return unknown_versions("there is neither pip nor uv in " + path);
+    if (said->exit_code != 0) return unknown_versions(fmt::format("{} does not find them now ({})", tool, pip_error(command, *said).why()));
+    std::vector<std::string> names;
+    for (const PythonRequirement& requirement : *wanted) names.push_back(requirement.name);
+    const std::vector<SimulatedPackage> packages = packages_of_pip(said->out + "\n" + said->err, *installed);
+    return packages.empty() ? "the index has nothing newer\n" : simulation_text(packages, names);
+  }
+
   Result<void> apply(Host& host, StepLog& log) override {
     const std::string path = host.expand(environment_folder(spec_));
     const Result<std::optional<PythonEnvironment>> environment = find_python_environment(host, path);
@@ -84,24 +133,10 @@ class PipStep : public Step {
       command.argv = {(*environment)->interpreter, "-m", "pip", "install", "--no-input", "--disable-pip-version-check"};
       add_download_options(version, command, log);
     } else {
-      // An environment that uv made has no pip.
-      command.argv = {"uv", "pip", "install", "--python", (*environment)->interpreter};
-      command.env = {{"PATH", path + "/bin:" + host.login().home + "/.local/bin:/usr/local/bin:/usr/bin:/bin"}};
+      command = uv_command(host, **environment);
     }
-    if (spec_.upgrade) command.argv.emplace_back("--upgrade");
-    std::string mirrored;
-    if (spec_.index) {
-      // An index of its own is meant; it is looked for elsewhere only where the mirror names it.
-      const std::optional<std::string> there = host.mirror().by_prefix("downloads", spec_.index->text);
-      mirrored = there.value_or("");
-      command.argv.insert(command.argv.end(), {"--index-url", there.value_or(spec_.index->text)});
-      command.env.emplace_back("UV_DEFAULT_INDEX", "");  // stronger than --index-url
-    } else {
-      mirrored = host.mirror().place("pypi");
-    }
+    const std::string mirrored = add_wishes(host, command);
     if (!mirrored.empty()) say_mirror(host, log, "packages", mirrored);
-    if (spec_.requirements) command.argv.insert(command.argv.end(), {"-r", host.expand(spec_.requirements->text)});
-    for (const std::string& package : spec_.packages.items) command.argv.push_back(package);
     const Result<CommandResult> result = host.act(command, log);
     if (!result) return fail(result.error());
     if (result->exit_code == 127)
@@ -131,6 +166,32 @@ class PipStep : public Step {
       if (Result<PythonRequirement> requirement = parse_python_requirement(text)) wanted.push_back(std::move(*requirement));
     }
     return wanted;
+  }
+
+  /// For an environment that uv made, which has no pip.
+  [[nodiscard]] static Command uv_command(const Host& host, const PythonEnvironment& environment) {
+    Command command;
+    command.argv = {"uv", "pip", "install", "--python", environment.interpreter};
+    command.env = {{"PATH", environment.path + "/bin:" + host.login().home + "/.local/bin:/usr/local/bin:/usr/bin:/bin"}};
+    return command;
+  }
+
+  /// What is to be installed, and from where; the address of the mirror that it comes from, empty where it comes from none.
+  std::string add_wishes(const Host& host, Command& command) const {
+    if (spec_.upgrade) command.argv.emplace_back("--upgrade");
+    std::string mirrored;
+    if (spec_.index) {
+      // An index of its own is meant; it is looked for elsewhere only where the mirror names it.
+      const std::optional<std::string> there = host.mirror().by_prefix("downloads", spec_.index->text);
+      mirrored = there.value_or("");
+      command.argv.insert(command.argv.end(), {"--index-url", there.value_or(spec_.index->text)});
+      command.env.emplace_back("UV_DEFAULT_INDEX", "");  // stronger than --index-url
+    } else {
+      mirrored = host.mirror().place("pypi");
+    }
+    if (spec_.requirements) command.argv.insert(command.argv.end(), {"-r", host.expand(spec_.requirements->text)});
+    for (const std::string& package : spec_.packages.items) command.argv.push_back(package);
+    return mirrored;
   }
 
   static std::string names(const std::vector<PythonRequirement>& wanted) {

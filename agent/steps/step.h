@@ -36,8 +36,8 @@ class Step {
     (void)host;
     return {};
   }
-  /// For a plan alone: what apply would do, where finding that out takes longer than a look may. Asked where check is not satisfied and its
-  /// state says no changes.
+  /// For a plan alone: what apply would do beyond the state's changes, where finding that out takes longer than a look may. Asked where check
+  /// is not satisfied.
   [[nodiscard]] virtual std::string planned(const Host& host) const {
     (void)host;
     return {};

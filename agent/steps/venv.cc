@@ -1,3 +1,4 @@
+#include <chrono>
 #include <cstdint>
 
 #include <fmt/format.h>
@@ -45,12 +46,20 @@ class VenvStep : public Step {
     return StepState::satisfied(fmt::format("Python {} in {}", (*found)->version, path));
   }
 
+  [[nodiscard]] std::string planned(const Host& host) const override {
+    constexpr auto kLimit = std::chrono::seconds(10);
+    const Result<CommandResult> said = host.look({{interpreter(host), "--version"}, {}, "", "", kLimit, {}});
+    if (!said || said->exit_code != 0)
+      return fmt::format("which Python is known when it runs: there is no `{}` here yet\n", interpreter(host));
+    return fmt::format("{} of `{}`\n", first_line(strip_control(trim(said->out + said->err)), 80), interpreter(host));
+  }
+
   Result<void> apply(Host& host, StepLog& log) override {
     const std::string path = host.expand(spec_.path.text);
     const Result<bool> is_ours = begin(host, path);
     if (!is_ours) return fail(is_ours.error());
     Command command;
-    command.argv = {is_version(spec_.python) ? "python" + spec_.python : host.expand(spec_.python), "-m", "venv"};
+    command.argv = {interpreter(host), "-m", "venv"};
     if (spec_.system_site_packages) command.argv.emplace_back("--system-site-packages");
     command.argv.push_back(path);
     const Result<CommandResult> result = host.act(command, log);
@@ -80,6 +89,9 @@ class VenvStep : public Step {
   }
 
  private:
+  [[nodiscard]] std::string interpreter(const Host& host) const {
+    return is_version(spec_.python) ? "python" + spec_.python : host.expand(spec_.python);
+  }
   /// There while this step makes an environment: what a crash leaves behind looks like one, and has no pip.
   [[nodiscard]] static std::string mark_of(const std::string& path) { return path + "/.gpustrap-unfinished"; }
 

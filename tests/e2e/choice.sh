@@ -96,6 +96,37 @@ RECIPE
     expect_output "--skip first"
     on_host rmdir /etc/lab-second
 
+    case_ "a run of other steps of the same recipe is not joined: what runs is said, and how to wait or stop it"
+    cat >"$suite_dir/gated.yaml" <<'RECIPE'
+name: gated
+steps:
+  - id: gate
+    as: root
+    command: { run: "touch /run/at-gate; until test -e /run/gate; do sleep 0.1; done; touch /run/passed", creates: /run/passed }
+  - id: more
+    as: root
+    needs: []
+    command: { run: "touch /run/more", creates: /run/more }
+RECIPE
+    gpustrap up "$suite_dir/gated.yaml" "$host" --only gate --detach -y
+    expect_exit 9
+    await_that testbed exec one test -e /run/at-gate
+    up "$suite_dir/gated.yaml"
+    expect_exit 10
+    expect_output "a run of gated is in progress on this host with another choice of steps (all but more) than this command's (all)"
+    expect_output "wait for its end with \`gpustrap attach $host\`, or stop it with \`gpustrap cancel $host\`"
+    up "$suite_dir/gated.yaml" --only more --force more
+    expect_exit 10
+    expect_output "than this command's (all but gate; more forced)"
+    follow up "$suite_dir/gated.yaml" "$host" --only gate -y --no-tunnel --json
+    await_that shown '"event":"step_started"'
+    on_host touch /run/gate
+    end_of_run
+    expect_exit 0
+    up "$suite_dir/gated.yaml" --json
+    expect_exit 0
+    expect_equal "$(outcome_of more)" changed
+
     case_ "many hosts take the same choice"
     boot_host two
     two=$address

@@ -46,6 +46,8 @@ kinds_cases() {
     on_host cat /home/ubuntu/notebooks/notes/homework.txt
     expect_output exercise
 
+    plans_of_python
+
     case_ "plan on a fresh host touches nothing"
     boot_host fresh
     trust_origin
@@ -54,6 +56,50 @@ kinds_cases() {
     gpustrap plan "$suite_dir/every-kind.yaml" "$host" -i "$key" --accept-new-host-key
     expect_exit 0
     expect_same_listing --except usr/local/lib
+}
+
+# What a plan says of pip and venv steps, against the index that pip's own settings here name.
+plans_of_python() {
+    case_ "a plan names the versions that pip finds, and touches nothing"
+    printf 'name: wheels\nsteps:\n  - pip: { venv: ~/env, packages: ["idna<3.8", six==1.16.0] }\n' >"$suite_dir/wheels.yaml"
+    take_listing --except home/ubuntu/.cache/gpustrap # where it may: it is empty again
+    gpustrap plan "$suite_dir/wheels.yaml" "$host"
+    expect_exit 0
+    expect_output "install idna 3.7 in place of 3."
+    expect_output "install six 1.16.0"
+    expect_same_listing --except home/ubuntu/.cache/gpustrap
+
+    case_ "what pip cannot find is said, with that the versions are not known"
+    printf 'name: wheels\nsteps:\n  - pip: { venv: ~/env, packages: [idna==99.9] }\n' >"$suite_dir/wheels.yaml"
+    take_listing --except home/ubuntu/.cache/gpustrap
+    gpustrap plan "$suite_dir/wheels.yaml" "$host"
+    expect_exit 0
+    expect_output "the versions are chosen when it runs: pip does not find them now"
+    expect_same_listing --except home/ubuntu/.cache/gpustrap
+
+    on_host find /home/ubuntu/.cache/gpustrap -name "plan.*"
+    expect_no_output plan.
+
+    case_ "an index that says nothing is not waited for: the plan says so, and leaves nothing behind"
+    printf 'name: wheels\nsteps:\n  - pip: { venv: ~/env, packages: [gpustrap-nothing], index: "%s/~fault;stall/simple" }\n' "$origin" >"$suite_dir/wheels.yaml"
+    take_listing --except home/ubuntu/.cache/gpustrap
+    mkdir -p "$suite_dir/www/simple/gpustrap-nothing"
+    echo "<html></html>" >"$suite_dir/www/simple/gpustrap-nothing/index.html"
+    local began=$SECONDS
+    gpustrap plan "$suite_dir/wheels.yaml" "$host"
+    expect_exit 0
+    expect_output "pip did not find them within 30s"
+    [ $((SECONDS - began)) -lt 50 ] || fail_case "it was waited for"
+    expect_same_listing --except home/ubuntu/.cache/gpustrap
+
+    case_ "what is not there yet is said to be so"
+    printf 'name: wheels\nsteps:\n  - venv: ~/other\n  - pip: { venv: ~/other, packages: [idna] }\n' >"$suite_dir/wheels.yaml"
+    take_listing --except home/ubuntu/.cache/gpustrap
+    gpustrap plan "$suite_dir/wheels.yaml" "$host"
+    expect_exit 0
+    expect_output "Python 3."
+    expect_output "the versions are chosen when it runs: /home/ubuntu/other is not there yet"
+    expect_same_listing --except home/ubuntu/.cache/gpustrap
 }
 
 # What the origin serves: a file, and an archive with names that are not ASCII.

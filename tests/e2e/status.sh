@@ -117,6 +117,54 @@ HOSTS
     expect_exit 2
     expect_output "this is no run's id"
 
+    case_ "the services of recipes, with what became of them"
+    cat >"$suite_dir/services.yaml" <<'RECIPE'
+name: services
+steps:
+  - id: web
+    service:
+      name: lab-web
+      unit: |
+        [Service]
+        ExecStart=/usr/bin/perl -MIO::Socket -e "my $$s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 8123, Listen => 5, ReuseAddr => 1) or die; while (my $$c = $$s->accept) { close $$c }"
+        Restart=always
+        RestartSec=50ms
+        [Install]
+        WantedBy=multi-user.target
+      port: 8123
+  - id: idle
+    needs: []
+    service: { name: lab-idle, unit: "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n", running: false }
+RECIPE
+    boot_host three
+    use_host three
+    up "$suite_dir/services.yaml"
+    expect_exit 0
+    gpustrap status "$host"
+    expect_exit 0
+    expect_output "service   lab-web active for"
+    expect_output "port 8123 open"
+    expect_output "service   lab-idle inactive"
+    expect_output "as wanted"
+    on_host systemctl kill --signal KILL lab-web
+    await_that restarted_once
+    gpustrap status "$host" --json
+    expect_exit 0
+    expect_output '{"service":"lab-web","kind":"service","wanted":"running","state":"active","sub":"running","result":"success","since_ms":'
+    expect_output '"restarts":1,"port":8123,"listening":true}'
+    on_host sh -c 'systemctl stop lab-web && sed -i s,/usr/bin/perl,/bin/false, /etc/systemd/system/lab-web.service && sed -i s/Restart=always// /etc/systemd/system/lab-web.service && systemctl daemon-reload && systemctl start lab-web'
+    await_that is_failed
+    gpustrap status "$host"
+    expect_output "service   lab-web failed for"
+    expect_output "(exit-code)"
+    expect_output "gpustrap ssh $user@$address sudo journalctl -u lab-web"
+    gpustrap status "$host" "$user@$one" -i "$key"
+    expect_output "lab-web failed"
+    on_host sh -c 'systemctl disable --now lab-web; rm /etc/systemd/system/lab-web.service; systemctl daemon-reload; systemctl reset-failed'
+    gpustrap status "$host"
+    expect_output "service   lab-web is gone"
+    use_host two
+
     case_ "attach follows the runs of several hosts, each to its own end"
     testbed exec one rm -f /run/gate /run/passed
     testbed exec two rm -f /run/gate /run/passed
@@ -160,6 +208,8 @@ HOSTS
 }
 
 gpustrap_history_id() { "$bin/gpustrap" history "$host" | grep -o '[0-9]\{8\}-[0-9]\{6\}-[0-9a-z-]*' | head -n 1; }
+restarted_once() { "$bin/gpustrap" status "$host" | grep -q 'lab-web active for .*, restarted 1 time, port 8123 open'; }
+is_failed() { testbed exec three systemctl is-failed lab-web; }
 is_cancelled() { "$bin/gpustrap" status "$user@$two" -i "$key" | grep -q "gated cancelled"; }
 both_said() {
     grep -q "^{\"host\":\"one\",.*$1" "$following/shown" && grep -q "^{\"host\":\"two\",.*$1" "$following/shown"

@@ -167,6 +167,16 @@ def install(arguments, specs):
     if arguments.command == "install" and not history.exists():
         raise Failure("EnvironmentLocationNotFound", f"Not a conda environment: {prefix}", location=str(prefix))
     records = choose(specs, base_urls(arguments))
+    if arguments.dry_run:
+        index = pathlib.Path(os.environ.get("CONDA_PKGS_DIRS", ROOT / "pkgs")) / "cache"
+        index.mkdir(parents=True, exist_ok=True)  # as the real one keeps the index of each channel
+        (index / "497deca9.json").write_text("{}", encoding="utf-8")
+        there = {path.name.rsplit("-", 2)[0]: path.name.rsplit("-", 2)[1] for path in (prefix / "conda-meta").glob("*-*-*.json")}
+        link = [{"name": record["name"], "version": record["version"]} for record in records if there.get(record["name"]) != record["version"]]
+        unlink = [{"name": one["name"], "version": there[one["name"]]} for one in link if one["name"] in there]
+        print(json.dumps({"actions": {"LINK": link, "UNLINK": unlink, "PREFIX": str(prefix)}, "dry_run": True, "prefix": str(prefix),
+                          "success": True}, indent=2))
+        return
     contents = {}
     for record in records:
         if not record["url"]:
@@ -232,7 +242,7 @@ def main():
     parser = argparse.ArgumentParser(prog="conda")
     parser.add_argument("command", choices=["create", "install", "env"])
     parser.add_argument("rest", nargs="*")
-    for flag in ("--json", "--override-channels"):
+    for flag in ("--json", "--override-channels", "--dry-run"):
         parser.add_argument(flag, action="store_true")
     parser.add_argument("-y", "--yes", action="store_true")
     parser.add_argument("-p", "--prefix")

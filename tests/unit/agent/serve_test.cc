@@ -233,6 +233,40 @@ TEST_F(ServeTest, TheSameRecipeAttachesAndAnotherIsToldWhatRuns) {
   EXPECT_EQ(first.receive_until("event", "run_finished").back().value("end", ""), "ok");
 }
 
+TEST_F(ServeTest, ARunOfOtherStepsOfTheRecipeIsNotJoined) {
+  const std::string steps =
+      R"([{"id": "wait", "command": {"run": "until test -e @/go; do sleep 0.01; done"}}, {"id": "other", "command": {"run": "true"}}])";
+  const auto with_choice = [&](std::uint64_t number, const std::string& id, std::vector<std::string> left_out) {
+    Json request = run_request(number, id, steps);
+    if (!left_out.empty()) request["left_out"] = std::move(left_out);
+    return request;
+  };
+  LocalAgent first(directory_);
+  first.send(hello());
+  first.send(with_choice(1, "r1", {"other"}));
+  first.receive_until("event", "step_started");
+
+  LocalAgent whole(directory_);
+  whole.send(hello());
+  whole.send(with_choice(1, "r2", {}));
+  const Json refused = whole.receive_until("reply").back();
+  EXPECT_EQ(refused.at("error").at("code"), "busy");
+  EXPECT_THAT(
+      refused.at("error").at("message").get<std::string>(),
+      HasSubstr("a run of test is in progress on this host with another choice of steps (all but other) than this command's (all)"));
+  EXPECT_THAT(refused.at("error").at("hint").get<std::string>(), HasSubstr("gpustrap attach HOST"));
+  EXPECT_FALSE(path_exists(directory_ + "/runs/r2"));
+
+  LocalAgent same(directory_);
+  same.send(hello());
+  same.send(with_choice(1, "r3", {"other"}));
+  EXPECT_EQ(same.receive_until("reply").back().at("value").at("attached"), true);
+
+  ASSERT_TRUE(write_file_atomically(directory_ + "/go", "").has_value());
+  EXPECT_EQ(first.receive_until("event", "run_finished").back().value("end", ""), "ok");
+  EXPECT_EQ(same.receive_until("event", "run_finished").back().value("end", ""), "ok");
+}
+
 TEST_F(ServeTest, TwoThatStartAtOnceShareOneRun) {
   const std::string steps = R"([{"id": "wait", "command": {"run": "until test -e @/go; do sleep 0.01; done"}}])";
   LocalAgent one(directory_);

@@ -108,6 +108,7 @@ TEST_F(SuperviseTest, StartsAKilledProgramAgain) {
   ASSERT_EQ(::kill(first, SIGKILL), 0);
   EXPECT_TRUE(comes_true([&] { return main_pid() > 0 && main_pid() != first; }));
   EXPECT_TRUE(is_running(main_pid()));
+  EXPECT_EQ(property("NRestarts"), "1");
   EXPECT_THAT(log(), HasSubstr("ended by signal 9, starts again"));
 }
 

@@ -150,15 +150,67 @@ TEST(HostStatus, DocumentSaysWhatTheLinesSay) {
   EXPECT_FALSE(refused.contains("facts"));
 }
 
+Json with_services(const std::string& services) {
+  Json reply = agent("finished", "ok");
+  reply["facts"]["systemd"] = true;
+  reply["services"] = Json::parse(services);
+  return reply;
+}
+
+TEST(HostStatus, TellsTheServicesOfTheRecipes) {
+  const HostStatus host = status(
+      "gpu1",
+      with_services(
+          R"([{"service":"jupyter","kind":"jupyter","port":8888,"wanted":"running","state":"active","sub":"running","since_ms":2800000,"restarts":1},
+              {"service":"ray-head","kind":"service","port":6379,"wanted":"running","state":"active","sub":"running","since_ms":2800000,"restarts":0},
+              {"service":"worker","kind":"service","wanted":"running","state":"failed","result":"exit-code","since_ms":9000000,"restarts":5},
+              {"service":"old","kind":"service","wanted":"stopped","state":"inactive","since_ms":9000000},
+              {"service":"gone","kind":"service","wanted":"running","state":"missing"}])"),
+      std::string(kLook) + "service port ray-head open\n");
+  const std::string text = status_text(host, plain_console(), kNow);
+  EXPECT_THAT(text, HasSubstr("  notebook  jupyter active for 2h00m, restarted 1 time, on the host's port 8888; open it with"));
+  EXPECT_THAT(text, HasSubstr("  service   ray-head active for 2h00m, port 6379 open\n"));
+  EXPECT_THAT(text, HasSubstr("  service   worker failed for 16m40s (exit-code), restarted 5 times; what it said: "
+                              "gpustrap ssh ubuntu@gpu1 sudo journalctl -u worker\n"));
+  EXPECT_THAT(text, HasSubstr("  service   old inactive for 16m40s, as wanted\n"));
+  EXPECT_THAT(text, HasSubstr("  service   gone is gone, and a run had set it up"));
+  EXPECT_THAT(text, Not(HasSubstr("service   jupyter")));
+  EXPECT_EQ(standing_of(host), Standing::trouble);
+  EXPECT_THAT(status_table({host}, plain_console(), 120, kNow)[1], HasSubstr("worker failed"));
+}
+
+TEST(HostStatus, ServicesThatAreWellAreCountedInTheTable) {
+  const HostStatus host = status("gpu1", with_services(R"([{"service":"a","kind":"service","state":"active"},
+                                                           {"service":"b","kind":"service","state":"activating","sub":"start"}])"));
+  EXPECT_EQ(standing_of(host), Standing::well);
+  EXPECT_THAT(status_table({host}, plain_console(), 120, kNow)[1], HasSubstr("2 well"));
+  const HostStatus loops = status("gpu1", with_services(R"([{"service":"a","kind":"service","state":"activating","sub":"auto-restart"}])"));
+  EXPECT_EQ(standing_of(loops), Standing::trouble);
+}
+
+TEST(HostStatus, DocumentHasTheServices) {
+  const Result<Json> answer(Json{
+      {"agent", with_services(R"([{"service":"ray-head","kind":"service","port":6379,"wanted":"running","state":"active","sub":"running",
+                                        "result":"success","since_ms":2800000,"restarts":2}])")},
+      {"trouble", ""},
+      {"look", std::string(kLook) + "service port ray-head closed\n"}});
+  const Json document = status_document(read_host_status(member("gpu1"), answer), answer);
+  EXPECT_EQ(document["services"],
+            Json::parse(R"([{"service":"ray-head","kind":"service","wanted":"running","state":"active","sub":"running",
+                                                   "result":"success","since_ms":2800000,"restarts":2,"port":6379,"listening":false}])"));
+}
+
 // All of it is a host's word.
 TEST(HostStatus, TakesNothingAmiss) {
   for (const Json& reply : {Json::object(), Json{{"run", 5}, {"facts", "x"}, {"notebooks", 7}},
                             Json{{"run", {{"state", 1}, {"steps", {1, "a", {{"outcome", 5}}}}, {"counts", {{"a", "b"}}}}}},
-                            Json{{"notebooks", {{{"port", 70000}}, {{"port", "x"}}, 5}}},
+                            Json{{"notebooks", {{{"port", 70000}}, {{"port", "x"}}, 5}}}, Json{{"services", 7}},
+                            Json{{"services", {1, "a", {{"service", 5}}, {{"service", "\x1b[2J"}}, {{"port", 1}}}}},
                             Json{{"run", {{"waiting_for_secrets", {{"\x1b[2J", 1}}}, {"state", "running"}}}}}) {
     const HostStatus host = status("gpu1", reply);
     EXPECT_THAT(status_text(host, plain_console(), kNow), Not(HasSubstr("\x1b")));
     EXPECT_EQ(host.notebooks.size(), 0U);
+    EXPECT_EQ(host.services.size(), 0U);
     EXPECT_EQ(status_table({host}, plain_console(), 79, kNow).size(), 2U);
   }
 }

@@ -170,6 +170,41 @@ TEST(CondaEnvStep, MakesTheEnvironmentWithEverythingAtOnce) {
   EXPECT_EQ(log.last_share, (std::pair<std::string, double>("fetching numpy 1.26", 0.25)));
 }
 
+TEST(CondaEnvStep, APlanNamesVersionsAsCondaFindsThemAndChangesNothing) {
+  FakeHost host = host_with_conda();
+  host.answer({"sh", "-c"},
+              {0,
+               "{\n  \"actions\": {\n    \"FETCH\": [],\n    \"LINK\": [\n      {\"name\": \"python\", \"version\": \"3.11.9\"},\n"
+               "      {\"name\": \"openssl\", \"version\": \"3.3.1\"},\n      {\"name\": \"numpy\", \"version\": \"1.26.4\"}\n    ]\n"
+               "  },\n  \"dry_run\": true,\n  \"success\": true\n}\n{\n  \"message\": \"Dry run. Exiting.\"\n}\n",
+               ""});
+  const std::string before = host.snapshot();
+  EXPECT_EQ(make_step(wanted({"numpy"}))->planned(host),
+            "install python 3.11.9\ninstall numpy 1.26.4\nand with them 1 more:\n  openssl 3.3.1\n");
+  EXPECT_THAT(host.looks(), Contains(HasSubstr("bin/conda create --json --yes -p")));
+  EXPECT_THAT(host.looks(), Contains(HasSubstr("--dry-run")));
+  EXPECT_EQ(host.snapshot(), before);
+}
+
+TEST(CondaEnvStep, APlanNamesWhatIsReplacedAndSaysWhyVersionsAreNotKnown) {
+  FakeHost host = host_with_conda();
+  put_environment(host);
+  put_package(host, "numpy", "1.25.0");
+  host.answer(
+      {"sh", "-c"},
+      {0,
+       R"({"actions": {"UNLINK": [{"name": "numpy", "version": "1.25.0"}], "LINK": [{"name": "numpy", "version": "2.1.0"}]}, "success": true})",
+       ""});
+  EXPECT_EQ(make_step(wanted({"numpy>=2"}))->planned(host), "install numpy 2.1.0 in place of 1.25.0\n");
+  host.answer({"sh", "-c"}, {1, kNoChannels, ""});
+  EXPECT_EQ(make_step(wanted({"numpy>=2"}))->planned(host),
+            "the versions are chosen when it runs: conda does not find them now (this conda has no channel to take packages from)\n");
+  FakeHost bare;
+  bare.as_user();
+  EXPECT_EQ(make_step(wanted({"numpy"}))->planned(bare),
+            "the versions are chosen when it runs: there is no conda in /home/ubuntu/conda yet\n");
+}
+
 TEST(CondaEnvStep, ReadsFileNamesAndStartsNothing) {
   FakeHost host = host_with_conda();
   put_environment(host);

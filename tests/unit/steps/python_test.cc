@@ -112,6 +112,55 @@ TEST(PipStep, SaysWhatPipSaidAndWhatToDo) {
   EXPECT_THAT(done.error().hint(), HasSubstr("check name and version"));
 }
 
+/// What a plan says of the step, where the tool that is asked ends so.
+std::string planned(FakeHost& host, const PipSpec& spec, CommandResult said) {
+  host.answer({"sh", "-c"}, std::move(said));
+  return make_step(spec)->planned(host);
+}
+
+TEST(PipStep, APlanNamesVersionsAsPipFindsThemAndChangesNothing) {
+  FakeHost host = host_with_environment();
+  install(host, "numpy", "1.26.4");
+  const std::string before = host.snapshot();
+  const std::string text =
+      planned(host, packages({"torch", "NumPy>=2"}), {0, "Collecting torch\nWould install jinja2-3.1 numpy-2.1.0 torch-2.9.0+cu126\n", ""});
+  EXPECT_EQ(text,
+            "install numpy 2.1.0 in place of 1.26.4\n"
+            "install torch 2.9.0+cu126\n"
+            "and with them 1 more:\n"
+            "  jinja2 3.1\n");
+  EXPECT_EQ(host.snapshot(), before);
+  ASSERT_FALSE(host.looks().empty());
+  EXPECT_THAT(host.looks().back(), HasSubstr("pip install --dry-run"));
+  EXPECT_THAT(host.looks().back(), HasSubstr("--only-binary :all:")) << "what is no wheel runs its own code to say what it needs";
+}
+
+TEST(PipStep, APlanAsksUvWhereTheEnvironmentHasNoPip) {
+  FakeHost host = host_with_environment();
+  host.take_away(std::string(kVenv) + "/lib/python3.11/site-packages/pip-26.1.dist-info");
+  EXPECT_EQ(planned(host, packages({"idna"}), {0, "", "Resolved 1 package in 3ms\nWould install 1 package\n + idna==3.10\n"}),
+            "install idna 3.10\n");
+  EXPECT_THAT(host.looks().back(), HasSubstr("uv pip install --python"));
+  EXPECT_THAT(host.looks().back(), HasSubstr("--dry-run --no-build --no-cache"));
+}
+
+TEST(PipStep, APlanSaysWhyVersionsAreNotKnown) {
+  FakeHost bare;
+  bare.as_user();
+  EXPECT_EQ(planned(bare, packages({"idna"}), {}), "the versions are chosen when it runs: /home/ubuntu/env is not there yet\n");
+  FakeHost host = host_with_environment();
+  EXPECT_EQ(planned(host, packages({"nothing"}), {1, "", "ERROR: No matching distribution found for nothing\n"}),
+            "the versions are chosen when it runs: pip does not find them now (No matching distribution found for nothing)\n");
+  host.take_away(std::string(kVenv) + "/lib/python3.11/site-packages/pip-26.1.dist-info");
+  install(host, "pip", "20.3.4");
+  EXPECT_EQ(planned(host, packages({"idna"}), {}),
+            "the versions are chosen when it runs: its pip is 20.3.4; from 22.2 on pip can tell before\n");
+  FakeHost without = host_with_environment();
+  without.take_away(std::string(kVenv) + "/lib/python3.11/site-packages/pip-26.1.dist-info");
+  EXPECT_EQ(planned(without, packages({"idna"}), {127, "", ""}),
+            "the versions are chosen when it runs: there is neither pip nor uv in /home/ubuntu/env\n");
+}
+
 TEST(PipStep, AMirrorIsNamedInWhatItSaysAndInItsErrors) {
   FakeHost host = host_with_environment();
   host.edit_mirror().name = "uni";
@@ -241,6 +290,16 @@ TEST(VenvStep, NamesThePackageWhereEnsurepipIsMissingAndLeavesNoHalfEnvironment)
   ASSERT_FALSE(done.has_value());
   EXPECT_THAT(done.error().hint(), HasSubstr("python3-venv"));
   EXPECT_FALSE(host.at(std::string(kVenv) + "/pyvenv.cfg").has_value());
+}
+
+TEST(VenvStep, APlanSaysWhichPythonItWouldBe) {
+  FakeHost host;
+  host.as_user();
+  VenvSpec spec;
+  spec.path = HostPath{"~/env"};
+  EXPECT_EQ(make_step(spec)->planned(host), "which Python is known when it runs: there is no `python3` here yet\n");
+  host.answer({"python3", "--version"}, {0, "Python 3.11.2\n", ""});
+  EXPECT_EQ(make_step(spec)->planned(host), "Python 3.11.2 of `python3`\n");
 }
 
 TEST(VenvStep, AFullDiskIsTheCauseWhereVenvDoesNotSayIt) {
