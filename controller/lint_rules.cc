@@ -99,8 +99,12 @@ const std::vector<LintRule> kRules = {
     {"cuda-driver-unknown", error, "A CUDA, a driver branch, or a pair of them that does not exist or does not run.",
      "The step fails on every host.", "`gpustrap recipe explain cuda --gpu GPU` says what runs; `auto` chooses"},
     // What the servers say that it names; only with --upstream.
-    {"upstream-gone", error, "An address that is not there any more, or leads to one that is not encrypted (`--upstream`).",
+    {"upstream-gone", error,
+     "An address, a package's version or a channel that is not there any more, or an address that leads to one that is not encrypted "
+     "(`--upstream`).",
      "The step fails on every host that does not have the file yet.", "name the address that the publisher gives today"},
+    {"upstream-yanked", warning, "A Python package pinned to a version that its author has withdrawn (`--upstream`).",
+     "pip still installs it, with a warning; there is mostly a reason not to want it.", "pin another version of it"},
     {"upstream-changed", error, "A file that has another digest than the recipe names (`--upstream-full`).",
      "The step refuses it on every host that does not have the file yet.",
      "look whether the publisher says that it was replaced, and name the new digest; else do not trust it"},

@@ -18,7 +18,7 @@
 #include "agent/base/sha256.h"
 #include "agent/base/subprocess.h"
 #include "agent/base/text.h"
-#include "agent/protocol/field_types.h"
+#include "controller/package_index.h"
 
 namespace gpustrap {
 namespace {
@@ -37,11 +37,6 @@ struct Found {
   Severity severity;
   std::string message;
 };
-
-bool is_fixed_url(std::string_view text) {
-  return (text.starts_with("https://") || text.starts_with("http://")) && text.find("${{") == std::string_view::npos &&
-         text.find_first_of(" \t\n") == std::string_view::npos;
-}
 
 HttpRequest request_for(const std::string& method, const std::string& url, HttpHeaders headers, std::chrono::milliseconds limit) {
   HttpRequest request;
@@ -77,13 +72,30 @@ class Asker {
   Asker(Http& http, const UpstreamOptions& options) : http_(http), options_(options) {}
 
   std::optional<Found> look_at(const UpstreamAddress& address) {
-    if (std::optional<Found> missing = is_there(address.url)) return missing;
-    if (address.is_key) return look_at_key(address);
+    switch (address.what) {
+      case UpstreamAddress::What::package: return look_at_package(address);
+      case UpstreamAddress::What::channel: return look_at_channel(address);
+      case UpstreamAddress::What::command: return look_at_command(address);
+      default: break;
+    }
+    // Hosts go to the mirror first, and to the address itself where that does not have it.
+    UpstreamAddress there = address;
+    there.url = options_.mirror.by_prefix("downloads", address.url).value_or(address.url);
+    std::optional<Found> missing = is_there(there.url);
+    if (missing && there.url != address.url) {
+      there.url = address.url;
+      missing = is_there(there.url);
+      if (missing) missing->message += fmt::format(", and not at the mirror {} either", options_.mirror.name);
+    }
+    if (missing) return missing;
+    if (address.what == UpstreamAddress::What::key) return look_at_key(there);
     if (address.sha256.empty() || options_.depth == UpstreamOptions::Depth::headers) return std::nullopt;
-    return compare(address);
+    return compare(there);
   }
 
  private:
+  static bool is_gone(int status) { return status == 404 || status == 410; }
+
   std::optional<Found> is_there(const std::string& url) {
     Result<HttpResponse> answer = ask(http_, "HEAD", url, {}, kAnswer);
     // Some servers answer nothing but GET; one byte is enough of an answer.
@@ -91,12 +103,64 @@ class Asker {
     if (!answer && answer.error().code() == ErrorCode::unsafe) return Found{"upstream-gone", Severity::error, answer.error().why()};
     if (!answer) return Found{"upstream-silent", Severity::warning, fmt::format("{}: {}", url, answer.error().sentence())};
     const int status = answer->status;
-    if (status == 404 || status == 410)
-      return Found{"upstream-gone", Severity::error, fmt::format("{} is not there any more (HTTP {})", url, status)};
+    if (is_gone(status)) return Found{"upstream-gone", Severity::error, fmt::format("{} is not there any more (HTTP {})", url, status)};
     constexpr int kNothingAtThatRange = 416;  // of an empty file
     if (status >= 400 && status != kNothingAtThatRange)
       return Found{"upstream-silent", Severity::warning, fmt::format("{} answers HTTP {}", url, status)};
     return std::nullopt;
+  }
+
+  /// What a command does with an address is not known: its head is asked for, and nothing else where the command may be one that sends.
+  std::optional<Found> look_at_command(const UpstreamAddress& address) {
+    if (address.is_fetched) {
+      std::optional<Found> missing = is_there(address.url);
+      if (missing && missing->rule == "upstream-gone") missing->severity = Severity::warning;
+      return missing;
+    }
+    const Result<HttpResponse> answer = ask(http_, "HEAD", address.url, {}, kAnswer);
+    if (!answer) return Found{"upstream-silent", Severity::note, fmt::format("{}: {}", address.url, answer.error().sentence())};
+    if (!is_gone(answer->status)) return std::nullopt;
+    return Found{"upstream-gone", Severity::warning, fmt::format("{} is not there any more (HTTP {})", address.url, answer->status)};
+  }
+
+  std::optional<Found> look_at_channel(const UpstreamAddress& address) {
+    std::optional<Found> missing = is_there(address.url);
+    if (missing && missing->rule == "upstream-gone") {
+      missing->message = fmt::format("the channel {} is not there: no {}", address.name, address.url);
+      if (address.is_usual) missing->severity = Severity::warning;
+    }
+    return missing;
+  }
+
+  std::optional<Found> look_at_package(const UpstreamAddress& address) {
+    const HttpHeaders wants = {
+        {"Accept", "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"}};
+    const Result<HttpResponse> page = ask(http_, "GET", address.url, wants, kAnswer);
+    if (!page) return Found{"upstream-silent", Severity::warning, fmt::format("{}: {}", address.url, page.error().sentence())};
+    const Severity severity = address.is_usual ? Severity::warning : Severity::error;
+    const std::string where =
+        address.is_usual ? fmt::format("{}, which pip asks unless the host's own settings name another", address.url) : address.url;
+    if (is_gone(page->status))
+      return Found{"upstream-gone", severity, fmt::format("the index has no package {} ({})", address.name, where)};
+    if (page->status != 200)
+      return Found{"upstream-silent", Severity::warning, fmt::format("{} answers HTTP {}", address.url, page->status)};
+    if (address.version.empty()) return std::nullopt;
+    const std::optional<std::vector<IndexedFile>> files = indexed_files(page->body, page->header("content-type"));
+    if (!files) return Found{"upstream-silent", Severity::warning, fmt::format("{} is no page of a package index", address.url)};
+    std::size_t found = 0, yanked = 0;
+    std::string why;
+    for (const IndexedFile& file : *files) {
+      if (!is_version_of(version_of_file(file.name), address.version)) continue;
+      ++found;
+      if (!file.yanked) continue;
+      ++yanked;
+      if (why.empty()) why = strip_control(first_line(file.reason, 120));
+    }
+    if (found == 0)
+      return Found{"upstream-gone", severity, fmt::format("the index has no {} {} ({})", address.name, address.version, where)};
+    if (yanked < found) return std::nullopt;
+    return Found{"upstream-yanked", Severity::warning,
+                 fmt::format("{} {} was withdrawn{}", address.name, address.version, why.empty() ? "" : ": " + why)};
   }
 
   std::optional<Found> compare(const UpstreamAddress& address) {
@@ -143,50 +207,10 @@ class Asker {
   const UpstreamOptions& options_;
 };
 
-std::string as_text(const Json& value) { return value.is_string() ? value.get<std::string>() : ""; }
-
 }  // namespace
 
-std::vector<UpstreamAddress> upstream_addresses(const LintReview& review) {
-  std::vector<UpstreamAddress> found;
-  const auto add = [&](const std::string& url, const std::string& pointer, const std::string& sha256, bool is_key = false) {
-    if (is_fixed_url(url)) found.push_back({url, pointer, sha256, is_key});
-  };
-  for (const LintStep& step : review.steps) {
-    const std::string sha256 = step.text("sha256");
-    const std::string url = step.text("url");
-    if (step.kind == StepKind::apt_repository) {
-      std::string base = url;
-      while (base.ends_with('/')) base.pop_back();
-      const std::vector<std::string> suites = step.texts("suites");
-      for (const std::string& suite : suites.empty() ? std::vector<std::string>{"/"} : suites) {
-        // Flat repositories have no folder `dists`.
-        const bool flat = suite.ends_with('/');
-        add(flat ? base + (suite == "/" ? "/" : "/" + suite) + "Release" : fmt::format("{}/dists/{}/Release", base, suite),
-            step.place_of("url"), "");
-      }
-      add(step.text("key"), step.place_of("key"), sha256, true);
-      add(step.text("keyring"), step.place_of("keyring"), sha256);
-      continue;
-    }
-    if (step.kind == StepKind::git) {
-      add(url + "/info/refs?service=git-upload-pack", step.place_of("url"), "");
-      continue;
-    }
-    const bool fetches = step.kind == StepKind::download || step.kind == StepKind::archive || step.kind == StepKind::deb ||
-                         step.kind == StepKind::conda || step.kind == StepKind::cuda;
-    if (!fetches) continue;
-    add(url, step.place_of("url"), sha256);
-    if (const Json* mirrors = step.field("mirrors"); mirrors != nullptr && mirrors->is_array()) {
-      for (std::size_t i = 0; i < mirrors->size(); ++i)
-        add(as_text((*mirrors)[i]), step.place_of("mirrors") + "/" + std::to_string(i), sha256);
-    }
-  }
-  return found;
-}
-
 void lint_upstream(LintReview& review, const UpstreamOptions& options) {
-  const std::vector<UpstreamAddress> addresses = upstream_addresses(review);
+  const std::vector<UpstreamAddress> addresses = upstream_addresses(review, options.mirror);
   std::vector<std::optional<Found>> found(addresses.size());
   std::atomic<std::size_t> next{0};
   const Clock::time_point deadline = Clock::now() + options.limit;
@@ -203,7 +227,7 @@ void lint_upstream(LintReview& review, const UpstreamOptions& options) {
   for (std::size_t i = 0; i < std::min(options.askers, addresses.size()); ++i) askers.emplace_back(work);
   for (std::thread& asker : askers) asker.join();
   for (std::size_t i = 0; i < addresses.size(); ++i) {
-    if (found[i]) review.add(found[i]->rule, addresses[i].pointer, "", found[i]->message, found[i]->severity);
+    if (found[i]) review.add(found[i]->rule, addresses[i].pointer, addresses[i].evidence, found[i]->message, found[i]->severity);
   }
 }
 

@@ -16,6 +16,7 @@
 #include "controller/lint_upstream.h"
 #include "controller/recipe_schema.h"
 #include "controller/recipe_starter.h"
+#include "controller/user_config.h"
 #include "controller/user_recipes.h"
 #include "controller/verbs.h"
 
@@ -52,6 +53,13 @@ VerbResult verb_recipe_lint(const Options& options) {
   upstream.connect = [] { return make_http(ca_bundle()); };
   upstream.look_at_key = look_at_key_with_gpg;
   const bool ask = options.upstream || options.upstream_full;
+  if (ask) {
+    const Result<UserConfig> config = load_user_config();
+    if (!config) return fail(config.error());
+    Result<Network> network = network_for(*config, options.mirror, options.proxy);
+    if (!network) return fail(std::move(network).error());
+    upstream.mirror = std::move(network->mirror);
+  }
   for (const std::string& name : options.recipes) {
     Result<LintReport> report = lint_recipe(name, LoadOptions{recipe_sources(), options.vars}, *compat, ask ? &upstream : nullptr);
     if (!report) return fail(std::move(report).error());

@@ -86,6 +86,39 @@ upstream_cases() {
     expect_output "late.asc expired on 2021-01-01"
     expect_output "[upstream-key]"
 
+    case_ "an index is asked for pinned packages: which it has, and which were withdrawn"
+    mkdir -p "$served/simple/idna"
+    printf '<!DOCTYPE html><html><body><a href="a">idna-3.9-py3-none-any.whl</a><a href="b" data-yanked="broken">idna-3.8.tar.gz</a></body></html>\n' >"$served/simple/idna/index.html"
+    printf 'name: lab\ndescription: d\nsteps:\n  - pip: { venv: ~/env, index: "%s/simple", packages: [idna==3.9, idna==3.8, idna==3.7, absent==1] }\n' "$origin" >lab.yaml
+    lint_upstream
+    expect_exit 1
+    expect_output "idna 3.8 was withdrawn: broken"
+    expect_output "[upstream-yanked]"
+    expect_output "the index has no idna 3.7"
+    expect_output "the index has no package absent"
+    expect_no_output "idna 3.9"
+
+    case_ "a channel of conda is asked for by its head, and an address of the host's own in a command is passed over"
+    mkdir -p "$served/channel/noarch" && echo '{}' >"$served/channel/noarch/repodata.json"
+    printf 'name: lab\ndescription: d\nsteps:\n  - conda_env: { name: lab, python: "3.11", channels: ["%s/channel", "%s/lost"] }\n  - command: { run: "curl -fsSL %s/install-me.sh | sh", creates: /x }\n' \
+        "$origin" "$origin" "$origin" >lab.yaml
+    lint_upstream
+    expect_exit 1
+    expect_output "the channel $origin/lost is not there"
+    expect_no_output "the channel $origin/channel"
+    expect_equal "$(origin_requests | grep -c install-me)" 0
+    expect_equal "$(origin_requests | grep -c 'GET /channel')" 0
+
+    case_ "a mirror of config.yaml is asked in the index's place"
+    mkdir -p "$HOME/.config/gpustrap"
+    printf 'mirror: uni\nmirrors:\n  uni: { pypi: "%s/simple" }\n' "$origin" >"$HOME/.config/gpustrap/config.yaml"
+    printf 'name: lab\ndescription: d\nsteps:\n  - pip: { venv: ~/env, packages: [idna==3.9, idna==2.0] }\n' >lab.yaml
+    lint_upstream
+    expect_exit 1
+    expect_output "the index has no idna 2.0 ($origin/simple/idna/)"
+    expect_no_output "idna 3.9"
+    rm "$HOME/.config/gpustrap/config.yaml"
+
     case_ "nobody is asked where nobody said so"
     recipe_of "$origin/asked-by-nobody.tgz" "$digest"
     gpustrap recipe lint lab.yaml

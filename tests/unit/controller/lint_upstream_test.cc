@@ -8,6 +8,7 @@
 
 #include "agent/base/sha256.h"
 #include "controller/compat_loader.h"
+#include "controller/package_index.h"
 #include "tests/support/temporary_directory.h"
 
 namespace gpustrap {
@@ -50,6 +51,7 @@ class Upstream : public ::testing::Test {
     UpstreamOptions options;
     options.depth = depth;
     options.limit = limit_;
+    options.mirror = mirror_;
     options.connect = [this]() -> std::unique_ptr<Http> { return std::make_unique<FakeHttp>(internet_); };
     options.look_at_key = [this](const std::string& key) { return key_(key); };
     const Result<Compat> compat = load_builtin_compat();
@@ -66,6 +68,7 @@ class Upstream : public ::testing::Test {
   TemporaryDirectory directory_;
   Internet internet_;
   std::chrono::seconds limit_{60};
+  Mirror mirror_;
   std::function<Result<std::string>(const std::string&)> key_ = [](const std::string&) { return Result<std::string>(""); };
 };
 
@@ -154,6 +157,117 @@ TEST_F(Upstream, ARepositoryIsAskedForItsReleaseAndItsKey) {
                        "0123456789ABCDEF0123456789ABCDEF01234567 }\n"),
               ElementsAre(HasSubstr("was not looked into: gpg is not installed")));
   EXPECT_THAT(internet_.asked, Contains("HEAD https://apt.example/flat/Release"));
+}
+
+constexpr const char* kIdna = R"({"meta":{"api-version":"1.1"},"name":"idna","files":[
+  {"filename":"idna-3.9-py3-none-any.whl","yanked":"wrong tables"},{"filename":"idna-3.9.tar.gz","yanked":"wrong tables"},
+  {"filename":"idna-3.10-py3-none-any.whl","yanked":false},{"filename":"idna-3.10.tar.gz"}]})";
+
+TEST_F(Upstream, TheIndexIsAskedForPackagesAndTheirPinnedVersions) {
+  internet_.answer = [](const HttpRequest& request) {
+    if (request.url == "https://pypi.org/simple/idna/") return with(200, kIdna, {{"Content-Type", "application/vnd.pypi.simple.v1+json"}});
+    if (request.url == "https://wheels.example/whl/torch/")
+      return with(200,
+                  "<!DOCTYPE html><html><body><a href=\"x#sha256=1\" data-requires-python=\"&gt;=3.9\">"
+                  "torch-2.9.0+cu126-cp311-cp311-linux_x86_64.whl</a>\n<a data-yanked=\"a &lt;bug&gt;\" "
+                  "href='y'>torch-2.8.0+cu126-cp311-cp311-linux.whl</a></body></html>");
+    return with(404);
+  };
+  EXPECT_THAT(
+      findings("  - pip: { venv: ~/env, packages: [idna==3.10, 'Idna[all]', 'idna==3.9', idna==2.0, no-such] }\n"
+               "  - id: two\n    pip:\n      venv: ~/env\n      index: https://wheels.example/whl\n      packages: [torch==2.9.0, "
+               "torch==2.9.*, torch==2.8.0+cu126, torch==2.9.0+cpu]\n"),
+      ElementsAre("4 upstream-yanked idna 3.9 was withdrawn: wrong tables",
+                  "4 upstream-gone the index has no idna 2.0 (https://pypi.org/simple/idna/, which pip asks unless the host's own settings "
+                  "name another)",
+                  HasSubstr("4 upstream-gone the index has no package no-such"),
+                  "9 upstream-yanked torch 2.8.0+cu126 was withdrawn: a <bug>",
+                  "9 upstream-gone the index has no torch 2.9.0+cpu (https://wheels.example/whl/torch/)"));
+}
+
+TEST_F(Upstream, APageThatIsNoIndexIsSilence) {
+  internet_.answer = [](const HttpRequest&) { return with(200, "Please log in to the network"); };
+  EXPECT_THAT(findings("  - pip: { venv: ~/env, packages: [idna==3.10] }\n"), ElementsAre(HasSubstr("upstream-silent")));
+  internet_.answer = [](const HttpRequest&) { return with(200, "{\"message\": 1}", {{"Content-Type", "application/json"}}); };
+  EXPECT_THAT(findings("  - pip: { venv: ~/env, packages: [idna==3.10] }\n"), ElementsAre(HasSubstr("is no page of a package index")));
+}
+
+TEST_F(Upstream, ChannelsOfCondaAreAskedForByName) {
+  internet_.answer = [](const HttpRequest& request) { return with(request.url.find("gone") != std::string::npos ? 404 : 200); };
+  EXPECT_THAT(findings("  - conda_env:\n      name: lab\n      channels: [conda-forge, gone, 'https://c.example/chan/']\n      packages: "
+                       "['bioconda::x', 'conda-forge::y=1']\n      pip: [idna]\n"),
+              ElementsAre("6 upstream-gone the channel gone is not there: no https://conda.anaconda.org/gone/noarch/repodata.json"));
+  EXPECT_THAT(internet_.asked, AllOf(Contains("HEAD https://conda.anaconda.org/conda-forge/noarch/repodata.json"),
+                                     Contains("HEAD https://c.example/chan/noarch/repodata.json"),
+                                     Contains("HEAD https://conda.anaconda.org/bioconda/noarch/repodata.json"),
+                                     Contains("GET https://pypi.org/simple/idna/")));
+}
+
+TEST_F(Upstream, AddressesInCommandsAreAskedForByTheirHeads) {
+  internet_.answer = [](const HttpRequest& request) { return with(request.url.find("old") != std::string::npos ? 404 : 200); };
+  const std::vector<std::string> found = findings(
+      "  - command:\n      run: |\n        curl -fsSL https://a.example/old.sh -o x.sh\n        wget -q https://a.example/new.tgz\n"
+      "        git clone https://a.example/r.git r\n        curl -X POST -d '{}' https://a.example/hook-old\n"
+      "        curl http://169.254.169.254/latest http://localhost:8080/x \"https://a.example/$NAME\"\n"
+      "        # curl https://a.example/old-comment\n        echo see https://a.example/page\n"
+      "      creates: /x\n");
+  EXPECT_THAT(found, ElementsAre("6 upstream-gone https://a.example/old.sh is not there any more (HTTP 404)",
+                                 "9 upstream-gone https://a.example/hook-old is not there any more (HTTP 404)"));
+  EXPECT_THAT(internet_.asked, AllOf(Contains("HEAD https://a.example/r.git/info/refs?service=git-upload-pack"),
+                                     Contains("HEAD https://a.example/new.tgz"), Contains("HEAD https://a.example/hook-old")));
+  for (const std::string& one : internet_.asked) {
+    EXPECT_EQ(one.find("169.254"), std::string::npos) << one;
+    EXPECT_EQ(one.find("localhost"), std::string::npos) << one;
+    EXPECT_EQ(one.find("comment"), std::string::npos) << one;
+    EXPECT_NE(one, "GET https://a.example/hook-old") << "what the command sends there is its own business";
+  }
+}
+
+TEST_F(Upstream, MirrorsAreAskedFirstAsHostsDo) {
+  mirror_.name = "uni";
+  mirror_.places = {{"downloads", "https://a.example/", "https://mirror.example/a/"},
+                    {"pypi", "", "https://mirror.example/simple"},
+                    {"conda", "", "https://mirror.example/conda"}};
+  internet_.answer = [](const HttpRequest& request) {
+    const bool there = request.url == "https://mirror.example/a/one" || request.url == "https://a.example/two" ||
+                       request.url.starts_with("https://mirror.example/simple/idna") ||
+                       request.url.starts_with("https://mirror.example/conda/");
+    return with(there ? 200 : 404, kIdna);
+  };
+  EXPECT_THAT(
+      findings("  - download: { url: https://a.example/one, to: ~/x }\n  - id: b\n    download: { url: https://a.example/two, to: ~/y }\n"
+               "  - id: c\n    download: { url: https://a.example/three, to: ~/z }\n  - pip: { venv: ~/e, packages: [idna==3.10] }\n"
+               "  - conda_env: { name: lab, python: \"3.11\", channels: [conda-forge] }\n"),
+      ElementsAre("8 upstream-gone https://a.example/three is not there any more (HTTP 404), and not at the mirror uni either"));
+  EXPECT_EQ(std::count(internet_.asked.begin(), internet_.asked.end(), "HEAD https://a.example/one"), 0);
+}
+
+TEST(PackageIndex, ComparesVersionsAsTheyArePinned) {
+  EXPECT_TRUE(is_version_of("1.2.0", "1.2"));
+  EXPECT_TRUE(is_version_of("2.9.0+cu126", "2.9.0"));
+  EXPECT_FALSE(is_version_of("2.9.0", "2.9.0+cu126"));
+  EXPECT_TRUE(is_version_of("1.2.10", "1.2.*"));
+  EXPECT_FALSE(is_version_of("1.20", "1.2.*"));
+  EXPECT_FALSE(is_version_of("1.2rc1", "1.2"));
+  EXPECT_TRUE(is_version_of("1.2rc1", "1.2-RC1"));
+  EXPECT_FALSE(is_version_of("", ""));
+}
+
+TEST(PackageIndex, ReadsFileNamesAndRequirements) {
+  EXPECT_EQ(version_of_file("torch-2.9.0+cu126-cp311-cp311-manylinux_2_28_x86_64.whl"), "2.9.0+cu126");
+  EXPECT_EQ(version_of_file("python-dateutil-2.9.tar.gz"), "2.9");
+  EXPECT_EQ(version_of_file("thing.exe"), "");
+  const auto read = [](std::string_view text) {
+    const std::optional<PinnedPackage> package = read_pinned(text);
+    return package ? package->name + " " + package->version : "none";
+  };
+  EXPECT_EQ(read("Typing_Extensions == 4.1 ; python_version < '3.9'"), "typing-extensions 4.1");
+  EXPECT_EQ(read("a[b,c]===1"), "a 1");
+  EXPECT_EQ(read("a>=1,==1.*"), "a ");
+  EXPECT_EQ(read("a @ https://x"), "none");
+  EXPECT_EQ(read("--pre"), "none");
+  EXPECT_EQ(read("${{ vars.x }}"), "none");
+  EXPECT_EQ(read("x==${{ vars.x }}"), "none");
 }
 
 TEST_F(Upstream, CanBeAllowedAndIsNotCalledUnusedWithoutBeingAsked) {
