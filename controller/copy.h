@@ -31,6 +31,7 @@ struct CopyReport {
     std::string path, why;
   };
   std::uint64_t copied = 0, same = 0, bytes = 0;  ///< bytes: that travelled
+  std::uint64_t modes = 0;                        ///< of those that are the same, how many got another mode
   std::vector<Line> kept, failed, skipped;
   std::vector<std::string> would;  ///< of a dry run
   std::string to;                  ///< the folder in which everything lies now
@@ -43,11 +44,14 @@ struct CopyProgress {
 struct CopyWatch {
   std::function<void(const CopyProgress&)> progress;
   std::function<void(const std::string& path)> copied;
+  std::function<void()> begins;     ///< all is known, and nothing has been changed yet
+  std::function<bool()> stopped;    ///< whether it is to end, and tidy up behind itself: error cancelled
+  std::function<bool()> abandoned;  ///< whether it is to end without that
 };
 
 /// Makes the target what the source is, as far as nothing newer is lost, over one connection and in few round trips however many files
 /// there are. `report` has what was done also where it ends in an error; the same again goes on from there. Errors: not_found,
-/// unreachable, no_space, and what concerns the whole; what concerns one file is in the report.
+/// unreachable, no_space, cancelled, and what concerns the whole; what concerns one file is in the report.
 [[nodiscard]] Result<void> copy_files(SshSession& session, const CopyRequest& request, CopyMemory& memory, const CopyWatch& watch,
                                       CopyReport& report);
 

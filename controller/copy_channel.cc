@@ -49,6 +49,7 @@ Result<void> CopyChannel::wait(std::uint64_t seen) {
 Result<std::string_view> CopyChannel::read() {
   out_.clear();
   while (true) {
+    if (stopped_ && stopped_()) return fail(ErrorCode::cancelled, "interrupted");
     const std::uint64_t seen = session_.arrivals();
     const Result<std::size_t> got = channel_.read(SshChannel::Stream::out, out_);
     if (!got) return fail(got.error());
@@ -64,13 +65,14 @@ Result<std::string_view> CopyChannel::read() {
 
 Result<void> CopyChannel::write(std::string_view bytes) {
   while (!bytes.empty()) {
+    if (stopped_ && stopped_()) return fail(ErrorCode::cancelled, "interrupted");
     const std::uint64_t seen = session_.arrivals();
     const Result<std::size_t> put = channel_.write(bytes);
     if (!put) return fail(put.error());
     bytes.remove_prefix(*put);
     if (*put > 0) continue;
     if (Result<void> taken = take_errors(); !taken) return taken;
-    if (channel_.at_end()) return fail(ErrorCode::cancelled, "the host takes no more");
+    if (channel_.at_end()) return fail(ErrorCode::command, "the host takes no more");
     if (Result<void> waited = wait(seen); !waited) return waited;
   }
   return {};

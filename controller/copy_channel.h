@@ -2,9 +2,11 @@
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "agent/base/result.h"
 #include "controller/ssh_session.h"
@@ -18,8 +20,11 @@ class CopyChannel {
 
   /// What has come since, at least a byte; empty at the end. Valid until the next call.
   [[nodiscard]] Result<std::string_view> read();
+  /// Error command where the host's end takes no more.
   [[nodiscard]] Result<void> write(std::string_view bytes);
   void send_end() { (void)channel_.send_end(); }
+  /// Every call fails with `cancelled` from when on this is true; none: never.
+  void stop_where(std::function<bool()> stopped) { stopped_ = std::move(stopped); }
   /// Takes the rest of what it says, up to a bound, and its status.
   struct End {
     std::optional<int> status;
@@ -37,6 +42,7 @@ class CopyChannel {
 
   SshSession session_;
   SshChannel channel_;
+  std::function<bool()> stopped_;
   std::string out_, errors_;
   std::uint64_t arrivals_ = 0;
   Clock::time_point last_heard_ = Clock::now(), last_asked_ = Clock::now();

@@ -348,7 +348,8 @@ std::string move_text() {
                   "d) if test -L \"$q\"; then echo failed $n; else test -d \"$q\" || mkdir -m $t \"$q\" || echo failed $n; fi;; "
                   "m|n) read -r a; v=$q; {0}; if test $k = n && {{ test -e \"$q\" || test -L \"$q\"; }}; then echo taken $n; continue; fi; "
                   "test $t = - || {{ chmod $t \"$v\"; touch -c -d @$a \"$v\"; }}; test -L \"$q\" && rm -f \"$q\"; "
-                  "if test -d \"$q\"; then echo failed $n; else mv -f \"$v\" \"$q\" || echo failed $n; fi;; r) rm -f \"$q\";; esac; done; "
+                  "if test -d \"$q\"; then echo failed $n; else mv -f \"$v\" \"$q\" || echo failed $n; fi;; c) test -L \"$q\" || chmod $t "
+                  "\"$q\";; r) rm -f \"$q\";; esac; done; "
                   "rm -rf \"$s\"; echo moved",
                   kReadName));
 }
@@ -361,6 +362,7 @@ std::string move_input(const std::string& folder, const std::string& stage, cons
     text += file.part ? fmt::format("{:o}\n{}\n", file.part->mode, file.part->mtime) : "-\n-\n";
     text += name_line(file.to);
   }
+  for (const auto& [path, mode] : moves.modes) text += "c\n" + name_line(path) + fmt::format("{:o}\n", mode);
   for (const std::string& path : moves.removed) text += "r\n" + name_line(path) + "-\n";
   return text;
 }

@@ -65,8 +65,8 @@ struct ListingComplaint {
 /// Adds what follows its input's three lines to a file of exactly so many bytes.
 [[nodiscard]] std::string take_rest_text();
 [[nodiscard]] std::string take_rest_input(const std::string& folder, const std::string& path, std::uint64_t from);
-/// Makes folders, then moves files to their names, then removes what is to go and the stage, and says `moved`. What did not go is said by
-/// its number, folders first: `failed 3`; `taken 3` where something stands in the place of a new file.
+/// Makes folders, then moves files to their names, gives modes, then removes what is to go and the stage, and says `moved`. What did not go
+/// is said by its number, folders first: `failed 3`; `taken 3` where something stands in the place of a new file.
 struct HostMoves {
   struct File {
     std::string from, to;
@@ -75,6 +75,7 @@ struct HostMoves {
   };
   std::vector<std::pair<unsigned, std::string>> folders;  ///< mode, path
   std::vector<File> files;
+  std::vector<std::pair<std::string, unsigned>> modes;  ///< of files that stay where they are
   std::vector<std::string> removed;
 };
 [[nodiscard]] std::string move_text();

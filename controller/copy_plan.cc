@@ -102,6 +102,12 @@ Result<CopyMemory> CopyMemory::load(const std::string& state, const std::string&
     if (mark.is_array() && mark.size() == 3 && mark[0].is_string() && mark[1].is_number_unsigned() && mark[2].is_number_integer())
       memory.marks_[mark[0].get<std::string>()] = {mark[1].get<std::uint64_t>(), mark[2].get<std::int64_t>()};
   }
+  if (const auto parts = document.find("parts"); parts != document.end() && parts->is_array()) {
+    for (const Json& part : *parts) {
+      if (part.is_string() && is_path_below(part.get<std::string>()) && is_part(part.get<std::string>()))
+        memory.parts_.insert(part.get<std::string>());
+    }
+  }
   return memory;
 }
 
@@ -115,8 +121,12 @@ Result<void> CopyMemory::save() const {
   for (const auto& [path, mark] : marks_) {
     if (is_utf8(path)) files.push_back({path, mark.size, mark.mtime});
   }
+  Json document = {{"version", 1}, {"files", std::move(files)}};
+  for (const std::string& part : parts_) {
+    if (is_utf8(part)) document["parts"].push_back(part);
+  }
   if (Result<void> made = make_directories(parent_of(path_), 0700); !made) return made;
-  return write_file_atomically(path_, Json{{"version", 1}, {"files", std::move(files)}}.dump() + "\n", 0600);
+  return write_file_atomically(path_, document.dump() + "\n", 0600);
 }
 
 }  // namespace gpustrap

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -71,11 +72,16 @@ class CopyMemory {
                                                const std::string& here);
   [[nodiscard]] const CopyMark* find(const std::string& path) const;
   void note(const std::string& path, const CopyEntry& entry) { marks_[path] = {entry.size, entry.mtime}; }
+  /// Parts that a push has begun there: what it leaves of a file is cleared away once that is another file.
+  [[nodiscard]] std::vector<std::string> parts() const { return {parts_.begin(), parts_.end()}; }
+  void note_part(const std::string& part) { parts_.insert(part); }
+  void forget_part(const std::string& part) { parts_.erase(part); }
   [[nodiscard]] Result<void> save() const;
 
  private:
   std::string path_;
   CopyMarks marks_;
+  std::set<std::string> parts_;
 };
 
 }  // namespace gpustrap

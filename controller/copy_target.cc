@@ -136,4 +136,15 @@ Result<void> CopyTarget::set_time(const std::string& path, std::int64_t mtime) {
   return {};
 }
 
+Result<void> CopyTarget::set_mode(const std::string& path, unsigned mode) {
+  std::string name;
+  const Result<int> parent = parent_of(path, name);
+  if (!parent) return fail(parent.error());
+  struct stat info {};
+  if (::fstatat(*parent, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return fail(error_at(errno, "setting the mode of", path));
+  if (!S_ISREG(info.st_mode)) return fail(ErrorCode::unsafe, shown_path(path) + " is no file any more");
+  if (::fchmodat(*parent, name.c_str(), mode & 0777U, AT_SYMLINK_NOFOLLOW) != 0) return fail(error_at(errno, "setting the mode of", path));
+  return {};
+}
+
 }  // namespace gpustrap

@@ -29,6 +29,8 @@ class CopyTarget {
   [[nodiscard]] Result<void> finish(const std::string& path, const CopyEntry& entry, const CopyEntry* expected);
   [[nodiscard]] Result<void> make_link(const std::string& path, const CopyEntry& entry, const CopyEntry* expected);
   [[nodiscard]] Result<void> set_time(const std::string& path, std::int64_t mtime);
+  /// Of a file; nothing else is touched.
+  [[nodiscard]] Result<void> set_mode(const std::string& path, unsigned mode);
 
  private:
   explicit CopyTarget(UniqueFd root) : root_(std::move(root)) {}

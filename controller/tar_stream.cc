@@ -40,7 +40,6 @@ struct LibArchive {
   decltype(&::archive_read_support_format_tar) read_support_format_tar = nullptr;
   decltype(&::archive_write_close) write_close = nullptr;
   decltype(&::archive_write_data) write_data = nullptr;
-  decltype(&::archive_write_fail) write_fail = nullptr;
   decltype(&::archive_write_free) write_free = nullptr;
   decltype(&::archive_write_header) write_header = nullptr;
   decltype(&::archive_write_new) write_new = nullptr;
@@ -80,7 +79,6 @@ const LibArchive& libarchive() {
     library.take(all.read_support_format_tar, "archive_read_support_format_tar");
     library.take(all.write_close, "archive_write_close");
     library.take(all.write_data, "archive_write_data");
-    library.take(all.write_fail, "archive_write_fail");
     library.take(all.write_free, "archive_write_free");
     library.take(all.write_header, "archive_write_header");
     library.take(all.write_new, "archive_write_new");
@@ -198,17 +196,19 @@ struct TarWriter::State {
   TarSink sink;
   std::unique_ptr<archive, WriteFree> handle;
   std::optional<Error> sink_error;
+  bool is_given_up = false;
 
   static la_ssize_t write(archive*, void* data, const void* bytes, std::size_t length) {
     auto& self = *static_cast<State*>(data);
+    // To libarchive nothing goes wrong: one that has failed is not closed any more, and what it holds is lost.
+    if (self.is_given_up || self.sink_error) return static_cast<la_ssize_t>(length);
     Result<void> taken = self.sink({static_cast<const char*>(bytes), length});
-    if (taken) return static_cast<la_ssize_t>(length);
-    self.sink_error = std::move(taken).error();
-    return -1;
+    if (!taken) self.sink_error = std::move(taken).error();
+    return static_cast<la_ssize_t>(length);
   }
   [[nodiscard]] Result<void> accept(la_ssize_t code, la_ssize_t least = ARCHIVE_WARN) const {
-    if (code >= least) return {};
     if (sink_error) return fail(*sink_error);
+    if (code >= least) return {};
     return fail(ErrorCode::internal, "a tar could not be made: " + words_of(handle.get()));
   }
 };
@@ -217,7 +217,7 @@ TarWriter::TarWriter(std::unique_ptr<State> state) : state_(std::move(state)) {}
 TarWriter::TarWriter(TarWriter&&) noexcept = default;
 TarWriter::~TarWriter() {
   // Closing writes the end of the archive, which one that was given up has not got.
-  if (state_ && state_->handle) libarchive().write_fail(state_->handle.get());
+  if (state_) state_->is_given_up = true;
 }
 
 Result<TarWriter> TarWriter::open(TarSink sink) {

@@ -24,6 +24,7 @@
 #include "controller/conversation.h"
 #include "controller/copy.h"
 #include "controller/display_width.h"
+#include "controller/interrupts.h"
 #include "controller/line_printer.h"
 #include "controller/return_pauses.h"
 #include "controller/run_log.h"
@@ -122,6 +123,7 @@ Json document_of(const Options& options, const CopyRequest& request, const CopyR
                    {"dry_run", request.dry_run},
                    {"copied", report.copied},
                    {"same", report.same},
+                   {"modes", report.modes},
                    {"bytes", report.bytes},
                    {"kept", lines_document(report.kept, "reason")},
                    {"failed", lines_document(report.failed, "reason")},
@@ -143,23 +145,45 @@ void name_some(std::string& text, const Console& console, const std::string& tit
   if (lines.size() > kNamed) text += fmt::format("  {} {} more\n", ellipsis_of(console), lines.size() - kNamed);
 }
 
+std::string modes_text(const CopyReport& report, std::string_view verb) {
+  return report.modes == 0 ? "" : fmt::format(", of which {} {} another mode", report.modes, verb);
+}
+
 std::string text_of(const CopyRequest& request, const CopyReport& report, const Console& console, Detail detail) {
   std::string text;
   if (request.dry_run) {
     for (const std::string& path : report.would) text += fmt::format("  {}\n", shown_on(console, path));
     const auto files =
         std::count_if(report.would.begin(), report.would.end(), [](const std::string& path) { return !path.ends_with('/'); });
-    text += fmt::format("{} would be copied to {}; {} as they are there already.\n", files_text(static_cast<std::uint64_t>(files)),
-                        shown_path(report.to), report.same);
+    text += fmt::format("{} would be copied to {}; {} as they are there already{}.\n", files_text(static_cast<std::uint64_t>(files)),
+                        shown_path(report.to), report.same, modes_text(report, "would get"));
   } else if (detail != Detail::quiet) {
-    text += fmt::format("{} copied to {} ({}); {} as they were.\n", files_text(report.copied), shown_path(report.to),
-                        human_bytes(report.bytes), report.same);
+    text += fmt::format("{} copied to {} ({}); {} as they were{}.\n", files_text(report.copied), shown_path(report.to),
+                        human_bytes(report.bytes), report.same, modes_text(report, "got"));
   }
   name_some(text, console, "Kept as they are at the target (--overwrite takes the source's):", report.kept);
   name_some(text, console, "Left out:", report.skipped);
   name_some(text, console, "Not copied:", report.failed);
   return text;
 }
+
+/// Ctrl-C ends a copy that has begun, once what is no use to the next one is cleared away; a second one ends it as it is. Before it has
+/// begun, and between two connections, there is nothing to clear away, and the signal does what it always does.
+class CopyStop {
+ public:
+  void begin() { interrupts_.emplace(); }
+  void end() { interrupts_.reset(); }
+  [[nodiscard]] bool is_asked() { return look() >= 1; }
+  [[nodiscard]] bool is_asked_again() { return look() >= 2; }
+
+ private:
+  int look() {
+    while (interrupts_ && interrupts_->take()) ++times_;
+    return times_;
+  }
+  std::optional<Interrupts> interrupts_;
+  int times_ = 0;
+};
 
 /// The same for the same command: what a push that was cut has left is found again.
 std::string stage_of(const CopyRequest& request) {
@@ -212,8 +236,12 @@ VerbResult copy(const Options& options, CopyDirection direction) {
     remembering.copied();
     remembering.look();
   };
+  CopyStop stop;
+  watch.begins = [&] { stop.begin(); };
+  watch.stopped = [&] { return stop.is_asked(); };
+  watch.abandoned = [&] { return stop.is_asked_again(); };
   CopyReport report;
-  std::uint64_t copied = 0, bytes = 0;
+  std::uint64_t copied = 0, bytes = 0, modes = 0;
   std::optional<Error> error;
   std::optional<Clock::time_point> lost;
   ReturnPauses pauses;
@@ -225,10 +253,13 @@ VerbResult copy(const Options& options, CopyDirection direction) {
     report.same -= std::min(report.same, copied);
     copied = report.copied += copied;
     bytes = report.bytes += bytes;
+    modes = report.modes += modes;
     if (done) break;
     error = done.error();
-    if (error->code() != ErrorCode::unreachable) break;
+    if (error->code() != ErrorCode::unreachable || stop.is_asked()) break;
     screen.clear();
+    (void)memory->save();  // its error is told at the end
+    stop.end();
     status->notice(fmt::format("connection lost ({}); coming back to go on", error->why()));
     lost = Clock::now();
     Result<void> back = fail(*error);

@@ -162,6 +162,99 @@ copying_cases() {
     expect_equal "$(<"$shared/both/early.txt")" mine
     rm -r "$shared/both"
 
+    case_ "Ctrl-C ends a pull: what has come stays to be gone on with, what is done is remembered, and nothing else is left"
+    as_login sh -c 'mkdir -p ~/stopped && cd ~/stopped && echo early >early.txt && ln ~/large/data.bin .'
+    relay bandwidth 400
+    follow pull "$there" stopped "$shared" --json
+    await_that has_part "$shared/stopped"
+    kill -INT "$follower"
+    end_of_run
+    expect_exit 130
+    expect_output '"copied":1'
+    expect_output '"code":"cancelled"'
+    expect_output "the same command goes on from here"
+    expect_equal "$(find "$shared/stopped" -name '.gpustrap-*' | wc -l)" 1
+    grep -r -q early.txt "$HOME/.local/state/gpustrap/copies" || fail_case "it is not remembered"
+    gpustrap pull "$there" stopped "$shared" --json
+    expect_exit 0
+    relay bandwidth 0
+    [ "$(grep -o '"bytes":[0-9]*' stdout | cut -d: -f2)" -lt 300000000 ] || fail_case "it began anew"
+    expect_equal "$(find "$shared/stopped" -name '.gpustrap-*' | wc -l)" 0
+
+    case_ "Ctrl-C among small files leaves none of them half, on either side"
+    as_login sh -c 'mkdir -p ~/crowd && cd ~/crowd && for i in $(seq 60); do head -c 1000000 /dev/urandom >"$i"; done'
+    relay bandwidth 100
+    follow pull "$there" crowd "$shared"
+    await_that has_small_part "$shared/crowd"
+    kill -INT "$follower"
+    end_of_run
+    expect_exit 130
+    expect_equal "$(find "$shared/crowd" -name '.gpustrap-*' | wc -l)" 0
+    relay bandwidth 0
+    gpustrap pull "$there" crowd "$shared"
+    expect_exit 0
+    relay bandwidth 100
+    follow push "$there" "$shared/crowd" back
+    await_that has_stage_there /home/ubuntu/back/crowd
+    kill -INT "$follower"
+    end_of_run
+    expect_exit 130
+    relay bandwidth 0
+    on_host sh -c 'find /home/ubuntu/back -name ".gpustrap-*"; find /home/ubuntu/back -type f | wc -l'
+    expect_equal "$(<stdout)" 0
+    gpustrap push "$there" "$shared/crowd" back
+    expect_exit 0
+    on_host sh -c 'for i in $(seq 60); do cmp /home/ubuntu/crowd/$i /home/ubuntu/back/crowd/$i || exit 1; done'
+    expect_exit 0
+
+    case_ "Ctrl-C ends a push: what has come there stays, and goes where the file is another by then"
+    mkdir -p "$shared/versions"
+    head -c 120000000 /dev/urandom >"$shared/versions/model.bin"
+    relay bandwidth 400
+    follow push "$there" "$shared/versions" back
+    await_that has_part_there /home/ubuntu/back/versions
+    kill -INT "$follower"
+    end_of_run
+    expect_exit 130
+    relay bandwidth 0
+    head -c 90000000 /dev/urandom >"$shared/versions/model.bin"
+    gpustrap push "$there" "$shared/versions" back
+    expect_exit 0
+    on_host sh -c 'find /home/ubuntu/back/versions -name ".gpustrap-*"; sha256sum </home/ubuntu/back/versions/model.bin'
+    expect_equal "$(<stdout)" "$(sha256sum <"$shared/versions/model.bin")"
+
+    case_ "the same of a file that is pushed alone"
+    relay bandwidth 400
+    follow push "$there" "$shared/versions/model.bin" alone
+    await_that has_part_there /home/ubuntu/alone
+    kill -INT "$follower"
+    end_of_run
+    expect_exit 130
+    relay bandwidth 0
+    head -c 20000000 /dev/urandom >"$shared/versions/model.bin"
+    gpustrap push "$there" "$shared/versions/model.bin" alone
+    expect_exit 0
+    on_host find /home/ubuntu/alone -type f
+    expect_equal "$(<stdout)" /home/ubuntu/alone/model.bin
+
+    case_ "a mode that alone is another is carried over, both ways, and once"
+    mkdir -p "$shared/modes" && echo run >"$shared/modes/tool" && chmod 644 "$shared/modes/tool"
+    gpustrap push "$there" "$shared/modes" back
+    chmod 755 "$shared/modes/tool"
+    gpustrap push "$there" "$shared/modes" back --json
+    expect_exit 0
+    expect_output '"copied":0'
+    expect_output '"modes":1'
+    on_host stat -c %a /home/ubuntu/back/modes/tool
+    expect_output 755
+    on_host chmod 700 /home/ubuntu/back/modes/tool
+    gpustrap pull "$there" back/modes "$shared"
+    expect_exit 0
+    expect_output "1 got another mode"
+    expect_equal "$(stat -c %a "$shared/modes/tool")" 700
+    gpustrap pull "$there" back/modes "$shared" --json
+    expect_output '"modes":0'
+
     case_ "a large file that goes there is gone on with after a cut"
     relay bandwidth 400
     follow push "$there" "$shared/large" sent
@@ -317,4 +410,6 @@ expect_down_at_most() {
 }
 
 has_part() { [ "$(find "$1" -name '.gpustrap-part-*' -size +20000k 2>/dev/null | wc -l)" -gt 0 ]; }
+has_small_part() { [ "$(find "$1" -name '.gpustrap-part-*' 2>/dev/null | wc -l)" -gt 2 ]; }
+has_stage_there() { [ "$(testbed exec box find "$1" -path '*.gpustrap-push-*' -type f </dev/null | wc -l)" -gt 2 ]; }
 has_part_there() { testbed exec box find "$1" -name '.gpustrap-part-*' -size +20000k </dev/null | grep -q .; }

@@ -184,6 +184,24 @@ TEST_F(CopyTexts, TakeAndMove) {
   EXPECT_EQ(info.st_mode & 0777U, 0750U);
 }
 
+TEST_F(CopyTexts, MoveGivesModesToFilesAndNotThroughLinks) {
+  ASSERT_TRUE(make_directories(home_ / "lab"));
+  const std::string outside = home_ / "outside", tool = home_ / "lab/tool";
+  for (const std::string& path : {outside, tool}) {
+    ASSERT_TRUE(write_file_atomically(path, "x"));
+    ASSERT_EQ(::chmod(path.c_str(), 0644), 0);
+  }
+  ASSERT_EQ(::symlink(outside.c_str(), (home_ / "lab/to outside").c_str()), 0);
+  HostMoves moves;
+  moves.modes = {{"tool", 0755}, {"to outside", 0777}};
+  EXPECT_THAT(run(move_text(), move_input("lab", ".none", moves)).out, HasSubstr("moved\n"));
+  struct stat info {};
+  ASSERT_EQ(::stat(tool.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777U, 0755U);
+  ASSERT_EQ(::stat(outside.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777U, 0644U);
+}
+
 TEST_F(CopyTexts, MoveSaysWhatDidNotGo) {
   ASSERT_TRUE(make_directories(home_ / "lab/is-folder"));
   ASSERT_EQ(::symlink("/etc", (home_ / "lab/to-etc").c_str()), 0);

@@ -2,10 +2,12 @@
 
 #include <gmock/gmock.h>
 
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
+#include "agent/base/file.h"
 #include "tests/support/temporary_directory.h"
 
 namespace gpustrap {
@@ -105,13 +107,30 @@ TEST(CopyMemory, RemembersForOnePairOfFolders) {
     EXPECT_EQ(memory.find("a"), nullptr);
     memory.note("a", file(3, 7));
     memory.note("not \xff utf8", file(3, 7));
+    memory.note_part("x/.gpustrap-part-12");
+    memory.note_part(".gpustrap-part-34");
+    memory.forget_part(".gpustrap-part-34");
     ASSERT_TRUE(memory.save().has_value());
   }
   const CopyMemory memory = *CopyMemory::load(state.path(), "gpu1", "notebooks", "/home/me/notebooks");
   ASSERT_NE(memory.find("a"), nullptr);
   EXPECT_EQ(memory.find("a")->size, 3U);
   EXPECT_EQ(memory.find("a")->mtime, 7);
+  EXPECT_EQ(memory.parts(), std::vector<std::string>{"x/.gpustrap-part-12"});
   EXPECT_EQ(CopyMemory::load(state.path(), "gpu2", "notebooks", "/home/me/notebooks")->find("a"), nullptr);
+}
+
+// A name in it is one that a push removes on the host.
+TEST(CopyMemory, BelievesNoPartThatIsNone) {
+  const TemporaryDirectory state;
+  const CopyMemory memory = *CopyMemory::load(state.path(), "gpu1", "notebooks", "/home/me/notebooks");
+  ASSERT_TRUE(memory.save().has_value());
+  const auto files = std::filesystem::directory_iterator(state / "copies");
+  ASSERT_TRUE(write_file_atomically(
+      files->path().string(),
+      R"({"version":1,"files":[],"parts":["../.gpustrap-part-1","thesis.tex",7,"/.gpustrap-part-2","a/.gpustrap-part-3"]})"));
+  EXPECT_EQ(CopyMemory::load(state.path(), "gpu1", "notebooks", "/home/me/notebooks")->parts(),
+            std::vector<std::string>{"a/.gpustrap-part-3"});
 }
 
 }  // namespace

@@ -40,6 +40,19 @@ TEST_F(CopyTargetTest, GivesAFileItsModeTimeAndName) {
   EXPECT_EQ(read_file(folder_ / "to/a/b").value_or(""), "content");
 }
 
+TEST_F(CopyTargetTest, GivesAModeToAFileAlone) {
+  ASSERT_TRUE(bring("tool", "content"));
+  ASSERT_TRUE(target_.set_mode("tool", 0755));
+  struct stat info {};
+  ASSERT_EQ(::stat((folder_ / "to/tool").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777U, 0755U);
+  ASSERT_EQ(::symlink((folder_ / "to/tool").c_str(), (folder_ / "to/link").c_str()), 0);
+  EXPECT_FALSE(target_.set_mode("link", 0600));
+  EXPECT_FALSE(target_.set_mode("none", 0600));
+  ASSERT_EQ(::stat((folder_ / "to/tool").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777U, 0755U);
+}
+
 TEST_F(CopyTargetTest, GoesThroughNoLink) {
   ASSERT_TRUE(make_directories(folder_ / "outside"));
   ASSERT_EQ(::symlink((folder_ / "outside").c_str(), (folder_ / "to/out").c_str()), 0);
