@@ -29,7 +29,7 @@ struct VerbDescription {
   std::vector<OptionDescription> options;
 };
 
-/// All verbs and what they take, in the order of the overview. Options are declared in options.cc, and nowhere else: completions, man
+/// All verbs and what they take, in the order of the overview. Options are declared in options*.cc, and nowhere else: completions, man
 /// pages, settings and the tests of help go by this.
 [[nodiscard]] std::vector<VerbDescription> describe_verbs();
 /// Verbs that begin with `verb` and a space: those of "recipe". Without it.

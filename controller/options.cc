@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
-#include <memory>
 #include <system_error>
-#include <tuple>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -14,71 +12,10 @@
 #include "controller/doctor/diagnosis.h"
 #include "controller/help_text.h"
 #include "controller/newcomer.h"
+#include "controller/option_parts.h"
 
 namespace gpustrap {
 namespace {
-
-bool every_verb(const CLI::App*) { return true; }
-
-/// Examples first, then what may be written, in groups; fits 80 columns.
-class HelpFormatter : public CLI::Formatter {
- public:
-  HelpFormatter() { column_width(30); }
-  std::string make_help(const CLI::App* app, std::string, CLI::AppFormatMode) const override {
-    const bool nested = app->get_parent() != nullptr && app->get_parent()->get_parent() != nullptr;
-    const std::string usage =
-        (nested ? app->get_parent()->get_name() + " " : "") + app->get_name() + (app->get_footer().empty() ? "" : " " + app->get_footer());
-    std::string text = app->get_description() + "\n\nExamples\n";
-    text += examples_of(nested ? app->get_parent()->get_name() + " " + app->get_name() : app->get_name());
-    const std::vector<const CLI::App*> verbs = app->get_subcommands(every_verb);
-    text += "\nUsage: gpustrap " + usage + (verbs.empty() ? "" : " VERB") + " [OPTION]...\n";
-    if (!verbs.empty()) text += "\nVerbs\n";
-    for (const CLI::App* verb : verbs)
-      text += line_of(verb->get_name() + (verb->get_footer().empty() ? "" : " ") + verb->get_footer(), verb->get_description());
-    for (const std::string group : {"Run", "Connection", "Output"}) {
-      const std::vector<const CLI::Option*> options = app->get_options([&](const CLI::Option* o) { return o->get_group() == group; });
-      if (options.empty()) continue;
-      text += "\n" + group + "\n";
-      for (const CLI::Option* option : options) text += line_of(help_name_of(*option), option->get_description());
-    }
-    return text;
-  }
-
- private:
-  static std::string help_name_of(const CLI::Option& option) {
-    std::string names = option.get_name(false, true);
-    std::replace(names.begin(), names.end(), ',', ' ');
-    return option.get_type_name().empty() ? names : names + " " + option.get_type_name();
-  }
-
-  static std::string line_of(const std::string& names, const std::string& description) {
-    std::string line = fmt::format("  {:<26}", names);
-    if (names.size() > 25) line += "\n" + std::string(28, ' ');
-    // Wrapped by hand at 80: descriptions are short sentences.
-    std::size_t column = 28;
-    for (const std::string& word : words(description)) {
-      if (column + word.size() > 79) {
-        line.back() = '\n';
-        line += std::string(28, ' ');
-        column = 28;
-      }
-      line += word + " ";
-      column += word.size() + 1;
-    }
-    while (line.ends_with(' ')) line.pop_back();
-    return line + "\n";
-  }
-};
-
-/// What the options write into before it is checked.
-struct Raw {
-  std::string types, disk;
-  std::vector<std::string> places;  ///< positional words
-  std::vector<std::string> command;
-  std::string port, forward, wait, keep, login, forget, parallel, tail;
-  std::vector<std::string> vars;
-  bool quiet = false, verbose = false, no_colour = false;
-};
 
 Result<void> take_host(Options& options, const std::string& word) {
   Result<Destination> destination = read_destination(word);
@@ -100,7 +37,7 @@ Result<std::size_t> read_count(const std::string& text, std::string_view option,
 }
 
 /// What makes sense for one host only, and what for many only.
-Result<void> check_fleet(Options& options, const Raw& raw) {
+Result<void> check_fleet(Options& options, const RawOptions& raw) {
   if (options.hosts_file.empty() && options.hosts.size() == 1)
     return fail(ErrorCode::usage, "--limit picks some of many hosts, and there is one",
                 "name more hosts, or give a hosts file: -f hosts.yaml");
@@ -147,50 +84,7 @@ Result<void> take_doctor(Options& options, const std::vector<std::string>& place
   return take_host(options, others.front());
 }
 
-/// "64" or "64GiB".
-Result<std::int64_t> read_disk(const std::string& text) {
-  std::int64_t value = 0;
-  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
-  const bool known = unit.empty() || unit == "G" || unit == "GB" || unit == "GiB" || unit == "g";
-  if (problem == std::errc() && known && value >= 8 && value <= 16384) return value;
-  return fail(ErrorCode::usage, fmt::format("--disk {}: expected a size from 8 to 16384 GiB", text), "for instance --disk 64");
-}
-
-/// The words of the verbs about EC2, whose places are instances.
-Result<void> check_cloud(Options& options, const Raw& raw) {
-  options.hosts = raw.places;
-  for (const std::string& list : split(raw.types, ',')) {
-    if (!trim(list).empty()) options.cloud.types.emplace_back(trim(list));
-  }
-  if (!raw.disk.empty()) {
-    const Result<std::int64_t> disk = read_disk(raw.disk);
-    if (!disk) return fail(disk.error());
-    options.cloud.disk_gib = *disk;
-  }
-  if (options.verb == Verb::launch && options.cloud.types.empty() && options.gpus.empty())
-    return fail(ErrorCode::usage, "launch needs to know which machine", "gpustrap launch --gpu t4, or gpustrap launch --type g5.xlarge");
-  if (!options.cloud.types.empty() && !options.gpus.empty())
-    return fail(ErrorCode::usage, "--gpu and --type exclude each other", "a type has its GPU: leave --gpu out");
-  if (options.gpus.size() > 1) return fail(ErrorCode::usage, "--gpu is given twice", "several of one kind: --gpu 4xa10g");
-  if (options.verb != Verb::quota || options.hosts.empty()) return {};
-  const std::string words_of = join(options.hosts, " ");
-  if (options.hosts[0] != "request" || options.hosts.size() != 2)
-    return fail(ErrorCode::usage, fmt::format("quota {}: expected nothing, or `request` and a number of vCPUs", words_of),
-                "gpustrap quota request 8 --gpu t4");
-  unsigned vcpus = 0;
-  const std::string& number = options.hosts[1];
-  const auto parsed = std::from_chars(number.data(), number.data() + number.size(), vcpus);
-  if (parsed.ec != std::errc() || parsed.ptr != number.data() + number.size() || vcpus == 0 || vcpus > 100'000)
-    return fail(ErrorCode::usage, fmt::format("quota request {}: expected a number of vCPUs", number), "gpustrap quota request 8 --gpu t4");
-  if (options.cloud.types.empty() && options.gpus.empty())
-    return fail(ErrorCode::usage, "quota request needs to know for which machines",
-                fmt::format("gpustrap quota request {} --gpu t4", vcpus));
-  options.cloud.vcpus = vcpus;
-  return {};
-}
-
-Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
+Result<void> check(Options& options, const RawOptions& raw, const std::string& verb) {
   options.user = raw.login;
   if (!raw.port.empty()) {
     const Result<std::uint16_t> port = read_port(raw.port, "-p");
@@ -250,6 +144,9 @@ Result<void> check(Options& options, const Raw& raw, const std::string& verb) {
   if (options.verb == Verb::recipe_show || options.verb == Verb::recipe_explain || options.verb == Verb::recipe_test ||
       options.verb == Verb::pack)
     options.recipe = raw.places[0];
+  if (options.verb == Verb::recipe_test && options.codename.find_first_not_of("abcdefghijklmnopqrstuvwxyz") != std::string::npos)
+    return fail(ErrorCode::usage, fmt::format("--codename {}: expected a release's name in small letters", options.codename),
+                "for instance --codename bookworm, or --codename noble");
   if (options.verb == Verb::recipe_explain || options.verb == Verb::recipe_test || options.verb == Verb::pack) return {};
   if (options.verb == Verb::recipe_lint) {
     options.recipes = raw.places;
@@ -311,79 +208,6 @@ std::vector<std::string> options_before_host(const std::vector<std::string>& wor
   return ours;
 }
 
-void add_connection_options(CLI::App& app, Options& options, Raw& raw) {
-  const std::string group = "Connection";
-  app.add_option("-i", options.identities, "private key file")->type_name("FILE")->group(group)->allow_extra_args(false);
-  app.add_option("-p", raw.port, "port of sshd")->type_name("PORT")->group(group);
-  app.add_option("-l", raw.login, "user to log in as (or USER@HOST)")->type_name("USER")->group(group);
-  app.add_option("--wait", raw.wait, "how long to wait for a host that does not answer yet (2m)")->type_name("TIME")->group(group);
-  app.add_option("--keep", raw.keep, "leave the connection to the next command for so long; 0 ends one")->type_name("TIME")->group(group);
-  app.add_flag("--accept-new-host-key", options.accept_new_host_key, "trust a host that was never seen; a changed key still stops")
-      ->group(group);
-}
-
-void add_output_options(CLI::App& app, Options& options, Raw& raw) {
-  const std::string group = "Output";
-  app.add_flag("--json", options.json, "the event stream itself, one JSON document a line")->group(group);
-  app.add_flag("--no-color,--no-colour", raw.no_colour, "no colours (also: NO_COLOR)")->group(group);
-  app.add_flag("-q,--quiet", raw.quiet, "only the end, and what failed")->group(group);
-  app.add_flag("-v,--verbose", raw.verbose, "plain lines with everything that is said")->group(group);
-}
-
-void add_fleet_options(CLI::App& app, Options& options, Raw& raw) {
-  const std::string group = "Run";
-  app.add_option("-f,--hosts", options.hosts_file, "the hosts of this file: docs/hosts.md, or an Ansible inventory")
-      ->type_name("FILE")
-      ->group(group);
-  app.add_option("--limit", options.limit, "of many hosts only these hosts and groups")->type_name("NAME,...")->group(group);
-  app.add_option("--parallel", raw.parallel, "so many hosts at once (50)")->type_name("N")->group(group);
-}
-
-void add_run_options(CLI::App& app, Options& options, Raw& raw) {
-  const std::string group = "Run";
-  app.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group(group)->allow_extra_args(false);
-  const auto add_list = [&](const char* names, std::vector<std::string>& values, const char* what, const char* type) {
-    app.add_option(names, values, what)->type_name(type)->group(group)->allow_extra_args(false)->delimiter(',');
-  };
-  add_list("--tag,--tags", options.steps.tags, "only steps with one of these tags, and those without any", "TAG,...");
-  app.add_option("--from", options.steps.from, "leave out what comes before this step")->type_name("STEP")->group(group);
-  add_list("--only", options.steps.only, "only these steps; what they need is not looked at", "STEP,...");
-  add_list("--skip", options.steps.skip, "without these steps", "STEP,...");
-  add_list("--force", options.steps.force, "these act even where there is nothing to do", "STEP,...");
-  app.add_option("--mirror", options.mirror, "take packages and files from this mirror of config.yaml (or none)")
-      ->type_name("NAME")
-      ->group(group);
-  app.add_option("-f,--hosts", options.hosts_file, "the hosts of this file: docs/hosts.md, or an Ansible inventory")
-      ->type_name("FILE")
-      ->group(group);
-  app.add_option("--limit", options.limit, "of many hosts only these hosts and groups, or `failed`: those that failed last time")
-      ->type_name("NAME,...")
-      ->group(group);
-  app.add_option("--parallel", raw.parallel, "so many hosts at once (50)")->type_name("N")->group(group);
-  app.add_option("--proxy", options.proxy, "the host's way out: http://HOST:PORT (or none)")->type_name("URL")->group(group);
-}
-
-void add_cloud_options(CLI::App& app, Options& options, Raw& raw) {
-  app.add_option("--region", options.cloud.region, "where in EC2 (AWS_REGION, or the profile's)")->type_name("REGION")->group("Connection");
-  app.add_option("--profile", options.cloud.profile, "whose keys of ~/.aws (AWS_PROFILE)")->type_name("NAME")->group("Connection");
-  app.add_flag("--no-color,--no-colour", raw.no_colour, "no colours (also: NO_COLOR)")->group("Output");
-}
-
-/// What a machine of EC2 is to be.
-void add_machine_options(CLI::App& app, Options& options, Raw& raw) {
-  app.add_option("--gpu", options.gpus, "its GPU: t4, a10g, l4, l40s, 4xa10g")->type_name("GPU")->group("Run")->allow_extra_args(false);
-  app.add_option("--type", raw.types, "EC2's name for it, and others to take where there is none: g5.xlarge,g6.xlarge")
-      ->type_name("TYPE,...")
-      ->group("Run");
-  app.add_flag("--spot", options.cloud.spot, "cheaper, and AWS may take it back")->group("Run");
-}
-
-/// The words that are no option. CLI11 leaves them, and options that it does not know, to the checks of newcomer.h.
-void add_places(CLI::App& app, const std::string& names) {
-  app.footer(names);
-  app.allow_extras();
-}
-
 /// Splits what CLI11 left over; an unknown option is an error.
 Result<std::vector<std::string>> places_of(const CLI::App& app, const std::string& verb) {
   std::vector<std::string> places;
@@ -413,9 +237,9 @@ bool is_given(CLI::App& app, const char* option) {
 }
 
 /// Whether what is said outside the command line would contradict what is said on it, or means something else for this verb.
-bool is_out_of_place(CLI::App& app, const Options& options, const Raw& raw, std::string_view key) {
+bool is_out_of_place(CLI::App& app, const Options& options, const RawOptions& raw, std::string_view key) {
   if (key == "quiet" || key == "verbose") return is_given(app, "--quiet") || is_given(app, "--verbose");
-  if (key == "json") return is_given(app, "--html") || options.verb == Verb::recipe_show;
+  if (key == "json") return is_given(app, "--html") || is_given(app, "--format") || options.verb == Verb::recipe_show;
   // What ends for good is agreed to where it is asked for: a variable exported for `up` destroys no disk.
   if (key == "yes") return options.verb == Verb::terminate || options.verb == Verb::ls;
   if (key != "keep" && key != "forward") return false;
@@ -432,8 +256,9 @@ void fill_in_login(HostDefaults& defaults, const SettingValue& value) {
 }
 
 /// Options that the command line does not give, from the environment or the user's file.
-Result<void> fill_in(CLI::App& app, Options& options, const Raw& raw, const SettingsSource& source) {
-  if (!source || options.verb == Verb::config) return {};
+Result<void> fill_in(CLI::App& app, Options& options, const RawOptions& raw, const SettingsSource& source) {
+  // What answers about this program alone, or about the settings themselves, is to answer where these are broken, too.
+  if (!source || options.verb == Verb::config || options.verb == Verb::version || options.verb == Verb::recipe_list) return {};
   const auto takes = [&](const Setting& setting) { return option_of(app, setting) != nullptr; };
   if (std::none_of(settings().begin(), settings().end(), takes)) return {};
   const Result<std::vector<SettingValue>> said = source();
@@ -468,216 +293,24 @@ std::string missing_value(const std::string& words_of_cli11) {
 }
 
 /// All verbs and their options, said once: reading, help, completions, man pages and settings go by it.
-void declare(CLI::App& app, Options& options, Raw& raw) {
-  app.formatter(std::make_shared<HelpFormatter>());
-  app.require_subcommand(1);
-  const auto verb = [&](Verb which, const std::string& name, const std::string& what, CLI::App& parent) -> CLI::App& {
-    CLI::App* sub = parent.add_subcommand(name, what);
-    sub->callback([&options, which] { options.verb = which; });
-    sub->get_help_ptr()->description("show this")->group("Output");
-    return *sub;
-  };
-  const auto host_verb = [&](Verb which, const std::string& name, const std::string& what, const std::string& places) -> CLI::App& {
-    CLI::App& sub = verb(which, name, what, app);
-    add_places(sub, places);
-    add_connection_options(sub, options, raw);
-    // Root's runs are root's alone to read, so every verb that asks the agent may need it.
-    if (which != Verb::ssh && which != Verb::pull && which != Verb::push)
-      sub.add_flag("--ask-sudo-password", options.ask_sudo_password, "ask for the password of sudo")->group("Connection");
-    add_output_options(sub, options, raw);
-    return sub;
-  };
-
-  CLI::App& up =
-      host_verb(Verb::up, "up", "Makes hosts what the recipe says; opens the notebook where there is one host.", "RECIPE HOST...");
-  add_run_options(up, options, raw);
-  up.add_option("-L", raw.forward, "ports of the tunnel (8889 or the next free one)")->type_name("LOCAL:REMOTE")->group("Run");
-  up.add_flag("--no-tunnel", options.no_tunnel, "prove the notebook once, then end")->group("Run");
-  up.add_flag("-d,--detach", options.detach, "start the run and leave (exit 9)")->group("Run");
-  up.add_flag("-y,--yes", options.yes, "ask nothing: a driver may be installed, the host restarted")->group("Run");
-  up.add_flag("--allow-disruption", options.allow_disruption, "restart even while others are logged in or compute on the GPUs")
-      ->group("Run");
-  CLI::App& plan = host_verb(Verb::plan, "plan", "Says what `up` would change, and changes nothing.", "RECIPE HOST...");
-  add_run_options(plan, options, raw);
-  plan.add_flag("--exit-code", options.exit_code, "3 where a run would change something")->group("Run");
-  const auto fleet_verb = [&](Verb which, const std::string& name, const std::string& what) -> CLI::App& {
-    CLI::App& sub = host_verb(which, name, what, "HOST...");
-    add_fleet_options(sub, options, raw);
-    return sub;
-  };
-  fleet_verb(Verb::attach, "attach", "Follows runs: all their events, then live. Ctrl-C leaves them running.");
-  fleet_verb(Verb::status, "status", "What hosts are and how they fare, their last run, their notebook.");
-  CLI::App& logs = host_verb(Verb::logs, "logs", "What the steps of the last run have printed.", "HOST [STEP]");
-  logs.add_flag("-f,--follow", options.follow, "go on with what they print, until the run ends")->group("Run");
-  logs.add_option("--tail", raw.tail, "begin with the last so many lines")->type_name("N")->group("Run");
-  logs.add_option("--run", options.run, "of an earlier run; `gpustrap history HOST` names them")->type_name("RUN")->group("Run");
-  fleet_verb(Verb::cancel, "cancel", "Stops runs after their current steps.");
-  for (const auto& [which, name, what] :
-       {std::tuple{Verb::tunnel, "tunnel", "Holds the tunnel to the notebook or another port open until Ctrl-C."},
-        std::tuple{Verb::url, "url", "Prints the notebook's address with its token."},
-        std::tuple{Verb::open, "open", "Opens the notebook in a browser and holds the tunnel."}}) {
-    host_verb(which, name, what, "HOST")
-        .add_option("-L", raw.forward, "ports of the tunnel (8889 or the next free one)")
-        ->type_name("LOCAL:REMOTE")
-        ->group("Run");
-  }
-  CLI::App& ssh =
-      host_verb(Verb::ssh, "ssh", "A shell on the host, or a command, by your own ssh with the settings of `up`.", "HOST [COMMAND...]");
-  ssh.prefix_command();
-  for (const auto& [which, name, what, places] :
-       {std::tuple{Verb::pull, "pull", "Copies files from a host; what is newer here stays. Without sudo.", "HOST PATH [DIR]"},
-        std::tuple{Verb::push, "push", "Copies files to a host; what is newer there stays. Without sudo.", "HOST PATH [DIR]"}}) {
-    CLI::App& copy = host_verb(which, name, what, places);
-    copy.add_flag("--overwrite", options.overwrite, "also what is newer at the target, or changed on both sides")->group("Run");
-    copy.add_flag("--checksum", options.checksum, "compare files of one size by content, whatever their times say")->group("Run");
-    copy.add_flag("-n,--dry-run", options.dry_run, "list what would be copied, and copy nothing")->group("Run");
-  }
-  fleet_verb(Verb::remove, "remove",
-             "Takes gpustrap off hosts: agent, cache, journals and its own units.\nNever what recipes installed; it lists both first.")
-      .add_flag("-y,--yes", options.yes, "ask nothing")
-      ->group("Run");
-  CLI::App& doctor = host_verb(Verb::doctor, "doctor",
-                               "What is wrong with a host, from GPU to notebook, and how to repair it.\n"
-                               "Also one that gpustrap has never touched. It only looks, until you say --fix.",
-                               "HOST [--fix [ID...]]");
-  doctor.get_option("--json")->description("one JSON document: docs/doctor.md");
-  doctor.add_flag("--fix", options.fix, "repair what can be repaired, or what is named: shows a plan and asks")->group("Run");
-  doctor.add_flag("-y,--yes", options.yes, "with --fix: ask nothing")->group("Run");
-  doctor.add_flag("--allow-disruption", options.allow_disruption, "with --fix: restart even while others are logged in or compute")
-      ->group("Run");
-  doctor.add_option("--mirror", options.mirror, "with --fix: take packages from this mirror of config.yaml (or none)")
-      ->type_name("NAME")
-      ->group("Run");
-  doctor.add_option("--proxy", options.proxy, "with --fix: the host's way out: http://HOST:PORT (or none)")->type_name("URL")->group("Run");
-  doctor.add_flag("--list", options.list, "the faults that it knows; no host is contacted")->group("Output");
-  CLI::App& hosts = verb(Verb::hosts, "hosts", "The hosts that are remembered, with user, key and recipe.", app);
-  hosts.add_option("--forget", raw.forget, "forget one")->type_name("HOST")->group("Run");
-  add_output_options(hosts, options, raw);
-  add_places(hosts, "");
-  CLI::App& report = verb(Verb::report, "report", "Where a run's time went: its steps, downloads and critical path.", app);
-  report.add_option("--html", options.html, "write one page that needs no network instead")->type_name("FILE")->group("Output");
-  report.add_flag("--json", options.json, "the numbers as one JSON document")->group("Output");
-  report.add_flag("--no-color,--no-colour", raw.no_colour, "no colours (also: NO_COLOR)")->group("Output");
-  add_places(report, "[RUN|HOST|FILE]...");
-  CLI::App& history = verb(Verb::history, "history", "The runs that this machine has seen, newest first; the last hundred are kept.", app);
-  history.add_flag("--json", options.json, "the runs as one JSON document")->group("Output");
-  add_places(history, "[HOST]...");
-  CLI::App* recipe = app.add_subcommand("recipe", "Recipes: list, show, explain, check and begin them.");
-  recipe->require_subcommand(1);
-  add_places(verb(Verb::recipe_list, "list", "The recipes that can be named.", *recipe), "");
-  CLI::App& show = verb(Verb::recipe_show, "show", "Prints a recipe.", *recipe);
-  show.add_flag("--json", options.json, "as an agent takes it: includes and vars filled in; for `gpustrap-agent run`")->group("Output");
-  show.add_option("--var", raw.vars, "with --json: value of a recipe's variable")
-      ->type_name("NAME=VALUE")
-      ->group("Run")
-      ->allow_extra_args(false);
-  add_places(show, "RECIPE");
-  CLI::App& explain =
-      verb(Verb::recipe_explain, "explain", "What a recipe would do on a machine, before you rent it; or what a kind takes.", *recipe);
-  explain.add_option("--gpu", options.gpus, "its GPUs: t4, 8xh100, a PCI id, or none")
-      ->type_name("GPU")
-      ->group("Run")
-      ->allow_extra_args(false);
-  explain.add_option("--os", options.os, "its system, for instance ubuntu:24.04")->type_name("NAME:VERSION")->group("Run");
-  explain.add_option("--arch", options.arch, "its processor; the GPU's where not given")->type_name("x86_64|aarch64")->group("Run");
-  explain.add_option("--cuda", options.cuda, "with this CUDA instead of the recipe's: 12, 12.4, auto")->type_name("VERSION")->group("Run");
-  explain.add_option("--driver", options.branch, "with this driver branch instead of the recipe's")->type_name("BRANCH")->group("Run");
-  explain.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
-  explain.add_flag("--kind", options.kind, "the kind of step of that name, where a recipe has it too")->group("Run");
-  add_places(explain, "RECIPE|KIND");
-  CLI::App& lint = verb(Verb::recipe_lint, "lint", "What recipes that load could still do better, with reasons (docs/lint.md).", *recipe);
-  lint.add_option("--format", options.format, "sarif is for code scanning")->type_name("text|json|sarif")->group("Output");
-  lint.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
-  lint.add_flag("--upstream", options.upstream, "also ask the servers: is every file still there, is no key expired?")->group("Run");
-  lint.add_flag("--upstream-full", options.upstream_full, "and fetch files with a digest whole, to compare it")->group("Run");
-  add_places(lint, "RECIPE...");
-  add_places(verb(Verb::recipe_schema, "schema", "Prints the JSON Schema of recipes, for completion and hints in editors.", *recipe), "");
-  add_places(verb(Verb::recipe_new, "new", "Writes a recipe to begin with; never over a file that is there.", *recipe), "[FILE]");
-  CLI::App& test = verb(
-      Verb::recipe_test, "test",
-      "Runs a recipe twice on a host that is booted on this machine and thrown away\nafterwards. The second run must have nothing to do.",
-      *recipe);
-  test.add_option("--gpu", options.gpus, "show these GPUs on its PCI bus; nothing is behind them: t4, 8xh100")
-      ->type_name("GPU")
-      ->group("Run")
-      ->allow_extra_args(false);
-  test.add_option("--codename", options.codename, "its release, such as bookworm or noble; this machine's where not given")
-      ->type_name("CODENAME")
-      ->group("Run");
-  test.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
-  test.add_flag("--keep-host", options.keep_host, "leave the host for a look at it")->group("Run");
-  test.add_option("--junit", options.junit, "write the steps as test cases for CI")->type_name("FILE")->group("Output");
-  test.add_flag("--no-color,--no-colour", raw.no_colour, "no colours (also: NO_COLOR)")->group("Output");
-  test.add_flag("-q,--quiet", raw.quiet, "only the ends, and what failed")->group("Output");
-  test.add_flag("-v,--verbose", raw.verbose, "plain lines with everything that is said")->group("Output");
-  add_places(test, "RECIPE");
-  CLI::App& adopt = verb(Verb::adopt, "adopt", "Makes a recipe of a shell script; what is not understood stays a command.", app);
-  adopt.add_option("-o", options.output, "the file to make; printed where not given")->type_name("FILE")->group("Output");
-  add_places(adopt, "SCRIPT|-");
-  CLI::App& pack = verb(Verb::pack, "pack", "Makes one file of agent and recipe, which sets a machine up by itself.", app);
-  pack.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
-  pack.add_option("--arch", options.arch, "the machine's: x86_64 (default) or aarch64")->type_name("ARCH")->group("Run");
-  pack.add_option("--user-data", options.user_data, "print user data that fetches the file from there")->type_name("URL")->group("Output");
-  pack.add_option("-o", options.output, "the file to make; by default RECIPE-ARCH.sh")->type_name("FILE")->group("Output");
-  add_places(pack, "RECIPE");
-  add_places(verb(Verb::completion, "completion", "Prints what makes your shell complete verbs, options, hosts, recipes and steps.", app),
+void declare(const DeclaredLine& line) {
+  line.app.formatter(make_help_formatter());
+  line.app.require_subcommand(1);
+  declare_host_verbs(line);
+  declare_author_verbs(line);
+  add_places(line.add_verb(Verb::completion, "completion",
+                           "Prints what makes your shell complete verbs, options, hosts, recipes and steps.", line.app),
              "bash|zsh|fish");
-  add_places(verb(Verb::man, "man", "The manual page; as its source where it does not go to a terminal.", app), "");
-  CLI::App& config = verb(Verb::config, "config", "What holds where the command line says nothing (docs/configuration.md).", app);
-  config.add_flag("--origin", options.origin, "and where each comes from: a line of a file, a variable, or nobody")->group("Output");
-  config.add_flag("--json", options.json, "as one JSON document")->group("Output");
+  add_places(line.add_verb(Verb::man, "man", "The manual page; as its source where it does not go to a terminal.", line.app), "");
+  CLI::App& config =
+      line.add_verb(Verb::config, "config", "What holds where the command line says nothing (docs/configuration.md).", line.app);
+  config.add_flag("--origin", line.options.origin, "and where each comes from: a line of a file, a variable, or nobody")->group("Output");
+  config.add_flag("--json", line.options.json, "as one JSON document")->group("Output");
   add_places(config, "");
-  CLI::App& launch = verb(Verb::launch, "launch", "Rents a machine of EC2; its host key is known before the first login.", app);
-  add_machine_options(launch, options, raw);
-  launch.add_option("--recipe", options.recipe, "then make it what this recipe says, as `up` does")->type_name("RECIPE")->group("Run");
-  launch.add_option("--var", raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
-  launch.add_option("--name", options.cloud.name, "what to call it; by default as its GPU or type")->type_name("NAME")->group("Run");
-  launch.add_option("--image", options.cloud.image, "ubuntu:24.04, debian:13, dlami, ami-..., or one of `gpustrap image`")
-      ->type_name("IMAGE")
-      ->group("Run");
-  launch.add_option("--disk", raw.disk, "GiB (64)")->type_name("SIZE")->group("Run");
-  launch.add_option("--ssh-from", options.cloud.ssh_from, "who may reach its SSH (this machine's address)")
-      ->type_name("ADDRESS")
-      ->group("Run");
-  launch.add_flag("--no-wait", options.cloud.no_wait, "end as soon as it runs")->group("Run");
-  launch.add_flag("--no-tunnel", options.no_tunnel, "with --recipe: prove the notebook once, then end")->group("Run");
-  launch.add_flag("-y,--yes", options.yes, "ask nothing")->group("Run");
-  launch.add_option("-i", options.identities, "private key to log in with; one is made where none is given")
-      ->type_name("FILE")
-      ->group("Connection")
-      ->allow_extra_args(false);
-  launch.add_option("-l", raw.login, "user to log in as (the image's)")->type_name("USER")->group("Connection");
-  add_cloud_options(launch, options, raw);
-  add_places(launch, "");
-  CLI::App& ls = verb(Verb::ls, "ls", "The instances that gpustrap has launched: state, age, cost so far.", app);
-  ls.add_flag("--orphans", options.cloud.orphans, "what it made and nothing uses; removed if you say so")->group("Run");
-  ls.add_flag("-y,--yes", options.yes, "with --orphans: ask nothing")->group("Run");
-  ls.add_flag("--json", options.json, "as one JSON document")->group("Output");
-  add_cloud_options(ls, options, raw);
-  add_places(ls, "");
-  for (const auto& [which, name, what, places] :
-       {std::tuple{Verb::start, "start", "Starts instances again, and follows their new addresses.", "NAME..."},
-        std::tuple{Verb::stop, "stop", "Stops instances; their disks stay, and are still billed.", "NAME..."},
-        std::tuple{Verb::terminate, "terminate", "Ends instances for good, and their disks with them; says which before it asks.",
-                   "NAME..."}}) {
-    CLI::App& sub = verb(which, name, what, app);
-    sub.add_flag("-y,--yes", options.yes, "ask nothing")->group("Run");
-    if (which != Verb::terminate) sub.add_flag("--no-wait", options.cloud.no_wait, "do not wait until it is done")->group("Run");
-    add_cloud_options(sub, options, raw);
-    add_places(sub, places);
-  }
-  CLI::App& image = verb(Verb::image, "image", "Makes an image of an instance, to launch others from.", app);
-  image.add_flag("--no-reboot", options.cloud.no_reboot, "without a restart; what is being written may be torn")->group("Run");
-  image.add_flag("--no-wait", options.cloud.no_wait, "do not wait until it can be used")->group("Run");
-  image.add_flag("-y,--yes", options.yes, "ask nothing: the instance restarts")->group("Run");
-  add_cloud_options(image, options, raw);
-  add_places(image, "NAME [IMAGE]");
-  CLI::App& quota = verb(Verb::quota, "quota", "How many vCPUs the account may run, and how many it does; asks AWS for more.", app);
-  add_machine_options(quota, options, raw);
-  quota.add_flag("-y,--yes", options.yes, "ask nothing")->group("Run");
-  add_cloud_options(quota, options, raw);
-  add_places(quota, "[request VCPUS]");
-  add_places(verb(Verb::version, "version", "Versions of the program and of its agents.", app), "");
+  declare_cloud_verbs(line);
+  CLI::App& version = line.add_verb(Verb::version, "version", "Versions of the program and of its agents.", line.app);
+  version.add_flag("--json", line.options.json, "as one JSON document")->group("Output");
+  add_places(version, "");
 }
 
 void describe(const CLI::App& parent, const std::string& prefix, std::vector<VerbDescription>& verbs) {
@@ -699,6 +332,18 @@ void describe(const CLI::App& parent, const std::string& prefix, std::vector<Ver
 }
 
 }  // namespace
+
+CLI::App& DeclaredLine::add_verb(Verb which, const std::string& name, const std::string& what, CLI::App& parent) const {
+  CLI::App* sub = parent.add_subcommand(name, what);
+  sub->callback([&options = options, which] { options.verb = which; });
+  sub->get_help_ptr()->description("show this")->group("Output");
+  return *sub;
+}
+
+void add_places(CLI::App& app, const std::string& names) {
+  app.footer(names);
+  app.allow_extras();
+}
 
 std::string OptionDescription::synopsis() const { return join(names, ", ") + (value.empty() ? "" : " " + value); }
 
@@ -723,9 +368,9 @@ HostDefaults worth_remembering(const Options& options) {
 
 std::vector<VerbDescription> describe_verbs() {
   Options options;
-  Raw raw;
+  RawOptions raw;
   CLI::App app;
-  declare(app, options, raw);
+  declare({app, options, raw});
   std::vector<VerbDescription> verbs;
   describe(app, "", verbs);
   return verbs;
@@ -757,10 +402,10 @@ Result<Options> read_options(const std::vector<std::string>& words, const Settin
   }
   if (Result<void> verb = check_verb(words); !verb) return fail(std::move(verb).error());
 
-  Raw raw;
+  RawOptions raw;
   const std::vector<std::string> ordered = words[0] == "ssh" ? options_before_host(words) : words;
   CLI::App app;
-  declare(app, options, raw);
+  declare({app, options, raw});
   try {
     std::vector<std::string> reversed(ordered.rbegin(), ordered.rend());  // CLI11 takes them from the back
     app.parse(reversed);

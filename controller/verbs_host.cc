@@ -75,9 +75,13 @@ VerbResult verb_logs(const Options& options) {
 VerbResult verb_cancel(const Options& options) {
   Conversation talk(options, Rights::whatever, make_silent_status());
   const auto reply = talk.client().ask(CancelRequest{"gpustrap cancel"});
+  const bool nothing_runs = !reply && reply.error().code() == ErrorCode::not_found;
+  if (options.json) {
+    const Result<Json> answer = reply ? Result<Json>(**reply) : nothing_runs ? Result<Json>(Json::object()) : fail(reply.error());
+    print(to_line(cancel_document(options.destination(), answer)));
+  }
   if (!reply) return fail(reply.error());
-  print(options.json ? to_line(cancel_document(options.destination(), **reply))
-                     : fmt::format("Run {} stops after its current step.\n", run_of_reply(**reply)));
+  if (!options.json) print(fmt::format("Run {} stops after its current step.\n", run_of_reply(**reply)));
   return ExitCode::ok;
 }
 
@@ -118,7 +122,11 @@ VerbResult verb_hosts(const Options& options) {
   const Result<std::vector<RememberedHost>> hosts = file->load();
   if (!hosts) return fail(hosts.error());
   if (options.json) {
-    for (const RememberedHost& host : *hosts) print(to_line(to_json(host)));
+    for (const RememberedHost& host : *hosts) {
+      Json line = {{"hosts", 1}};
+      line.update(to_json(host));
+      print(to_line(line));
+    }
     return ExitCode::ok;
   }
   if (hosts->empty())

@@ -47,8 +47,15 @@ RecipeSources recipe_sources() {
   return sources;
 }
 
-VerbResult verb_recipe_list(const Options&) {
+VerbResult verb_recipe_list(const Options& options) {
   const std::vector<RecipeListing> recipes = list_recipes(recipe_sources());
+  if (options.json) {
+    Json document = {{"version", 1}, {"recipes", Json::array()}};
+    for (const RecipeListing& recipe : recipes)
+      document["recipes"].push_back(
+          {{"name", recipe.name}, {"description", to_utf8(recipe.description)}, {"source", to_utf8(recipe.source)}});
+    return print(to_line(document));
+  }
   std::size_t longest = 0;
   for (const RecipeListing& recipe : recipes) longest = std::max(longest, display_width(recipe.name));
   std::string text;
@@ -109,7 +116,13 @@ VerbResult verb_recipe_explain(const Options& options) {
   return printed && explanation.would_fail ? VerbResult(ExitCode::step_failed) : printed;
 }
 
-VerbResult verb_version(const Options&) {
+VerbResult verb_version(const Options& options) {
+  if (options.json) {
+    Json document = {{"version", 1}, {"gpustrap", GPUSTRAP_VERSION}, {"agents", Json::array()}};
+    for (const EmbeddedAgent& agent : embedded_agents())
+      document["agents"].push_back({{"arch", agent.arch}, {"sha256", agent.digest}, {"packed_bytes", agent.gzipped.size()}});
+    return print(to_line(document));
+  }
   std::string text = "gpustrap " GPUSTRAP_VERSION "\n";
   for (const EmbeddedAgent& agent : embedded_agents()) {
     text += fmt::format("agent {:<8} {}  {}\n", agent.arch, agent.digest.substr(0, 16), human_bytes(agent.gzipped.size()));

@@ -46,6 +46,20 @@ RECIPE
     expect_exit 0
     expect_equal "$(junit junit.xml '[s.get("skipped") for s in suites]')" "['0', '0']"
 
+    case_ "--codename has it run on another release"
+    recipe_test "$suite_dir/good.yaml" --codename trixie
+    expect_exit 0
+    expect_output "good.yaml passes on Debian GNU/Linux 13"
+
+    case_ "a release that does not exist is told, and nothing is left of it"
+    recipe_test "$suite_dir/good.yaml" --codename no/such
+    expect_exit 2
+    expect_output "--codename no/such"
+    recipe_test "$suite_dir/good.yaml" --codename nosuchrelease
+    expect_exit 1
+    expect_output "nosuchrelease"
+    expect_equal "$(grep -l -s gpustrap-recipe-test /run/gpustrap-testbed/subnets/*)" ""
+
     case_ "a step that has something to do each time is named"
     recipe_test "$suite_dir/restless.yaml" --junit junit.xml
     expect_exit 1

@@ -23,7 +23,7 @@ TEST(JsonReference, NamesEveryVerbThatHasIt) {
   for (const std::string& verb : verb_names()) {
     if (verb != "recipe") verbs.push_back({verb});
   }
-  for (const char* verb : {"list", "show", "explain", "lint", "schema", "new"}) verbs.push_back({"recipe", verb});
+  for (const char* verb : {"list", "show", "explain", "lint", "schema", "new", "test"}) verbs.push_back({"recipe", verb});
   std::size_t with_json = 0;
   for (std::vector<std::string> words : verbs) {
     const std::string name = words.size() == 1 ? words[0] : words[0] + " " + words[1];
