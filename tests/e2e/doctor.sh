@@ -38,6 +38,20 @@ doctor_cases() {
     done
     expect_equal "$(sections by.bash)" "$(sections by.dash)"
     expect_equal "$(sections by.busybox)" "$(sections by.dash)"
+
+    case_ "what is secret is masked by busybox's tools as by GNU's"
+    {
+        sed -n '/^secrets=/,/^}/p' "$repository/controller/doctor/probe.sh"
+        echo 'masked <<LINES'
+        said_with_secrets
+        echo LINES
+    } >masking.sh
+    testbed exec plain sh -s <masking.sh >by.gnu
+    testbed exec plain sh -c 'mkdir -p /opt/few && ln -sf /bin/busybox /opt/few/sed && PATH=/opt/few:$PATH busybox sh -s' <masking.sh >by.busybox
+    expect_equal "$(wc -l <by.gnu)" "$(said_with_secrets | wc -l)"
+    expect_equal "$(<by.busybox)" "$(<by.gnu)"
+    expect_equal "$(grep -c hunter2 by.busybox)" 0
+    grep -q 'registry.example.org' by.busybox || fail_case "it masks all"
     on_host apt-get purge -y -qq busybox-static
 
     case_ "what is found stands with its evidence and what to do, the worst first"
@@ -403,6 +417,22 @@ doctor_cases() {
 }
 
 doctor() { gpustrap doctor "$host" -i "$key" --accept-new-host-key "$@"; }
+
+# What files of a host may say, and whose part behind the key no output may have.
+said_with_secrets() {
+    cat <<'LINES'
+http_proxy=http://me:hunter2@proxy.example.org:3128
+Acquire::http::Proxy "http://me:hunter2@proxy.example.org:3128";
+deb https://me:hunter2@registry.example.org/debian stable main
+c.ServerApp.token = 'hunter2'
+c.ServerApp.password = u'argon2:hunter2'
+"auth": {"registry.example.org": {"password": "hunter2"}}
+jupyter lab --NotebookApp.token hunter2 --port 8888
+HUB_TOKEN=hunter2 AWS_SECRET_ACCESS_KEY=hunter2
+API_KEY: "hunter2 and more"
+port = 8888
+LINES
+}
 
 # The script as sshd would run it, by another shell.
 probe_by() {
