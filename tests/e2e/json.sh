@@ -88,7 +88,7 @@ import json, re, sys
 printed, reference, heading, others = sys.argv[1:]
 text = open(reference).read()
 section = next(part for part in re.split(r"^## ", text, flags=re.M) if part.startswith(f"`{heading}`"))
-known = set(re.findall(r"`([a-z_]+)`", section)) | set(re.findall(r'"([a-z_]+)":', section)) | {"code", "message", "hint", "error"}
+known = set(re.findall(r"`([a-z_0-9]+)`", section)) | set(re.findall(r'"([a-z_0-9]+)":', section)) | {"code", "message", "hint", "error"}
 
 
 def walk(value):

@@ -172,9 +172,9 @@ def install(arguments, specs):
         index.mkdir(parents=True, exist_ok=True)  # as the real one keeps the index of each channel
         (index / "497deca9.json").write_text("{}", encoding="utf-8")
         there = {path.name.rsplit("-", 2)[0]: path.name.rsplit("-", 2)[1] for path in (prefix / "conda-meta").glob("*-*-*.json")}
-        link = [{"name": record["name"], "version": record["version"]} for record in records if there.get(record["name"]) != record["version"]]
-        unlink = [{"name": one["name"], "version": there[one["name"]]} for one in link if one["name"] in there]
-        print(json.dumps({"actions": {"LINK": link, "UNLINK": unlink, "PREFIX": str(prefix)}, "dry_run": True, "prefix": str(prefix),
+        comes = [{"name": record["name"], "version": record["version"]} for record in records if there.get(record["name"]) != record["version"]]
+        goes = [{"name": one["name"], "version": there[one["name"]]} for one in comes if one["name"] in there]
+        print(json.dumps({"actions": {"LINK": comes, "UNLINK": goes, "PREFIX": str(prefix)}, "dry_run": True, "prefix": str(prefix),
                           "success": True}, indent=2))
         return
     contents = {}
