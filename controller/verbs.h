@@ -62,9 +62,11 @@ using VerbResult = Result<ExitCode>;
 [[nodiscard]] VerbResult verb_config(const Options& options);
 [[nodiscard]] VerbResult verb_man(const Options& options);
 
-// verbs_cloud.cc
+// verbs_launch.cc
 [[nodiscard]] VerbResult verb_launch(const Options& options);
+// verbs_ls.cc
 [[nodiscard]] VerbResult verb_ls(const Options& options);
+// verbs_cloud.cc
 [[nodiscard]] VerbResult verb_start(const Options& options);
 [[nodiscard]] VerbResult verb_stop(const Options& options);
 [[nodiscard]] VerbResult verb_terminate(const Options& options);

@@ -13,6 +13,8 @@
 namespace gpustrap {
 
 using Ec2Tags = std::map<std::string, std::string>;
+/// The tag that says that gpustrap made something; its value is the name of the instance it was made for, or what it is.
+constexpr const char* kOwnerTag = "gpustrap";
 
 struct Ec2Instance {
   std::string id, type, image, key_name, zone, subnet, vpc, architecture;

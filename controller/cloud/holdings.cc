@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
-#include "controller/cloud/launch.h"
 #include "controller/cloud/prices.h"
 
 namespace gpustrap {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,9 +13,6 @@
 #include "controller/cloud/own_key.h"
 
 namespace gpustrap {
-
-/// The tag that says that gpustrap made something; its value is the name of the instance it was made for, or what it is.
-constexpr const char* kOwnerTag = "gpustrap";
 
 struct LaunchWish {
   std::vector<std::string> types;  ///< the best first; the others where there is none
@@ -60,19 +58,19 @@ class Launch {
     std::string type, subnet, vpc, zone;
   };
   Result<std::optional<Ec2Instance>> existing();
+  // launch_offer.cc
   Result<void> know_types();
   Result<void> check_quota();
   Result<void> find_image();
   Result<void> find_places();
   Result<std::string> description();
-  Result<std::string> caller();
+  std::string price_text(const std::string& type) const;
+  // launch.cc
   Result<void> upload_key();
-  Result<std::string> make_group(const std::string& vpc);
   Result<Ec2Instance> order();
   Result<std::optional<Ec2Instance>> order_again();
   AwsResult<Ec2Instance> order_at(const Place& place, const std::string& group);
   Result<Ec2Instance> wait_until_running(std::string id);
-  std::string price_text(const std::string& type) const;
   [[nodiscard]] const Ec2InstanceType* known(const std::string& type) const;
   [[nodiscard]] std::string region() const { return ec2_.client().settings().region; }
 
@@ -89,8 +87,6 @@ class Launch {
   std::map<std::string, std::string> groups_;  ///< by network
 };
 
-/// A source of SSH connections as EC2 takes it: "198.51.100.7" is 198.51.100.7/32. Errors (usage): no address, or everybody.
-[[nodiscard]] Result<std::string> read_source(const std::string& text);
 /// The user that images of that name let in.
 [[nodiscard]] std::string login_user_of(const std::string& image_name);
 

@@ -10,6 +10,7 @@
 #include "agent/base/file.h"
 #include "controller/cloud/host_keys.h"
 #include "controller/cloud/prices.h"
+#include "controller/cloud/ssh_access.h"
 #include "tests/support/fake_http.h"
 #include "tests/support/temporary_directory.h"
 

@@ -1,0 +1,132 @@
+#include "controller/cloud_verb.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "controller/cloud/holdings.h"
+#include "controller/complaint.h"
+#include "controller/console.h"
+#include "controller/display_width.h"
+#include "controller/prompt.h"
+#include "controller/run_log.h"
+
+namespace gpustrap {
+namespace {
+
+constexpr auto kStateWithin = std::chrono::minutes(15);
+
+/// For a terminal: broken between words, what belongs to a line further in than it begins; in a table below its second column.
+std::string wrapped(const std::string& text) {
+  const Console console = console_of(STDERR_FILENO, ColourChoice::never);
+  const std::size_t columns = console.person ? console.size().columns - 1 : 0;
+  std::string all;
+  for (const std::string& line : split(strip_control(text), '\n')) {
+    const std::size_t begin = line.find_first_not_of(' ');
+    if (columns == 0 || begin == std::string::npos || display_width(line) <= columns) {
+      all += line + "\n";
+      continue;
+    }
+    const std::size_t second = line.find_first_not_of(' ', line.find("  ", begin));
+    for (const std::string& one : wrap_to_width(line, columns, std::string(second < 24 ? second : begin + 2, ' '))) all += one + "\n";
+  }
+  all.pop_back();  // of the last line, which had none
+  return all;
+}
+
+}  // namespace
+
+void print(const std::string& text) { static_cast<void>(write_all(STDOUT_FILENO, text).has_value()); }
+
+void say(const std::string& text) { static_cast<void>(write_all(STDERR_FILENO, wrapped(text) + "\n").has_value()); }
+
+void complain(const Error& error) {
+  const Console console = console_of(STDERR_FILENO, ColourChoice::never);
+  static_cast<void>(write_all(STDERR_FILENO, complaint(error, "", console.person ? console.size().columns - 1 : 0)).has_value());
+}
+
+VerbResult of_cloud(VerbResult result) {
+  if (result) return result;
+  const ErrorCode code = result.error().code();
+  if (code == ErrorCode::usage || code == ErrorCode::recipe || code == ErrorCode::cancelled) return result;
+  complain(result.error());
+  return ExitCode::cloud;
+}
+
+Result<std::unique_ptr<AwsClient>> open_cloud(const Options& options) {
+  Result<AwsSettings> settings = settings_for(options.cloud.profile, options.cloud.region, process_environment());
+  if (!settings) return fail(std::move(settings).error());
+  const std::string ca_bundle = settings->ca_bundle;
+  auto client = std::make_unique<AwsClient>(*std::move(settings), make_http(ca_bundle), real_clock());
+  client->on_notice(say);
+  if (Result<void> found = client->check_credentials(); !found) return fail(std::move(found).error());
+  return client;
+}
+
+Result<bool> agreed(const Options& options, const std::string& description, const std::string& question) {
+  if (options.yes) {
+    say(std::string(trim(description)));
+    return true;
+  }
+  if (!can_ask()) {
+    return fail(ErrorCode::usage, fmt::format("nobody can be asked whether to go on:\n{}", trim(description)), "add -y to say yes");
+  }
+  return ask_yes_no(wrapped(description) + question);
+}
+
+std::string usd(double amount) { return fmt::format("{:.2f} USD", amount); }
+
+double hours_since(const std::optional<AwsTime>& time) {
+  if (!time) return 0;
+  return std::max(0.0, std::chrono::duration<double, std::ratio<3600>>(std::chrono::system_clock::now() - *time).count());
+}
+
+std::string age_of(const Ec2Instance& instance) {
+  return human_duration(std::chrono::milliseconds(static_cast<std::int64_t>(hours_since(instance.launched) * 3'600'000)));
+}
+
+Result<Ec2Instance> wait_for(Ec2& ec2, const std::string& id, const std::string& state) {
+  const CloudClock& clock = ec2.client().clock();
+  const AwsTime until = clock.now() + kStateWithin;
+  for (auto pause = std::chrono::milliseconds(1000);; pause = std::min(pause * 3 / 2, std::chrono::milliseconds(10'000))) {
+    AwsResult<Ec2Instance> now = ec2.instance(id);
+    if (!now) return fail(std::move(now).error().error);
+    if (now->state == state && (state != "running" || !now->address.empty())) return *std::move(now);
+    if (now->state == "terminated")
+      return fail(ErrorCode::unsupported, fmt::format("{} was terminated: {}", id, strip_control(now->state_reason)), "gpustrap ls");
+    if (clock.now() >= until)
+      return fail(ErrorCode::timeout, fmt::format("{} is still {} after 15 minutes", id, now->state), "`gpustrap ls` shows its state");
+    clock.sleep(pause);
+  }
+}
+
+Result<std::vector<Ec2Instance>> named_instances(Ec2& ec2, const Options& options) {
+  std::vector<Ec2Instance> named;
+  for (const std::string& word : options.hosts) {
+    Result<Ec2Instance> one = own_instance(ec2, word);
+    if (!one) return fail(std::move(one).error());
+    const bool twice = std::any_of(named.begin(), named.end(), [&](const Ec2Instance& other) { return other.id == one->id; });
+    if (!twice) named.push_back(*std::move(one));
+  }
+  return named;
+}
+
+VerbResult with_instances(const Options& options, const InstanceVerb& act) {
+  Result<std::unique_ptr<AwsClient>> client = open_cloud(options);
+  if (!client) return fail(std::move(client).error());
+  Ec2 ec2(**client);
+  const Result<std::string> state = state_directory();
+  if (!state) return fail(state.error());
+  Result<std::vector<Ec2Instance>> named = named_instances(ec2, options);
+  if (!named) return fail(std::move(named).error());
+  return act(ec2, *state, *named);
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/base/result.h"
+#include "controller/cloud/aws_client.h"
+#include "controller/cloud/ec2.h"
+#include "controller/options.h"
+#include "controller/verbs.h"
+
+namespace gpustrap {
+
+// What the verbs about EC2 have in common: how they begin, tell, ask, wait and end.
+
+/// To stdout, as it is.
+void print(const std::string& text);
+/// To stderr, a line; for a terminal broken between words.
+void say(const std::string& text);
+void complain(const Error& error);
+/// What EC2 is to blame for ends with an exit code of its own, whatever kind of failure it is.
+[[nodiscard]] VerbResult of_cloud(VerbResult result);
+
+[[nodiscard]] Result<std::unique_ptr<AwsClient>> open_cloud(const Options& options);
+/// Whether the person says yes to what is described; an error where nobody can be asked.
+[[nodiscard]] Result<bool> agreed(const Options& options, const std::string& description, const std::string& question);
+
+/// "4.20 USD"
+[[nodiscard]] std::string usd(double amount);
+[[nodiscard]] double hours_since(const std::optional<AwsTime>& time);
+[[nodiscard]] std::string age_of(const Ec2Instance& instance);
+
+/// Waits until the instance is in that state.
+[[nodiscard]] Result<Ec2Instance> wait_for(Ec2& ec2, const std::string& id, const std::string& state);
+
+/// Opens the cloud and the instances that the words name, each once, for verbs about them. `state` is the folder of what is kept here.
+using InstanceVerb = std::function<VerbResult(Ec2& ec2, const std::string& state, const std::vector<Ec2Instance>& named)>;
+[[nodiscard]] VerbResult with_instances(const Options& options, const InstanceVerb& act);
+
+}  // namespace gpustrap
