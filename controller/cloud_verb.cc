@@ -12,6 +12,7 @@
 #include "agent/base/file.h"
 #include "agent/base/text.h"
 #include "controller/cloud/holdings.h"
+#include "controller/cloud/ssh_access.h"
 #include "controller/complaint.h"
 #include "controller/console.h"
 #include "controller/display_width.h"
@@ -39,6 +40,18 @@ std::string wrapped(const std::string& text) {
   }
   all.pop_back();  // of the last line, which had none
   return all;
+}
+
+/// The instances that the words name, each once.
+Result<std::vector<Ec2Instance>> named_instances(Ec2& ec2, const Options& options) {
+  std::vector<Ec2Instance> named;
+  for (const std::string& word : options.hosts) {
+    Result<Ec2Instance> one = own_instance(ec2, word);
+    if (!one) return fail(std::move(one).error());
+    const bool twice = std::any_of(named.begin(), named.end(), [&](const Ec2Instance& other) { return other.id == one->id; });
+    if (!twice) named.push_back(*std::move(one));
+  }
+  return named;
 }
 
 }  // namespace
@@ -107,15 +120,36 @@ Result<Ec2Instance> wait_for(Ec2& ec2, const std::string& id, const std::string&
   }
 }
 
-Result<std::vector<Ec2Instance>> named_instances(Ec2& ec2, const Options& options) {
-  std::vector<Ec2Instance> named;
-  for (const std::string& word : options.hosts) {
-    Result<Ec2Instance> one = own_instance(ec2, word);
-    if (!one) return fail(std::move(one).error());
-    const bool twice = std::any_of(named.begin(), named.end(), [&](const Ec2Instance& other) { return other.id == one->id; });
-    if (!twice) named.push_back(*std::move(one));
+Result<void> open_ssh(const Options& options, Ec2& ec2, const Ec2Instance& instance) {
+  const Result<std::string> found = options.cloud.ssh_from.empty() ? caller_source(ec2) : read_source(options.cloud.ssh_from);
+  if (!found && found.error().code() == ErrorCode::usage) return fail(found.error());
+  if (!found) {
+    complain(Error(found.error()).in("looking whether its SSH is open to you"));
+    return {};
   }
-  return named;
+  const std::string& source = *found;
+  const std::string name = name_of(instance);
+  const Result<SshAccess> access = ssh_access(ec2, instance, source);
+  if (!access) return fail(Error(access.error()).in("looking whether SSH is open to " + source));
+  if (access->open) return {};
+  if (access->own.empty()) {
+    say(fmt::format("The SSH of {} is not open to {}; its security groups are not gpustrap's, which leaves them as they are.", name,
+                    source));
+    return {};
+  }
+  const std::string change = fmt::format("The SSH of {} is open to {}; {} {}.", name, strip_control(join(access->sources, ", ")),
+                                         options.cloud.ssh_from.empty() ? "you come from" : "asked for is", source);
+  if (!options.yes && !can_ask()) {
+    say(change + " It stays so; the same command with -y opens it there instead.");
+    return {};
+  }
+  const Result<bool> yes = agreed(options, change + "\n", fmt::format("Open it to {} instead?", source));
+  if (!yes) return fail(yes.error());
+  if (!*yes) return {};
+  if (Result<void> moved = move_ssh_access(ec2, instance, *access, source); !moved)
+    return fail(std::move(moved).error().in("opening SSH to " + source));
+  say(fmt::format("The SSH of {} is open to {} now.", name, source));
+  return {};
 }
 
 VerbResult with_instances(const Options& options, const InstanceVerb& act) {

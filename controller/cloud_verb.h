@@ -36,6 +36,10 @@ void complain(const Error& error);
 /// Waits until the instance is in that state.
 [[nodiscard]] Result<Ec2Instance> wait_for(Ec2& ec2, const std::string& id, const std::string& state);
 
+/// Sees to it that the instance's SSH is open to --ssh-from, else to the address that this machine has now; asks before it is closed to whom
+/// it was open to until now. Where that address cannot be found out it is told, and nothing is changed.
+[[nodiscard]] Result<void> open_ssh(const Options& options, Ec2& ec2, const Ec2Instance& instance);
+
 /// Opens the cloud and the instances that the words name, each once, for verbs about them. `state` is the folder of what is kept here.
 using InstanceVerb = std::function<VerbResult(Ec2& ec2, const std::string& state, const std::vector<Ec2Instance>& named)>;
 [[nodiscard]] VerbResult with_instances(const Options& options, const InstanceVerb& act);

@@ -50,10 +50,10 @@ Options options_for(const Options& options, const FleetHost& host, const std::ve
   if (!own.port) own.port = host.settings.port;
   if (own.identities.empty()) own.identities = host.settings.identities;
   fill_in(own, own.environment);
-  const auto known = std::find_if(memory.begin(), memory.end(), [&](const RememberedHost& one) { return one.host == own.host; });
-  if (known != memory.end()) {
+  if (const RememberedHost* known = find_host(memory, own.host)) {
     fill_in(own, HostDefaults{known->user, known->port, known->identities});
     own.last_local_port = known->local_port;
+    own.address = known->address;
   }
   fill_in(own, own.usual);
   return own;
@@ -93,9 +93,8 @@ Result<void> remember_hosts(const std::vector<FleetMember>& members, const std::
   for (std::size_t i = 0; i < members.size(); ++i) {
     if (!reached[i]) continue;
     const Options& options = members[i].options;
-    const auto known = std::find_if(memory->begin(), memory->end(), [&](const RememberedHost& one) { return one.host == options.host; });
-    RememberedHost host = known == memory->end() ? RememberedHost{} : *known;
-    host.host = options.host;
+    const RememberedHost* known = find_host(*memory, options.host);
+    RememberedHost host = known == nullptr ? RememberedHost{options.host} : *known;
     const HostDefaults said = worth_remembering(options);
     host.user = said.user;
     host.port = said.port;

@@ -103,7 +103,9 @@ constexpr std::array kExamples = {
     Example{"start", "  gpustrap start lab\n"},
     Example{"stop", "  gpustrap stop lab\n"},
     Example{"terminate", "  gpustrap terminate lab\n  gpustrap terminate i-0123456789abcdef0\n"},
-    Example{"image", "  gpustrap image lab lab-2026                          for launch --image\n"},
+    Example{"image",
+            "  gpustrap image lab lab-2026                          for launch --image\n"
+            "  gpustrap image --remove lab-2026                     and its snapshots\n"},
     Example{"quota", "  gpustrap quota --gpu t4\n  gpustrap quota request 8 --gpu t4                    new accounts may have 0\n"},
     Example{"version", "  gpustrap version\n"},
 };
@@ -148,7 +150,7 @@ EC2 (docs/ec2.md)
   ls                     what is rented, since when, what it has cost; --orphans
   start, stop NAME       follow the address; stop ends the bill but the disk's
   terminate NAME         end it for good
-  image NAME [IMAGE]     an image of it, to launch others from
+  image NAME [IMAGE]     an image of it, to launch others from; --remove IMAGE
   quota                  how much the account may run; quota request VCPUS
 
 Recipes

@@ -67,7 +67,7 @@ template <class Change> void update_memory(const std::string& host, Status& stat
     Result<std::optional<RememberedHost>> known = file.find(host);
     if (!known) return fail(std::move(known).error());
     RememberedHost entry = known->value_or(RememberedHost{});
-    entry.host = host;
+    if (!known->has_value()) entry.host = host;
     change(entry);
     return file.remember(entry);
   });
@@ -85,6 +85,7 @@ Result<Options> with_memory(Options options) {
     if (found->has_value()) {
       fill_in(options, HostDefaults{(*found)->user, (*found)->port, (*found)->identities});
       options.last_local_port = (*found)->local_port;
+      options.address = (*found)->address;
     }
   }
   fill_in(options, options.usual);
@@ -97,7 +98,7 @@ void remember_local_port(const std::string& host, std::uint16_t port, Status& st
 
 SshRequest ssh_request_of(const Options& options) {
   SshRequest request;
-  request.host = options.host;
+  request.host = options.address.empty() ? options.host : options.address;
   request.user = options.user;
   request.port = options.port;
   request.identities = options.identities;
@@ -203,7 +204,8 @@ Result<void> HostAccess::come_near() {
 
 /// Whatever makes it another connection, or another agent at its end.
 Result<std::string> HostAccess::kept_path(Rights rights) const {
-  std::string key = fmt::format("{}\n{}\n{}\n{}\n", options_.host, options_.user, options_.port.value_or(0), rights == Rights::root);
+  std::string key = fmt::format("{}\n{}\n{}\n{}\n{}\n", options_.host, options_.address, options_.user, options_.port.value_or(0),
+                                rights == Rights::root);
   for (const std::string& identity : options_.identities) key += absolute(identity) + "\n";
   for (const EmbeddedAgent& agent : embedded_agents()) key += std::string(agent.digest) + "\n";
   return kept_link_path(key);

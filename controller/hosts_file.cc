@@ -28,6 +28,8 @@ template <class T> T member(const Json& entry, const char* name, bool (Json::*is
 RememberedHost host_from_json(const Json& entry) {
   RememberedHost host;
   host.host = member<std::string>(entry, "host", &Json::is_string);
+  host.address = member<std::string>(entry, "address", &Json::is_string);
+  host.instance = member<std::string>(entry, "instance", &Json::is_string);
   host.user = member<std::string>(entry, "user", &Json::is_string);
   host.recipe = member<std::string>(entry, "recipe", &Json::is_string);
   host.local_port = static_cast<std::uint16_t>(member<std::uint64_t>(entry, "local_port", &Json::is_number_unsigned));
@@ -43,6 +45,8 @@ RememberedHost host_from_json(const Json& entry) {
 
 Json to_json(const RememberedHost& host) {
   Json entry = {{"host", host.host}, {"user", host.user}};
+  if (!host.address.empty()) entry["address"] = host.address;
+  if (!host.instance.empty()) entry["instance"] = host.instance;
   if (host.port) entry["port"] = *host.port;
   entry["identities"] = host.identities;
   entry["recipe"] = host.recipe;
@@ -76,8 +80,16 @@ Result<std::vector<RememberedHost>> HostsFile::load() const {
 Result<std::optional<RememberedHost>> HostsFile::find(const std::string& host) const {
   const Result<std::vector<RememberedHost>> hosts = load();
   if (!hosts) return fail(hosts.error());
-  const auto found = std::find_if(hosts->begin(), hosts->end(), [&](const RememberedHost& one) { return one.host == host; });
-  return found == hosts->end() ? std::optional<RememberedHost>() : *found;
+  const RememberedHost* found = find_host(*hosts, host);
+  return found == nullptr ? std::optional<RememberedHost>() : *found;
+}
+
+const RememberedHost* find_host(const std::vector<RememberedHost>& hosts, const std::string& host) {
+  for (const auto name : {&RememberedHost::host, &RememberedHost::address}) {
+    const auto found = std::find_if(hosts.begin(), hosts.end(), [&](const RememberedHost& one) { return one.*name == host; });
+    if (found != hosts.end() && !host.empty()) return &*found;
+  }
+  return nullptr;
 }
 
 template <class Change> Result<void> HostsFile::change(Change change) const {

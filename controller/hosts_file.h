@@ -14,6 +14,8 @@ namespace gpustrap {
 /// What is remembered of a host after a successful login, so that it need not be said again.
 struct RememberedHost {
   std::string host;  ///< as the user names it
+  /// Of one that `launch` has rented, whose name nobody else knows: where it is now, and its id. Else empty.
+  std::string address, instance;
   std::string user;
   std::optional<std::uint16_t> port;
   std::vector<std::string> identities;  ///< absolute paths
@@ -23,6 +25,9 @@ struct RememberedHost {
 
 [[nodiscard]] Json to_json(const RememberedHost& host);
 
+/// Whether that is the host's name, or its address.
+[[nodiscard]] const RememberedHost* find_host(const std::vector<RememberedHost>& hosts, const std::string& host);
+
 /// hosts.json in the state folder. A file that cannot be read or understood is an error that names it; a missing one holds no hosts.
 class HostsFile {
  public:
@@ -31,6 +36,7 @@ class HostsFile {
   [[nodiscard]] static Result<HostsFile> open();
 
   [[nodiscard]] Result<std::vector<RememberedHost>> load() const;
+  /// By the name it is remembered under; else an instance's by its address.
   [[nodiscard]] Result<std::optional<RememberedHost>> find(const std::string& host) const;
   /// Adds or replaces the entries of these hosts; as for one.
   [[nodiscard]] Result<void> remember(const std::vector<RememberedHost>& hosts) const;

@@ -241,7 +241,8 @@ bool is_out_of_place(CLI::App& app, const Options& options, const RawOptions& ra
   if (key == "quiet" || key == "verbose") return is_given(app, "--quiet") || is_given(app, "--verbose");
   if (key == "json") return is_given(app, "--html") || is_given(app, "--format") || options.verb == Verb::recipe_show;
   // What ends for good is agreed to where it is asked for: a variable exported for `up` destroys no disk.
-  if (key == "yes") return options.verb == Verb::terminate || options.verb == Verb::ls;
+  if (key == "yes")
+    return options.verb == Verb::terminate || options.verb == Verb::ls || (options.verb == Verb::image && options.cloud.remove);
   if (key != "keep" && key != "forward") return false;
   if (options.verb == Verb::status || !options.hosts_file.empty()) return true;
   if (options.verb == Verb::up || options.verb == Verb::plan) return raw.places.size() > 2;

@@ -75,6 +75,8 @@ struct CloudChoice {
   std::int64_t disk_gib = 64;
   bool spot = false;
   bool orphans = false;
+  bool idle = false;    ///< for `ls`: ask the hosts
+  bool remove = false;  ///< for `image`
   bool no_wait = false;
   bool no_reboot = false;
   double vcpus = 0;  ///< for `quota request`
@@ -100,6 +102,7 @@ struct Options {
   std::vector<std::string> identities;
   std::optional<std::uint16_t> port;
   std::optional<Forward> forward;
+  std::string address;                       ///< remembered, not said: where the host of that name is; empty: its name tells
   std::uint16_t last_local_port = 0;         ///< remembered, not said: where the last tunnel to this host was; 0: none yet
   std::optional<std::chrono::seconds> wait;  ///< for a host that does not answer yet
   std::optional<std::chrono::seconds> keep;  ///< leave the connection to the next command for so long; 0: end one that was left

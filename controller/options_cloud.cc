@@ -77,14 +77,19 @@ void declare_cloud_verbs(const DeclaredLine& line) {
                    "NAME..."}}) {
     CLI::App& sub = line.add_verb(which, name, what, line.app);
     sub.add_flag("-y,--yes", line.options.yes, "ask nothing")->group("Run");
+    if (which == Verb::start)
+      sub.add_option("--ssh-from", line.options.cloud.ssh_from, "who may reach its SSH (this machine's address)")
+          ->type_name("ADDRESS")
+          ->group("Run");
     if (which != Verb::terminate) sub.add_flag("--no-wait", line.options.cloud.no_wait, "do not wait until it is done")->group("Run");
     add_cloud_options(sub, line.options, line.raw);
     add_places(sub, places);
   }
-  CLI::App& image = line.add_verb(Verb::image, "image", "Makes an image of an instance, to launch others from.", line.app);
+  CLI::App& image = line.add_verb(Verb::image, "image", "Makes an image of an instance, to launch others from; or removes it.", line.app);
+  image.add_flag("--remove", line.options.cloud.remove, "take the image of that name away, and its snapshots")->group("Run");
   image.add_flag("--no-reboot", line.options.cloud.no_reboot, "without a restart; what is being written may be torn")->group("Run");
   image.add_flag("--no-wait", line.options.cloud.no_wait, "do not wait until it can be used")->group("Run");
-  image.add_flag("-y,--yes", line.options.yes, "ask nothing: the instance restarts")->group("Run");
+  image.add_flag("-y,--yes", line.options.yes, "ask nothing; the instance restarts")->group("Run");
   add_cloud_options(image, line.options, line.raw);
   add_places(image, "NAME [IMAGE]");
   CLI::App& quota =
@@ -110,6 +115,8 @@ Result<void> check_cloud(Options& options, const RawOptions& raw) {
   if (!options.cloud.types.empty() && !options.gpus.empty())
     return fail(ErrorCode::usage, "--gpu and --type exclude each other", "a type has its GPU: leave --gpu out");
   if (options.gpus.size() > 1) return fail(ErrorCode::usage, "--gpu is given twice", "several of one kind: --gpu 4xa10g");
+  if (options.cloud.remove && options.cloud.no_reboot)
+    return fail(ErrorCode::usage, "--remove and --no-reboot exclude each other", "gpustrap image --remove lab-2026");
   if (options.verb != Verb::quota || options.hosts.empty()) return {};
   const std::string words_of = join(options.hosts, " ");
   if (options.hosts[0] != "request" || options.hosts.size() != 2)

@@ -66,11 +66,12 @@ using VerbResult = Result<ExitCode>;
 [[nodiscard]] VerbResult verb_launch(const Options& options);
 // verbs_ls.cc
 [[nodiscard]] VerbResult verb_ls(const Options& options);
+// verbs_image.cc
+[[nodiscard]] VerbResult verb_image(const Options& options);
 // verbs_cloud.cc
 [[nodiscard]] VerbResult verb_start(const Options& options);
 [[nodiscard]] VerbResult verb_stop(const Options& options);
 [[nodiscard]] VerbResult verb_terminate(const Options& options);
-[[nodiscard]] VerbResult verb_image(const Options& options);
 [[nodiscard]] VerbResult verb_quota(const Options& options);
 
 }  // namespace gpustrap

@@ -1,6 +1,6 @@
-// What is done with machines of EC2 that there are: start, stop, terminate, image; and how many there may be.
+// What is done with machines of EC2 that there are: start, stop, terminate; and how many there may be.
 #include <algorithm>
-#include <chrono>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,6 +10,7 @@
 #include "agent/base/text.h"
 #include "controller/cloud/holdings.h"
 #include "controller/cloud/launch_record.h"
+#include "controller/cloud/asked_prices.h"
 #include "controller/cloud/prices.h"
 #include "controller/cloud_verb.h"
 #include "controller/known_instance.h"
@@ -18,61 +19,87 @@
 namespace gpustrap {
 namespace {
 
-constexpr auto kImageWithin = std::chrono::minutes(60);
+/// Notes where it is now, and opens its SSH to where the caller is now.
+Result<void> follow(const Options& options, Ec2& ec2, const std::string& state, const Ec2Instance& running, AskedPrices& prices) {
+  const std::optional<InstanceRecord> before = load_instance(state, running.id);
+  const auto noted = running.tags.find("gpustrap:user");
+  InstanceRecord record =
+      before.value_or(InstanceRecord{"", noted == running.tags.end() ? "ubuntu" : noted->second, state + "/keys/ec2", {}, "", ""});
+  const std::string old_address = std::exchange(record.address, running.address);
+  record.region = ec2.client().settings().region;
+  if (Result<void> known = make_known(state, running, record, say); !known) return known;
+  const std::optional<Price> price = prices.price_of(running);
+  say(fmt::format("{} runs{}{}.", name_of(running), price ? fmt::format(", about {} an hour", usd(price->usd_per_hour)) : "",
+                  old_address.empty() || old_address == record.address
+                      ? ""
+                      : fmt::format("; it was at {} and is at {} now", old_address, record.address)));
+  print(fmt::format("{}@{}\n", record.user, record.address));
+  return open_ssh(options, ec2, running);
+}
+
+/// One of many that could not be dealt with is told, and the others go on.
+class Troubles {
+ public:
+  void add(const std::string& what, const Ec2Instance& one, const Error& error) {
+    complain(Error(error).in(what + " " + name_of(one)));
+    ids_.insert(one.id);
+  }
+  [[nodiscard]] bool with(const Ec2Instance& one) const { return ids_.contains(one.id); }
+  [[nodiscard]] VerbResult result() const { return ids_.empty() ? ExitCode::ok : ExitCode::cloud; }
+
+ private:
+  std::set<std::string> ids_;
+};
 
 VerbResult start(const Options& options, Ec2& ec2, const std::string& state, const std::vector<Ec2Instance>& named) {
+  Troubles troubles;
   for (const Ec2Instance& one : named) {
-    if (one.state == "stopping") {
-      say(fmt::format("{} is still stopping; waiting for that …", name_of(one)));
-      if (const Result<Ec2Instance> stopped = wait_for(ec2, one.id, "stopped"); !stopped) return fail(stopped.error());
-    }
     if (one.state == "running" || one.state == "pending") {
       say(fmt::format("{} runs already.", name_of(one)));
-    } else if (const AwsResult<void> started = ec2.start(one.id); !started) {
-      return fail(started.error().error);
+      continue;
+    }
+    if (one.state == "stopping") {
+      say(fmt::format("{} is still stopping; waiting for that …", name_of(one)));
+      if (const Result<Ec2Instance> stopped = wait_for(ec2, one.id, "stopped"); !stopped) {
+        troubles.add("starting", one, stopped.error());
+        continue;
+      }
+    }
+    if (const AwsResult<void> started = ec2.start(one.id); !started) troubles.add("starting", one, started.error().error);
+  }
+  AskedPrices prices(ec2.client(), state);
+  for (const Ec2Instance& one : named) {
+    if (options.cloud.no_wait || troubles.with(one)) continue;
+    const Result<Ec2Instance> running = wait_for(ec2, one.id, "running");
+    if (!running) {
+      troubles.add("starting", one, running.error());
+    } else if (const Result<void> followed = follow(options, ec2, state, *running, prices); !followed) {
+      troubles.add("finding the way to", one, followed.error());
     }
   }
-  if (options.cloud.no_wait) return ExitCode::ok;
-  for (const Ec2Instance& one : named) {
-    const Result<Ec2Instance> running = wait_for(ec2, one.id, "running");
-    if (!running) return fail(running.error());
-    const std::optional<InstanceRecord> before = load_instance(state, one.id);
-    const auto noted = running->tags.find("gpustrap:user");
-    InstanceRecord record =
-        before.value_or(InstanceRecord{"", noted == running->tags.end() ? "ubuntu" : noted->second, state + "/keys/ec2", {}});
-    const std::string old_address = record.address;
-    record.address = running->address;
-    if (Result<void> known = make_known(state, one.id, record, old_address); !known) return fail(std::move(known).error());
-    const auto price = usd_per_hour(*running);
-    say(fmt::format("{} runs{}{}.", name_of(one), price ? fmt::format(", about {} an hour", usd(*price)) : "",
-                    old_address.empty() || old_address == record.address
-                        ? ""
-                        : fmt::format("; it was at {} and is at {} now", old_address, record.address)));
-    print(fmt::format("{}@{}\n", record.user, record.address));
-  }
-  return ExitCode::ok;
+  return troubles.result();
 }
 
 VerbResult stop(const Options& options, Ec2& ec2, const std::vector<Ec2Instance>& named) {
-  std::vector<std::string> refused;  // the others are billed until they are told, too
+  Troubles troubles;  // the others are billed until they are told, too
   for (const Ec2Instance& one : named) {
     if (one.state == "stopped" || one.state == "stopping") continue;
-    const AwsResult<void> stopped = ec2.stop(one.id);
-    if (stopped) continue;
-    complain(Error(stopped.error().error).in("stopping " + name_of(one)));
-    refused.push_back(one.id);
+    if (const AwsResult<void> stopped = ec2.stop(one.id); !stopped) troubles.add("stopping", one, stopped.error().error);
   }
   for (const Ec2Instance& one : named) {
-    if (std::find(refused.begin(), refused.end(), one.id) != refused.end()) continue;
+    if (troubles.with(one)) continue;
     if (options.cloud.no_wait) {
       say(fmt::format("{} is stopping.", name_of(one)));
       continue;
     }
-    if (const Result<Ec2Instance> stopped = wait_for(ec2, one.id, "stopped"); !stopped) return fail(stopped.error());
+    if (const Result<Ec2Instance> stopped = wait_for(ec2, one.id, "stopped"); !stopped) {
+      troubles.add("stopping", one, stopped.error());
+      continue;
+    }
     say(fmt::format("{} is stopped. Its disk is still billed; `gpustrap start {}` goes on, `gpustrap terminate {}` ends it.", name_of(one),
                     name_of(one), name_of(one)));
   }
-  return refused.empty() ? ExitCode::ok : ExitCode::cloud;
+  return troubles.result();
 }
 
 VerbResult terminate(const Options& options, Ec2& ec2, const std::string& state, const std::vector<Ec2Instance>& named) {
@@ -93,61 +120,16 @@ VerbResult terminate(const Options& options, Ec2& ec2, const std::string& state,
     say("Nothing was changed.");
     return ExitCode::cancelled;
   }
-  bool all = true;
+  Troubles troubles;
   for (const Ec2Instance& one : named) {
     if (const AwsResult<void> ended = ec2.terminate(one.id); !ended) {
-      complain(Error(ended.error().error).in("terminating " + name_of(one)));
-      all = false;
+      troubles.add("terminating", one, ended.error().error);
       continue;
     }
     forget(state, one);
     say(fmt::format("{} ({}) is being terminated; it is billed no more.", name_of(one), one.id));
   }
-  return all ? ExitCode::ok : ExitCode::cloud;
-}
-
-VerbResult make_image(const Options& options, Ec2& ec2, const Ec2Instance& one) {
-  const std::string name =
-      options.hosts.size() > 1 ? options.hosts[1] : fmt::format("{}-{}", name_of(one), compact_time(std::chrono::system_clock::now()));
-  if (!is_instance_name(name) || name.size() < 3)
-    return fail(ErrorCode::usage,
-                fmt::format("`{}` cannot be an image's name: expected 3 to 63 letters, digits, dots and dashes",
-                            strip_control(first_line(name, 80))),
-                fmt::format("gpustrap image {} lab-2026", name_of(one)));
-  const AwsResult<std::vector<Ec2Image>> there = ec2.describe<Ec2Image>("DescribeImages", {{"Owner.1", "self"}}, {{"name", {name}}});
-  if (!there) return fail(there.error().error);
-  if (!there->empty())
-    return fail(ErrorCode::usage, fmt::format("there is an image `{}` already, {}", name, there->front().id), "give it another name");
-  if (one.state == "running" && !options.cloud.no_reboot) {
-    const Result<bool> yes =
-        agreed(options, fmt::format("{} ({}) restarts for the image, so that nothing is torn.\n", name_of(one), one.id), "Go on?");
-    if (!yes) return fail(yes.error());
-    if (!*yes) return ExitCode::cancelled;
-  }
-  const auto noted = one.tags.find("gpustrap:user");
-  const AwsResult<std::string> id =
-      ec2.create_image(one.id, name, !options.cloud.no_reboot,
-                       {{"Name", name}, {kOwnerTag, name}, {"gpustrap:user", noted == one.tags.end() ? "ubuntu" : noted->second}});
-  if (!id) return fail(id.error().error);
-  say(fmt::format("{} is {}{}", name, *id,
-                  options.cloud.no_wait ? "." : "; waiting until it can be used. It goes on without this command …"));
-  const CloudClock& clock = ec2.client().clock();
-  const AwsTime until = clock.now() + kImageWithin;
-  for (auto pause = std::chrono::milliseconds(1000); !options.cloud.no_wait;
-       pause = std::min(pause * 2, std::chrono::milliseconds(15'000))) {
-    const AwsResult<std::vector<Ec2Image>> now = ec2.describe<Ec2Image>("DescribeImages", {{"ImageId.1", *id}});
-    if (!now && remedy_of(now.error().code, 400) != AwsRemedy::not_yet) return fail(now.error().error);
-    if (now && !now->empty() && now->front().state == "available") break;
-    if (now && !now->empty() && now->front().state != "pending")
-      return fail(ErrorCode::unsupported,
-                  fmt::format("the image {} is {}: {}", *id, now->front().state, strip_control(now->front().state_reason)), "run it again");
-    if (clock.now() >= until)
-      return fail(ErrorCode::timeout, fmt::format("the image {} is not ready after an hour", *id), "see the EC2 console");
-    clock.sleep(pause);
-  }
-  print(*id + "\n");
-  say(fmt::format("  gpustrap launch --type {} --image {}      a machine like it", one.type, name));
-  return ExitCode::ok;
+  return troubles.result();
 }
 
 VerbResult quota(const Options& options) {
@@ -208,13 +190,6 @@ VerbResult verb_stop(const Options& options) {
 VerbResult verb_terminate(const Options& options) {
   return of_cloud(with_instances(
       options, [&](Ec2& ec2, const std::string& state, const auto& named) { return terminate(options, ec2, state, named); }));
-}
-
-VerbResult verb_image(const Options& options) {
-  Options instance_alone = options;
-  instance_alone.hosts.resize(1);
-  return of_cloud(with_instances(instance_alone,
-                                 [&](Ec2& ec2, const std::string&, const auto& named) { return make_image(options, ec2, named.front()); }));
 }
 
 VerbResult verb_quota(const Options& options) { return of_cloud(quota(options)); }

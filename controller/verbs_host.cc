@@ -33,6 +33,7 @@ std::string hosts_table(const std::vector<RememberedHost>& hosts) {
   for (const RememberedHost& host : hosts) {
     std::string who = host.user.empty() ? host.host : host.user + "@" + host.host;
     if (host.port) who += fmt::format(" -p {}", *host.port);
+    if (!host.address.empty()) who += fmt::format(" ({})", host.address);
     std::string keys;
     for (const std::string& identity : host.identities) keys += (keys.empty() ? "-i " : " -i ") + shell_quote(identity);
     rows.push_back({who, host.recipe, host.local_port == 0 ? "" : fmt::format("http://localhost:{}/lab", host.local_port), keys});

@@ -14,6 +14,7 @@
 #include "agent/base/text.h"
 #include "controller/cloud/holdings.h"
 #include "controller/cloud/launch.h"
+#include "controller/cloud/asked_prices.h"
 #include "controller/cloud/ssh_access.h"
 #include "controller/cloud_verb.h"
 #include "controller/known_instance.h"
@@ -87,8 +88,12 @@ VerbResult launch(const Options& options, std::optional<Options>& then_up) {
   Result<Launched> launched = launching.run();
   if (!launched) return fail(std::move(launched).error());
   const Ec2Instance& instance = launched->instance;
+  if (launched->was_there) {
+    const Result<void> open = open_ssh(options, ec2, instance);
+    if (!open) return fail(open.error());
+  }
 
-  InstanceRecord record{instance.address, launched->user, launched->identity, {}};
+  InstanceRecord record{instance.address, launched->user, launched->identity, {}, "", (*client)->settings().region};
   const std::optional<InstanceRecord> before = load_instance(*state, instance.id);
   if (before) {
     record.host_keys = before->host_keys;
@@ -101,10 +106,13 @@ VerbResult launch(const Options& options, std::optional<Options>& then_up) {
     if (!keys) return fail(std::move(keys).error().in(fmt::format("reading the host keys of {}, which runs and is billed", wish.name)));
     record.host_keys = *std::move(keys);
   }
-  if (Result<void> known = make_known(*state, instance.id, record, before ? before->address : ""); !known)
+  if (Result<void> known = make_known(*state, instance, record, say); !known)
     return fail(std::move(known).error().in(fmt::format("noting {}, which runs and is billed", wish.name)));
-  if (record.host_keys.empty() && !options.cloud.no_wait)
-    say("Its console shows no host keys; the first connection will ask whether to trust what it sees.");
+  if (record.host_keys.empty() && !options.cloud.no_wait) {
+    say("Its console shows no host keys; the first connection will ask whether to trust what it sees. Waiting for AWS's own checks …");
+    if (Result<void> checked = launching.wait_for_checks(instance.id); !checked)
+      return fail(std::move(checked).error().in("waiting for " + wish.name));
+  }
   if (!record.host_keys.empty() && !options.cloud.no_wait) {
     say(fmt::format("Its host keys are known now ({}). Waiting for its SSH …", record.host_keys.size()));
     const Result<SshTarget> target = target_of(record.address, record.user, record.identity);
@@ -112,6 +120,8 @@ VerbResult launch(const Options& options, std::optional<Options>& then_up) {
     SshPrompts prompts;
     prompts.notice = say;
     const Result<SshSession> session = SshSession::connect_patiently(*target, prompts, kSshWithin, [](const Error&) {});
+    // Whoever can be logged in to has passed the better check; AWS's come to their end minutes later.
+    if (!session) static_cast<void>(launching.look_at_checks(instance.id));
     if (!session) {  // no longer EC2's doing: the codes of `up` say what it is
       complain(Error(session.error())
                    .in(fmt::format("logging in to {}, which runs and is billed", wish.name))
@@ -120,23 +130,24 @@ VerbResult launch(const Options& options, std::optional<Options>& then_up) {
     }
   }
   const std::string destination = record.user + "@" + record.address;
-  const auto price = usd_per_hour(instance);
+  const std::optional<Price> price = AskedPrices(**client, *state).price_of(instance);
   say(fmt::format("{} runs: {}, {} in {}{}.", wish.name, instance.id, instance.type, instance.zone,
-                  price ? fmt::format(", about {} an hour", usd(*price)) : ""));
+                  price ? fmt::format(", about {} an hour", usd(price->usd_per_hour)) : ""));
   if (options.recipe.empty()) {
     print(destination + "\n");
     if (record.host_keys.empty() && options.cloud.no_wait)
       say("Its host key is not known yet; the same command without --no-wait waits for it.");
     const bool spot = instance.lifecycle == "spot";
     const std::string end = fmt::format("gpustrap {} {}", spot ? "terminate" : "stop", wish.name);
-    say(fmt::format("  {:<36} sets it up\n  {:<36} a shell\n  {:<36} {}", "gpustrap up jupyter " + record.address,
-                    "gpustrap ssh " + record.address, end, spot ? "ends it, and the bill" : "ends the bill but the disk's"));
+    say(fmt::format("  {:<36} sets it up\n  {:<36} a shell\n  {:<36} {}", "gpustrap up jupyter " + record.host,
+                    "gpustrap ssh " + record.host, end, spot ? "ends it, and the bill" : "ends the bill but the disk's"));
     return ExitCode::ok;
   }
   Options up = options;
   up.verb = Verb::up;
-  up.host = record.address;
-  up.hosts = {record.address};
+  up.host = record.host;
+  up.hosts = {record.host};
+  up.address = record.address;
   up.user = record.user;
   up.identities = {record.identity};
   up.gpus.clear();

@@ -1,6 +1,9 @@
 // What gpustrap has in EC2, what it costs, and what is left over.
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,19 +13,56 @@
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
 #include "controller/cloud/holdings.h"
+#include "controller/cloud/asked_prices.h"
 #include "controller/cloud/prices.h"
 #include "controller/cloud_verb.h"
 #include "controller/display_width.h"
 #include "controller/prompt.h"
+#include "controller/run_log.h"
 
 namespace gpustrap {
 namespace {
 
+/// By the instance; empty where AWS does not say.
+std::map<std::string, Ec2Status> statuses_of(Ec2& ec2, const std::vector<Ec2Instance>& all) {
+  std::map<std::string, Ec2Status> statuses;
+  Parameters ids;
+  for (const Ec2Instance& one : all) {
+    if (one.state == "running") ids.emplace_back(fmt::format("InstanceId.{}", ids.size() + 1), one.id);
+  }
+  if (ids.empty()) return statuses;
+  const AwsResult<std::vector<Ec2Status>> told = ec2.describe<Ec2Status>("DescribeInstanceStatus", ids);
+  if (!told) say(fmt::format("What AWS's own checks find is not shown: {}", told.error().error.why()));
+  for (const Ec2Status& one : told ? *told : std::vector<Ec2Status>{}) statuses[one.instance] = one;
+  return statuses;
+}
+
+/// "t4: AWS retires it from 2026-12-01 on: The instance is running on degraded hardware"
+std::string event_text(const std::string& name, const Ec2Status::Event& event) {
+  const std::string when = event.not_before ? iso_time(*event.not_before).substr(0, 16) + "Z" : "";
+  return strip_control(fmt::format("{}: AWS plans {}{}{}", name, event.code, when.empty() ? "" : ", not before " + when,
+                                   event.description.empty() ? "" : ": " + event.description));
+}
+
+Json status_json(const Ec2Status& status) {
+  Json events = Json::array();
+  for (const Ec2Status::Event& event : status.events) {
+    Json entry = {{"code", event.code}, {"description", event.description}};
+    if (event.not_before) entry["not_before"] = iso_time(*event.not_before);
+    events.push_back(std::move(entry));
+  }
+  return {{"system", status.system}, {"instance", status.machine}, {"events", std::move(events)}};
+}
+
 VerbResult list_instances(const Options& options, Ec2& ec2) {
+  const Result<std::string> state = state_directory();
+  if (!state) return fail(state.error());
   AwsResult<std::vector<Ec2Instance>> all = own_instances(ec2);
   if (!all) return fail(std::move(all).error().error);
   std::sort(all->begin(), all->end(), [](const Ec2Instance& a, const Ec2Instance& b) { return name_of(a) < name_of(b); });
   const std::string& region = ec2.client().settings().region;
+  const std::map<std::string, Ec2Status> statuses = statuses_of(ec2, *all);
+  AskedPrices prices(ec2.client(), *state);
   if (options.json) {
     Json list = Json::array();
     for (const Ec2Instance& one : *all) {
@@ -34,8 +74,12 @@ VerbResult list_instances(const Options& options, Ec2& ec2) {
                     {"zone", one.zone},
                     {"spot", one.lifecycle == "spot"}};
       if (one.launched) entry["started"] = iso_time(*one.launched);
-      const auto price = usd_per_hour(one);
-      if (price && one.state == "running") entry["usd_so_far"] = std::round(*price * hours_since(one.launched) * 100) / 100;
+      if (const std::optional<Price> price = one.state == "running" ? prices.price_of(one) : std::nullopt) {
+        entry["usd_per_hour"] = price->usd_per_hour;
+        entry["usd_so_far"] = std::round(price->usd_per_hour * hours_since(one.launched) * 100) / 100;
+        entry["price_from"] = price->source;
+      }
+      if (const auto status = statuses.find(one.id); status != statuses.end()) entry["checks"] = status_json(status->second);
       list.push_back(std::move(entry));
     }
     print(Json{{"version", 1}, {"region", region}, {"prices_as_of", builtin_prices().as_of}, {"instances", std::move(list)}}.dump(2) +
@@ -47,14 +91,22 @@ VerbResult list_instances(const Options& options, Ec2& ec2) {
     return ExitCode::ok;
   }
   std::vector<std::vector<std::string>> rows = {{"NAME", "INSTANCE", "TYPE", "STATE", "SINCE", "ADDRESS", "COST"}};
+  std::set<std::string> sources;
+  std::vector<std::string> notes;
   for (const Ec2Instance& one : *all) {
-    const auto price = usd_per_hour(one);
     const bool runs = one.state == "running";
+    const std::optional<Price> price = runs ? prices.price_of(one) : std::nullopt;
     const std::string cost = !runs                     ? (one.state == "stopped" ? "its disk" : "")
-                             : price                   ? usd(*price * hours_since(one.launched))
+                             : price                   ? usd(price->usd_per_hour * hours_since(one.launched))
                              : one.lifecycle == "spot" ? "spot"
                                                        : "?";
-    rows.push_back({name_of(one), one.id, one.type, one.state, runs ? age_of(one) : "", one.address, cost});
+    if (price) sources.insert(price->source);
+    std::string shown = one.state;
+    if (const auto status = statuses.find(one.id); status != statuses.end()) {
+      if (const std::string amiss = checks_text(status->second); !amiss.empty()) shown += ", " + amiss;
+      for (const Ec2Status::Event& event : status->second.events) notes.push_back(event_text(name_of(one), event));
+    }
+    rows.push_back({name_of(one), one.id, one.type, shown, runs ? age_of(one) : "", one.address, cost});
   }
   std::vector<std::size_t> widths(rows.front().size(), 0);
   for (std::vector<std::string>& row : rows) {
@@ -71,7 +123,11 @@ VerbResult list_instances(const Options& options, Ec2& ec2) {
     text += line + "\n";
   }
   print(text);
-  say(fmt::format("Since the last start, without disks; prices of us-east-1, {}.", builtin_prices().as_of));
+  for (const std::string& note : notes) say(note);
+  if (!sources.empty()) {
+    say(fmt::format("Cost since the last start, without disks, by {}{}.", join({sources.begin(), sources.end()}, "; "),
+                    prices.trouble().empty() ? "" : fmt::format(" (AWS's price list was not asked: {})", prices.trouble())));
+  }
   return ExitCode::ok;
 }
 
@@ -97,13 +153,17 @@ VerbResult list_orphans(const Options& options, Ec2& ec2) {
     return ExitCode::ok;
   }
   if (!options.yes && !ask_yes_no(fmt::format("Remove {} of them for good?", removable))) return ExitCode::ok;
+  bool all = true;
   for (const Orphan& one : *orphans) {
     if (one.action.empty()) continue;
-    if (const AwsResult<void> removed = ec2.remove(one.action, one.parameter, one.id); !removed)
-      return fail(Error(removed.error().error).in(fmt::format("removing {} {}", one.kind, one.id)));
+    if (const AwsResult<void> removed = ec2.remove(one.action, one.parameter, one.id); !removed) {
+      complain(Error(removed.error().error).in(fmt::format("removing {} {}", one.kind, one.id)));
+      all = false;
+      continue;
+    }
     say(fmt::format("Removed: {} {}.", one.kind, one.id));
   }
-  return ExitCode::ok;
+  return all ? ExitCode::ok : ExitCode::cloud;
 }
 
 }  // namespace

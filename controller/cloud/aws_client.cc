@@ -17,6 +17,7 @@ namespace {
 constexpr int kAttempts = 5;
 /// Throttling is an order to wait, not a failure: 40 s on average.
 constexpr int kThrottledAttempts = 8;
+constexpr auto kSoon = std::chrono::milliseconds(3'000);
 constexpr auto kLongestPause = std::chrono::milliseconds(20'000);
 /// AWS takes a time that is up to 5 minutes off.
 constexpr auto kToleratedSkew = std::chrono::minutes(4);
@@ -43,6 +44,7 @@ struct AwsClient::Call {
   HttpHeaders headers;
   std::string body;
   bool json = false;
+  Patience patience = Patience::usual;
 };
 
 AwsClient::AwsClient(AwsSettings settings, std::unique_ptr<Http> http, CloudClock clock)
@@ -53,13 +55,13 @@ AwsResult<std::string> AwsClient::query(const std::string& service, const std::s
                                         const Parameters& parameters) {
   Parameters all = {{"Action", action}, {"Version", version}};
   all.insert(all.end(), parameters.begin(), parameters.end());
-  return send({service, action, {{"Content-Type", "application/x-www-form-urlencoded; charset=utf-8"}}, form_encoded(all), false});
+  return send({service, action, {{"Content-Type", "application/x-www-form-urlencoded; charset=utf-8"}}, form_encoded(all)});
 }
 
-AwsResult<Json> AwsClient::json(const std::string& service, const std::string& target, const Json& body) {
+AwsResult<Json> AwsClient::json(const std::string& service, const std::string& target, const Json& body, Patience patience) {
   const std::string action = target.substr(target.rfind('.') + 1);
   AwsResult<std::string> text =
-      send({service, action, {{"Content-Type", "application/x-amz-json-1.1"}, {"X-Amz-Target", target}}, body.dump(), true});
+      send({service, action, {{"Content-Type", "application/x-amz-json-1.1"}, {"X-Amz-Target", target}}, body.dump(), true, patience});
   if (!text) return tl::unexpected(std::move(text).error());
   Json answer = Json::parse(*text, nullptr, false);
   if (answer.is_object()) return answer;
@@ -96,8 +98,10 @@ AwsResult<std::string> AwsClient::send_once(const Call& call, std::optional<std:
   request.url = settings_.endpoint(call.service) + "/";
   request.headers = call.headers;
   request.body = call.body;
+  if (call.patience == Patience::little) request.connect_timeout = kSoon, request.timeout = 2 * kSoon;
+  const std::string region = settings_.region_of(call.service);
   const std::string signing_name = call.service == "service-quotas" ? "servicequotas" : call.service;
-  sign_request(request, keys->keys, {settings_.region, signing_name, clock_.now() + correction_});
+  sign_request(request, keys->keys, {region, signing_name, clock_.now() + correction_});
   const AwsTime sent = clock_.now();
   Result<HttpResponse> response = http_->send(request);
   if (!response) return tl::unexpected(AwsFailure{"", std::move(response).error().in(fmt::format("{} {}", call.service, call.action))});
@@ -125,7 +129,7 @@ AwsResult<std::string> AwsClient::send_once(const Call& call, std::optional<std:
   if (refusal.code == "RequestExpired" && in_time && !keys->keys.session_token.empty()) refusal.code = "ExpiredToken";
   refusal.message = without_secrets(refusal.message);
   refusal.status = response->status;
-  refusal.service = call.service, refusal.action = call.action, refusal.region = settings_.region, refusal.keys_from = keys->from;
+  refusal.service = call.service, refusal.action = call.action, refusal.region = region, refusal.keys_from = keys->from;
   // Only where the time may be why: else a wrong clock would hide another cause.
   const AwsRemedy remedy = remedy_of(refusal.code, refusal.status);
   const bool about_login = remedy == AwsRemedy::clock || refusal.code == "AuthFailure" || refusal.code.starts_with("Signature") ||
@@ -160,7 +164,8 @@ AwsResult<std::string> AwsClient::send(const Call& call) {
     }
     const bool throttled = remedy == AwsRemedy::throttled;
     const bool repeat = throttled || remedy == AwsRemedy::soon || (status == 0 && worth_repeating(failure.error.code()));
-    if (!repeat || attempt >= (throttled ? kThrottledAttempts : kAttempts)) return answer;
+    const int most = call.patience == Patience::little ? 1 : settings_.max_attempts.value_or(throttled ? kThrottledAttempts : kAttempts);
+    if (!repeat || attempt >= most) return answer;
     if (throttled && attempt == 3) notice("AWS asks to go slower; waiting.");
     clock_.sleep(retry_pause(attempt, clock_.random()));
   }

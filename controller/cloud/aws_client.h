@@ -15,6 +15,9 @@
 
 namespace gpustrap {
 
+/// For what is good to know and not needed, one attempt that is soon over.
+enum class Patience { usual, little };
+
 /// Calls of AWS's Query and JSON protocols: signed, repeated where that helps, refusals in words. A call is repeated only as it was, so
 /// one that makes something needs a ClientToken, or a name that can be there only once.
 class AwsClient {
@@ -26,7 +29,8 @@ class AwsClient {
   [[nodiscard]] AwsResult<std::string> query(const std::string& service, const std::string& version, const std::string& action,
                                              const Parameters& parameters);
   /// `target` as in "AmazonSSM.GetParameter".
-  [[nodiscard]] AwsResult<Json> json(const std::string& service, const std::string& target, const Json& body);
+  [[nodiscard]] AwsResult<Json> json(const std::string& service, const std::string& target, const Json& body,
+                                     Patience patience = Patience::usual);
 
   [[nodiscard]] const AwsSettings& settings() const { return settings_; }
   [[nodiscard]] const CloudClock& clock() const { return clock_; }

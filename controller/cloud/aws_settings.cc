@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cstdlib>
 #include <utility>
 
@@ -33,6 +34,15 @@ std::string upper_name(std::string_view service) {
   return name;
 }
 
+Result<std::optional<int>> read_attempts(const std::string& text, const std::string& from) {
+  if (text.empty()) return std::nullopt;
+  int attempts = 0;
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), attempts);
+  if (problem == std::errc() && end == text.data() + text.size() && attempts >= 1 && attempts <= 100) return attempts;
+  return fail(ErrorCode::usage, fmt::format("{}: `{}` is not a number of attempts", from, strip_control(first_line(text, 40))),
+              "a number from 1 to 100; 1 repeats nothing");
+}
+
 std::string without_slash(std::string url) {
   while (url.ends_with('/')) url.pop_back();
   return url;
@@ -62,8 +72,12 @@ std::string AwsSettings::endpoint(std::string_view service) const {
     }
   }
   if (name == "service-quotas") name = "servicequotas";
-  return fmt::format("https://{}.{}.{}", name, region, domain_of(region));
+  if (name == "pricing") name = "api.pricing";
+  const std::string place = region_of(service);
+  return fmt::format("https://{}.{}.{}", name, place, domain_of(place));
 }
+
+std::string AwsSettings::region_of(std::string_view service) const { return service == "pricing" ? "us-east-1" : region; }
 
 Result<AwsSettings> settings_for(const std::string& profile, const std::string& region, const Variables& variables) {
   AwsSettings settings;
@@ -104,6 +118,12 @@ Result<AwsSettings> settings_for(const std::string& profile, const std::string& 
     return fail(ErrorCode::usage, fmt::format("{}: `{}` is not a region", from, shown),
                 is_region(zone) ? fmt::format("this is a zone; its region is {}", zone) : "for instance us-east-1 or eu-central-1");
   }
+  const std::string attempts = variables("AWS_MAX_ATTEMPTS");
+  Result<std::optional<int>> most = attempts.empty() ? read_attempts(settings.config.value(settings.profile, "max_attempts"),
+                                                                     "max_attempts of profile " + strip_control(settings.profile))
+                                                     : read_attempts(attempts, "AWS_MAX_ATTEMPTS");
+  if (!most) return fail(std::move(most).error());
+  settings.max_attempts = *most;
   settings.ca_bundle = variables("AWS_CA_BUNDLE");
   if (settings.ca_bundle.empty()) settings.ca_bundle = settings.config.value(settings.profile, "ca_bundle");
   return settings;

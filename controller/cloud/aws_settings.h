@@ -20,14 +20,18 @@ struct AwsSettings {
   bool profile_said = false;  ///< by --profile, which is stronger than keys in the environment
   std::string region;
   std::string ca_bundle;
+  std::optional<int> max_attempts;  ///< of a call, the first one included; none: as many as gpustrap thinks right
   AwsConfig config;
   Variables variables;
 
   /// "https://ec2.eu-west-1.amazonaws.com", or what AWS_ENDPOINT_URL_EC2, AWS_ENDPOINT_URL or the profile say instead.
   [[nodiscard]] std::string endpoint(std::string_view service) const;
+  /// Where calls of that service go: prices are told in few regions, for all of them.
+  [[nodiscard]] std::string region_of(std::string_view service) const;
 };
 
-/// Errors (usage): a profile that does not exist, no region, a region that cannot be one, a file that cannot be read.
+/// Errors (usage): a profile that does not exist, no region, a region that cannot be one, a file that cannot be read, a number of attempts
+/// that is none.
 [[nodiscard]] Result<AwsSettings> settings_for(const std::string& profile, const std::string& region, const Variables& variables);
 
 /// The domain of a region's services: "amazonaws.com", "amazonaws.com.cn".

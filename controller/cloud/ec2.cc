@@ -184,6 +184,17 @@ AwsResult<void> Ec2::allow_ssh(const std::string& group, const std::string& from
   }
 }
 
+AwsResult<void> Ec2::set_groups(const std::string& instance, const std::vector<std::string>& groups) {
+  Parameters parameters = {{"InstanceId", instance}};
+  for (std::size_t i = 0; i < groups.size(); ++i) parameters.emplace_back(fmt::format("GroupId.{}", i + 1), groups[i]);
+  const AwsTime until = client_.clock().now() + kBecomesKnown;
+  for (int attempt = 1;; ++attempt) {  // a group that was made a moment ago
+    AwsResult<void> set = call_alone("ModifyInstanceAttribute", parameters);
+    if (set || set.error().code != "InvalidGroup.NotFound" || client_.clock().now() >= until) return set;
+    client_.clock().sleep(retry_pause(attempt, 1.0) / 2);
+  }
+}
+
 AwsResult<void> Ec2::import_key(const std::string& name, const std::string& public_key, const Ec2Tags& tags) {
   Parameters parameters = {{"KeyName", name}, {"PublicKeyMaterial", base64_encoded(public_key)}};
   add_tags(parameters, 1, "key-pair", tags);

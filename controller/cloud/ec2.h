@@ -55,6 +55,8 @@ class Ec2 {
                                                     const Ec2Tags& tags);
   /// A rule that is there already is no failure.
   [[nodiscard]] AwsResult<void> allow_ssh(const std::string& group, const std::string& from);
+  /// The instance has these groups from now on, and no others.
+  [[nodiscard]] AwsResult<void> set_groups(const std::string& instance, const std::vector<std::string>& groups);
   [[nodiscard]] AwsResult<void> import_key(const std::string& name, const std::string& public_key, const Ec2Tags& tags);
   /// The image's id.
   [[nodiscard]] AwsResult<std::string> create_image(const std::string& instance, const std::string& name, bool reboot, const Ec2Tags& tags);

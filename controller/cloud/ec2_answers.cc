@@ -68,7 +68,14 @@ Ec2Instance instance_of(Node node) {
 }
 
 Ec2Status status_of(Node node) {
-  return {text(node, "instanceId"), text(node, "instanceStatus/status"), text(node, "systemStatus/status")};
+  Ec2Status one{text(node, "instanceId"), text(node, "instanceStatus/status"), text(node, "systemStatus/status"), {}};
+  for (const Node item : node.child("eventsSet").children("item")) {
+    // What is over is shown for a week, and says so: "[Completed] …".
+    const std::string description = text(item, "description");
+    if (!description.starts_with("[Completed]") && !description.starts_with("[Canceled]"))
+      one.events.push_back({text(item, "code"), description, read_iso_time(text(item, "notBefore"))});
+  }
+  return one;
 }
 
 Ec2Image image_of(Node node) {

@@ -35,7 +35,12 @@ struct Ec2Instance {
 };
 
 struct Ec2Status {
-  std::string instance, machine, system;  ///< checks: initializing, ok, impaired
+  std::string instance, machine, system;  ///< checks: initializing, ok, impaired, insufficient-data
+  struct Event {
+    std::string code, description;  ///< instance-retirement, system-reboot, …
+    std::optional<AwsTime> not_before;
+  };
+  std::vector<Event> events;  ///< that are still to come
 };
 
 struct Ec2Image {
@@ -103,7 +108,7 @@ struct Ec2Address {
 
 struct Ec2Snapshot {
   std::string id, state, description;
-  std::int64_t gib = 0;
+  std::int64_t gib = 0;  ///< of the volume; what is billed may be less
   Ec2Tags tags;
 };
 

@@ -22,6 +22,14 @@ std::string name_of(const Ec2Instance& instance) {
   return tag == instance.tags.end() ? instance.id : strip_control(tag->second);
 }
 
+std::string checks_text(const Ec2Status& status) {
+  std::vector<std::string> impaired;
+  if (status.system == "impaired") impaired.emplace_back("system");
+  if (status.machine == "impaired") impaired.emplace_back("instance");
+  if (!impaired.empty()) return fmt::format("impaired ({})", join(impaired, ", "));
+  return status.system == "initializing" || status.machine == "initializing" ? "checks under way" : "";
+}
+
 AwsResult<std::vector<Ec2Instance>> own_instances(Ec2& ec2) {
   return ec2.describe<Ec2Instance>("DescribeInstances", {}, {kOwn, {"instance-state-name", kAlive}});
 }
@@ -46,12 +54,6 @@ Result<Ec2Instance> own_instance(Ec2& ec2, const std::string& word) {
               fmt::format("gpustrap has no instance `{}` in {}{}", strip_control(word), region,
                           near.empty() ? "" : fmt::format("; did you mean `{}`?", near)),
               names.empty() ? "it has none there; another region is asked with --region" : "there are: " + join(names, ", "));
-}
-
-std::optional<double> usd_per_hour(const Ec2Instance& instance) {
-  const PriceRow* row = builtin_prices().find(instance.type);
-  if (row == nullptr || instance.lifecycle == "spot") return std::nullopt;
-  return row->usd_per_hour;
 }
 
 AwsResult<double> used_vcpus(Ec2& ec2, const std::string& quota) {
@@ -111,12 +113,26 @@ AwsResult<std::vector<Orphan>> find_orphans(Ec2& ec2) {
   }
   AwsResult<std::vector<Ec2Image>> all_images = ec2.describe<Ec2Image>("DescribeImages", {{"Owner.1", "self"}}, {kOwn});
   if (!all_images) return tl::unexpected(std::move(all_images).error());
+  std::set<std::string> in_images;
   for (const Ec2Image& one : *all_images) {
     std::int64_t gib = 0;
-    for (const Ec2Image::Disk& disk : one.disks) gib += disk.gib;
+    for (const Ec2Image::Disk& disk : one.disks) {
+      gib += disk.gib;
+      in_images.insert(disk.snapshot);
+    }
     if (!images.contains(one.id))
-      orphans.push_back({"image", one.id, fmt::format("{}, made to be launched from; kept", strip_control(one.name)),
+      orphans.push_back({"image", one.id,
+                         fmt::format("{0}, made to be launched from; kept: `gpustrap image --remove {0}`", strip_control(one.name)),
                          static_cast<double>(gib) * kSnapshotUsdPerGibMonth, "", ""});
+  }
+  // Of images that were taken away, and their disks not.
+  AwsResult<std::vector<Ec2Snapshot>> snapshots = ec2.describe<Ec2Snapshot>("DescribeSnapshots", {{"Owner.1", "self"}}, {kOwn});
+  if (!snapshots) return tl::unexpected(std::move(snapshots).error());
+  for (const Ec2Snapshot& one : *snapshots) {
+    if (in_images.contains(one.id) || one.state == "pending") continue;
+    const auto name = one.tags.find(kOwnerTag);
+    orphans.push_back({"snapshot", one.id, fmt::format("{} GiB, was of the image {}", one.gib, strip_control(name->second)),
+                       static_cast<double>(one.gib) * kSnapshotUsdPerGibMonth, "DeleteSnapshot", "SnapshotId"});
   }
   return orphans;
 }

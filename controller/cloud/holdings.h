@@ -15,11 +15,10 @@ namespace gpustrap {
 /// The one of that name or id. Errors: not_found with the names there are, busy where several have that name, usage for one that
 /// gpustrap has not made.
 [[nodiscard]] Result<Ec2Instance> own_instance(Ec2& ec2, const std::string& word);
+/// What AWS's own checks of a running instance say where it is not that all is well: "impaired (system)", "checks under way".
+[[nodiscard]] std::string checks_text(const Ec2Status& status);
 /// The name that gpustrap knows it by.
 [[nodiscard]] std::string name_of(const Ec2Instance& instance);
-
-/// What running instances cost an hour, by the table; nothing where it does not know the type, or for spot.
-[[nodiscard]] std::optional<double> usd_per_hour(const Ec2Instance& instance);
 
 /// vCPUs in use of one of the quotas.
 [[nodiscard]] AwsResult<double> used_vcpus(Ec2& ec2, const std::string& quota);
@@ -30,6 +29,7 @@ struct Orphan {
   double usd_per_month = 0;
   std::string action, parameter;  ///< the call that removes it; empty: it is shown only
 };
+/// Of what gpustrap made. What an order under way will use in a moment looks like it, too.
 [[nodiscard]] AwsResult<std::vector<Orphan>> find_orphans(Ec2& ec2);
 
 }  // namespace gpustrap

@@ -49,7 +49,8 @@ Launch::Launch(Ec2& ec2, std::string state, LaunchWish wish, LaunchTalk talk)
       state_(std::move(state)),
       wish_(std::move(wish)),
       talk_(std::move(talk)),
-      record_(state_, ec2_.client().settings().region, wish_.name) {}
+      record_(state_, ec2_.client().settings().region, wish_.name),
+      prices_(ec2_.client(), state_) {}
 
 const Ec2InstanceType* Launch::known(const std::string& type) const {
   const auto found = std::find_if(types_.begin(), types_.end(), [&](const Ec2InstanceType& one) { return one.name == type; });
@@ -256,13 +257,46 @@ Result<Ec2Instance> Launch::wait_until_running(std::string id) {
   }
 }
 
+/// What is amiss, in words; empty: nothing is known to be. Who may not ask for it goes on without.
+Result<std::string> Launch::look_at_checks(const std::string& instance) {
+  const AwsResult<std::vector<Ec2Status>> all = ec2_.describe<Ec2Status>("DescribeInstanceStatus", {{"InstanceId.1", instance}});
+  if (!all) return std::string();
+  if (all->empty()) {  // it shows those that run
+    const AwsResult<Ec2Instance> now = ec2_.instance(instance);
+    if (now && now->state != "running" && now->state != "pending")
+      return fail(ErrorCode::unsupported,
+                  fmt::format("{} did not go on running; it is {}: {}", wish_.name, now->state,
+                              strip_control(now->state_reason.empty() ? now->state_code : now->state_reason)),
+                  "`gpustrap ls` shows what there is; the same launch again rents another where it is over");
+    return std::string("checks under way");
+  }
+  std::string amiss = checks_text(all->front());
+  if (amiss.starts_with("impaired") && !std::exchange(fault_told_, true))
+    talk_.say(fmt::format("AWS's own check finds a fault with {0}: {1}. Where that stays: gpustrap terminate {0}, and launch again.",
+                          wish_.name, amiss));
+  return amiss;
+}
+
+Result<void> Launch::wait_for_checks(const std::string& instance) {
+  const AwsTime until = ec2_.client().clock().now() + kStartsWithin;
+  for (;;) {
+    const Result<std::string> amiss = look_at_checks(instance);
+    if (!amiss) return fail(amiss.error());
+    if (amiss->empty() || fault_told_ || ec2_.client().clock().now() >= until) return {};
+    ec2_.client().clock().sleep(kPollAtLast);
+  }
+}
+
 Result<std::vector<std::string>> Launch::read_host_keys(const std::string& instance, bool patient) {
   const AwsTime until = ec2_.client().clock().now() + kKeysWithin;
-  for (;;) {
+  for (int look = 1;; ++look) {
     const AwsResult<std::string> console = ec2_.console_output(instance);
     if (!console && console.error().code != "InvalidInstanceID.NotFound") return fail(console.error().error);
     std::vector<std::string> keys = console ? host_keys_in(*console) : std::vector<std::string>{};
     if (!keys.empty() || !patient || ec2_.client().clock().now() >= until) return keys;
+    if (look % 4 == 0) {
+      if (const Result<std::string> amiss = look_at_checks(instance); !amiss) return fail(amiss.error());
+    }
     ec2_.client().clock().sleep(std::chrono::seconds(5));
   }
 }

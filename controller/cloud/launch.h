@@ -11,6 +11,7 @@
 #include "controller/cloud/ec2.h"
 #include "controller/cloud/launch_record.h"
 #include "controller/cloud/own_key.h"
+#include "controller/cloud/asked_prices.h"
 
 namespace gpustrap {
 
@@ -46,8 +47,13 @@ class Launch {
   Launch(Ec2& ec2, std::string state, LaunchWish wish, LaunchTalk talk);
   /// cancelled where the person said no.
   [[nodiscard]] Result<Launched> run();
-  /// The host keys from the console; waits for them, some minutes where `patient`. Empty: it shows none.
+  /// The host keys from the console; waits for them, some minutes where `patient`. Empty: it shows none. What AWS's own checks find
+  /// meanwhile is told; an instance that does not go on running is an error.
   [[nodiscard]] Result<std::vector<std::string>> read_host_keys(const std::string& instance, bool patient);
+  /// What AWS's own checks find amiss, which is told, in words; empty: nothing is known to be.
+  [[nodiscard]] Result<std::string> look_at_checks(const std::string& instance);
+  /// Waits until AWS's own checks have found the instance well, for whoever cannot log in to see it.
+  [[nodiscard]] Result<void> wait_for_checks(const std::string& instance);
 
  private:
   struct Image {
@@ -64,7 +70,8 @@ class Launch {
   Result<void> find_image();
   Result<void> find_places();
   Result<std::string> description();
-  std::string price_text(const std::string& type) const;
+  /// With who says so, unless that is known.
+  std::string price_text(const std::string& type, const std::string& known_source = "");
   // launch.cc
   Result<void> upload_key();
   Result<Ec2Instance> order();
@@ -79,11 +86,13 @@ class Launch {
   LaunchWish wish_;
   LaunchTalk talk_;
   OrderRecord record_;
+  AskedPrices prices_;
   std::vector<Ec2InstanceType> types_;
   std::vector<Place> places_;
   Image image_;
   std::string caller_;
   std::optional<OwnKey> key_;
+  bool fault_told_ = false;
   std::map<std::string, std::string> groups_;  ///< by network
 };
 

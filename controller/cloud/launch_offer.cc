@@ -162,11 +162,13 @@ Result<void> Launch::check_quota() {
                           taken + needed, type, wish_.spot ? " --spot" : "", region(), code));
 }
 
-std::string Launch::price_text(const std::string& type) const {
-  const PriceTable& prices = builtin_prices();
-  const PriceRow* row = prices.find(type);
-  if (row == nullptr) return "its price is not in the table; see https://aws.amazon.com/ec2/pricing/on-demand/";
-  return fmt::format("{}{} USD an hour", row->confirmed ? "" : "about ", usd(row->usd_per_hour));
+std::string Launch::price_text(const std::string& type, const std::string& known_source) {
+  const std::optional<Price> price = prices_.price_of(type);
+  if (!price) return "of a price that is not known here; see https://aws.amazon.com/ec2/pricing/on-demand/";
+  // Another region's price is a guess at this one's.
+  const bool about = !price->confirmed || (!price->listed && region() != "us-east-1");
+  const std::string source = price->source == known_source ? "" : fmt::format(" ({})", price->source);
+  return fmt::format("{}{} USD an hour{}", about ? "about " : "", usd(price->usd_per_hour), source);
 }
 
 Result<std::string> Launch::description() {
@@ -179,7 +181,8 @@ Result<std::string> Launch::description() {
   std::string text = fmt::format("This rents in {}, until you {} it:\n", region(), wish_.spot ? "terminate" : "stop or terminate");
   const auto line = [&](std::string_view what, const std::string& value) { text += fmt::format("  {:<9} {}\n", what, value); };
   line("machine", fmt::format("{}: {}", type, join(parts, ", ")));
-  std::string price = fmt::format("on demand {} (us-east-1, {})", price_text(type), builtin_prices().as_of);
+  std::string price = "on demand " + price_text(type);
+  const std::string source = prices_.price_of(type).value_or(Price{}).source;
   if (wish_.spot) {
     const AwsResult<std::vector<Ec2SpotPrice>> spot = ec2_.describe<Ec2SpotPrice>(
         "DescribeSpotPriceHistory",
@@ -195,9 +198,10 @@ Result<std::string> Launch::description() {
     price += "; AWS may take it back at two minutes' notice";
   }
   line("price", price);
+  if (!prices_.trouble().empty()) line("", fmt::format("AWS's price list was not asked: {}", prices_.trouble()));
   std::vector<std::string> others;
   for (std::size_t i = 1; i < wish_.types.size(); ++i)
-    others.push_back(fmt::format("{} at {}", wish_.types[i], price_text(wish_.types[i])));
+    others.push_back(fmt::format("{} at {}", wish_.types[i], price_text(wish_.types[i], source)));
   if (!others.empty()) line("else", join(others, "; "));
   line("disk",
        fmt::format("{} GiB, encrypted; about {} USD a month{}", wish_.disk_gib,

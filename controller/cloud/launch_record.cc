@@ -101,16 +101,20 @@ void OrderRecord::remove() const { ::unlink(path_.c_str()); }
 
 Result<void> save_instance(const std::string& state, const std::string& id, const InstanceRecord& record) {
   if (!is_id(id)) return {};
-  return write_json(
-      instance_path(state, id),
-      Json{{"address", record.address}, {"user", record.user}, {"identity", record.identity}, {"host_keys", record.host_keys}});
+  return write_json(instance_path(state, id), Json{{"address", record.address},
+                                                   {"user", record.user},
+                                                   {"identity", record.identity},
+                                                   {"host_keys", record.host_keys},
+                                                   {"host", record.host},
+                                                   {"region", record.region}});
 }
 
 std::optional<InstanceRecord> load_instance(const std::string& state, const std::string& id) {
   if (!is_id(id)) return std::nullopt;
   const Json document = read_json(instance_path(state, id));
   if (!document.is_object()) return std::nullopt;
-  InstanceRecord record{text_of(document, "address"), text_of(document, "user"), text_of(document, "identity"), {}};
+  InstanceRecord record{text_of(document, "address"), text_of(document, "user"),  text_of(document, "identity"), {},
+                        text_of(document, "host"),    text_of(document, "region")};
   if (const auto keys = document.find("host_keys"); keys != document.end() && keys->is_array()) {
     for (const Json& key : *keys) {
       if (key.is_string()) record.host_keys.push_back(key.get<std::string>());

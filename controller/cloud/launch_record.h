@@ -33,6 +33,7 @@ class OrderRecord {
 struct InstanceRecord {
   std::string address, user, identity;
   std::vector<std::string> host_keys;
+  std::string host, region;  ///< the name by which it is a host here, or its address; where it is
 };
 [[nodiscard]] Result<void> save_instance(const std::string& state, const std::string& id, const InstanceRecord& record);
 [[nodiscard]] std::optional<InstanceRecord> load_instance(const std::string& state, const std::string& id);

@@ -1,9 +1,10 @@
-# shellcheck shell=bash disable=SC2034,SC2154 # address, user and key are the frame's
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154 # the query language has backticks; address, user and key are the frame's
 # Machines of EC2, rented and given back. The EC2 is moto's, which nobody here wrote; in front of it tests/testbed/stand_in_cloud.py checks
 # every call against botocore's service models and its signature against botocore's signer, adds what moto lacks, and has bad days on
-# request. Where a host is needed, one of the testbed stands in for the instance.
+# request. Where a host is needed, one of the testbed stands in for the instance. The AWS command line looks on: what gpustrap tells must be
+# what that shows.
 
-moto_pin='moto[server]==5.2.5 botocore==1.44.5 boto3==1.44.5'
+moto_pin='moto[server]==5.2.5 botocore==1.44.5 boto3==1.44.5 awscli==1.46.3'
 
 cloud_needs() {
     needs_gpustrap
@@ -36,7 +37,8 @@ cloud_cases() {
     gpustrap launch --gpu t4 --no-wait
     expect_exit 2
     expect_output "add -y to say yes"
-    expect_output "0.526 USD an hour (us-east-1, 2026-07-20)"
+    expect_output "0.526 USD an hour (table of us-east-1, 2026-07-20)"
+    expect_output "AWS's price list was not asked: the keys may not do pricing:GetProducts"
     expect_output "SSH from 198.51.100.7/32, and nothing else"
     expect_count instances 0
     expect_count keys 0
@@ -82,9 +84,50 @@ PY
     gpustrap ls
     expect_exit 0
     expect_output "g4dn.xlarge"
-    expect_output "0.00 USD"
+    grep -q '0[.]0[0-9] USD' output || fail_case "no cost: $(last_output)"
     gpustrap ls --json
     expect_equal "$(python3 -c 'import json, sys; print(*[i["name"] for i in json.load(sys.stdin)["instances"]])' <stdout)" "lab other"
+
+    case_ "the AWS command line, looking on, sees the machines, states, disks, groups and keys that gpustrap tells of"
+    expect_as_aws_sees
+    expect_equal "$(aws_shows describe-volumes 'Volumes[].[Tags[?Key==`gpustrap`]|[0].Value,Size,VolumeType,Encrypted]' | sort)" \
+        "$(printf 'lab\t64\tgp3\tTrue\nother\t64\tgp3\tTrue')"
+    expect_equal "$(aws_shows describe-key-pairs 'KeyPairs[].Tags[?Key==`gpustrap`][].Value')" key
+    expect_equal "$(aws_shows describe-security-groups 'SecurityGroups[?Tags].[GroupName,IpPermissions[0].FromPort,length(IpPermissions)]')" \
+        "$(printf 'gpustrap ssh from 198.51.100.7/32\t22\t1')"
+
+    case_ "prices are AWS's own where its list may be asked, once a day; which list it was, and of when, is said"
+    forget_prices
+    echo "g4dn.xlarge 0.5270000000" >"$cloud/prices"
+    : >"$cloud/calls"
+    gpustrap ls
+    expect_exit 0
+    expect_output "AWS's price list for us-east-1, $(date -u +%F)"
+    expect_output "table of us-east-1, 2026-07-20" # it has no g5.xlarge
+    expect_equal "$(grep -c GetProducts "$cloud/calls")" 2
+    gpustrap launch --gpu t4 --name third
+    expect_exit 2
+    expect_output "0.527 USD an hour (AWS's price list for us-east-1, $(date -u +%F))"
+    gpustrap ls --json
+    expect_output '"usd_per_hour": 0.527'
+    expect_equal "$(grep -c GetProducts "$cloud/calls")" 5 # and types that are not listed
+    rm "$cloud/prices"
+    forget_prices
+
+    case_ "what AWS's own checks find, and what AWS plans, stands in ls"
+    gpustrap ls
+    expect_no_output impaired
+    echo impaired >"$cloud/checks"
+    echo "instance-retirement 2026-12-01T00:00:00.000Z The instance is running on degraded hardware" >"$cloud/event"
+    gpustrap ls
+    expect_exit 0
+    expect_output "running, impaired"
+    expect_output "AWS plans instance-retirement, not before 2026-12-01T00:00Z: The instance is running on degraded hardware"
+    fault DescribeInstanceStatus "refuse 403 UnauthorizedOperation because"
+    gpustrap ls
+    expect_exit 0
+    expect_output "What AWS's own checks find is not shown"
+    rm "$cloud/checks" "$cloud/event"
 
     case_ "another type under the same name is refused"
     gpustrap launch --type g5.xlarge --name lab --no-wait -y
@@ -104,8 +147,39 @@ PY
     expect_exit 0
     after=$(sed 's/.*@//' stdout)
     gpustrap hosts
-    expect_output "ubuntu@$after"
+    expect_output "ubuntu@lab ($after)"
     expect_equal "$(grep -c 'keys/ec2' stdout)" "$before"
+    expect_as_aws_sees
+
+    case_ "start opens SSH to where its user is now, if that is wanted; rules of others stay"
+    echo 203.0.113.9 >"$cloud/caller"
+    gpustrap start lab
+    expect_exit 0
+    expect_output "The SSH of lab is open to 198.51.100.7/32; you come from 203.0.113.9/32. It stays so"
+    expect_equal "$(sources_of lab)" 198.51.100.7/32
+    gpustrap start lab -y
+    expect_exit 0
+    expect_output "The SSH of lab is open to 203.0.113.9/32 now"
+    expect_equal "$(sources_of lab)" 203.0.113.9/32
+    expect_equal "$(sources_of other)" 198.51.100.7/32
+    gpustrap launch --type g5.xlarge --name other --no-wait -y
+    expect_exit 0
+    expect_equal "$(sources_of other)" 203.0.113.9/32
+    gpustrap start lab --ssh-from 203.0.113.0/24 -y
+    expect_exit 0
+    expect_equal "$(sources_of lab)" 203.0.113.0/24
+    gpustrap start lab -y # 203.0.113.9 is in there
+    expect_equal "$(sources_of lab)" 203.0.113.0/24
+    gpustrap start lab --ssh-from 0.0.0.0/0 -y
+    expect_output "this is everybody"
+    expect_equal "$(sources_of lab)" 203.0.113.0/24
+    rm "$cloud/caller"
+    gpustrap start lab other -y
+    expect_equal "$(sources_of lab)$(sources_of other)" 198.51.100.7/32198.51.100.7/32
+    fault ModifyInstanceAttribute "refuse 403 UnauthorizedOperation because"
+    gpustrap start lab --ssh-from 203.0.113.0/24 -y
+    expect_exit 7
+    expect_output "opening SSH to 203.0.113.0/24"
 
     case_ "an image of it can be launched from by its name"
     gpustrap image lab lab-2026 -y
@@ -119,6 +193,15 @@ PY
     gpustrap launch --gpu t4 --name copy --image lab-2026 --no-wait -y
     expect_exit 0
     expect_equal "$(ask_cloud <<<'print([i["ImageId"] for i in instances() if {"Key": "Name", "Value": "copy"} in i["Tags"]][0])')" "$image"
+
+    case_ "one that AWS does not start is told, and the others are started"
+    gpustrap stop lab other
+    fault StartInstances "refuse 400 UnsupportedOperation because"
+    gpustrap start lab other
+    expect_exit 7
+    expect_output "starting lab"
+    expect_output "other runs"
+    expect_as_aws_sees
 
     case_ "terminate says what goes, and ends that alone"
     gpustrap terminate lab
@@ -139,11 +222,44 @@ PY
     expect_exit 0
     expect_output "gpustrap ssh from 198.51.100.7/32"
     expect_output "lab-2026, made to be launched from; kept"
+    expect_count groups 3
+    fault DeleteSecurityGroup "refuse 400 DependencyViolation because"
+    gpustrap ls --orphans -y
+    expect_exit 7
+    expect_output "removing group"
     expect_count groups 1
+    expect_count keys 0
     gpustrap ls --orphans -y
     expect_exit 0
     expect_count groups 0
-    expect_count keys 0
+    expect_count images 1
+
+    case_ "an image is removed with its snapshots, after it was named; those of others are not"
+    gpustrap image --remove lab-2026
+    expect_exit 2
+    expect_output "the image lab-2026 (ami-"
+    expect_output "its snapshot snap-"
+    expect_count images 1
+    gpustrap image --remove lab-2062 -y
+    expect_exit 2
+    expect_output "did you mean \`lab-2026\`?"
+    fault DeleteSnapshot "refuse 400 InvalidSnapshot.InUse because"
+    gpustrap image --remove lab-2026 -y
+    expect_exit 7
+    expect_count images 0
+    expect_count own_snapshots 1
+    gpustrap ls --orphans
+    expect_output "was of the image lab-2026"
+    gpustrap image --remove lab-2026 -y
+    expect_exit 0
+    expect_count own_snapshots 0
+    ask_cloud <<'PY'
+instance = client.run_instances(ImageId=client.describe_images()["Images"][0]["ImageId"], MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+client.create_image(InstanceId=instance, Name="by-hand")
+PY
+    gpustrap image --remove by-hand -y
+    expect_exit 2
+    expect_output "is not one that \`gpustrap image\` has made"
     expect_count images 1
 
     case_ "a quota that does not suffice is told before anything is made, with the way to more"
@@ -206,6 +322,23 @@ PY
     expect_count instances 1
     fresh_cloud
 
+    local busy
+    for busy in RequestLimitExceeded Unavailable InternalError; do
+        case_ "an order whose answer is lost, and then AWS is busy ($busy): one machine is rented, and found again"
+        fresh_cloud
+        fault RunInstances "cut after"
+        fault RunInstances "refuse 503 $busy because forever"
+        run_recorded env AWS_MAX_ATTEMPTS=2 "$bin/gpustrap" launch --gpu t4 --name lab --no-wait -y
+        expect_exit 7
+        expect_output "which may have been rented"
+        expect_equal "$(aws_counts)" "1 1 1 1"
+        no_faults
+        launch_lab
+        expect_exit 0
+        expect_equal "$(aws_counts)" "1 1 1 1"
+    done
+    fresh_cloud
+
     case_ "an instance that is not known yet is waited for"
     fault RunInstances "refuse 400 InvalidGroup.NotFound young"
     fault AuthorizeSecurityGroupIngress "refuse 400 InvalidGroup.NotFound young"
@@ -258,10 +391,29 @@ PY
         expect_output "$code: because"
         no_faults
     done
-    run_recorded env AWS_ENDPOINT_URL=http://127.0.0.1:1 "$bin/gpustrap" ls
+    run_recorded env AWS_ENDPOINT_URL=http://127.0.0.1:1 AWS_MAX_ATTEMPTS=1 "$bin/gpustrap" ls
     expect_exit 7
     expect_output "see whether this machine is on the network"
     expect_no_output wJalrXUtnFEMI
+
+    case_ "quota, capacity, login, region, clock, network: each has its cause and its next step"
+    expect_advice "refuse 400 VcpuLimitExceeded because" RunInstances "quota of vCPUs in us-east-1 is used up" "gpustrap quota"
+    expect_advice "refuse 500 InsufficientInstanceCapacity because" RunInstances "AWS has none of these now" "another region (--region)"
+    expect_advice "refuse 400 ExpiredToken because" DescribeInstances "have expired" "aws sso login"
+    expect_advice "refuse 401 AuthFailure because" DescribeInstances "does not accept the keys of AWS_ACCESS_KEY_ID in us-east-1" "aws account list-regions"
+    expect_advice "refuse 400 RequestExpired because" DescribeInstances "does not accept the time" "timedatectl set-ntp true"
+    expect_advice "refuse 400 OptInRequired because" RunInstances "not signed up for this in us-east-1" "aws account enable-region"
+    run_recorded env -u AWS_ENDPOINT_URL AWS_MAX_ATTEMPTS=1 "$bin/gpustrap" launch --gpu t4 --region us-east-99 -y
+    expect_exit 7
+    expect_output "us-east-99"
+    expect_output "whether the region is written right"
+    gpustrap ls --region us-east-1a
+    expect_exit 2
+    expect_output "this is a zone; its region is us-east-1"
+    expect_equal "$(aws_counts)" "0 0 1 1" # key and group of the orders that were refused
+    gpustrap ls --orphans -y
+    expect_equal "$(aws_counts)" "0 0 0 0"
+    fresh_cloud
 
     case_ "killed at any of its calls, the same command again completes it, and nothing is made twice"
     local calls n
@@ -275,13 +427,25 @@ PY
         kill_at "$n after"
         launch_lab
         [ "$status" -eq 0 ] || fail_case "killed after call $n, the next launch ended with $status: $(last_output)"
-        expect_counts "1 1 1 1"
+        expect_equal "$(aws_counts)" "1 1 1 1"
     done
+
+    case_ "killed at any of its calls and never run again, terminate and ls --orphans leave nothing behind"
+    for ((n = 1; n <= calls; n++)); do
+        fresh_cloud
+        kill_at "$n after"
+        gpustrap terminate lab -y
+        gpustrap ls --orphans -y
+        expect_exit 0
+        expect_equal "$n: $(aws_counts)" "$n: 0 0 0 0"
+    done
+
+    case_ "killed before its order is given, the next launch gives it once"
     fresh_cloud
     kill_at "$(grep -n RunInstances "$cloud/calls" | head -n 1 | cut -d: -f1) before"
     launch_lab
     expect_exit 0
-    expect_counts "1 1 1 1"
+    expect_equal "$(aws_counts)" "1 1 1 1"
 
     case_ "from nothing to a host that is set up, its key known before the first login"
     fresh_cloud
@@ -292,6 +456,46 @@ PY
     expect_output "Its host keys are known now"
     on_host cat /etc/made-by-recipe
     expect_output "yes"
+
+    case_ "its name is a host's name: up, status and ssh find address, user, key and host key"
+    gpustrap up "$suite_dir/small.yaml" lab --json
+    expect_exit 0
+    expect_unchanged
+    gpustrap status lab
+    expect_exit 0
+    expect_output "small"
+    gpustrap ssh lab hostname
+    expect_exit 0
+    expect_output instance
+    expect_equal "$(grep -c "^$address " "$known_hosts")" "$(grep -c "^ssh-\|^ecdsa-" "$cloud/console")"
+
+    case_ "stopped and started, it is found at its new address, by the host key that it had"
+    local moved=${address%.*}.77
+    on_host sh -c "ip address add $moved/24 dev \$(ip -o route show default | sed 's/.* dev \([^ ]*\).*/\1/')"
+    expect_exit 0
+    gpustrap stop lab
+    echo "$moved" >"$cloud/address"
+    gpustrap start lab
+    expect_exit 0
+    expect_output "it was at $address and is at $moved now"
+    gpustrap up "$suite_dir/small.yaml" lab --json
+    expect_exit 0
+    expect_unchanged
+    ! grep -q "^$address ssh-" "$known_hosts" || fail_case "the key of $address is still there"
+    echo "$address" >"$cloud/address"
+    gpustrap start lab
+    expect_output "it was at $moved and is at $address now"
+
+    case_ "from nothing to an open notebook: one command, whose page answers through the tunnel"
+    gpustrap terminate lab -y
+    hold_launch --gpu t4 --name lab --recipe jupyter -y
+    expect_equal "$(http_code "$notebook")" 200
+    expect_equal "$(http_code "${notebook%%/lab*}/api/contents?token=wrong")" 403
+    let_go
+    expect_exit 0
+    gpustrap url lab
+    expect_exit 0
+    expect_output "token="
     grep -q "^$address ssh-" "$known_hosts" || fail_case "$known_hosts has no key of $address"
 
     case_ "a host whose key is not that of the console is not logged in to"
@@ -305,7 +509,6 @@ PY
     rm "$cloud/console" "$cloud/address"
 
     case_ "the template of docs/fleet.md is one that CloudFormation would take, as cfn-lint knows it"
-    # shellcheck disable=SC2016 # a fence of Markdown
     sed -n '/^```yaml$/,/^```$/p' "$repository/docs/fleet.md" | sed '1d;$d' >template.yaml
     run_recorded "${python%/*}/cfn-lint" template.yaml
     expect_exit 0
@@ -322,7 +525,7 @@ PY
 
 # moto and botocore from the package index, once, beside the other things that suites keep between runs.
 start_cloud() {
-    local tools=$outer_cache/gpustrap/cloud-tools-1
+    local tools=$outer_cache/gpustrap/cloud-tools-2
     cloud=$suite_dir/cloud
     mkdir -p "$cloud" "${tools%/*}"
     if [ ! -e "$tools/ready" ]; then
@@ -364,6 +567,7 @@ volumes = lambda: client.describe_volumes()["Volumes"]
 groups = lambda: client.describe_security_groups(Filters=own)["SecurityGroups"]
 keys = lambda: client.describe_key_pairs()["KeyPairs"]
 images = lambda: client.describe_images(Owners=["self"])["Images"]
+own_snapshots = lambda: client.describe_snapshots(OwnerIds=["self"], Filters=own)["Snapshots"]
 $given
 PY
 }
@@ -374,9 +578,76 @@ expect_count() {
     [ "$count" = "$2" ] || fail_case "$count $1, expected $2"
 }
 
-# Of instances, volumes, groups and keys.
-expect_counts() {
-    expect_equal "$(ask_cloud <<<'print(len(instances()), len(volumes()), len(groups()), len(keys()))')" "$1"
+# Of instances, volumes, groups and keys, as the AWS command line counts them; all in one process.
+aws_counts() {
+    AWS_DEFAULT_REGION=us-east-1 AWS_ENDPOINT_URL=$(<"$cloud/moto") "$python" - <<'PY'
+import contextlib, io, json
+from awscli.clidriver import create_clidriver
+driver = create_clidriver()
+def count(*words):
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        assert driver.main(["ec2", *words, "--output", "json"]) == 0, words
+    return len(json.loads(shown.getvalue()))
+alive = "Name=instance-state-name,Values=pending,running,stopping,stopped"
+print(count("describe-instances", "--filters", alive, "--query", "Reservations[].Instances[]"), count("describe-volumes", "--query", "Volumes[]"),
+      count("describe-security-groups", "--filters", "Name=tag-key,Values=gpustrap", "--query", "SecurityGroups[]"),
+      count("describe-key-pairs", "--query", "KeyPairs[]"))
+PY
+}
+
+# aws_shows CALL QUERY: what the AWS command line shows, as text.
+aws_shows() { AWS_DEFAULT_REGION=us-east-1 AWS_ENDPOINT_URL=$(<"$cloud/moto") "${python%/*}/aws" ec2 "$1" --query "$2" --output text; }
+
+# Name, id, type, state, address and zone of all machines, the tag and what gpustrap calls it among them.
+expect_as_aws_sees() {
+    gpustrap ls --json
+    expect_exit 0
+    expect_equal "$(python3 -c 'import json, sys
+for one in json.load(sys.stdin)["instances"]: print(*(one[name] or "None" for name in ("name", "instance", "type", "state", "address", "zone")), sep="\t")' <stdout | sort)" \
+        "$(aws_shows describe-instances 'Reservations[].Instances[?Tags].[Tags[?Key==`gpustrap`]|[0].Value,InstanceId,InstanceType,State.Name,PublicIpAddress,Placement.AvailabilityZone][]' | sort)"
+}
+
+# Whom the groups of a machine let in.
+sources_of() {
+    ask_cloud <<<"one, = [i for i in instances() if {'Key': 'Name', 'Value': '$1'} in i['Tags']]
+groups = client.describe_security_groups(GroupIds=[g['GroupId'] for g in one['SecurityGroups']])['SecurityGroups']
+print(*(r['CidrIp'] for g in groups for p in g['IpPermissions'] for r in p['IpRanges']))"
+}
+
+forget_prices() { rm -f "$HOME"/.local/state/gpustrap/ec2/prices-*.json; }
+
+# expect_advice FAULT ACTION CAUSE STEP: a launch that meets the fault names both, and ends with 7.
+expect_advice() {
+    fault "$2" "$1 forever"
+    run_recorded env AWS_MAX_ATTEMPTS=1 "$bin/gpustrap" launch --gpu t4 --name lab --no-wait -y
+    expect_exit 7
+    expect_output "$3"
+    expect_output "$4"
+    no_faults
+}
+
+http_code() { curl -s -o /dev/null --max-time 20 -w '%{http_code}' "$1" || true; }
+
+# A launch at a terminal, which holds the tunnel: $notebook is the address that it prints. `let_go` presses Ctrl-C.
+hold_launch() {
+    mkfifo "$suite_dir/keyboard"
+    script -q -e -f -c "$(printf '%q ' "$bin/gpustrap" launch "$@")" "$suite_dir/held" >/dev/null 2>&1 <"$suite_dir/keyboard" &
+    held=$!
+    background+=("$held")
+    exec 8>"$suite_dir/keyboard"
+    local deadline=$((SECONDS + 300)) # real packages are installed
+    until grep -q -s -E 'Ctrl-C closes' "$suite_dir/held" || [ $SECONDS -gt $deadline ] || ! kill -0 "$held" 2>/dev/null; do sleep 0.2; done
+    notebook=$(grep -o -E 'http://localhost:[0-9]+/lab\?token=[A-Za-z0-9._-]+' "$suite_dir/held" | tail -n 1)
+    [ -n "$notebook" ] || fail_case "no notebook: $(tail -n 5 "$suite_dir/held")"
+}
+
+let_go() {
+    printf '\003' >&8
+    status=0
+    wait "$held" || status=$?
+    exec 8>&-
+    cp "$suite_dir/held" "$case_dir/output"
 }
 
 # Nothing there, neither in the cloud nor in what this machine remembers.

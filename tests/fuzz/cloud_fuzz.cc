@@ -3,9 +3,11 @@
 #include <cstdlib>
 #include <string>
 
+#include "agent/protocol/json.h"
 #include "controller/cloud/aws_config.h"
 #include "controller/cloud/credentials.h"
 #include "controller/cloud/ec2_answers.h"
+#include "controller/cloud/asked_prices.h"
 
 // Any bytes as what a cloud answers and as what stands in ~/.aws: read or refused, and a refusal of the latter never quotes them.
 
@@ -34,6 +36,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   read_as<Ec2Address>(text);
   read_as<Ec2Snapshot>(text);
   read_as<Ec2SpotPrice>(text);
+  if (const std::optional<double> price = read_price(Json::parse(text, nullptr, false)); price && !(*price > 0)) std::abort();
   static_cast<void>(read_started(text));
   static_cast<void>(read_text(text, "output"));
   static_cast<void>(read_sts_keys(text));

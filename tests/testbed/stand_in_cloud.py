@@ -8,7 +8,9 @@ against botocore's service models. What is wrong is written to STATE/wrong and a
 can hide a wrong call.
 
 Stand-ins of our own, where moto has nothing (each says so below): client tokens of RunInstances, console output (STATE/console), a public
-address that leads somewhere (STATE/address), image parameters, quotas (STATE/quota), what the internet takes our address for.
+address that leads somewhere (STATE/address), image parameters, quotas (STATE/quota), prices (STATE/prices: "TYPE USD" a line; without it
+nobody may ask), what AWS's own checks find (STATE/checks: "impaired") and what it plans (STATE/event: "CODE TIME DESCRIPTION"), tags of an
+image's snapshots, what the internet takes our address for (STATE/caller).
 
 On request, by files that the suite writes:
     STATE/faults/N-ACTION     one answer to ACTION is a fault; taken once, or as often as it is asked where the text ends in "forever":
@@ -29,6 +31,7 @@ import urllib.parse
 import urllib.request
 from unittest import mock
 
+import boto3
 import botocore.auth
 import botocore.session
 from botocore.awsrequest import AWSRequest
@@ -40,7 +43,7 @@ STATE = sys.argv[1]
 os.makedirs(f"{STATE}/faults", exist_ok=True)
 session = botocore.session.get_session()
 models = {"ec2": session.get_service_model("ec2"), "ssm": session.get_service_model("ssm"), "sts": session.get_service_model("sts"),
-          "servicequotas": session.get_service_model("service-quotas")}
+          "servicequotas": session.get_service_model("service-quotas"), "pricing": session.get_service_model("pricing")}
 lock = threading.Lock()
 tokens = {}  # ClientToken: what was asked, what was answered
 counter = {"hang": 0}
@@ -105,6 +108,10 @@ def check_json(shape, value):
     kinds = {"string": str, "integer": int, "long": int, "double": (int, float), "boolean": bool, "list": list, "structure": dict}
     if not isinstance(value, kinds[shape.type_name]):
         return f"{value!r} is no {shape.type_name}"
+    if shape.type_name == "string" and getattr(shape, "enum", None) and value not in shape.enum:
+        return f"{value!r} is none of {shape.enum[:8]}"
+    if shape.type_name == "list":
+        return next((wrong for wrong in (check_json(shape.member, item) for item in value) if wrong), None)
     if shape.type_name == "structure":
         for name, member in value.items():
             if name not in shape.members:
@@ -168,20 +175,62 @@ def stand_in(service, action, values):
     if service == "servicequotas" and action == "RequestServiceQuotaIncrease":
         note("asked_quota", f"{values['QuotaCode']} {values['DesiredValue']:.0f}")
         return 200, json.dumps({"RequestedQuota": {"Status": "PENDING"}})
+    if service == "pricing" and action == "GetProducts":
+        if not os.path.exists(path_of("prices")):
+            return 400, json.dumps({"__type": "AccessDeniedException", "message": "not authorized to perform: pricing:GetProducts"})
+        asked = {one["Field"]: one["Value"] for one in values["Filters"]}
+        listed = dict(line.split() for line in text_of("prices").splitlines())
+        return 200, json.dumps({"FormatVersion": "aws_v1", "PriceList": [product_of(asked, listed[asked["instanceType"]])]
+                                if asked["instanceType"] in listed else []})
     return None
+
+
+def product_of(asked, usd):
+    """As AWS writes one: a document in a string, its terms below keys that are made of the SKU."""
+    return json.dumps({
+        "product": {"productFamily": "Compute Instance", "sku": "SKU", "attributes": asked},
+        "serviceCode": "AmazonEC2", "publicationDate": "2026-11-20T17:11:45Z",
+        "terms": {"OnDemand": {"SKU.TERM": {"sku": "SKU", "priceDimensions": {"SKU.TERM.RATE": {
+            "unit": "Hrs", "pricePerUnit": {"USD": usd}, "beginRange": "0", "endRange": "Inf"}}}},
+            "Reserved": {"SKU.OTHER": {"priceDimensions": {"SKU.OTHER.RATE": {"unit": "Quantity", "pricePerUnit": {"USD": "9999"}}}}}}})
+
+
+def with_checks(text):
+    """moto finds every instance well, and plans nothing."""
+    if os.path.exists(path_of("checks")):
+        text = text.replace("<status>ok</status>", f"<status>{text_of('checks').strip()}</status>", 1)
+    if os.path.exists(path_of("event")):
+        code, when, description = text_of("event").strip().split(" ", 2)
+        event = f"<eventsSet><item><code>{code}</code><description>{description}</description><notBefore>{when}</notBefore></item></eventsSet>"
+        text = re.sub(r"<eventsSet ?/>|<eventsSet></eventsSet>", "", text).replace("<instanceId>", event + "<instanceId>", 1)
+    return text
 
 
 def ask_moto(handler, body):
     headers = {name: value for name, value in handler.headers.items() if name.lower() not in ("host", "content-length", "accept-encoding")}
-    # moto knows CreateImage with the image's tags alone, without those of its snapshots.
+    # moto knows CreateImage with the image's tags alone, without those of its snapshots, which are given them afterwards.
+    whole = body
     if b"Action=CreateImage&" in body:
         body = b"&".join(part for part in body.split(b"&") if not part.startswith(b"TagSpecification.2."))
     request = urllib.request.Request(moto + handler.path, data=body, headers=headers, method=handler.command)
     try:
         with urllib.request.urlopen(request) as answer:
-            return answer.status, answer.read().decode()
+            status, text = answer.status, answer.read().decode()
+            if whole != body and status == 200:
+                tag_snapshots(re.search(r"<imageId>([^<]*)<", text)[1], dict(urllib.parse.parse_qsl(whole.decode())))
+            return status, text
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
+
+
+def tag_snapshots(image, values):
+    client = boto3.client("ec2", region_name="us-east-1", endpoint_url=moto, aws_access_key_id=ACCESS, aws_secret_access_key=SECRET)
+    disks = client.describe_images(ImageIds=[image])["Images"][0]["BlockDeviceMappings"]
+    tags, prefix = [], "TagSpecification.2.Tag."
+    while f"{prefix}{len(tags) + 1}.Key" in values:
+        place = f"{prefix}{len(tags) + 1}"
+        tags.append({"Key": values[place + ".Key"], "Value": values[place + ".Value"]})
+    client.create_tags(Resources=[disk["Ebs"]["SnapshotId"] for disk in disks if "SnapshotId" in disk.get("Ebs", {})], Tags=tags)
 
 
 def answer_to(handler, service, action, values, body):
@@ -197,6 +246,8 @@ def answer_to(handler, service, action, values, body):
     status, text = ask_moto(handler, body)
     if os.path.exists(path_of("address")) and action == "DescribeInstances":
         text = re.sub(r"<ipAddress>[^<]*</ipAddress>", f"<ipAddress>{text_of('address').strip()}</ipAddress>", text)
+    if action == "DescribeInstanceStatus":
+        text = with_checks(text)
     if token and status == 200:
         tokens[token] = body, (status, text)
     return status, text
@@ -248,7 +299,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         target = self.headers.get("X-Amz-Target")
         if target:
-            service = {"AmazonSSM": "ssm", "ServiceQuotasV20190624": "servicequotas"}[target.split(".")[0]]
+            service = {"AmazonSSM": "ssm", "ServiceQuotasV20190624": "servicequotas", "AWSPriceListService": "pricing"}[target.split(".")[0]]
             action, values = target.split(".")[1], json.loads(body)
         else:
             values = urllib.parse.parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True)

@@ -26,7 +26,7 @@ const std::map<std::string, int> kForPeople = {
     {"controller/run_log.cc", 1},        // the names of logs
     {"controller/lint_upstream.cc", 1},  // whether a repository's key has expired
     {"controller/cloud_verb.cc", 1},     // how old a machine is
-    {"controller/verbs_cloud.cc", 1},    // the name of an image
+    {"controller/verbs_image.cc", 1},    // the name of an image
     // A cloud's requests and credentials carry times of day; waiting there goes by durations.
     {"controller/cloud/aws_time.h", 1},
     {"controller/cloud/aws_time.cc", 3},

@@ -26,6 +26,7 @@ class AwsClientTest : public ::testing::Test {
     if (client_) return *client_;
     AwsSettings settings;
     settings.region = "us-east-1";
+    settings.max_attempts = most_;
     settings.variables = [this](const std::string& name) {
       const auto found = variables_.find(name);
       return found == variables_.end() ? "" : found->second;
@@ -43,11 +44,19 @@ class AwsClientTest : public ::testing::Test {
   }
 
   std::map<std::string, std::string> variables_;
+  std::optional<int> most_;
   FakeHttp::Log log_;
   FakeTime time_;
   std::unique_ptr<AwsClient> client_;
   std::vector<std::string> notices_;
 };
+
+TEST_F(AwsClientTest, RepeatsAsOftenAsTheSettingsSay) {
+  most_ = 2;
+  answers({refusal_of(503, "RequestLimitExceeded", "slower"), refusal_of(503, "Unavailable", "x"), answer_of(200, "<X/>")});
+  EXPECT_EQ(call().error().code, "Unavailable");
+  EXPECT_THAT(log_.requests, SizeIs(2));
+}
 
 TEST_F(AwsClientTest, AQueryIsAForm) {
   answers({answer_of(200, "<X/>")});

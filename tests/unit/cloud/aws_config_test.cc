@@ -131,5 +131,24 @@ TEST_F(Settings, EndpointsFollowTheEnvironmentThenTheProfile) {
   EXPECT_EQ(settings()->endpoint("ec2"), "https://ec2.eu-west-1.amazonaws.com");
 }
 
+TEST_F(Settings, PricesAreToldInOneRegionForAll) {
+  EXPECT_EQ(settings()->endpoint("pricing"), "https://api.pricing.us-east-1.amazonaws.com");
+  variables_["AWS_ENDPOINT_URL_PRICING"] = "http://127.0.0.1:3";
+  EXPECT_EQ(settings()->endpoint("pricing"), "http://127.0.0.1:3");
+}
+
+TEST_F(Settings, AttemptsAreThoseOfTheEnvironmentThenTheProfile) {
+  EXPECT_FALSE(settings()->max_attempts);
+  std::ofstream(folder_ / "config") << "[default]\nregion = eu-west-1\nmax_attempts = 7\nretry_mode = standard\n";
+  EXPECT_EQ(settings()->max_attempts, 7);
+  variables_["AWS_MAX_ATTEMPTS"] = "1";
+  EXPECT_EQ(settings()->max_attempts, 1);
+  for (const char* bad : {"0", "-1", "many", "3x", "101", " "}) {
+    variables_["AWS_MAX_ATTEMPTS"] = bad;
+    ASSERT_FALSE(settings()) << bad;
+    EXPECT_THAT(settings().error().why(), HasSubstr("AWS_MAX_ATTEMPTS: `")) << bad;
+  }
+}
+
 }  // namespace
 }  // namespace gpustrap

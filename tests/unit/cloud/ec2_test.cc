@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "agent/protocol/json.h"
+#include "controller/cloud/holdings.h"
 #include "tests/support/fake_http.h"
 
 namespace gpustrap {
@@ -48,6 +49,26 @@ class Ec2Test : public ::testing::Test {
   AwsClient client_;
   Ec2 ec2_;
 };
+
+TEST_F(Ec2Test, ChecksAndWhatIsPlannedAreRead) {
+  log_.answers.emplace_back(answer_of(
+      200,
+      "<DescribeInstanceStatusResponse><instanceStatusSet><item><instanceId>i-1</instanceId><eventsSet>"
+      "<item><code>instance-retirement</code><description>degraded</description><notBefore>2026-12-01T00:00:00.000Z</notBefore></item>"
+      "<item><code>system-reboot</code><description>[Completed] a reboot</description></item></eventsSet>"
+      "<systemStatus><status>ok</status></systemStatus><instanceStatus><status>impaired</status></instanceStatus>"
+      "</item></instanceStatusSet></DescribeInstanceStatusResponse>"));
+  const AwsResult<std::vector<Ec2Status>> all = ec2_.describe<Ec2Status>("DescribeInstanceStatus", {{"InstanceId.1", "i-1"}});
+  ASSERT_TRUE(all);
+  ASSERT_THAT(*all, SizeIs(1));
+  EXPECT_EQ(checks_text(all->front()), "impaired (instance)");
+  ASSERT_THAT(all->front().events, SizeIs(1)) << "what is over is not shown";
+  EXPECT_EQ(all->front().events[0].code, "instance-retirement");
+  EXPECT_EQ(iso_time(*all->front().events[0].not_before), "2026-12-01T00:00:00Z");
+  EXPECT_EQ(checks_text({"i", "initializing", "ok", {}}), "checks under way");
+  EXPECT_EQ(checks_text({"i", "ok", "ok", {}}), "");
+  EXPECT_EQ(checks_text({"i", "insufficient-data", "not-applicable", {}}), "");
+}
 
 TEST_F(Ec2Test, AllPagesAreAskedFor) {
   log_.answers.emplace_back(answer_of(200, instances_answer("i-1", "more+/=")));

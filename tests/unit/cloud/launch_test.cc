@@ -10,7 +10,6 @@
 #include "agent/base/file.h"
 #include "controller/cloud/host_keys.h"
 #include "controller/cloud/prices.h"
-#include "controller/cloud/ssh_access.h"
 #include "tests/support/fake_http.h"
 #include "tests/support/temporary_directory.h"
 
@@ -37,7 +36,8 @@ TEST(HostKeys, AreReadFromTheLastWholeBlock) {
 }
 
 TEST(HostKeys, TakeNothingThatIsNoKey) {
-  for (const std::string& bad : std::vector<std::string>{std::string("ssh-dss ") + kKeyText, std::string("ssh-ed25519 short"),
+  for (const std::string& bad :
+       std::vector<std::string>{std::string("ssh-dss ") + kKeyText, std::string("ssh-ed25519 short"),
                                 std::string("ssh-ed25519 ") + kKeyText + "!\n@cert-authority *", std::string("evil.example ssh-rsa")}) {
     EXPECT_THAT(host_keys_in("-----BEGIN SSH HOST KEY KEYS-----\n" + bad + "\n-----END SSH HOST KEY KEYS-----\n"), IsEmpty()) << bad;
   }
@@ -101,18 +101,6 @@ TEST(OrderRecords, AreForOneCommandAtATime) {
     EXPECT_TRUE(OrderRecord(folder.path(), "us-east-1", "other").lock());
   }
   EXPECT_TRUE(record.lock());
-}
-
-TEST(Sources, AreAddressesAndNeverEverybody) {
-  EXPECT_EQ(*read_source("198.51.100.7"), "198.51.100.7/32");
-  EXPECT_EQ(*read_source("198.51.100.0/24"), "198.51.100.0/24");
-  EXPECT_EQ(*read_source("2001:db8::1"), "2001:db8::1/128");
-  // As AWS keeps them, and tells them when the group is looked at again.
-  EXPECT_EQ(*read_source("198.51.100.7/24"), "198.51.100.0/24");
-  EXPECT_EQ(*read_source("198.51.101.7/23"), "198.51.100.0/23");
-  EXPECT_EQ(*read_source("2001:DB8::1/64"), "2001:db8::/64");
-  for (const char* bad : {"", "everywhere", "0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/7", "::/0", "2000::/3", "198.51.100.7/33", "198.51.100.7/", "198.51.100.7/8x", "1.2.3"})
-    EXPECT_FALSE(read_source(bad)) << bad;
 }
 
 TEST(InstanceNames, BecomeFilesAndTags) {

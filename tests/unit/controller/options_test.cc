@@ -288,6 +288,7 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"url a b", "`b` is one word too many", "gpustrap url HOST"}, Mistake{"hosts a", "one word too many", "--forget"},
         Mistake{"launch", "which machine", "gpustrap launch --gpu t4"},
         Mistake{"launch --gpu t4 --type g5.xlarge", "exclude each other", "leave --gpu out"},
+        Mistake{"image --remove lab --no-reboot", "exclude each other", "image --remove"},
         Mistake{"launch --gpu t4 --disk big", "--disk big", "--disk 64"},
         Mistake{"launch lab --gpu t4", "`lab` is one word too many", "--name"},
         Mistake{"terminate", "needs a name", "gpustrap terminate NAME"},

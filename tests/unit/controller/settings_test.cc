@@ -101,6 +101,8 @@ TEST(Settings, AYesInTheEnvironmentDestroysNothing) {
   EXPECT_TRUE(read("launch --gpu t4", {variable("yes", {"true"})}).yes);
   EXPECT_FALSE(read("terminate lab", {variable("yes", {"true"})}).yes);
   EXPECT_FALSE(read("ls --orphans", {variable("yes", {"true"})}).yes);
+  EXPECT_FALSE(read("image --remove lab-2026", {variable("yes", {"true"})}).yes);
+  EXPECT_TRUE(read("image lab", {variable("yes", {"true"})}).yes);
   EXPECT_TRUE(read("terminate lab -y", {}).yes);
 }
 
