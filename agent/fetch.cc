@@ -319,17 +319,6 @@ Error wrong_digest(const std::string& url, const std::string& wanted, const std:
           "if the file was updated at its source, put the new digest into the recipe; else do not trust it and name another source"};
 }
 
-Authorities read_authorities(const FetchOptions& options) {
-  Result<std::string> path = options.ca_file.empty() ? find_ca_bundle() : Result<std::string>(options.ca_file);
-  if (!path) return fail(std::move(path).error());
-  Result<std::string> text = read_file(*path, kMaxAuthorities);
-  if (!text) {
-    return fail(Error(ErrorCode::tls, "the CA bundle cannot be read: " + text.error().sentence(),
-                      "correct SSL_CERT_FILE or CURL_CA_BUNDLE, or install the package ca-certificates"));
-  }
-  return text;
-}
-
 /// One URL to its end, digest included. A file that came in pieces may have been put together from two versions of it, or from two
 /// mirrors: then all of it is fetched once more before it is called wrong.
 Result<std::string> fetch_from(const std::string& url, const FetchRequest& request, const FetchOptions& options,
@@ -367,6 +356,17 @@ Result<bool> receive_shared(const SharedAnswer& answer, const SharedFiles& files
 }
 
 }  // namespace
+
+Result<std::string> read_authorities(const FetchOptions& options) {
+  Result<std::string> path = options.ca_file.empty() ? find_ca_bundle() : Result<std::string>(options.ca_file);
+  if (!path) return fail(std::move(path).error());
+  Result<std::string> text = read_file(*path, kMaxAuthorities);
+  if (!text) {
+    return fail(Error(ErrorCode::tls, "the CA bundle cannot be read: " + text.error().sentence(),
+                      "correct SSL_CERT_FILE or CURL_CA_BUNDLE, or install the package ca-certificates"));
+  }
+  return text;
+}
 
 Result<std::string> find_ca_bundle() {
   for (const char* name : {"SSL_CERT_FILE", "CURL_CA_BUNDLE"}) {

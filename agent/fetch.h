@@ -50,6 +50,8 @@ struct FetchOptions {
 /// How much of `to` has come, and its size (0: unknown); nullopt while nothing has.
 [[nodiscard]] std::optional<std::pair<std::uint64_t, std::uint64_t>> progress_of_part(const std::string& to);
 
+/// The certificate authorities for these options, as PEM text; or why there are none, which matters only to https.
+[[nodiscard]] Result<std::string> read_authorities(const FetchOptions& options);
 /// The file with the host's certificate authorities: SSL_CERT_FILE, CURL_CA_BUNDLE, then where distributions keep it.
 /// Error tls where there is none, with what to do.
 [[nodiscard]] Result<std::string> find_ca_bundle();

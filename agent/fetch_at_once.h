@@ -2,9 +2,12 @@
 
 #include <cstddef>
 #include <functional>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "agent/base/result.h"
+#include "agent/fetch.h"
 #include "agent/host.h"
 
 namespace gpustrap {
@@ -17,5 +20,10 @@ constexpr std::size_t kFetchesAtOnce = 4;
 /// then the caller's to get in another way.
 std::size_t fetch_at_once(const std::vector<FetchRequest>& requests,
                           const std::function<Result<FetchResult>(const FetchRequest& request, StepLog& log)>& fetch, StepLog& log);
+
+/// The texts at these addresses, kept in memory alone, kAskedAtOnce of them at a time; nullopt for what does not come, is no text of a
+/// server that says so, or is larger than kLongestText.
+constexpr std::size_t kAskedAtOnce = 8, kLongestText = 8U << 20U, kMostAsked = 400;
+[[nodiscard]] std::vector<std::optional<std::string>> ask_at_once(const std::vector<std::string>& urls, const FetchOptions& options);
 
 }  // namespace gpustrap

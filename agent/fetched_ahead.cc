@@ -19,6 +19,7 @@
 #include "agent/base/file.h"
 #include "agent/base/sha256.h"
 #include "agent/fetch.h"
+#include "agent/protocol/json.h"
 #include "agent/safe_directory.h"
 #include "agent/shown_url.h"
 
@@ -110,6 +111,57 @@ std::optional<Result<FetchResult>> take_ahead(const AheadPlace& place, const Fet
   // Another digest than it had when it came, no such file any more, a folder that cannot be written to: fetching tells what is wrong.
   log.say("what was fetched ahead cannot be used (" + taken.error().sentence() + "); fetching it again");
   return std::nullopt;
+}
+
+namespace {
+
+constexpr std::size_t kLongestNote = 4U << 20U;
+
+std::string note_path(const AheadPlace& place) {
+  return place.folder + "/" + sha256_hex("note\n" + place.run + "\n" + place.step).substr(0, 40);
+}
+
+}  // namespace
+
+Result<void> note_ahead(const AheadPlace& place, const std::vector<FetchRequest>& requests) {
+  if (Result<UniqueFd> folder = open_directory(place.folder, MissingParents::make); !folder) return fail(std::move(folder).error());
+  if (::chmod(place.folder.c_str(), 0700) != 0) return fail(errno_error(errno, "making " + place.folder));
+  const std::string path = note_path(place);
+  if (!open_lock(path, O_CREAT).valid()) return fail(errno_error(errno, "making " + path));
+  return write_file_atomically(path, requests_to_json(requests), 0600);
+}
+
+std::vector<FetchRequest> noted_ahead(const AheadPlace& place) {
+  const UniqueFd file(::open(note_path(place).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+  const Result<std::string> text = file.valid() ? read_all(file.get(), kLongestNote) : Result<std::string>("");
+  return requests_from_json(text.value_or(""));
+}
+
+std::string requests_to_json(const std::vector<FetchRequest>& requests) {
+  Json list = Json::array();
+  for (const FetchRequest& request : requests) {
+    list.push_back({{"urls", request.urls}, {"to", request.to}, {"sha256", request.sha256.value_or("")}, {"name", request.name}});
+  }
+  return list.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::vector<FetchRequest> requests_from_json(std::string_view text) {
+  std::vector<FetchRequest> requests;
+  const Json list = Json::parse(text, nullptr, false);
+  if (!list.is_array()) return requests;
+  try {
+    for (const Json& item : list) {
+      FetchRequest request;
+      request.urls = item.at("urls").get<std::vector<std::string>>();
+      request.to = item.at("to").get<std::string>();
+      request.name = item.at("name").get<std::string>();
+      if (std::string sha256 = item.at("sha256").get<std::string>(); !sha256.empty()) request.sha256 = std::move(sha256);
+      requests.push_back(std::move(request));
+    }
+  } catch (const Json::exception&) {
+    requests.clear();  // cut by a crash
+  }
+  return requests;
 }
 
 void clear_ahead(const std::string& folder) {

@@ -4,6 +4,8 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
@@ -19,6 +21,7 @@ namespace gpustrap {
 struct AheadPlace {
   std::string folder;  ///< empty: nothing is fetched ahead
   std::string run;     ///< a file without a digest is good for this run alone
+  std::string step = {};
 };
 
 /// /var/lib/gpustrap/cache/ahead for root, ~/.cache/gpustrap/ahead else.
@@ -37,6 +40,13 @@ using FetchTo = std::function<Result<FetchResult>(const FetchRequest& request)>;
 /// Nullopt where nothing of it is there, or what is there is not it: the caller then fetches itself.
 [[nodiscard]] std::optional<Result<FetchResult>> take_ahead(const AheadPlace& place, const FetchRequest& request, StepLog& log,
                                                             const FetchTo& fetch);
+
+/// Of a step that finds out by asking what it will fetch: what its fetcher found, for its own process; good for this run alone.
+[[nodiscard]] Result<void> note_ahead(const AheadPlace& place, const std::vector<FetchRequest>& requests);
+[[nodiscard]] std::vector<FetchRequest> noted_ahead(const AheadPlace& place);
+[[nodiscard]] std::string requests_to_json(const std::vector<FetchRequest>& requests);
+/// None where it is not what requests_to_json() writes.
+[[nodiscard]] std::vector<FetchRequest> requests_from_json(std::string_view text);
 
 /// Removes the entries that nobody works on, and the folder where none is left.
 void clear_ahead(const std::string& folder);

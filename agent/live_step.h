@@ -30,6 +30,7 @@ struct LiveStep {
   std::chrono::steady_clock::time_point kill_at{};    ///< SIGKILL after SIGTERM; zero: not being killed
   std::optional<Error> killed_for;
   bool must_finish = false;  ///< it changes dpkg's database: never killed
+  bool fetches = false;      ///< it stands still until a file has come
   StepProcess process;
   std::optional<StepFinished> finished;  ///< said by the process, not yet an event
   std::optional<RebootWish> wish;        ///< the same

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -88,7 +89,9 @@ Result<void> OutputRelay::say(std::string_view stream, std::string_view text) {
 Result<void> OutputRelay::read_output(UniqueFd& fd, std::string_view stream, std::string& rest, bool& came) {
   std::array<char, kOutputChunk> buffer{};
   for (int piece = 0; piece < 4 && fd.valid(); ++piece) {
-    const ssize_t got = ::read(fd.get(), buffer.data(), buffer.size());
+    // No more than one event takes, with the unfinished line that is there: what is beyond would be an event of a line or two.
+    const std::size_t room = buffer.size() - std::min(rest.size(), buffer.size() / 2);
+    const ssize_t got = ::read(fd.get(), buffer.data(), room);
     if (got < 0) return {};
     if (got == 0) {
       fd.reset();

@@ -125,6 +125,22 @@ std::vector<StepTitle> titles_of(const Recipe& recipe) {
   return titles;
 }
 
+namespace {
+
+/// What makes the environment of a step that installs into one, as far as an earlier step says it.
+void tell_python(PlannedStep& step, const std::vector<PlannedStep>& earlier) {
+  const auto* pip = std::get_if<PipSpec>(&step.spec);
+  if (pip == nullptr) return;
+  for (const PlannedStep& before : earlier) {
+    const auto* venv = std::get_if<VenvSpec>(&before.spec);
+    if (venv != nullptr && pip->env.empty() && venv->path.text == pip->venv.text) step.python_to_come = venv->python;
+    const auto* conda = std::get_if<CondaEnvSpec>(&before.spec);
+    if (conda != nullptr && conda->name == pip->env && conda->conda.text == pip->conda.text) step.python_to_come = conda->python;
+  }
+}
+
+}  // namespace
+
 Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& facts, const Identity& login, const Identity& self,
                                            const StepChoice& choice) {
   std::vector<PlannedStep> plan;
@@ -175,6 +191,7 @@ Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& fa
       }
     }
 
+    tell_python(step, plan);
     plan.push_back(std::move(step));
   }
   if (!mistakes.empty()) return fail(ErrorCode::recipe, join(mistakes, "\n"), hint);

@@ -30,9 +30,10 @@ struct PlannedStep {
   bool looks_with_secrets = false;   ///< they decide what a look sees; else they are for acting alone
   /// Not null: the value of its kind where secrets are still to be filled in, in the step's process; `spec` then has their places.
   std::shared_ptr<const Json> with_secrets;
-  AheadPlace ahead;           ///< of what was fetched before its turn
-  int shares = -1;            ///< of `fetch: shared`: SharedFiles::controller
-  std::string asked_on_boot;  ///< not empty: the boot on which it asked for a restart, earlier in the run
+  AheadPlace ahead;            ///< of what was fetched before its turn
+  int shares = -1;             ///< of `fetch: shared`: SharedFiles::controller
+  std::string python_to_come;  ///< of `pip`: the `python` of the earlier step that makes its environment
+  std::string asked_on_boot;   ///< not empty: the boot on which it asked for a restart, earlier in the run
 };
 
 /// For each step of the recipe the indices, ascending, of the steps that must end before it starts: its needs and the barriers.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 #include <utility>
 
 #include "agent/base/file.h"
@@ -16,11 +17,13 @@ namespace gpustrap {
 namespace {
 
 constexpr auto kRoomEvery = std::chrono::seconds(1);
+constexpr auto kShareEvery = std::chrono::milliseconds(100);
+constexpr std::size_t kNeverAgain = std::numeric_limits<std::size_t>::max();
 
-/// Kinds that fetch one file whose address the recipe has, and those that apt fetches packages for.
+/// Kinds that fetch one file whose address the recipe has, and those that apt and pip fetch packages for.
 bool fetches_files(StepKind kind) {
   return kind == StepKind::apt || kind == StepKind::download || kind == StepKind::archive || kind == StepKind::deb ||
-         kind == StepKind::conda || kind == StepKind::cuda;
+         kind == StepKind::conda || kind == StepKind::cuda || kind == StepKind::pip;
 }
 
 bool may_be_fetched(const PlannedStep& step) {
@@ -42,24 +45,36 @@ void Prefetcher::start_what_can() {
   // From when dpkg is at work for one step, the lists are as the next one will find them, and the network has nothing to do.
   const bool dpkg_works =
       std::any_of(steps_.begin(), steps_.end(), [](const auto& step) { return step->is(StepPhase::running) && step->must_finish; });
+  if (fetchers_.size() >= kAtOnce) return;
+  const std::size_t ended_now = ended();
+  std::vector<const LiveStep*> wanted;
   for (const auto& step : steps_) {
     const StepKind kind = step->plan.entry.kind;
-    if (fetchers_.size() >= kAtOnce) return;
-    if ((kind == StepKind::require || kind == StepKind::wait) && !step->is(StepPhase::ended)) return;
+    if ((kind == StepKind::require || kind == StepKind::wait) && !step->is(StepPhase::ended)) break;
     if (!step->is(StepPhase::waiting) || !may_be_fetched(step->plan)) continue;
-    if ((kind == StepKind::apt && !dpkg_works) || !tried_.insert(step.get()).second) continue;
+    const auto tried = tried_.find(step.get());
+    if ((kind == StepKind::apt && !dpkg_works) || (tried != tried_.end() && tried->second >= ended_now)) continue;
+    wanted.push_back(step.get());
+  }
+  if (wanted.empty()) return;
+  const std::vector<std::size_t> far = distances();
+  std::stable_sort(wanted.begin(), wanted.end(), [&](const auto* a, const auto* b) { return far[index_of(*a)] < far[index_of(*b)]; });
+  for (const LiveStep* step : wanted) {
+    if (fetchers_.size() >= kAtOnce) return;
+    tried_[step] = kNeverAgain;
     Result<StepProcess> process =
         start_step_process(step->plan, StepWork::fetch_ahead, context_.facts, context_.login, context_.mirror, context_.secrets);
     if (!process) return;  // the step's own process will say why none can be started
     process->output.reset();
     process->errors.reset();
     OutputRelay relay(step->plan.entry.id, context_.say, OutputRelay::kCap, &context_.secrets.masking());
-    fetchers_.push_back(std::make_unique<Fetcher>(Fetcher{step.get(), std::move(*process), std::move(relay)}));
+    fetchers_.push_back(std::make_unique<Fetcher>(Fetcher{step, std::move(*process), std::move(relay), ended_now}));
+    share_anew();
   }
 }
 
 void Prefetcher::make_way(const LiveStep& step) {
-  tried_.insert(&step);
+  tried_[&step] = kNeverAgain;
   const auto found = std::find_if(fetchers_.begin(), fetchers_.end(), [&](const auto& fetcher) { return fetcher->step == &step; });
   if (found == fetchers_.end() || (*found)->has_begun) return;
   end((*found)->process);
@@ -84,6 +99,8 @@ Result<void> Prefetcher::listen() {
       ++i;
       continue;
     }
+    // What it needs may be there only once a step before it is done: the Python of an environment, a list of packages.
+    if (!fetcher.has_said && fetcher.step->plan.entry.kind == StepKind::pip) tried_[fetcher.step] = fetcher.ended_before;
     end(fetcher.process);  // it closes its records by ending
     fetchers_.erase(fetchers_.begin() + static_cast<std::ptrdiff_t>(i));
   }
@@ -91,10 +108,16 @@ Result<void> Prefetcher::listen() {
     next_look_ = now + kRoomEvery;
     make_room();
   }
+  share_line();
   return {};
 }
 
+std::chrono::steady_clock::time_point Prefetcher::wakes_at() const {
+  return fetchers_.empty() ? std::chrono::steady_clock::time_point::max() : next_share_;
+}
+
 Result<void> Prefetcher::take(Fetcher& fetcher, StepRecord record) {
+  fetcher.has_said = true;
   if (std::holds_alternative<StepIsFetched>(record.body)) fetcher.has_begun = true;
   if (auto* downloaded = std::get_if<Downloaded>(&record.body)) {
     downloaded->ahead = true;
@@ -103,18 +126,104 @@ Result<void> Prefetcher::take(Fetcher& fetcher, StepRecord record) {
   if (auto* wanted = std::get_if<FileWanted>(&record.body)) return context_.say(std::move(*wanted));
   if (const auto* said = std::get_if<StepSaid>(&record.body)) return fetcher.relay.say("log", "fetching ahead: " + said->line + "\n");
   // A step that runs shows the same by itself.
-  if (auto* progress = std::get_if<Progress>(&record.body); progress != nullptr && fetcher.step->is(StepPhase::waiting)) {
+  auto* progress = std::get_if<Progress>(&record.body);
+  if (progress != nullptr) count(fetcher, *progress);
+  if (progress != nullptr && fetcher.step->is(StepPhase::waiting)) {
     progress->text = "fetching ahead " + progress->text;
     context_.show(std::move(*progress));
   }
   return {};
 }
 
+/// The first that is told of a file may count what an earlier run has left of it.
+void Prefetcher::count(Fetcher& fetcher, const Progress& progress) {
+  const bool goes_on = fetcher.file == progress.text && progress.done >= fetcher.file_at;
+  const std::uint64_t came = goes_on ? progress.done - fetcher.file_at : 0;
+  fetcher.file = progress.text;
+  fetcher.file_at = progress.done;
+  fetcher.bytes += came;
+  if (!fetcher.step->fetches) for_later_ += came;
+}
+
+std::size_t Prefetcher::index_of(const LiveStep& step) const {
+  const auto found = std::find_if(steps_.begin(), steps_.end(), [&](const auto& one) { return one.get() == &step; });
+  return static_cast<std::size_t>(found - steps_.begin());
+}
+
+std::size_t Prefetcher::ended() const {
+  return static_cast<std::size_t>(std::count_if(steps_.begin(), steps_.end(), [](const auto& step) { return step->is(StepPhase::ended); }));
+}
+
+/// For each step how many must still come one after the other before it can begin.
+std::vector<std::size_t> Prefetcher::distances() const {
+  std::vector<std::size_t> far(steps_.size());
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    for (const std::size_t before : steps_[i]->plan.after) {
+      if (!steps_[before]->is(StepPhase::ended)) far[i] = std::max(far[i], far[before] + 1);
+    }
+  }
+  return far;
+}
+
+/// Those that may have to hold still, the one that is needed next first, and how many of them need not. Who passes its file on to other
+/// hosts is none of them: a step may wait for it there.
+std::vector<Prefetcher::Fetcher*> Prefetcher::for_later(std::size_t& may_go) {
+  const auto now = LineShare::Clock::now();
+  may_go = LineShare::kAll;
+  std::vector<Fetcher*> later;
+  for (const auto& fetcher : fetchers_) {
+    if (!fetcher->step->fetches && fetcher->step->plan.shares < 0) later.push_back(fetcher.get());
+  }
+  const std::vector<std::size_t> far = distances();
+  std::stable_sort(later.begin(), later.end(),
+                   [&](const auto* a, const auto* b) { return far[index_of(*a->step)] < far[index_of(*b->step)]; });
+  const auto works = [](const auto& step) { return step->is(StepPhase::running) && !step->must_finish; };
+  auto first = std::find_if(steps_.begin(), steps_.end(), [&](const auto& step) { return works(step) && step->fetches; });
+  const bool is_awaited = first != steps_.end();
+  // Of what programs fetch, such as apt and pip, nothing is known but that it comes.
+  if (!is_awaited) first = std::find_if(steps_.begin(), steps_.end(), works);
+  if (later.empty() || first == steps_.end()) {
+    steps_first_.forget();
+  } else {
+    const std::uint64_t received = context_.received();
+    may_go =
+        steps_first_.look(static_cast<std::size_t>(first - steps_.begin()), is_awaited ? LineShare::Awaited::yes : LineShare::Awaited::no,
+                          received - std::min(received, for_later_), now);
+  }
+  if (may_go != LineShare::kAll || later.size() < 2) {
+    next_first_.forget();
+    return later;
+  }
+  const std::size_t beside = next_first_.look(index_of(*later[0]->step), LineShare::Awaited::no, later[0]->bytes, now);
+  if (beside != LineShare::kAll) may_go = 1 + beside;
+  return later;
+}
+
+void Prefetcher::share_line() {
+  if (const auto now = LineShare::Clock::now(); fetchers_.empty() || now < next_share_)
+    return;
+  else
+    next_share_ = now + kShareEvery;
+  std::size_t may_go = 0;
+  const std::vector<Fetcher*> later = for_later(may_go);
+  for (const auto& fetcher : fetchers_) {
+    const auto place = static_cast<std::size_t>(std::find(later.begin(), later.end(), fetcher.get()) - later.begin());
+    let(*fetcher, place == later.size() || place < may_go);
+  }
+}
+
+/// A stopped process takes nothing from its connection, whose server then waits, too.
+void Prefetcher::let(Fetcher& fetcher, bool go) {
+  if (fetcher.is_stopped != go) return;
+  fetcher.is_stopped = !go;
+  ::kill(-fetcher.process.pid, go ? SIGCONT : SIGSTOP);
+}
+
 /// What steps need now comes before what later ones will.
 void Prefetcher::make_room() {
   const auto there = places(steps_);
   if (std::none_of(there.begin(), there.end(), [](const auto& place) { return is_short_of_room(place.first); })) return;
-  for (const auto& step : steps_) tried_.insert(step.get());
+  for (const auto& step : steps_) tried_[step.get()] = kNeverAgain;
   stop();
   clear();
 }

@@ -22,6 +22,7 @@
 
 #include <fmt/format.h>
 
+#include "agent/agent_looks.h"
 #include "agent/base/file.h"
 #include "agent/base/sha256.h"
 #include "agent/base/subprocess.h"
@@ -31,6 +32,7 @@
 #include "agent/fetch_at_once.h"
 #include "agent/identity.h"
 #include "agent/mirrors.h"
+#include "agent/protocol/json.h"
 #include "agent/safe_directory.h"
 #include "agent/shown_url.h"
 #include "agent/streamed_archive.h"
@@ -364,8 +366,25 @@ Result<CommandResult> RealHost::look(const Command& command) const {
     if (std::optional<std::string> shown = show_unit(words[3], split(words[2].substr(kProperty.size()), ',')))
       return CommandResult{0, *std::move(shown), ""};
   }
+  if (!words.empty() && words[0] == kAgentItself) return ask_agent(command);
   return run(command, false);
 }
+
+CommandResult RealHost::ask_agent(const Command& command) const {
+  const ActingAs as(self_);
+  const std::string& what = command.argv.at(1);
+  if (what == "python-to-come") return {0, python_to_come_, ""};
+  if (what == "found-ahead") return {0, ahead_.folder.empty() ? "[]" : requests_to_json(noted_ahead(ahead_)), ""};
+  FetchOptions options;
+  options.proxy = login_.proxy;
+  options.attempts = 2;
+  Json pages = Json::array();
+  for (const std::optional<std::string>& text : ask_at_once({command.argv.begin() + 2, command.argv.end()}, options)) {
+    pages.push_back(text ? Json(to_utf8(*text)) : Json());
+  }
+  return {0, pages.dump(), ""};
+}
+
 Result<CommandResult> RealHost::act(const Command& command, StepLog&) { return run(command, true); }
 
 // ---- changing
@@ -528,8 +547,23 @@ Result<FetchResult> RealHost::fetch_now(const FetchRequest& request, StepLog& lo
   return fetched ? std::move(fetched) : fail(by_way_of(*this, std::move(fetched).error(), ""));
 }
 
+class RealHost::StandsStill {
+ public:
+  explicit StandsStill(const RealHost& host) : host_(host) { say(true); }
+  ~StandsStill() { say(false); }
+  StandsStill(const StandsStill&) = delete;
+  StandsStill& operator=(const StandsStill&) = delete;
+
+ private:
+  void say(bool is_so) const {
+    if (host_.say_stands_still_) host_.say_stands_still_(is_so);
+  }
+  const RealHost& host_;
+};
+
 Result<FetchResult> RealHost::fetch(const FetchRequest& request, StepLog& log) {
   const ActingAs as(self_);
+  const StandsStill still(*this);
   if (!ahead_.folder.empty() && !request.urls.empty()) {
     const auto rest = [&](const FetchRequest& wanted) { return fetch_now(wanted, log, Ahead::no); };
     if (std::optional<Result<FetchResult>> taken = take_ahead(ahead_, request, log, rest)) return *std::move(taken);
@@ -552,6 +586,7 @@ Result<FetchedArchive> RealHost::fetch_and_unpack(const FetchRequest& request, c
 std::optional<FetchResult> RealHost::take_fetched(const FetchRequest& request, StepLog& log) {
   const ActingAs as(self_);
   if (ahead_.folder.empty() || request.urls.empty()) return std::nullopt;
+  const StandsStill still(*this);
   const auto nothing_more = [](const FetchRequest&) -> Result<FetchResult> { return fail(ErrorCode::not_found, "it has not come whole"); };
   const std::optional<Result<FetchResult>> taken = take_ahead(ahead_, request, log, nothing_more);
   return taken && *taken ? std::optional<FetchResult>(**taken) : std::nullopt;
@@ -559,13 +594,40 @@ std::optional<FetchResult> RealHost::take_fetched(const FetchRequest& request, S
 
 std::size_t RealHost::fetch_many(const std::vector<FetchRequest>& requests, StepLog& log) {
   const ActingAs as(self_);
-  return fetch_at_once(
-      requests, [&](const FetchRequest& request, StepLog& quiet) { return fetch_now(request, quiet, Ahead::yes); }, log);
+  const StandsStill still(*this);
+  const auto get = [&](const FetchRequest& request, StepLog& quiet) -> Result<FetchResult> {
+    const auto now = [&](const FetchRequest& wanted) { return fetch_now(wanted, quiet, Ahead::yes); };
+    // Of what a fetcher had begun, the rest.
+    if (!ahead_.folder.empty()) {
+      if (std::optional<Result<FetchResult>> taken = take_ahead(ahead_, request, quiet, now)) return *std::move(taken);
+    }
+    return now(request);
+  };
+  return fetch_at_once(requests, get, log);
+}
+
+std::size_t RealHost::fetch_many_ahead(std::vector<FetchRequest> requests, StepLog& log) {
+  const ActingAs as(self_);
+  for (FetchRequest& request : requests) request.to = ahead_path(ahead_, request);
+  const auto get = [&](const FetchRequest& request, StepLog& quiet) -> Result<FetchResult> {
+    const auto now = [&](const FetchRequest& wanted) { return fetch_now(wanted, quiet, Ahead::yes); };
+    if (Result<void> came = gpustrap::fetch_ahead(
+            ahead_, request, [] {}, now);
+        !came)
+      return fail(std::move(came).error());
+    return FetchResult{};
+  };
+  return fetch_at_once(requests, get, log);
 }
 
 Result<void> RealHost::fetch_ahead(const FetchRequest& request, StepLog& log, const std::function<void()>& begun) {
   const ActingAs as(self_);
   return gpustrap::fetch_ahead(ahead_, request, begun, [&](const FetchRequest& wanted) { return fetch_now(wanted, log, Ahead::yes); });
+}
+
+Result<void> RealHost::note_ahead(const std::vector<FetchRequest>& requests) {
+  const ActingAs as(self_);
+  return gpustrap::note_ahead(ahead_, requests);
 }
 
 Result<std::vector<UnpackedEntry>> RealHost::unpack(const UnpackRequest& request, StepLog& log) {

@@ -62,8 +62,16 @@ class RealHost : public Host {
   void set_shared(int controller, std::function<void(const std::string& sha256)> say_wanted) {
     shared_ = {ahead_.folder, controller, std::move(say_wanted)};
   }
+  /// Told when this process begins to stand still for a file, and when it goes on.
+  void set_stands_still(std::function<void(bool is_so)> say) { say_stands_still_ = std::move(say); }
+  /// See agent_looks.h.
+  void set_python_to_come(std::string python) { python_to_come_ = std::move(python); }
+  /// What the step's own process is told to have been found ahead.
+  [[nodiscard]] Result<void> note_ahead(const std::vector<FetchRequest>& requests);
   /// Fetches into that place what a step will ask for; see fetched_ahead.h.
   [[nodiscard]] Result<void> fetch_ahead(const FetchRequest& request, StepLog& log, const std::function<void()>& begun);
+  /// The same for many, several at once; returns how many came.
+  std::size_t fetch_many_ahead(std::vector<FetchRequest> requests, StepLog& log);
   /// Files that write() makes are for their owner alone where nothing else is asked for.
   void make_new_files_private() { private_files_ = true; }
   [[nodiscard]] bool awaits_reboot() const override { return reboot_wish_.has_value(); }
@@ -78,7 +86,9 @@ class RealHost : public Host {
   class ActingAs;
   [[nodiscard]] Environment command_environment() const;
   [[nodiscard]] Result<CommandResult> run(const Command& command, bool shown) const;
+  [[nodiscard]] CommandResult ask_agent(const Command& command) const;
   enum class Ahead { no, yes };
+  class StandsStill;
   [[nodiscard]] Result<FetchResult> fetch_now(const FetchRequest& request, StepLog& log, Ahead ahead) const;
 
   const Facts& facts_;
@@ -88,6 +98,8 @@ class RealHost : public Host {
   Mirror mirror_;
   std::string asked_on_boot_;
   AheadPlace ahead_;
+  std::function<void(bool is_so)> say_stands_still_;
+  std::string python_to_come_;
   SharedFiles shared_;
   bool private_files_ = false;
   std::optional<RebootWish> reboot_wish_;

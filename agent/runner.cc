@@ -74,7 +74,8 @@ class Runner::Loop {
       const auto asked = history().asked_on_boot.find(live->plan.entry.id);
       if (asked != history().asked_on_boot.end()) live->plan.asked_on_boot = asked->second;
       const std::string& folder = owner_.run_.ahead_folder;
-      if (!looks_only()) live->plan.ahead = {folder.empty() ? ahead_folder(live->plan.identity) : folder, owner_.run_.id};
+      if (!looks_only())
+        live->plan.ahead = {folder.empty() ? ahead_folder(live->plan.identity) : folder, owner_.run_.id, live->plan.entry.id};
       if (!looks_only() && is_shared(live->plan.spec)) live->plan.shares = owner_.run_.shares;
       steps_.push_back(std::move(live));
     }
@@ -304,6 +305,7 @@ class Runner::Loop {
     step.kill_at = {};
     step.killed_for.reset();
     step.must_finish = false;
+    step.fetches = false;
     step.finished.reset();
     step.wish.reset();
     step.relay.begin();
@@ -370,7 +372,7 @@ class Runner::Loop {
   /// Up to the nearest limit, retry or kill; 1 s at most where a process may end without closing its pipes.
   int poll_timeout() const {
     const Clock::time_point now = Clock::now();
-    Clock::time_point next = now + std::chrono::seconds(1);
+    Clock::time_point next = std::min(now + std::chrono::seconds(1), fetchers_.wakes_at());
     for (const auto& step : steps_) {
       if (step->is(StepPhase::pausing)) next = std::min(next, step->resume_at);
       if (step->is(StepPhase::running) && step->kill_at != Clock::time_point{}) next = std::min(next, step->kill_at);
@@ -415,6 +417,11 @@ class Runner::Loop {
     if (auto* downloaded = std::get_if<Downloaded>(&record.body)) return say(std::move(*downloaded));
     if (auto* wanted = std::get_if<FileWanted>(&record.body)) return say(std::move(*wanted));
     if (std::holds_alternative<StepIsFetched>(record.body)) return {};  // of fetchers alone
+    if (const auto* stands = std::get_if<StepStandsStill>(&record.body)) {
+      step.fetches = stands->is_so;
+      fetchers_.share_anew();
+      return {};
+    }
     if (std::holds_alternative<StepMustFinish>(record.body)) {
       // Being killed, it waits for an answer that will not come.
       step.must_finish = step.kill_at == Clock::time_point{};
@@ -485,6 +492,7 @@ class Runner::Loop {
     if (Result<void> drained = step.relay.drain(step.process); !drained) return drained;
     const pid_t group = step.process.pid;
     step.process = StepProcess{};
+    step.fetches = false;
     if (step.wish && !step.killed_for) {
       if (Result<void> asks = step.life.enter(StepPhase::asking); !asks) return asks;
       return life_.meet(RunSign::restart_wished);

@@ -43,6 +43,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/identity.cc
   agent/journal.cc
   agent/line_output.cc
+  agent/line_share.cc
   agent/log.cc
   agent/masking.cc
   agent/mirrors.cc
@@ -136,6 +137,8 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/text_diff.cc
   agent/steps/venv.cc
   agent/steps/wait.cc
+  agent/steps/wheel_lock.cc
+  agent/steps/wheels_ahead.cc
   agent/supervise.cc
   agent/systemd_bus.cc
   agent/token.cc

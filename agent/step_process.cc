@@ -21,6 +21,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/file.h"
+#include "agent/base/pipe_size.h"
 #include "agent/base/text.h"
 #include "agent/fetch.h"
 #include "agent/identity.h"
@@ -57,6 +58,7 @@ class RecordLog : public StepLog {
   }
   void wants_file(const std::string& sha256) { send(Json{{"wanted", sha256}}); }
   void is_fetched() { send(Json{{"fetched", true}}); }
+  void stands_still(bool is_so) { send(Json{{"stands_still", is_so}}); }
   void checked(const StepChecked& checked) {
     Json record;
     record["checked"] = checked.reason;
@@ -182,10 +184,15 @@ std::unique_ptr<Step> make_step(const PlannedStep& step, const SecretFiller& sec
 
 /// What the step will ask for goes to where it will look for it. An earlier run's part that lies at the target is gone on with by the step
 /// itself, and what is there whole is not fetched at all. What goes wrong is said, and left to the step.
-void bring_ahead(const Step& step, RealHost& host, RecordLog& log) {
+void bring_ahead(const Step& step, StepKind kind, RealHost& host, RecordLog& log) {
   const Result<StepState> state = step.check(host);
   if (!state || state->is == StepState::Is::satisfied) return;
   const std::vector<FetchRequest> all = step.downloads(host);
+  if (kind == StepKind::pip && !all.empty()) {
+    if (const Result<void> noted = host.note_ahead(all); !noted) return log.say(noted.error().sentence() + "; left to the step");
+    (void)host.fetch_many_ahead(all, log);  // what does not come is said
+    return;
+  }
   // One that a step may wait for, or many that it takes as far as they have come.
   const auto begun = [&] {
     if (all.size() == 1) log.is_fetched();
@@ -224,13 +231,15 @@ void forbid_core_files() {
       RealHost host(facts, step.identity, login, step.secrets.empty() ? step.entry.env.items : secrets.fill(step.entry.env.items), mirror);
       host.set_asked_on_boot(step.asked_on_boot);
       host.set_ahead(step.ahead);
+      host.set_python_to_come(step.python_to_come);
       if (step.shares >= 0) host.set_shared(kSharesFd, [&](const std::string& sha256) { log.wants_file(sha256); });
       if (step.with_secrets) host.make_new_files_private();
       const std::unique_ptr<Step> made = make_step(step, secrets);
       if (work == StepWork::fetch_ahead) {
-        bring_ahead(*made, host, log);
+        bring_ahead(*made, step.entry.kind, host, log);
         ::_exit(0);
       }
+      host.set_stands_still([&](bool is_so) { log.stands_still(is_so); });
       finished = perform_step(*made, step.entry.id, work, step.forced ? IfSatisfied::act : IfSatisfied::leave, host, log,
                               [&](const StepChecked& checked) {
                                 log.checked(checked);
@@ -333,6 +342,7 @@ Result<StepRecord> step_record_from_line(std::string_view line, const std::strin
     }
     if (document->contains("wanted")) return StepRecord{FileWanted{step, document->at("wanted").get<std::string>()}};
     if (document->contains("fetched")) return StepRecord{StepIsFetched{}};
+    if (document->contains("stands_still")) return StepRecord{StepStandsStill{document->at("stands_still").get<bool>()}};
     if (document->contains("downloaded")) {
       return StepRecord{Downloaded{step, document->at("downloaded").get<std::string>(), document->at("bytes").get<std::uint64_t>(),
                                    std::chrono::milliseconds(document->at("elapsed_ms").get<std::int64_t>()), false}};
@@ -373,6 +383,7 @@ Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, c
   if (!records) return fail(std::move(records).error());
   Result<Pipe> go_ahead = make_pipe();
   if (!go_ahead) return fail(std::move(go_ahead).error());
+  hold_more(output->write_end.get());
   const UniqueFd null(::open("/dev/null", O_RDONLY));
   if (!null.valid()) return fail(errno_error(errno, "opening /dev/null"));
   const pid_t runner = ::getpid();

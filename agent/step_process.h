@@ -23,8 +23,14 @@ struct StepSaid {
 struct StepMustFinish {};
 /// A fetcher has begun: a step that comes to its file now waits for it.
 struct StepIsFetched {};
+/// It stands still until a file has come, by its own transfer or by that of a fetcher; or goes on.
+struct StepStandsStill {
+  bool is_so = false;
+};
 struct StepRecord {
-  std::variant<StepChecked, Progress, StepSaid, StepMustFinish, StepIsFetched, FileWanted, Downloaded, RebootWish, StepFinished> body;
+  std::variant<StepChecked, Progress, StepSaid, StepMustFinish, StepIsFetched, StepStandsStill, FileWanted, Downloaded, RebootWish,
+               StepFinished>
+      body;
 };
 [[nodiscard]] Result<StepRecord> step_record_from_line(std::string_view line, const std::string& step);
 

@@ -24,6 +24,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/file.h"
+#include "agent/base/pipe_size.h"
 #include "agent/base/unique_fd.h"
 #include "agent/protocol/json.h"
 
@@ -206,7 +207,7 @@ Result<void> transfer_in_child(const TransferRequest& request, const FetchOption
                                TransferSink& sink) {
   Result<Pipe> pipe = make_pipe();
   if (!pipe) return fail(std::move(pipe).error());
-  ::fcntl(pipe->write_end.get(), F_SETPIPE_SZ, 1 << 20);  // fewer wake-ups; whatever size there is will do
+  hold_more(pipe->write_end.get());
   const pid_t parent = ::getpid();
   const pid_t child = ::fork();
   if (child < 0) return fail(errno_error(errno, "starting the transfer process"));

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "agent/base/file.h"
+#include "agent/base/pipe_size.h"
 #include "agent/base/unique_fd.h"
 
 namespace gpustrap {
@@ -136,6 +137,7 @@ Result<SubprocessResult> run_subprocess(const Subprocess& subprocess, const Outp
   Result<Pipe> out = make_pipe();
   Result<Pipe> err = make_pipe();
   if (!in || !out || !err) return fail(ErrorCode::io, "no pipe could be made for " + subprocess.argv.front());
+  if (sink) hold_more(out->write_end.get());
   const std::vector<std::string> environment = environment_of(subprocess);
   const std::string program = program_of(subprocess, environment);
   const std::vector<char*> argv = pointers_to(subprocess.argv);

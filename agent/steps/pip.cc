@@ -10,6 +10,8 @@
 #include "agent/steps/planned_packages.h"
 #include "agent/steps/python_environment.h"
 #include "agent/steps/python_version.h"
+#include "agent/steps/wheel_lock.h"
+#include "agent/steps/wheels_ahead.h"
 
 namespace gpustrap {
 namespace {
@@ -135,6 +137,7 @@ class PipStep : public Step {
     } else {
       command = uv_command(host, **environment);
     }
+    install_wheels(host, log, spec_, command);
     const std::string mirrored = add_wishes(host, command);
     if (!mirrored.empty()) say_mirror(host, log, "packages", mirrored);
     const Result<CommandResult> result = host.act(command, log);
@@ -145,6 +148,8 @@ class PipStep : public Step {
     if (result->exit_code != 0) return fail(by_way_of(host, pip_error(command, *result), mirrored));
     return {};
   }
+
+  [[nodiscard]] std::vector<FetchRequest> downloads(const Host& host) const override { return wheels_to_fetch(host, spec_); }
 
   [[nodiscard]] bool can_verify() const override { return !spec_.upgrade; }
 
@@ -160,9 +165,10 @@ class PipStep : public Step {
     if (!spec_.requirements) return wanted;
     const Result<std::string> file = host.read(host.expand(spec_.requirements->text));
     if (!file) return fail(file.error());
-    for (const std::string& line : split(*file, '\n')) {
-      const std::string_view text = trim(std::string_view(line).substr(0, line.find(" #")));
-      if (text.empty() || text.starts_with('#') || text.starts_with('-')) continue;
+    for (const std::string& line : requirement_lines(*file)) {
+      if (line.starts_with('-')) continue;
+      // Behind it the digests of a locked file may stand.
+      const std::string_view text = trim(std::string_view(line).substr(0, line.find(" --")));
       if (Result<PythonRequirement> requirement = parse_python_requirement(text)) wanted.push_back(std::move(*requirement));
     }
     return wanted;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "agent/base/file.h"
+#include "agent/base/pipe_size.h"
 #include "agent/base/subprocess.h"
 
 namespace gpustrap {
@@ -77,6 +78,18 @@ TEST_F(OutputRelayTest, AnEndlessLineIsCut) {
   read();
   ASSERT_EQ(events_.size(), 1U);
   EXPECT_EQ(events_[0].size(), 4 + (16U << 10U));
+}
+
+TEST_F(OutputRelayTest, MuchOutputIsFewEvents) {
+  hold_more(out_.get());
+  std::string text;
+  while (text.size() < 400'000) text += std::string(102, 'x') + "\n";
+  write(out_, text);
+  while (read()) {}
+  EXPECT_EQ(events_.size(), 7U) << "64 KiB each, but for the last";
+  std::string all;
+  for (const std::string& event : events_) all += event.substr(4);
+  EXPECT_EQ(all, text);
 }
 
 TEST_F(OutputRelayTest, BeyondTheCapOneEventSaysSo) {

@@ -14,6 +14,7 @@
 #include "agent/base/file.h"
 #include "agent/base/sha256.h"
 #include "agent/fetch.h"
+#include "agent/fetch_at_once.h"
 #include "agent/fetched_ahead.h"
 #include "agent/gather_facts.h"
 #include "agent/identity.h"
@@ -240,6 +241,42 @@ TEST_F(FetchedAheadTest, WithoutADigestAFileIsGoodForItsRunAlone) {
   const auto taken = take(wanted);
   ASSERT_TRUE(taken && *taken);
   EXPECT_EQ(*read_file(wanted.to), "new");
+}
+
+TEST_F(FetchedAheadTest, WhatWasFoundIsToldToTheSameStepOfTheSameRun) {
+  const AheadPlace mine{place_.folder, "this run", "pip"};
+  ASSERT_TRUE(note_ahead(mine, {request(sha256_hex("content")), request({})}));
+  const std::vector<FetchRequest> told = noted_ahead(mine);
+  ASSERT_EQ(told.size(), 2U);
+  EXPECT_EQ(told[0].urls, request({}).urls);
+  EXPECT_EQ(told[0].to, request({}).to);
+  EXPECT_EQ(told[0].sha256, sha256_hex("content"));
+  EXPECT_FALSE(told[1].sha256.has_value());
+  EXPECT_THAT(noted_ahead({place_.folder, "this run", "another"}), IsEmpty());
+  EXPECT_THAT(noted_ahead({place_.folder, "another run", "pip"}), IsEmpty());
+  EXPECT_THAT(requests_from_json(R"([{"urls": 7}])"), IsEmpty());
+  clear_ahead(place_.folder);
+  EXPECT_FALSE(path_exists(place_.folder));
+}
+
+TEST(AskAtOnce, BringsTheTextsThatThereAre) {
+  TestServer server;
+  std::vector<std::string> urls;
+  for (int i = 0; i < 20; ++i) {
+    const std::string path = "/simple/p" + std::to_string(i) + "/";
+    urls.push_back(server.http(path));
+    if (i % 5 != 0) server.route(path, {{.body = "page " + std::to_string(i)}});
+  }
+  server.route("/simple/p7/", {{.body = "page 7, whole", .cut_after = 4}, {.body = "page 7, whole"}});
+  server.start();
+  FetchOptions options;
+  options.first_pause = std::chrono::milliseconds(1);
+  const auto texts = ask_at_once(urls, options);
+  ASSERT_EQ(texts.size(), urls.size());
+  EXPECT_EQ(texts[0], std::nullopt);
+  EXPECT_EQ(texts[1], "page 1");
+  EXPECT_EQ(texts[7], "page 7, whole");
+  EXPECT_EQ(texts[19], "page 19");
 }
 
 TEST_F(FetchedAheadTest, IsForItsUserAlone) {
