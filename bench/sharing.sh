@@ -47,7 +47,7 @@ once() {
     declare -g "took_$1=$(($(date +%s%3N) - begin))" "sent_$1=$(($(bytes_down) - before))"
 }
 
-bytes_down() { bench_relay stats | sed -n 's/.*"down": *\([0-9]*\).*/\1/p' | head -n 1; }
+bytes_down() { bench_relay stats | python3 -c 'import json, sys; print(json.load(sys.stdin)["down"])'; }
 
 forget_weights() {
     local name

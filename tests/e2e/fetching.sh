@@ -167,7 +167,7 @@ fetching_cases() {
     expect_equal "$(json_events downloaded | grep '"step":"pip"' | grep -c '"ahead":true')" 2
     expect_equal "$(grep -c '\.whl' "$suite_dir/origin/requests")" 2
     expect_output '2 of 2 wheels came ahead'
-    as_login env/bin/python -c 'import torch, torchvision; print(torch.__version__)'
+    as_login /home/ubuntu/env/bin/python -c 'import torch, torchvision; print(torch.__version__)'
     expect_output 2.14.0
     expect_nothing_ahead
     as_login sh -c 'ls -d ~/.cache/gpustrap/wheels* 2>/dev/null; true'
@@ -175,12 +175,12 @@ fetching_cases() {
     up "$suite_dir/locked.yaml" --json
     expect_unchanged
 
-    case_ "a wheel that is not what the lock says is fetched by nobody"
+    case_ "a wheel that is not what the lock says is installed by nobody"
     on_host rm -rf /home/ubuntu/go /home/ubuntu/env
     sed -i 's/sha256:[0-9a-f]*/sha256:'"$(printf '%064d' 7)"'/; /- id: until/,/creates:/d' "$suite_dir/locked.yaml"
     up "$suite_dir/locked.yaml" --json
     expect_exit 1
-    as_login sh -c 'ls env/lib/python3*/site-packages'
+    as_login sh -c 'ls /home/ubuntu/env/lib/python3*/site-packages'
     expect_no_output torch
 
     case_ "steps that need the disk now get it from what was fetched for later"
