@@ -36,6 +36,7 @@ struct FileInfo {
   std::uint64_t size = 0;
   std::int64_t mtime_s = 0;
   std::uint64_t inode = 0;
+  std::int64_t atime_s = 0;  ///< of a terminal: when somebody last typed there
 };
 /// What a written file or directory is to have; what is not given stays as it is or follows umask.
 struct FileAttributes {

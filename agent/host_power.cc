@@ -22,6 +22,19 @@ Result<SubprocessResult> systemctl(std::vector<std::string> words) {
   return run_subprocess(call);
 }
 
+Result<void> ask_for(const std::string& verb, const std::string& message) {
+  ::sync();
+  Result<SubprocessResult> asked = systemctl({"--message=" + message, verb});
+  // Releases before 226 have no --message.
+  if (asked && asked->exit_code != 0) asked = systemctl({verb});
+  if (!asked) return fail(std::move(asked).error());
+  if (asked->exit_code != 0) {
+    return fail(ErrorCode::command, "systemctl " + verb + ": " + first_line(strip_control(last_lines(asked->err, 1))),
+                "look at `systemctl list-jobs` and `systemd-inhibit --list` on the host");
+  }
+  return {};
+}
+
 }  // namespace
 
 bool host_is_shutting_down() {
@@ -30,17 +43,8 @@ bool host_is_shutting_down() {
   return state && trim(state->out) == "stopping";
 }
 
-Result<void> restart_host(const std::string& message) {
-  ::sync();
-  Result<SubprocessResult> asked = systemctl({"--message=" + message, "reboot"});
-  // Releases before 226 have no --message.
-  if (asked && asked->exit_code != 0) asked = systemctl({"reboot"});
-  if (!asked) return fail(std::move(asked).error());
-  if (asked->exit_code != 0) {
-    return fail(ErrorCode::command, "systemctl reboot: " + first_line(strip_control(last_lines(asked->err, 1))),
-                "look at `systemctl list-jobs` and `systemd-inhibit --list` on the host");
-  }
-  return {};
-}
+Result<void> restart_host(const std::string& message) { return ask_for("reboot", message); }
+
+Result<void> stop_host(const std::string& message) { return ask_for("poweroff", message); }
 
 }  // namespace gpustrap

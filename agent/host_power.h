@@ -12,5 +12,7 @@ namespace gpustrap {
 /// Writes everything to the disk and asks systemd for a restart; `message` is what users of the host are told. Returns once it is under
 /// way.
 [[nodiscard]] Result<void> restart_host(const std::string& message);
+/// The same, and it stays off.
+[[nodiscard]] Result<void> stop_host(const std::string& message);
 
 }  // namespace gpustrap

@@ -516,15 +516,67 @@ class HttpTransfer {
   EasyHandle easy_;
 };
 
+constexpr std::size_t kLongestAnswer = 2U << 20U;
+
+std::size_t take_answer(char* bytes, std::size_t size, std::size_t count, void* body) {
+  auto& text = *static_cast<std::string*>(body);
+  if (text.size() + size * count > kLongestAnswer) return 0;  // which ends the transfer
+  text.append(bytes, size * count);
+  return size * count;
+}
+
+Result<void> initialise() {
+  static const CURLcode initialised = curl_global_init(CURL_GLOBAL_DEFAULT);
+  if (initialised != CURLE_OK) return fail(ErrorCode::internal, fmt::format("libcurl: {}", curl_easy_strerror(initialised)));
+  return {};
+}
+
 }  // namespace
 
 Result<void> http_transfer(const TransferRequest& request, const FetchOptions& options, const Authorities& authorities,
                            TransferSink& sink) {
   // c-ares before 1.20 waits 5 s for a dead first name server whatever resolv.conf says; this makes it 1 s. Others ignore the names.
   ::setenv("RES_OPTIONS", "retrans:1000 retry:2", 0);
-  static const CURLcode initialised = curl_global_init(CURL_GLOBAL_DEFAULT);
-  if (initialised != CURLE_OK) return fail(ErrorCode::internal, fmt::format("libcurl: {}", curl_easy_strerror(initialised)));
+  if (Result<void> ready = initialise(); !ready) return ready;
   return HttpTransfer(request, options, authorities, sink).run();
+}
+
+Result<HttpAnswer> http_ask(const HttpQuestion& question) {
+  if (Result<void> ready = initialise(); !ready) return fail(std::move(ready).error());
+  const EasyHandle easy(curl_easy_init());
+  if (!easy) return fail(ErrorCode::internal, "libcurl gave no handle");
+  HeaderList headers;
+  for (const std::string& header : question.headers) {
+    curl_slist* longer = curl_slist_append(headers.get(), header.c_str());
+    if (longer == nullptr) return fail(ErrorCode::internal, "no memory");
+    static_cast<void>(headers.release());
+    headers.reset(longer);
+  }
+  HttpAnswer answer;
+  Options set(easy.get());
+  set.text(CURLOPT_URL, question.url);
+  set.text(CURLOPT_PROTOCOLS_STR, "http,https");
+  set.text(CURLOPT_CUSTOMREQUEST, question.method);
+  set.number(CURLOPT_FOLLOWLOCATION, 0);
+  set.number(CURLOPT_NOSIGNAL, 1);
+  set.number(CURLOPT_TIMEOUT_MS, static_cast<long>(question.limit.count()));
+  set.text(CURLOPT_USERAGENT, "gpustrap/" GPUSTRAP_VERSION);
+  set.text(CURLOPT_PROXY, "");  // "" keeps libcurl from asking the environment
+  if (question.any_certificate) {
+    set.number(CURLOPT_SSL_VERIFYPEER, 0);
+    set.number(CURLOPT_SSL_VERIFYHOST, 0);
+  }
+  if (headers) set.pointer(CURLOPT_HTTPHEADER, headers.get());
+  set.function(CURLOPT_WRITEFUNCTION, take_answer);
+  set.pointer(CURLOPT_WRITEDATA, &answer.body);
+  if (set.first_failure() != CURLE_OK)
+    return fail(ErrorCode::internal, fmt::format("libcurl: {}", curl_easy_strerror(set.first_failure())));
+  const CURLcode code = curl_easy_perform(easy.get());
+  if (code != CURLE_OK) return fail(ErrorCode::network, fmt::format("{}: {}", shown_url(question.url), curl_easy_strerror(code)));
+  long status = 0;
+  curl_easy_getinfo(easy.get(), CURLINFO_RESPONSE_CODE, &status);
+  answer.status = static_cast<int>(status);
+  return answer;
 }
 
 }  // namespace gpustrap

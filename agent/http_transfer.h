@@ -1,9 +1,11 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "agent/base/result.h"
 #include "agent/fetch.h"
@@ -46,5 +48,20 @@ using Authorities = Result<std::string>;
 /// crash: see transfer_in_child().
 [[nodiscard]] Result<void> http_transfer(const TransferRequest& request, const FetchOptions& options, const Authorities& authorities,
                                          TransferSink& sink);
+
+/// A question to a service at hand: a notebook on the loopback, a cloud's metadata. No proxy, no redirect, no second attempt.
+struct HttpQuestion {
+  std::string method = "GET";
+  std::string url;
+  std::vector<std::string> headers;        ///< "Name: value"
+  std::chrono::milliseconds limit{2'000};  ///< for all of it
+  bool any_certificate = false;            ///< whoever answers there is known otherwise
+};
+struct HttpAnswer {
+  int status = 0;
+  std::string body;
+};
+/// An error (network) where there is no answer in time, or one of more than 2 MiB.
+[[nodiscard]] Result<HttpAnswer> http_ask(const HttpQuestion& question);
 
 }  // namespace gpustrap

@@ -23,11 +23,14 @@
 #include "agent/base/text.h"
 #include "agent/control_socket.h"
 #include "agent/identity.h"
+#include "agent/idle_guard.h"
+#include "agent/idle_store.h"
 #include "agent/log.h"
 #include "agent/manifest.h"
 #include "agent/mirrors.h"
 #include "agent/paths.h"
 #include "agent/private_memory.h"
+#include "agent/protocol/field_types.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "agent/protocol/request.h"
@@ -47,6 +50,8 @@ constexpr std::string_view kUsage = "gpustrap-agent " GPUSTRAP_VERSION R"( runs 
   gpustrap-agent resume                                takes up a run whose runner died
   gpustrap-agent supervise [VERB] NAME                 runs a service of a recipe where there is no systemd;
                                                        VERB is start (the default), restart, stop or show
+  gpustrap-agent idle                                  looks once whether this host is idle (started by its timer)
+  gpustrap-agent keep TIME|off                         puts off the stop of an idle host: keep 2h
   gpustrap-agent serve [--user] [--said=HEX]           speaks the protocol on stdin and stdout (started by gpustrap over SSH)
   gpustrap-agent --version                             version, and what it was built from
   gpustrap-agent --self-digest                         sha256 of this file
@@ -270,6 +275,22 @@ int supervise_service(const Arguments& arguments, const AgentPaths& paths) {
   return 0;
 }
 
+int keep(const Arguments& arguments, const AgentPaths& paths) {
+  const std::string word = arguments.words.size() == 2 ? arguments.words[1] : "";
+  std::vector<FieldProblem> problems;
+  Duration time;
+  if (word != "off") FieldType<Duration>::read(Json(word), FieldPlace("the time", "", Placeholders::refused, problems), time);
+  if (!problems.empty() || time.time.count() > static_cast<std::int64_t>(kLongestKeep))
+    return complain({ErrorCode::usage, "keep takes a time of at most 30 days, or off", "for instance: gpustrap-agent keep 2h"});
+  const Result<Json> kept = keep_host(paths, static_cast<std::uint64_t>(time.time.count()));
+  if (!kept) return complain(kept.error());
+  if (word == "off")
+    fmt::print("The stop of this host is not put off any more.\n");
+  else
+    fmt::print("This host is not stopped for being idle for {}.\n", human_duration(time.time));
+  return 0;
+}
+
 int run_agent(int argc, char** argv) {
   const Arguments arguments = parse(argc, argv);
   if (arguments.has("version")) {
@@ -304,6 +325,11 @@ int run_agent(int argc, char** argv) {
   if (verb == "run") return run_file(arguments, self, paths);
   if (verb == "secrets") return hand_secrets(arguments, self, paths);
   if (verb == "resume") return resume(paths);
+  if (verb == "idle") {
+    const Result<void> looked = guard_once(paths, arguments.option("metadata"));
+    return looked ? 0 : complain(looked.error());
+  }
+  if (verb == "keep") return keep(arguments, paths);
   if (verb == "supervise") return supervise_service(arguments, paths);
   return complain({ErrorCode::usage, fmt::format("there is no verb `{}`", verb), "gpustrap-agent --help"});
 }

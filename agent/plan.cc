@@ -63,6 +63,8 @@ void add_tables(StepSpec& spec, const Recipe& recipe) {
   } else if (auto* cuda = std::get_if<CudaSpec>(&spec)) {
     cuda->tables = recipe.compat;
     cuda->driver_branch = said_by(recipe, StepKind::nvidia_driver, "branch");
+  } else if (auto* idle = std::get_if<IdleStopSpec>(&spec)) {
+    idle->prices = recipe.prices;
   }
 }
 

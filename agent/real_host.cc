@@ -59,6 +59,7 @@ FileInfo info_from(const struct stat& info) {
   file.size = static_cast<std::uint64_t>(info.st_size);
   file.mtime_s = info.st_mtim.tv_sec;
   file.inode = info.st_ino;
+  file.atime_s = info.st_atim.tv_sec;
   return file;
 }
 

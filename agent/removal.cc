@@ -15,6 +15,7 @@
 
 #include "agent/base/file.h"
 #include "agent/identity.h"
+#include "agent/idle_guard.h"
 #include "agent/protocol/json.h"
 #include "agent/resume_unit.h"
 
@@ -97,8 +98,11 @@ Json description(std::vector<std::string> system, const std::vector<std::string>
 
 /// Units of gpustrap itself; what steps installed is the user's.
 std::vector<std::string> own_units(const AgentPaths& paths) {
-  const bool is_there = paths.state == system_paths().state && ResumeUnit().is_there();
-  return is_there ? std::vector<std::string>{ResumeUnit::kName} : std::vector<std::string>();
+  std::vector<std::string> units;
+  if (paths.state != system_paths().state) return units;
+  if (ResumeUnit().is_there()) units.emplace_back(ResumeUnit::kName);
+  if (idle_guard_is_there()) units.insert(units.end(), {kIdleTimer, kIdleService});
+  return units;
 }
 
 }  // namespace
@@ -113,6 +117,7 @@ Result<Json> remove_all(const AgentPaths& paths, const Identity& login) {
   const std::vector<std::string> units = own_units(paths);
   if (!units.empty()) {
     if (Result<void> gone = ResumeUnit().remove(); !gone) return fail(std::move(gone).error());
+    if (Result<void> gone = idle_guard_is_there() ? remove_idle_guard(paths) : Result<void>(); !gone) return fail(std::move(gone).error());
   }
   if (Result<void> gone = remove_as_login(login, home); !gone) return fail(std::move(gone).error());
   if (Result<void> gone = remove_paths(system); !gone) return fail(std::move(gone).error());

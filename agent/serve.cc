@@ -28,6 +28,7 @@
 #include "agent/gather_facts.h"
 #include "agent/host_power.h"
 #include "agent/identity.h"
+#include "agent/idle_store.h"
 #include "agent/journal.h"
 #include "agent/line_output.h"
 #include "agent/log.h"
@@ -371,6 +372,8 @@ class Server {
     }
     answer(number, request.preview ? Result<Json>(removal_list(paths_, login_)) : remove_all(paths_, login_));
   }
+
+  void handle(std::uint64_t number, const KeepRequest& request) { answer(number, keep_host(paths_, request.seconds)); }
 
   // ---- events
 

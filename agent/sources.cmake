@@ -23,6 +23,7 @@ set(GPUSTRAP_PROTOCOL_SOURCES
   agent/protocol/fields_visit.cc
   agent/protocol/line.cc
   agent/protocol/members.cc
+  agent/protocol/money.cc
   agent/protocol/network.cc
   agent/protocol/placeholders.cc
   agent/protocol/recipe.cc
@@ -41,6 +42,10 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/host_power.cc
   agent/http_transfer.cc
   agent/identity.cc
+  agent/idle_guard.cc
+  agent/idle_rules.cc
+  agent/idle_signs.cc
+  agent/idle_store.cc
   agent/journal.cc
   agent/line_output.cc
   agent/line_share.cc
@@ -48,6 +53,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/masking.cc
   agent/mirrors.cc
   agent/output_relay.cc
+  agent/notebook_use.cc
   agent/openpgp_key.cc
   agent/pci_functions.cc
   agent/plan.cc
@@ -72,6 +78,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/service_states.cc
   agent/service_unit.cc
   agent/shown_url.cc
+  agent/spot_notice.cc
   agent/step_process.cc
   agent/shared_file.cc
   agent/streamed_archive.cc
@@ -106,6 +113,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/steps/git.cc
   agent/steps/git_repository.cc
   agent/steps/host_restart.cc
+  agent/steps/idle_stop.cc
   agent/steps/jupyter.cc
   agent/steps/reboot.cc
   agent/steps/library_paths.cc

@@ -48,7 +48,10 @@ std::vector<NotebookService> notebook_services(const AgentPaths& paths) {
       const auto& jupyter = std::get<JupyterSpec>(spec);
       const bool known =
           std::any_of(services.begin(), services.end(), [&](const NotebookService& other) { return other.name == jupyter.name; });
-      if (!known) services.push_back({jupyter.name, static_cast<std::uint16_t>(jupyter.port.number), jupyter.is_public});
+      if (known) continue;
+      std::string dir = jupyter.dir.text;
+      if (dir.starts_with('~')) dir.replace(0, 1, run->login.home);
+      services.push_back({jupyter.name, jupyter.port.number, jupyter.is_public, run->login, std::move(dir)});
     }
   }
   return services;

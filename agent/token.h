@@ -20,6 +20,8 @@ struct NotebookService {
   std::string name;
   std::uint16_t port = 0;
   bool is_public = false;  ///< speaks TLS
+  Identity login = {};     ///< whose it is
+  std::string dir = {};    ///< the folder that it shows, absolute
 };
 /// Each once, as the newest run with it says; the newest first. A later run of another recipe does not take a notebook away.
 [[nodiscard]] std::vector<NotebookService> notebook_services(const AgentPaths& paths);

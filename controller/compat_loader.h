@@ -16,7 +16,7 @@ namespace gpustrap {
 [[nodiscard]] Result<Compat> load_compat(const std::string& text, const std::string& label);
 /// The tables that come with gpustrap.
 [[nodiscard]] Result<Compat> load_builtin_compat();
-/// Puts those tables into a recipe that needs them on the host.
+/// Puts those tables, and what machines cost, into a recipe that needs them on the host.
 [[nodiscard]] Result<void> add_compat(Recipe& recipe);
 
 }  // namespace gpustrap

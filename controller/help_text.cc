@@ -39,6 +39,10 @@ constexpr std::array kExamples = {
             "  gpustrap logs 203.0.113.7 pip -f --tail 20           and on, as it comes\n"
             "  gpustrap logs gpu1 --run 20260801-141503-7f3a        of an earlier run\n"},
     Example{"cancel", "  gpustrap cancel 203.0.113.7\n  gpustrap cancel -f hosts.yaml\n"},
+    Example{"keep",
+            "  gpustrap keep 203.0.113.7 2h                         on for two hours\n"
+            "  gpustrap keep 203.0.113.7                            until when?\n"
+            "  gpustrap keep 203.0.113.7 --off                      stop when idle again\n"},
     Example{"tunnel",
             "  gpustrap tunnel 203.0.113.7\n  gpustrap tunnel 203.0.113.7 -L 9000:8888\n  gpustrap tunnel 203.0.113.7 -L 8265:8265         "
             "    not the notebook's\n"},
@@ -132,6 +136,7 @@ Run
   report [RUN|HOST]      where a run's time went; --html FILE for a page
   doctor HOST            what is wrong with a host, and how to repair it
   cancel HOST...         stop the run after its current step
+  keep HOST [TIME]       put off the stop of an idle host (docs/idle.md)
 
 Notebook
   tunnel HOST            hold the tunnel to the notebook open
@@ -188,10 +193,10 @@ std::string examples_of(std::string_view verb) {
 }
 
 const std::vector<std::string>& verb_names() {
-  static const std::vector<std::string> names = {"up",      "plan",   "attach", "status",    "logs",       "cancel", "tunnel", "url",
-                                                 "open",    "ssh",    "hosts",  "pull",      "push",       "remove", "report", "doctor",
-                                                 "history", "recipe", "adopt",  "pack",      "completion", "config", "man",    "launch",
-                                                 "ls",      "start",  "stop",   "terminate", "image",      "quota",  "version"};
+  static const std::vector<std::string> names = {"up",     "plan",    "attach", "status", "logs",      "cancel",     "keep",   "tunnel",
+                                                 "url",    "open",    "ssh",    "hosts",  "pull",      "push",       "remove", "report",
+                                                 "doctor", "history", "recipe", "adopt",  "pack",      "completion", "config", "man",
+                                                 "launch", "ls",      "start",  "stop",   "terminate", "image",      "quota",  "version"};
   return names;
 }
 

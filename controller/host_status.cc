@@ -304,6 +304,7 @@ HostStatus read_host_status(const FleetMember& member, const Result<Json>& answe
   }
   status.trouble = text_of(*answer, "trouble", kLongestReason);
   if (Result<MachineLook> look = read_look(answer->at("look").get<std::string>())) status.look = *std::move(look);
+  status.idle = read_idle_status(status.look.idle, status.look.facts.uptime_s);
   const Json& agent = answer->at("agent");
   status.has_agent = agent.is_object();
   if (!status.has_agent) return status;
@@ -381,6 +382,9 @@ std::string status_text(const HostStatus& host, const Console& console, std::int
     add("agent", host.trouble);
   } else {
     add("run", host.has_agent ? "none yet" : "none; gpustrap has never been on this host");
+  }
+  if (host.idle) {
+    for (const auto& [name, text] : idle_lines(*host.idle)) add(name, text);
   }
   for (const NotebookStatus& notebook : host.notebooks) {
     const auto known =
@@ -486,6 +490,7 @@ Json status_document(const HostStatus& host, const Result<Json>& answer) {
   }
   if (!look.gpu_trouble.empty()) machine["gpu_trouble"] = look.gpu_trouble;
   document["machine"] = std::move(machine);
+  document["idle"] = host.idle ? idle_document(*host.idle) : Json();
   return document;
 }
 

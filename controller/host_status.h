@@ -10,6 +10,7 @@
 #include "agent/protocol/json_fwd.h"
 #include "controller/console.h"
 #include "controller/fleet.h"
+#include "controller/idle_status.h"
 #include "controller/machine_look.h"
 
 namespace gpustrap {
@@ -58,6 +59,7 @@ struct HostStatus {
   std::vector<NotebookStatus> notebooks;
   std::vector<ServiceStatus> services;
   std::uint16_t local_port = 0;  ///< of the last tunnel there; 0: none yet
+  std::optional<IdleStatus> idle;
 };
 [[nodiscard]] HostStatus read_host_status(const FleetMember& member, const Result<Json>& answer);
 

@@ -91,6 +91,11 @@ const std::vector<LintRule> kRules = {
      "let a var say so, `accept_tos: \"${{ vars.accept_tos }}\"`, or use miniforge"},
     {"disruption-allowed", note, "`allow_disruption: true` in the recipe.", "The host restarts while others are logged in or compute.",
      "leave it out, and use `gpustrap up --allow-disruption` where it is meant"},
+    {"idle-stop-short", warning, "`idle_stop` after less than ten minutes.",
+     "Whoever reads, or goes for a coffee, comes back to a host that is off.", "choose 20m or more; 30m is usual"},
+    {"budget-price-unsaid", note, "`idle_stop` with a `budget` and no `price`.",
+     "gpustrap knows on-demand prices of EC2's GPU types, of one region and day; a spot instance costs less, and elsewhere the step fails.",
+     "say what an hour costs: `price: 0.526 USD/h`"},
     // What the world no longer has.
     {"os-end-of-life", warning, "A release of Ubuntu or Debian that gets no security fixes any longer.",
      "Its archives move away, and drivers and CUDA are no longer made for it.", "ask for Ubuntu 22.04 or newer, or Debian 12 or newer"},

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <utility>
 
 #include <fmt/format.h>
@@ -7,11 +8,15 @@
 #include "agent/base/text.h"
 #include "agent/protocol/compat_lookup.h"
 #include "agent/protocol/field_types.h"
+#include "agent/protocol/json.h"
 #include "controller/lint_review.h"
 #include "controller/lint_words.h"
 
 namespace gpustrap {
 namespace {
+
+/// Whoever reads a page of a book between two cells is away for so long.
+constexpr std::chrono::minutes kShortestPause{10};
 
 void look_at_guards(LintReview& review, const LintStep& step) {
   if (step.kind == StepKind::command && step.field("creates") == nullptr && step.field("unless") == nullptr)
@@ -149,6 +154,18 @@ void look_at_choices(LintReview& review, const LintStep& step) {
     review.add_key("disruption-allowed", step.place_of("allow_disruption"), "the host may restart while others use it");
 }
 
+void look_at_stops(LintReview& review, const LintStep& step) {
+  if (step.kind != StepKind::idle_stop) return;
+  std::vector<FieldProblem> problems;
+  Duration after;
+  const std::string text = step.text("after");
+  FieldType<Duration>::read(Json(text), FieldPlace("", "", Placeholders::refused, problems), after);
+  if (!text.empty() && problems.empty() && after.time < kShortestPause)
+    review.add("idle-stop-short", step.place_of("after"), text, fmt::format("after {} without use the host stops", text));
+  if (step.field("budget") != nullptr && step.field("price") == nullptr)
+    review.add_key("budget-price-unsaid", step.place_of("budget"), "`budget` without `price`");
+}
+
 /// "12.4" and "auto"; empty where a placeholder still stands there.
 std::string settled(const LintStep& step, std::string_view field) {
   std::string text = step.text(field);
@@ -221,6 +238,7 @@ void lint_steps(LintReview& review) {
     look_at_packages(review, step);
     look_at_paths(review, step);
     look_at_choices(review, step);
+    look_at_stops(review, step);
     versions.look(step);
   }
 }

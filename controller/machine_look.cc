@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::string_view kBegin = "gpustrap-look 1";
 /// More of anything is no machine.
-constexpr std::size_t kMost = 64, kLongestName = 100;
+constexpr std::size_t kMost = 64, kLongestName = 100, kLongestIdle = 16U << 10U;
 constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 60U;
 
 /// Printable, short, and one line.
@@ -139,6 +139,7 @@ void take(MachineLook& look, std::string_view key, std::string_view rest) {
   if (key == "gpu") take_gpu(look, rest);
   if (key == "service") take_service(look, all);
   if (key == "was-here") look.was_here = true;
+  if (key == "idle" && rest.size() <= kLongestIdle) look.idle = std::string(rest);
 }
 
 }  // namespace
@@ -156,6 +157,7 @@ std::string look_text(const std::vector<std::pair<std::string, std::uint16_t>>& 
       "for d in / \"$HOME\"; do df -kP \"$d\" 2>/dev/null | while read -r f t u a c m; do echo disk $t $a \"$m\"; done; done; "
       "for f in /usr/local/lib/gpustrap/agent-* \"$HOME\"/.local/lib/gpustrap/agent-*; do test -e \"$f\" && echo was-here; done; "
       "test -d /var/lib/gpustrap && echo was-here; "
+      "test -r /run/gpustrap/idle.json && read -r l </run/gpustrap/idle.json && echo idle \"$l\"; "
       "for d in /sys/bus/pci/devices/*; do v=; read -r v <$d/vendor; test \"$v\" = 0x10de || continue; read -r c <$d/class; "
       "case $c in 0x0300*|0x0302*) read -r i <$d/device; n=$(readlink $d/driver); echo pci ${{d##*/}} $i ${{n##*/}};; esac; done; "
       "test -r /proc/driver/nvidia/version && read -r l </proc/driver/nvidia/version && echo nvrm \"$l\"; ",

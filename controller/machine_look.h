@@ -40,6 +40,7 @@ struct MachineLook {
   std::string gpu_trouble;  ///< what nvidia-smi says in place of GPUs
   std::vector<ServiceLook> services;
   bool was_here = false;  ///< there are files of gpustrap's
+  std::string idle;       ///< what the guard of `idle_stop` tells everybody, as it stands there; empty where there is none
 };
 
 /// The command that looks, for any login shell. `services`: names of units and their ports; those that are no plain names are left out.

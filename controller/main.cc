@@ -28,6 +28,7 @@ VerbResult run_verb(const Options& options) {
     case Verb::status: return verb_status(options);
     case Verb::logs: return verb_logs(options);
     case Verb::cancel: return options.is_fleet() ? verb_cancel_many(options) : verb_cancel(options);
+    case Verb::keep: return verb_keep(options);
     case Verb::tunnel: return verb_tunnel(options);
     case Verb::url: return verb_url(options);
     case Verb::open: return verb_open(options);

@@ -48,6 +48,7 @@ constexpr Shape kShapes[] = {
     {"status", 1, kAny, "gpustrap status HOST"},
     {"logs", 1, 2, "gpustrap logs HOST [STEP]"},
     {"cancel", 1, kAny, "gpustrap cancel HOST"},
+    {"keep", 1, 2, "gpustrap keep HOST 2h"},
     {"tunnel", 1, 1, "gpustrap tunnel HOST"},
     {"url", 1, 1, "gpustrap url HOST"},
     {"open", 1, 1, "gpustrap open HOST"},

@@ -21,6 +21,7 @@ struct RawOptions {
   std::string port, forward, wait, keep, login, forget, parallel, tail;
   std::vector<std::string> vars;
   bool quiet = false, verbose = false, no_colour = false;
+  bool keep_off = false;
 };
 
 /// Where verbs are declared: each file its own, and all of them write into the same.

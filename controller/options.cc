@@ -84,6 +84,23 @@ Result<void> take_doctor(Options& options, const std::vector<std::string>& place
   return take_host(options, others.front());
 }
 
+/// As long as an agent puts a stop off at most.
+constexpr std::chrono::hours kLongestKeepOn{720};
+
+Result<void> take_keep(Options& options, const RawOptions& raw) {
+  if (raw.keep_off && raw.places.size() > 1)
+    return fail(ErrorCode::usage, "keep: a time and --off exclude each other", "gpustrap keep HOST 2h, or gpustrap keep HOST --off");
+  if (raw.keep_off) options.keep_on = std::chrono::seconds(0);
+  if (raw.places.size() < 2) return {};
+  const Result<std::chrono::seconds> time = read_time(raw.places[1], "keep HOST");
+  if (!time) return fail(time.error());
+  if (time->count() == 0 || *time > kLongestKeepOn)
+    return fail(ErrorCode::usage, fmt::format("keep HOST {}: expected more than nothing, and at most 30 days (720h)", raw.places[1]),
+                "for instance: gpustrap keep HOST 2h");
+  options.keep_on = *time;
+  return {};
+}
+
 Result<void> check(Options& options, const RawOptions& raw, const std::string& verb) {
   options.user = raw.login;
   if (!raw.port.empty()) {
@@ -165,6 +182,9 @@ Result<void> check(Options& options, const RawOptions& raw, const std::string& v
       return fail(ErrorCode::usage, fmt::format("{}: a path is empty", verb), "`.` is the folder itself");
   }
   if (options.verb == Verb::logs && raw.places.size() > 1) options.step = raw.places[1];
+  if (options.verb == Verb::keep) {
+    if (Result<void> kept = take_keep(options, raw); !kept) return kept;
+  }
   if (!raw.tail.empty()) {
     const Result<std::size_t> tail = read_count(raw.tail, "--tail", 1'000'000);
     if (!tail) return fail(tail.error());

@@ -26,6 +26,7 @@ enum class Verb {
   status,
   logs,
   cancel,
+  keep,
   tunnel,
   url,
   open,
@@ -154,6 +155,8 @@ struct Options {
   bool json = false;
   ColourChoice colour = ColourChoice::automatic;
   Detail detail = Detail::normal;
+  /// For `keep`: for how long; 0: no longer; none: it only tells.
+  std::optional<std::chrono::seconds> keep_on;
 
   /// Whether it is about many hosts, or about one in the manner of many.
   [[nodiscard]] bool is_fleet() const {

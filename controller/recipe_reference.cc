@@ -92,6 +92,7 @@ constexpr KindExample kExamples[] = {
     {StepKind::conda_env, "  - conda_env: { name: course, python: \"3.11\", packages: [numpy, pip] }\n"},
     {StepKind::nvidia_driver, "  - nvidia_driver: auto\n"},
     {StepKind::cuda, "  - cuda: \"12.9\"\n"},
+    {StepKind::idle_stop, "  - idle_stop: { after: 30m, budget: 5 USD }\n"},
 };
 constexpr bool examples_follow_enum() {
   for (std::size_t i = 0; i < std::size(kExamples); ++i) {

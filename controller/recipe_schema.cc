@@ -47,6 +47,8 @@ Json type_definitions() {
   types["mode"] = text_like("^[0-7]{3,5}$");
   types["size"] = text_like("^[0-9][0-9.]* *(?:TiB|GiB|MiB|KiB|TB|GB|MB|kB|B)$");
   types["time"] = text_like("^(?:[0-9]+[dhms])+$");
+  types["money"] = text_like("^[0-9]{1,6}(?:\\.[0-9]{1,6})? *[A-Z]{3}$");
+  types["price"] = text_like("^[0-9]{1,6}(?:\\.[0-9]{1,6})? *[A-Z]{3} */h$");
   types["port"] = or_placeholder({{"type", "integer"}, {"minimum", 1}, {"maximum", 65535}});
   types["list of texts"] = any_of({defined("text"), list_of(defined("text"))});
   types["list of URLs"] = any_of({defined("URL"), list_of(defined("URL"))});

@@ -26,6 +26,7 @@ using VerbResult = Result<ExitCode>;
 // verbs_host.cc
 [[nodiscard]] VerbResult verb_logs(const Options& options);
 [[nodiscard]] VerbResult verb_cancel(const Options& options);
+[[nodiscard]] VerbResult verb_keep(const Options& options);
 [[nodiscard]] VerbResult verb_remove(const Options& options);
 [[nodiscard]] VerbResult verb_ssh(const Options& options);
 [[nodiscard]] VerbResult verb_hosts(const Options& options);

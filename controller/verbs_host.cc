@@ -15,6 +15,7 @@
 #include "controller/conversation.h"
 #include "controller/display_width.h"
 #include "controller/hosts_file.h"
+#include "controller/idle_status.h"
 #include "controller/prompt.h"
 #include "controller/removal_text.h"
 #include "controller/run_log.h"
@@ -83,6 +84,16 @@ VerbResult verb_cancel(const Options& options) {
   }
   if (!reply) return fail(reply.error());
   if (!options.json) print(fmt::format("Run {} stops after its current step.\n", run_of_reply(**reply)));
+  return ExitCode::ok;
+}
+
+VerbResult verb_keep(const Options& options) {
+  KeepRequest request;
+  if (options.keep_on) request.seconds = static_cast<std::uint64_t>(options.keep_on->count());
+  Conversation talk(options, Rights::whatever, make_silent_status());
+  const auto reply = talk.client().ask(request);
+  if (!reply) return fail(reply.error());
+  print(options.json ? to_line(keep_document(options.destination(), **reply)) : keep_text(options.destination(), **reply));
   return ExitCode::ok;
 }
 

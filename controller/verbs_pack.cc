@@ -71,9 +71,7 @@ VerbResult verb_pack(const Options& options) {
   Result<LoadedRecipe> loaded = load_recipe(options.recipe, LoadOptions{recipe_sources(), options.vars});
   if (!loaded) return fail(std::move(loaded).error());
   Recipe& recipe = loaded->recipe;
-  if (needs_compat(recipe)) {
-    if (Result<void> added = add_compat(recipe); !added) return fail(std::move(added).error());
-  }
+  if (Result<void> added = add_compat(recipe); !added) return fail(std::move(added).error());
   if (Result<void> checked = check_secrets(recipe); !checked) return fail(std::move(checked).error());
   const std::string arch = options.arch.empty() ? std::string(kUsualArch) : options.arch;
   const Result<const EmbeddedAgent*> agent = agent_for(arch);

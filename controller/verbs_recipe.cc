@@ -70,9 +70,7 @@ VerbResult verb_recipe_show(const Options& options) {
   if (options.json) {
     Result<LoadedRecipe> loaded = load_recipe(options.recipe, LoadOptions{recipe_sources(), options.vars});
     if (!loaded) return fail(std::move(loaded).error());
-    if (needs_compat(loaded->recipe)) {
-      if (Result<void> added = add_compat(loaded->recipe); !added) return fail(std::move(added).error());
-    }
+    if (Result<void> added = add_compat(loaded->recipe); !added) return fail(std::move(added).error());
     return print(write_recipe(loaded->recipe).dump() + "\n");
   }
   if (!options.vars.empty()) return fail(ErrorCode::usage, "--var goes with --json: the recipe itself is shown as it is written");

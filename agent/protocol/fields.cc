@@ -12,6 +12,7 @@
 #include "agent/base/text.h"
 #include "agent/protocol/field_types.h"
 #include "agent/protocol/json.h"
+#include "agent/protocol/money.h"
 
 namespace gpustrap {
 namespace {
@@ -301,6 +302,30 @@ Json FieldType<Duration>::write(const Duration& value) {
       std::find_if(kTimeUnits.begin(), kTimeUnits.end(), [&](const Unit& u) { return count >= u.factor && count % u.factor == 0; });
   return unit == kTimeUnits.end() ? std::string("0s") : fmt::format("{}{}", count / unit->factor, unit->name);
 }
+
+std::string FieldType<Money>::type() { return "money"; }
+std::string FieldType<Money>::expected() { return "an amount with its currency, such as 5 USD"; }
+void FieldType<Money>::read(const Json& value, const FieldPlace& place, Money& out) {
+  if (place.is_deferred(value)) return;
+  const auto money = value.is_string() ? parse_money(value.get<std::string>()) : std::nullopt;
+  if (money)
+    out = *money;
+  else
+    place.wrong(value, expected());
+}
+Json FieldType<Money>::write(const Money& value) { return money_text(value); }
+
+std::string FieldType<HourlyPrice>::type() { return "price"; }
+std::string FieldType<HourlyPrice>::expected() { return "what an hour costs, such as 0.526 USD/h"; }
+void FieldType<HourlyPrice>::read(const Json& value, const FieldPlace& place, HourlyPrice& out) {
+  if (place.is_deferred(value)) return;
+  const auto price = value.is_string() ? parse_price(value.get<std::string>()) : std::nullopt;
+  if (price)
+    out = *price;
+  else
+    place.wrong(value, expected());
+}
+Json FieldType<HourlyPrice>::write(const HourlyPrice& value) { return price_text(value); }
 
 std::string FieldType<PortNumber>::type() { return "port"; }
 std::string FieldType<PortNumber>::expected() { return "a port number, 1 to 65535"; }

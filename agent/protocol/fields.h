@@ -30,6 +30,15 @@ struct ByteSize {
 struct Duration {
   std::chrono::seconds time{0};
 };  ///< "90s", "10m", "2h", "1d"
+/// An amount of money, in millionths of its unit: "5 USD".
+struct Money {
+  std::int64_t millionths = 0;
+  std::string currency;
+};
+/// What an hour of a machine costs: "0.526 USD/h".
+struct HourlyPrice {
+  Money money;
+};
 struct PortNumber {
   std::uint16_t number = 0;
 };

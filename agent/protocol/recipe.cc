@@ -11,6 +11,7 @@
 #include "agent/base/text.h"
 #include "agent/protocol/fields_visit.h"
 #include "agent/protocol/json.h"
+#include "agent/protocol/money.h"
 
 namespace gpustrap {
 namespace {
@@ -78,7 +79,7 @@ class RecipeReader {
     }
     const std::vector<std::string> names = {"name", "description", "secrets", "steps"};
     for (const auto& [name, value] : document.items()) {
-      if (name != "compat" && std::find(names.begin(), names.end(), name) == names.end())
+      if (name != "compat" && name != "prices" && std::find(names.begin(), names.end(), name) == names.end())
         at_key("/" + name, unknown(name, "a recipe", names));
     }
     read_text(document, "name", recipe.name);
@@ -103,6 +104,12 @@ class RecipeReader {
       std::vector<FieldProblem> found;
       recipe.compat = std::make_shared<const Compat>(read_compat(*compat, found));
       for (FieldProblem& problem : found) problems_.push_back({problem.at, "/compat" + problem.pointer, std::move(problem.message)});
+    }
+    if (const auto prices = document.find("prices"); prices != document.end()) {
+      if (std::optional<PriceList> read = read_price_list(*prices))
+        recipe.prices = std::make_shared<const PriceList>(*std::move(read));
+      else
+        at_value("/prices", "`prices` is no list of prices");
     }
     return recipe;
   }
@@ -367,6 +374,7 @@ Json write_recipe(const Recipe& recipe) {
     document["steps"].push_back(std::move(step));
   }
   if (recipe.compat) document["compat"] = write_compat(*recipe.compat);
+  if (recipe.prices) document["prices"] = write_price_list(*recipe.prices);
   return document;
 }
 
@@ -404,7 +412,8 @@ std::string default_identity(const StepEntry& step) {
     case StepKind::apt_repository:
     case StepKind::reboot:
     case StepKind::nvidia_driver:
-    case StepKind::cuda: return "root";
+    case StepKind::cuda:
+    case StepKind::idle_stop: return "root";
   }
   return is_under_home(spec, path) ? "login" : "root";
 }
@@ -425,6 +434,13 @@ bool shares_files(const Recipe& recipe) {
 bool needs_compat(const Recipe& recipe) {
   return std::any_of(recipe.steps.begin(), recipe.steps.end(),
                      [](const StepEntry& step) { return step.kind == StepKind::nvidia_driver || step.kind == StepKind::cuda; });
+}
+
+bool needs_prices(const Recipe& recipe) {
+  return std::any_of(recipe.steps.begin(), recipe.steps.end(), [](const StepEntry& step) {
+    return step.kind == StepKind::idle_stop && step.spec && step.spec->is_object() && step.spec->contains("budget") &&
+           !step.spec->contains("price");
+  });
 }
 
 std::vector<FieldDoc> describe_common_fields() { return docs_of_common_fields(); }

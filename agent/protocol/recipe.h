@@ -55,11 +55,13 @@ struct Recipe {
   std::vector<StepEntry> steps;
   /// The tables of GPUs and drivers, where a step asks them: an agent has none of its own, so that they are as new as the controller.
   std::shared_ptr<const Compat> compat;
+  /// What machines cost, where a step has a budget and no price of its own.
+  std::shared_ptr<const PriceList> prices;
 };
 
 /// Reads a resolved recipe: `{"name", "description", "secrets": ["token"], "steps": [{"apt": {…}, "id": …, "needs": […], …}], "compat":
-/// {…}}`. Gives ids to steps without one, and reports duplicate ids, needs that name no earlier step, and everything wrong in a step.
-/// Usable only where no problem was added.
+/// {…}, "prices": {…}}`. Gives ids to steps without one, and reports duplicate ids, needs that name no earlier step, and everything wrong
+/// in a step. Usable only where no problem was added.
 [[nodiscard]] Recipe read_recipe(const Json& document, Placeholders placeholders, std::vector<FieldProblem>& problems);
 /// Secrets are written by name only: where their values come from is no business of the host's, and no part of the digest.
 [[nodiscard]] Json write_recipe(const Recipe& recipe);
@@ -80,5 +82,7 @@ struct Recipe {
 [[nodiscard]] bool shares_files(const Recipe& recipe);
 /// Whether any step asks the tables of GPUs and drivers, so that they must travel with the recipe.
 [[nodiscard]] bool needs_compat(const Recipe& recipe);
+/// Whether any step counts money without saying what an hour costs.
+[[nodiscard]] bool needs_prices(const Recipe& recipe);
 
 }  // namespace gpustrap

@@ -19,7 +19,7 @@ template <class... Cases> struct Overloaded : Cases... { using Cases::operator()
 template <class... Cases> Overloaded(Cases...) -> Overloaded<Cases...>;
 
 const std::vector<std::string>& verbs() {
-  static const std::vector<std::string> names = {"run", "attach", "status", "cancel", "token", "secrets", "share", "remove"};
+  static const std::vector<std::string> names = {"run", "attach", "status", "cancel", "token", "secrets", "share", "remove", "keep"};
   return names;
 }
 
@@ -118,6 +118,15 @@ decltype(Request::body) read_body(const std::string& verb, Members& members) {
     members.must("preview", body.preview);
     return body;
   }
+  if (verb == "keep") {
+    KeepRequest body;
+    std::uint64_t seconds = 0;
+    if (members.find("seconds", Members::Wanted::optional) == nullptr) return body;
+    members.must("seconds", seconds);
+    if (seconds > kLongestKeep) members.fail_with(Error(ErrorCode::protocol, "`seconds` of the request keep is more than 30 days"));
+    body.seconds = seconds;
+    return body;
+  }
   members.fail_with(Error(ErrorCode::protocol,
                           fmt::format("the verb {} is unknown here; known are {}", quote_value(verb), join(verbs(), ", ")),
                           "the agent on the host may be older than this gpustrap"));
@@ -203,6 +212,10 @@ Json to_json(const Request& request) {
                  [&](const RemoveRequest& body) {
                    document["verb"] = "remove";
                    document["preview"] = body.preview;
+                 },
+                 [&](const KeepRequest& body) {
+                   document["verb"] = "keep";
+                   if (body.seconds) document["seconds"] = *body.seconds;
                  },
              },
              request.body);

@@ -101,9 +101,18 @@ struct RemoveRequest {
   bool preview = true;
 };
 
+/// Puts off the stop of a host that is idle, by so many seconds from now; 0: no longer. Nothing given: only tells. Reply: {"kept_for_s": n,
+/// "until_ms": time or null}
+constexpr std::uint64_t kLongestKeep = 30ULL * 24 * 3600;
+struct KeepRequest {
+  std::optional<std::uint64_t> seconds;
+};
+
 struct Request {
   std::uint64_t number = 0;
-  std::variant<RunRequest, AttachRequest, StatusRequest, CancelRequest, TokenRequest, SecretsRequest, ShareRequest, RemoveRequest> body;
+  std::variant<RunRequest, AttachRequest, StatusRequest, CancelRequest, TokenRequest, SecretsRequest, ShareRequest, RemoveRequest,
+               KeepRequest>
+      body;
 };
 [[nodiscard]] Json to_json(const Request& request);
 /// The request as it may stand among a program's arguments, which everybody on a host can read: a run by its digest alone. None where it

@@ -470,6 +470,27 @@ void check(const CudaSpec& spec, SpecReader& reader) {
   if (spec.version == "auto" && !reader.deferred("version")) reader.say_missing("needs a field `version`: the one that the file holds");
 }
 
+void check(const IdleStopSpec& spec, SpecReader& reader) {
+  if (spec.absent) {
+    for (const char* field : {"after", "warn", "budget", "price"})
+      if (reader.has(field)) reader.say_at(field, "does not go with `absent: true`");
+    return;
+  }
+  if (!reader.has("after") && !reader.has("budget") && !reader.deferred("absent"))
+    reader.say_missing("would stop nothing: expected `after`, `budget`, or both");
+  // What is 0 here may also be a value that was wrong, and has been told.
+  if (spec.after && spec.warn && spec.after->time.count() > 0 && spec.warn->time >= spec.after->time && !reader.deferred("after"))
+    reader.say_at("warn", fmt::format("is {}: expected less than `after`, since the warning comes so long before the stop",
+                                      quote_value(FieldType<Duration>::write(*spec.warn))));
+  if (reader.has("price") && !reader.has("budget")) reader.say_at("price", "goes with `budget` only");
+  const bool has_money = spec.budget && !spec.budget->currency.empty(), has_price = spec.price && !spec.price->money.currency.empty();
+  if (has_money && spec.budget->millionths == 0) reader.say_at("budget", "is nothing: expected more than 0");
+  if (has_price && spec.price->money.millionths == 0) reader.say_at("price", "is nothing: an hour that costs nothing needs no budget");
+  if (has_money && has_price && spec.budget->currency != spec.price->money.currency)
+    reader.say_at("price",
+                  fmt::format("is in {}, and `budget` in {}: expected one currency", spec.price->money.currency, spec.budget->currency));
+}
+
 }  // namespace
 
 bool is_shared(const StepSpec& spec) {

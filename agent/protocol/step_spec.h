@@ -19,6 +19,7 @@
 namespace gpustrap {
 
 struct Compat;
+struct PriceList;
 
 enum class StepKind : std::uint8_t {
   require,
@@ -44,7 +45,8 @@ enum class StepKind : std::uint8_t {
   conda,
   conda_env,
   nvidia_driver,
-  cuda
+  cuda,
+  idle_stop
 };
 
 /// Whence the hosts of one run have a file.
@@ -542,10 +544,30 @@ struct CudaSpec {
   }
 };
 
+struct IdleStopSpec {
+  static constexpr StepKind kKind = StepKind::idle_stop;
+  static constexpr std::string_view kName = "idle_stop", kShorthand = "after",
+                                    kHelp = "Shuts the host down once nothing has been done on it for a while, or a budget is spent.";
+  std::optional<Duration> after, warn;
+  std::optional<Money> budget;
+  std::optional<HourlyPrice> price;
+  bool absent = false;
+  /// From the recipe, by agent/plan; no field of the step.
+  std::shared_ptr<const PriceList> prices;
+  template <class V> void fields(V& v) {
+    v("after", after, Presence::optional, "how long nothing must have been done: no GPU, kernel, typing, CPU, network, run or apt at work");
+    v("warn", warn, Presence::optional,
+      "how long before terminals and notebook folders are told; 5m, or half of `after` where that is less");
+    v("budget", budget, Presence::optional, "what the hours that the host is on may cost in all; then it stops even where it is at work");
+    v("price", price, Presence::optional, "what an hour costs, such as 0.526 USD/h; gpustrap knows that of EC2's GPU types");
+    v("absent", absent, Presence::optional, "nothing stops the host any more");
+  }
+};
+
 /// In the order of StepKind.
 using StepSpec = std::variant<RequireSpec, WaitSpec, AptSpec, DownloadSpec, ArchiveSpec, FileSpec, BlockSpec, DirectorySpec, SymlinkSpec,
                               EnvironmentSpec, CommandSpec, ServiceSpec, VenvSpec, PipSpec, NvidiaSmiSpec, JupyterSpec, GitSpec, DebSpec,
-                              AptRepositorySpec, RebootSpec, CondaSpec, CondaEnvSpec, NvidiaDriverSpec, CudaSpec>;
+                              AptRepositorySpec, RebootSpec, CondaSpec, CondaEnvSpec, NvidiaDriverSpec, CudaSpec, IdleStopSpec>;
 constexpr std::size_t kStepKindCount = std::variant_size_v<StepSpec>;
 
 /// Whether it says `fetch: shared`.

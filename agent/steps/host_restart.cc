@@ -26,6 +26,16 @@ bool exists(const Host& host, const std::string& path) {
   return info && info->has_value();
 }
 
+/// The container that cannot be told to do such a thing from inside: "this host is a container (docker)". Empty for a machine, and for one
+/// that is kept like a machine.
+std::string other_container(const Host& host) {
+  if (!host.facts().container) return {};
+  const Result<std::string> manager = host.read("/run/systemd/container");
+  const std::string name = manager ? std::string(trim(*manager)) : "";
+  if (std::find(kMachineContainers.begin(), kMachineContainers.end(), name) != kMachineContainers.end()) return {};
+  return name.empty() ? "this host is a container" : fmt::format("this host is a container ({})", name);
+}
+
 }  // namespace
 
 KernelName kernel_name(const std::string& release) {
@@ -64,14 +74,9 @@ std::string newer_kernel(const Host& host) {
 
 Result<void> can_restart(const Host& host) {
   const Facts& facts = host.facts();
-  if (facts.container) {
-    const Result<std::string> manager = host.read("/run/systemd/container");
-    const std::string name = manager ? std::string(trim(*manager)) : "";
-    if (std::find(kMachineContainers.begin(), kMachineContainers.end(), name) == kMachineContainers.end()) {
-      return fail(ErrorCode::unsupported,
-                  fmt::format("this host is a container{}, which a restart would only end", name.empty() ? "" : " (" + name + ")"),
-                  "restart it from outside, or leave the step out with `when`");
-    }
+  if (const std::string container = other_container(host); !container.empty()) {
+    return fail(ErrorCode::unsupported, container + ", which a restart would only end",
+                "restart it from outside, or leave the step out with `when`");
   }
   if (!facts.systemd) {
     return fail(ErrorCode::unsupported, "this host has no systemd, so nothing would take up the run after a restart",
@@ -79,6 +84,22 @@ Result<void> can_restart(const Host& host) {
   }
   if (facts.boot_id.empty()) {
     return fail(ErrorCode::unsupported, "this host does not tell its boot id, so a restart could not be told from none",
+                "look at /proc/sys/kernel/random/boot_id on the host");
+  }
+  return {};
+}
+
+Result<void> can_power_off(const Host& host) {
+  if (const std::string container = other_container(host); !container.empty()) {
+    return fail(ErrorCode::unsupported, container + ", which cannot switch off the machine that is paid for",
+                "stop it where it is rented, or leave the step out with `when: { container: false }`");
+  }
+  if (!host.facts().systemd) {
+    return fail(ErrorCode::unsupported, "this host has no systemd, whose timers look whether it is idle",
+                "stop it where it is rented, or leave the step out with `when: { systemd: true }`");
+  }
+  if (host.facts().boot_id.empty()) {
+    return fail(ErrorCode::unsupported, "this host does not tell its boot id, so its boots could not be told apart",
                 "look at /proc/sys/kernel/random/boot_id on the host");
   }
   return {};

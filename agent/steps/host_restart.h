@@ -24,6 +24,8 @@ struct KernelName {
 
 /// Whether a restart would bring this host back, and the run with it. The error says why not.
 [[nodiscard]] Result<void> can_restart(const Host& host);
+/// Whether a shutdown from inside ends what is paid for, and a timer can ask for it.
+[[nodiscard]] Result<void> can_power_off(const Host& host);
 
 /// People at work on this host who are not the run's own login: names, each once.
 [[nodiscard]] Result<std::vector<std::string>> other_users(const Host& host);

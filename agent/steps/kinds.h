@@ -34,5 +34,6 @@ namespace gpustrap {
 [[nodiscard]] std::unique_ptr<Step> make_conda_env_step(const StepSpec& spec);
 [[nodiscard]] std::unique_ptr<Step> make_nvidia_driver_step(const StepSpec& spec);
 [[nodiscard]] std::unique_ptr<Step> make_cuda_step(const StepSpec& spec);
+[[nodiscard]] std::unique_ptr<Step> make_idle_stop_step(const StepSpec& spec);
 
 }  // namespace gpustrap

@@ -54,6 +54,27 @@ Result<SmiAnswer> ask_nvidia_smi(const Host& host) {
   return answer;
 }
 
+std::vector<GpuUse> parse_gpu_use(const std::string& csv) {
+  std::vector<GpuUse> gpus;
+  for (const std::string& line : split(csv, '\n')) {
+    const std::vector<std::string> fields = split(line, ',');
+    const std::string index = fields.size() == 2 ? std::string(trim(fields[0])) : "";
+    if (!mebibytes(index)) continue;
+    const std::string_view text = trim(fields[1]);
+    unsigned percent = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), percent);
+    const bool is_number = error == std::errc() && end == text.data() + text.size();
+    gpus.push_back({index, is_number ? std::optional<unsigned>(percent) : std::nullopt});
+  }
+  return gpus;
+}
+
+std::vector<GpuUse> ask_gpu_use(const Host& host) {
+  const Command command{{"nvidia-smi", "--query-gpu=index,utilization.gpu", "--format=csv,noheader,nounits"}, {}, "", "", kAnswerLimit, {}};
+  const Result<CommandResult> result = host.look(command);
+  return result && result->exit_code == 0 ? parse_gpu_use(result->out) : std::vector<GpuUse>();
+}
+
 std::string describe_gpus(const std::vector<AnsweringGpu>& gpus) {
   std::vector<std::pair<std::string, int>> models;
   for (const AnsweringGpu& gpu : gpus) {

@@ -38,6 +38,15 @@ struct SmiAnswer {
 /// The rows of the CSV answer; lines that are no rows are left out.
 [[nodiscard]] std::vector<AnsweringGpu> parse_gpu_rows(const std::string& csv);
 
+/// How busy a GPU is just now.
+struct GpuUse {
+  std::string index;                ///< "0"
+  std::optional<unsigned> percent;  ///< nothing where it does not tell (MIG)
+};
+/// None where nvidia-smi does not answer: then nothing computes there either.
+[[nodiscard]] std::vector<GpuUse> ask_gpu_use(const Host& host);
+[[nodiscard]] std::vector<GpuUse> parse_gpu_use(const std::string& csv);
+
 /// "Tesla T4 (15 GiB)", "8 × NVIDIA H100 80GB HBM3 (79.6 GiB)", "Tesla T4, NVIDIA L4".
 [[nodiscard]] std::string describe_gpus(const std::vector<AnsweringGpu>& gpus);
 

@@ -39,6 +39,7 @@ constexpr auto kStepTypes = std::to_array<StepType>({
     {StepKind::conda_env, make_conda_env_step, StepType::Order::free, StepType::Uses::nothing, kSolverStall},
     {StepKind::nvidia_driver, make_nvidia_driver_step, StepType::Order::free, StepType::Uses::dpkg},
     {StepKind::cuda, make_cuda_step, StepType::Order::free, StepType::Uses::dpkg},
+    {StepKind::idle_stop, make_idle_stop_step},
 });
 
 constexpr bool rows_follow_enum() {

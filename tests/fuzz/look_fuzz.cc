@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "agent/base/text.h"
+#include "controller/idle_status.h"
 #include "controller/machine_look.h"
 
 // Any bytes as a host's answer to what it is: refused, or read into what may be shown as it is.
@@ -24,6 +25,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (!is_printable(service.name) || !is_printable(service.state)) std::abort();
   }
   if (!is_printable(look->facts.os_name) || !is_printable(look->facts.driver) || !is_printable(look->gpu_trouble)) std::abort();
+  if (const auto idle = read_idle_status(look->idle, look->facts.uptime_s)) {
+    for (const auto& [title, line] : idle_lines(*idle))
+      if (!is_printable(line)) std::abort();
+  }
   if (look->gpus.size() > 64 || look->disks.size() > 64 || look->services.size() > 64) std::abort();
   return 0;
 }

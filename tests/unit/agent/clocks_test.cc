@@ -20,6 +20,8 @@ const std::map<std::string, int> kForPeople = {
     {"agent/serve.cc", 1},               // for how long another run has been in progress
     {"agent/supervise.cc", 1},           // since when a service has been up
     {"agent/main.cc", 1},                // the id of a standalone run
+    {"agent/idle_guard.cc", 1},          // the times that people are told, and of records
+    {"agent/idle_store.cc", 1},          // until when a host is kept, over a restart
     {"agent/host.h", 1},                 // Host::now, for the age of files
     {"controller/verbs_many.cc", 1},     // for how long a run has been in progress
     {"controller/verbs_doctor.cc", 1},   // how far the host's clock is off

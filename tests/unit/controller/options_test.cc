@@ -122,6 +122,7 @@ TEST(Options, EveryVerbIsRead) {
                                    std::pair{"status a b", Verb::status},
                                    std::pair{"logs h pip", Verb::logs},
                                    std::pair{"cancel h", Verb::cancel},
+                                   std::pair{"keep h 2h", Verb::keep},
                                    std::pair{"tunnel h", Verb::tunnel},
                                    std::pair{"url h", Verb::url},
                                    std::pair{"open h", Verb::open},
@@ -176,13 +177,25 @@ TEST(Options, EveryVerbIsRead) {
 
 // Root's runs are root's to read: whoever needs the password for `up` needs it for the rest.
 TEST(Options, EveryVerbThatAsksTheAgentMayAskForTheSudoPassword) {
-  for (const char* verb : {"attach", "status", "logs", "cancel", "tunnel", "url", "open", "remove"}) {
+  for (const char* verb : {"attach", "status", "logs", "cancel", "keep", "tunnel", "url", "open", "remove"}) {
     const Result<Options> options = read_options({verb, "gpu1", "--ask-sudo-password"});
     ASSERT_TRUE(options.has_value()) << verb << ": " << options.error().sentence();
     EXPECT_TRUE(options->ask_sudo_password) << verb;
   }
   EXPECT_TRUE(read_options({"up", "jupyter", "gpu1", "--ask-sudo-password"}).value().ask_sudo_password);
   EXPECT_TRUE(read_options({"plan", "jupyter", "gpu1", "--ask-sudo-password"}).value().ask_sudo_password);
+}
+
+TEST(Options, KeepTakesATimeOrOffOrNeither) {
+  EXPECT_EQ(read("keep gpu1 2h")->keep_on, std::chrono::hours(2));
+  EXPECT_EQ(read("keep u@gpu1 30m --json")->keep_on, std::chrono::minutes(30));
+  EXPECT_EQ(read("keep gpu1 --off")->keep_on, std::chrono::seconds(0));
+  EXPECT_EQ(read("keep gpu1")->keep_on, std::nullopt);
+  EXPECT_EQ(read("keep gpu1")->host, "gpu1");
+  EXPECT_THAT(read("keep gpu1 2h --off").error().sentence(), HasSubstr("exclude each other"));
+  EXPECT_THAT(read("keep gpu1 soon").error().sentence(), HasSubstr("keep HOST soon: expected a time"));
+  EXPECT_THAT(read("keep gpu1 0s").error().sentence(), HasSubstr("more than nothing"));
+  EXPECT_THAT(read("keep gpu1 721h").error().sentence(), HasSubstr("at most 30 days"));
 }
 
 TEST(Options, SshPassesTheRestOn) {

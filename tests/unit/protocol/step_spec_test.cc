@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "agent/protocol/json.h"
+#include "agent/protocol/money.h"
 
 namespace gpustrap {
 namespace {
@@ -61,6 +62,7 @@ constexpr Sample kSamples[] = {
      R"({"branch":"580","cuda":"12.4","modules":"open","source":"nvidia","reboot":"never","hold":false,"persistence":false,"fabric_manager":"always","mirror":"https://mirror.example.org/cuda","fingerprint":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","allow_disruption":true,"limit":"2m"})"},
     {StepKind::cuda,
      R"({"version":"12.4","from":"runfile","url":"https://example.org/cuda.run","mirrors":["http://mirror.example.org/cuda.run"],"sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","fetch":"shared","default":false})"},
+    {StepKind::idle_stop, R"({"after":"30m","warn":"10m","budget":"5 USD","price":"0.526 USD/h"})"},
 };
 
 TEST(StepSpec, EveryKindReadsWhatItWrites) {
@@ -111,6 +113,41 @@ TEST(StepSpec, WrongValuesSayWhatIsExpected) {
               ElementsAre("/state `state` of apt is `presnt`: expected one of present, latest, absent; did you mean `present`?"));
   EXPECT_THAT(problems_of(StepKind::directory, R"({"path":"/a","mode":644})"),
               ElementsAre("/mode `mode` of directory is `644`: expected permissions in octal, such as \"0644\"; put it in quotes"));
+}
+
+TEST(StepSpec, MoneyHasACurrencyAndAPriceAnHour) {
+  for (const auto& [text, millionths] :
+       {std::pair{"5 USD", 5'000'000}, std::pair{"0.25EUR", 250'000}, std::pair{" 12.500001 CNY ", 12'500'001}})
+    EXPECT_EQ(parse_money(text)->millionths, millionths) << text;
+  for (const char* text : {"5", "USD 5", "5 usd", "-5 USD", "5. USD", ".5 USD", "1234567 USD", "0.1234567 USD", "5 USD/h", "1e3 USD", ""})
+    EXPECT_FALSE(parse_money(text)) << text;
+  EXPECT_EQ(price_text(*parse_price("0.5260 USD/h")), "0.526 USD/h");
+  EXPECT_EQ(price_text(*parse_price("12 USD /h")), "12 USD/h");
+  EXPECT_FALSE(parse_price("0.526 USD"));
+  EXPECT_EQ(rounded_money({1'005'001, "USD"}), "1.01 USD");
+  const PriceList list{"2026-07-20", {{"g4dn.xlarge", *parse_price("0.526 USD/h")}}};
+  EXPECT_EQ(write_price_list(*read_price_list(write_price_list(list))), write_price_list(list));
+  for (const char* text : {"{}", "[]", R"({"as_of":"x","types":{"a":"free"}})", R"({"as_of":1,"types":{}})"})
+    EXPECT_FALSE(read_price_list(Json::parse(text))) << text;
+}
+
+TEST(StepSpec, AnIdleStopSaysWhenAndForHowMuch) {
+  const auto problems = [](const char* json) { return problems_of(StepKind::idle_stop, json); };
+  EXPECT_THAT(problems(R"("30m")"), IsEmpty());
+  EXPECT_THAT(problems("{}"), ElementsAre(" idle_stop would stop nothing: expected `after`, `budget`, or both"));
+  EXPECT_THAT(
+      problems(R"({"after":"5m","warn":"5m"})"),
+      ElementsAre("/warn `warn` of idle_stop is `5m`: expected less than `after`, since the warning comes so long before the stop"));
+  EXPECT_THAT(problems(R"({"budget":5})"),
+              ElementsAre("/budget `budget` of idle_stop is `5`: expected an amount with its currency, such as 5 USD"));
+  EXPECT_THAT(problems(R"({"budget":"5 USD","price":"0.2"})"),
+              ElementsAre("/price `price` of idle_stop is `0.2`: expected what an hour costs, such as 0.526 USD/h"));
+  EXPECT_THAT(problems(R"({"budget":"5 USD","price":"0.2 EUR/h"})"),
+              ElementsAre("/price `price` of idle_stop is in EUR, and `budget` in USD: expected one currency"));
+  EXPECT_THAT(problems(R"({"after":"30m","price":"0.2 EUR/h"})"), ElementsAre("/price `price` of idle_stop goes with `budget` only"));
+  EXPECT_THAT(problems(R"({"absent":true,"after":"30m"})"), ElementsAre("/after `after` of idle_stop does not go with `absent: true`"));
+  EXPECT_EQ(problems(R"({"after":"soon"})").size(), 1U);
+  EXPECT_THAT(problems(R"({"budget":"0 USD"})"), ElementsAre("/budget `budget` of idle_stop is nothing: expected more than 0"));
 }
 
 TEST(StepSpec, WhatIsSharedNeedsADigest) {

@@ -104,7 +104,7 @@ TEST(Events, UnknownOnesAreCarried) {
 /// Members that a reader may do without.
 bool is_optional(const std::string& name) {
   return name == "error" || name == "hint" || name == "interrupted" || name == "incarnation" || name == "network" || name == "ahead" ||
-         name == "left_out" || name == "forced";
+         name == "left_out" || name == "forced" || name == "seconds";
 }
 
 TEST(Events, EveryMemberMissingOrOfAnotherTypeIsAnError) {
@@ -175,7 +175,7 @@ TEST(Requests, AnUnknownVerbIsNamed) {
   ASSERT_FALSE(request.has_value());
   EXPECT_EQ(request.error().code(), ErrorCode::protocol);
   EXPECT_EQ(request.error().why(),
-            "the verb `dance` is unknown here; known are run, attach, status, cancel, token, secrets, share, remove");
+            "the verb `dance` is unknown here; known are run, attach, status, cancel, token, secrets, share, remove, keep");
 }
 
 TEST(Requests, ARunIdCannotLeaveItsFolder) {

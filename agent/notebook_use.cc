@@ -1,0 +1,128 @@
+#include "agent/notebook_use.h"
+
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "agent/http_transfer.h"
+#include "agent/identity.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
+
+namespace gpustrap {
+namespace {
+
+constexpr auto kAnswerLimit = std::chrono::seconds(5);
+constexpr std::size_t kMostKernels = 200, kMostBytes = 4U << 20U, kLongestName = 80;
+
+/// Whether what listens on that port of the loopback is this user's.
+bool is_theirs(const Host& host, std::uint16_t port, uid_t user) {
+  const std::string wanted = fmt::format(":{:04X}", port), uid = fmt::format("{}", user);
+  for (const char* table : {"/proc/net/tcp", "/proc/net/tcp6"}) {
+    const Result<std::string> text = host.read(table);
+    for (const std::string& line : text ? split(*text, '\n') : std::vector<std::string>()) {
+      const std::vector<std::string> fields = words(line);
+      if (fields.size() > 9 && fields[1].ends_with(wanted) && fields[3] == "0A") return fields[7] == uid;
+    }
+  }
+  return false;
+}
+
+/// What `work` returns, done in a process of that user's; empty where it does not come to an end.
+std::string said_by_child(const Identity& user, const std::function<std::string()>& work) {
+  Result<Pipe> pipe = make_pipe();
+  if (!pipe) return {};
+  const pid_t child = ::fork();
+  if (child < 0) return {};
+  if (child == 0) {
+    if (::geteuid() == 0 && user.uid != 0 && !become(user)) ::_exit(1);
+    ::_exit(write_all(pipe->write_end.get(), work()) ? 0 : 1);
+  }
+  pipe->write_end.reset();
+  Result<std::string> said = read_all(pipe->read_end.get(), kMostBytes);
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+  return said && status == 0 ? *std::move(said) : std::string();
+}
+
+Json list_at(const NotebookService& notebook, const std::string& token, const char* path) {
+  HttpQuestion question;
+  question.url = fmt::format("{}://127.0.0.1:{}{}", notebook.is_public ? "https" : "http", notebook.port, path);
+  question.headers = {"Authorization: token " + token};
+  question.limit = kAnswerLimit;
+  question.any_certificate = true;  // its own, mostly self-made; the port is known to be its user's
+  const Result<HttpAnswer> answer = http_ask(question);
+  if (!answer || answer->status != 200) return {};
+  Json list = Json::parse(answer->body, nullptr, false);
+  return list.is_array() ? list : Json();
+}
+
+std::string text_in(const Json& object, const char* name) {
+  const auto member = object.is_object() ? object.find(name) : object.end();
+  return member != object.end() && member->is_string() ? member->get<std::string>() : std::string();
+}
+
+std::string short_name(std::string_view text) { return first_line(strip_control(to_utf8(text)), kLongestName); }
+
+}  // namespace
+
+std::string ask_notebook(const Host& host, const NotebookService& notebook) {
+  if (!is_theirs(host, notebook.port, notebook.login.uid)) return {};
+  return said_by_child(notebook.login, [&]() -> std::string {
+    const Result<std::string> token = read_file(token_path(notebook.login.home, notebook.name), 4096);
+    if (!token) return {};
+    const std::string word(trim(*token));
+    Json answer = {{"kernels", list_at(notebook, word, "/api/kernels")}, {"sessions", list_at(notebook, word, "/api/sessions")}};
+    answer["files"] = Json::object();
+    for (const Json& session : answer["sessions"]) {
+      const std::string path = text_in(session, "path");
+      struct stat info {};
+      if (!path.empty() && answer["files"].size() < kMostKernels && ::stat((notebook.dir + "/" + path).c_str(), &info) == 0)
+        answer["files"][path] = static_cast<std::int64_t>(info.st_mtim.tv_sec);
+    }
+    return to_line(answer);
+  });
+}
+
+void add_notebook_use(std::string_view answer, IdleSample& sample) {
+  const Json said = Json::parse(answer, nullptr, false);
+  if (!said.is_object()) return;
+  const auto list = [&](const char* name) {
+    const auto member = said.find(name);
+    return member != said.end() && member->is_array() ? *member : Json::array();
+  };
+  std::map<std::string, std::string> notebook_of;  // by the kernel's id
+  for (const Json& session : list("sessions")) {
+    if (session.is_object() && session.contains("kernel")) notebook_of[text_in(session.at("kernel"), "id")] = text_in(session, "path");
+  }
+  std::size_t count = 0;
+  for (const Json& kernel : list("kernels")) {
+    if (++count > kMostKernels) break;
+    const std::string id = text_in(kernel, "id");
+    const auto known = notebook_of.find(id);
+    const std::string name = known != notebook_of.end() && !known->second.empty() ? short_name(known->second)
+                                                                                  : fmt::format("kernel {}", short_name(id).substr(0, 8));
+    if (text_in(kernel, "execution_state") == "busy") sample.now.push_back({UseSign::Of::notebook, fmt::format("{} computes", name)});
+    sample.marks.push_back({{UseSign::Of::notebook, fmt::format("{} was used", name)}, short_name(text_in(kernel, "last_activity"))});
+  }
+  const auto files = said.find("files");
+  if (files == said.end() || !files->is_object()) return;
+  for (const auto& [path, changed] : files->items()) {
+    if (changed.is_number_integer())
+      sample.marks.push_back(
+          {{UseSign::Of::notebook, fmt::format("{} was saved", short_name(path))}, fmt::format("{}", changed.get<std::int64_t>())});
+  }
+}
+
+}  // namespace gpustrap

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "agent/host.h"
+#include "agent/idle_signs.h"
+#include "agent/token.h"
+
+namespace gpustrap {
+
+/// What a notebook's server says of its kernels, as its REST API gives it: {"kernels": […], "sessions": […], "files": {path: when it was
+/// changed}}. Asked on the loopback with the login's own rights and token, and only where the port is that user's: nobody else is to be
+/// told the token. Empty where nothing answers.
+[[nodiscard]] std::string ask_notebook(const Host& host, const NotebookService& notebook);
+
+/// Kernels that compute are at work; one that has answered since the last look, and a notebook that was saved, were used. What is only
+/// open, or holds memory of a GPU, is not: an open tab asks the server every few seconds, and so the server's own `last_activity` says
+/// nothing. Its terminals are pseudo-terminals of the host like any others.
+void add_notebook_use(std::string_view answer, IdleSample& sample);
+
+}  // namespace gpustrap
