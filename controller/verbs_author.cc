@@ -1,6 +1,5 @@
 #include <unistd.h>
 
-#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,14 +27,6 @@ VerbResult print(const std::string& text) {
   return ExitCode::ok;
 }
 
-/// Another than the system's, as curl and OpenSSL are told of it.
-std::string ca_bundle() {
-  for (const char* name : {"CURL_CA_BUNDLE", "SSL_CERT_FILE"}) {
-    if (const char* path = std::getenv(name); path != nullptr && *path != '\0') return path;
-  }
-  return {};
-}
-
 /// "lab.yaml" as a command line takes it: a bare name would be a recipe's.
 std::string as_argument(const std::string& file) {
   const bool is_file = file.find('/') != std::string::npos || file.ends_with(".yaml") || file.ends_with(".yml");
@@ -50,7 +41,7 @@ VerbResult verb_recipe_lint(const Options& options) {
   std::vector<LintReport> reports;
   UpstreamOptions upstream;
   upstream.depth = options.upstream_full ? UpstreamOptions::Depth::whole : UpstreamOptions::Depth::headers;
-  upstream.connect = [] { return make_http(ca_bundle()); };
+  upstream.connect = [] { return make_http({}); };
   upstream.look_at_key = look_at_key_with_gpg;
   const bool ask = options.upstream || options.upstream_full;
   if (ask) {

@@ -17,6 +17,7 @@
 #include "controller/console.h"
 #include "controller/display_width.h"
 #include "controller/embedded_agents.h"
+#include "controller/manifest.h"
 #include "controller/recipe_explain.h"
 #include "controller/recipe_loader.h"
 #include "controller/recipe_reference.h"
@@ -126,7 +127,7 @@ VerbResult verb_version(const Options& options) {
     text += fmt::format("agent {:<8} {}  {}\n", agent.arch, agent.digest.substr(0, 16), human_bytes(agent.gzipped.size()));
   }
   if (embedded_agents().empty()) text += "no agents are built in\n";
-  return print(text);
+  return print(text + kManifest);
 }
 
 }  // namespace gpustrap

@@ -4,6 +4,7 @@
 #   fetch-source.sh PKG DEST WORK        unpacks PKG into DEST and leaves DEST/gpustrap-source.txt: the version
 #                                        taken and the sha256 of every file it came from
 #   fetch-source.sh --newest WORK PKG…   prints "PKG VERSION" for each, the newest this distribution offers
+#   fetch-source.sh --archives WORK PKG  prints the folder in which the files of its source are
 #
 # WORK holds a private copy of the source index and the downloaded archives and may be shared by any number
 # of builds at once. apt checks every file against the signed index.
@@ -135,8 +136,10 @@ download() {  # PKG
 command -v apt-get > /dev/null || die "apt-get is not on this machine. Give each library by -D<LIB>_URL= and -D<LIB>_SHA256=."
 command -v dpkg-source > /dev/null || die "dpkg-source is missing. Install dpkg-dev."
 
-newest=
-if [ "${1:-}" = --newest ]; then newest=yes; shift; work=${1:?WORK}; shift; else
+newest='' archives_only=''
+if [ "${1:-}" = --newest ]; then newest=yes; shift; work=${1:?WORK}; shift
+elif [ "${1:-}" = --archives ]; then archives_only=yes work=${2:?WORK} pkg=${3:?PKG}
+else
     pkg=${1:?PKG} dest=${2:?DEST} work=${3:?WORK}
     case $dest in /*) ;; *) dest=$PWD/$dest ;; esac
 fi
@@ -160,6 +163,10 @@ if ! download "$pkg"; then
     download "$pkg" || die "no version of $pkg can be downloaded; see $work/$pkg.log. Or give -D<LIB>_URL= and -D<LIB>_SHA256=."
 fi
 flock -u 9
+if [ -n "$archives_only" ]; then
+    echo "$archives"
+    exit 0
+fi
 
 rm -rf "$dest"
 mkdir -p "$(dirname "$dest")"

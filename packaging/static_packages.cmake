@@ -1,6 +1,7 @@
-# The libraries of the static agent, and the name of each one's source package in Debian and Ubuntu.
+# The libraries that are built from source, for whom, and the name of each one's source package in Debian and Ubuntu.
 set(GPUSTRAP_PACKAGING ${CMAKE_CURRENT_LIST_DIR})
-set(GPUSTRAP_STATIC_LIBRARIES openssl zlib bzip2 xz zstd cares fmt libarchive curl)
+set(GPUSTRAP_AGENT_LIBRARIES openssl zlib bzip2 xz zstd cares fmt libarchive curl)
+set(GPUSTRAP_CONTROLLER_LIBRARIES openssl zlib fmt yamlcpp pugixml libarchive libssh curl)
 set(GPUSTRAP_PACKAGE_openssl openssl)
 set(GPUSTRAP_PACKAGE_zlib zlib)
 set(GPUSTRAP_PACKAGE_bzip2 bzip2)
@@ -10,3 +11,6 @@ set(GPUSTRAP_PACKAGE_cares c-ares)
 set(GPUSTRAP_PACKAGE_fmt fmtlib)
 set(GPUSTRAP_PACKAGE_libarchive libarchive)
 set(GPUSTRAP_PACKAGE_curl curl)
+set(GPUSTRAP_PACKAGE_libssh libssh)
+set(GPUSTRAP_PACKAGE_yamlcpp yaml-cpp)
+set(GPUSTRAP_PACKAGE_pugixml pugixml)

@@ -2,13 +2,15 @@
 #include <array>
 #include <cctype>
 #include <cstddef>
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
 
 #include <curl/curl.h>
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
 #include "controller/cloud/http.h"
-#include "controller/shared_library.h"
 
 namespace gpustrap {
 namespace {
@@ -17,45 +19,32 @@ namespace {
 constexpr std::size_t kMaxBody = 32U << 20U;
 constexpr std::size_t kMaxHeaders = 64U << 10U;
 
-struct Curl {
-  decltype(&::curl_global_init) global_init = nullptr;
-  decltype(&::curl_easy_init) easy_init = nullptr;
-  decltype(&::curl_easy_cleanup) easy_cleanup = nullptr;
-  decltype(&::curl_easy_reset) easy_reset = nullptr;
-  decltype(&::curl_easy_setopt) easy_setopt = nullptr;
-  decltype(&::curl_easy_getinfo) easy_getinfo = nullptr;
-  decltype(&::curl_easy_perform) easy_perform = nullptr;
-  decltype(&::curl_easy_strerror) easy_strerror = nullptr;
-  decltype(&::curl_slist_append) slist_append = nullptr;
-  decltype(&::curl_slist_free_all) slist_free_all = nullptr;
-  bool ready = false;
-};
+/// curl_global_init for the one time that it is needed, by the first who asks: a command that sends nothing pays nothing.
+bool curl_is_ready() {
+  static const bool ready = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+  return ready;
+}
 
-const Curl& curl() {
-  static const Curl loaded = [] {
-    Curl all;
-    SharedLibrary library{"libcurl.so.4", "libcurl-gnutls.so.4", "libcurl.4.dylib"};
-    library.take(all.global_init, "curl_global_init");
-    library.take(all.easy_init, "curl_easy_init");
-    library.take(all.easy_cleanup, "curl_easy_cleanup");
-    library.take(all.easy_reset, "curl_easy_reset");
-    library.take(all.easy_setopt, "curl_easy_setopt");
-    library.take(all.easy_getinfo, "curl_easy_getinfo");
-    library.take(all.easy_perform, "curl_easy_perform");
-    library.take(all.easy_strerror, "curl_easy_strerror");
-    library.take(all.slist_append, "curl_slist_append");
-    library.take(all.slist_free_all, "curl_slist_free_all");
-    all.ready = library.is_whole() && all.global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
-    return all;
-  }();
-  return loaded;
+/// Where this machine keeps certificate authorities; a libcurl that is linked in has no place of its own. Empty where there are none.
+std::string system_authorities() {
+  for (const char* name : {"CURL_CA_BUNDLE", "SSL_CERT_FILE"}) {
+    if (const char* path = std::getenv(name); path != nullptr && *path != '\0') return path;
+  }
+  for (const char* path : {"/etc/ssl/certs/ca-certificates.crt",  // Debian, Ubuntu, Alpine, Arch
+                           "/etc/pki/tls/certs/ca-bundle.crt",    // Fedora, RHEL, Amazon Linux
+                           "/etc/ssl/ca-bundle.pem",              // SUSE
+                           "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem"}) {
+    std::error_code missing;
+    if (std::filesystem::file_size(path, missing) > 0 && !missing) return path;
+  }
+  return {};
 }
 
 struct EasyFree {
-  void operator()(CURL* handle) const { curl().easy_cleanup(handle); }
+  void operator()(CURL* handle) const { curl_easy_cleanup(handle); }
 };
 struct ListFree {
-  void operator()(curl_slist* list) const { curl().slist_free_all(list); }
+  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
 };
 using EasyHandle = std::unique_ptr<CURL, EasyFree>;
 using HeaderList = std::unique_ptr<curl_slist, ListFree>;
@@ -95,11 +84,11 @@ std::size_t take_header(char* bytes, std::size_t, std::size_t count, void* into)
 class Setup {
  public:
   explicit Setup(CURL* handle) : handle_(handle) {}
-  void number(CURLoption option, long value) { curl().easy_setopt(handle_, option, value); }
-  void size(CURLoption option, std::size_t value) { curl().easy_setopt(handle_, option, static_cast<curl_off_t>(value)); }
-  void text(CURLoption option, const std::string& value) { curl().easy_setopt(handle_, option, value.c_str()); }
-  void pointer(CURLoption option, void* value) { curl().easy_setopt(handle_, option, value); }
-  template <class Function> void function(CURLoption option, Function* value) { curl().easy_setopt(handle_, option, value); }
+  void number(CURLoption option, long value) { curl_easy_setopt(handle_, option, value); }
+  void size(CURLoption option, std::size_t value) { curl_easy_setopt(handle_, option, static_cast<curl_off_t>(value)); }
+  void text(CURLoption option, const std::string& value) { curl_easy_setopt(handle_, option, value.c_str()); }
+  void pointer(CURLoption option, void* value) { curl_easy_setopt(handle_, option, value); }
+  template <class Function> void function(CURLoption option, Function* value) { curl_easy_setopt(handle_, option, value); }
 
  private:
   CURL* handle_;
@@ -111,9 +100,9 @@ std::string origin_of(const std::string& url) {
   return host == std::string::npos ? url : url.substr(0, url.find('/', host + 3));
 }
 
-Error error_of(CURLcode code, const std::string& said, const HttpRequest& request) {
+Error error_of(CURLcode code, const std::string& said, const HttpRequest& request, bool has_authorities) {
   const std::string where = origin_of(request.url);
-  const std::string why = fmt::format("{}: {}", where, said.empty() ? curl().easy_strerror(code) : said);
+  const std::string why = fmt::format("{}: {}", where, said.empty() ? curl_easy_strerror(code) : said);
   switch (code) {
     case CURLE_COULDNT_RESOLVE_HOST:
       return {ErrorCode::unknown_name, fmt::format("{} cannot be found: {}", where.substr(where.rfind('/') + 1), said),
@@ -126,6 +115,8 @@ Error error_of(CURLcode code, const std::string& said, const HttpRequest& reques
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_CERTPROBLEM:
+      if (!has_authorities)
+        return {ErrorCode::tls, why + "; this machine has no certificate authorities", "install the package ca-certificates"};
       return {ErrorCode::tls, why, "where a proxy signs what passes it, name its certificate file: export AWS_CA_BUNDLE=/path/ca.pem"};
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL: return {ErrorCode::usage, why, "an address begins with https:// or http://"};
@@ -135,13 +126,13 @@ Error error_of(CURLcode code, const std::string& said, const HttpRequest& reques
 
 class CurlHttp : public Http {
  public:
-  explicit CurlHttp(std::string ca_bundle) : ca_bundle_(std::move(ca_bundle)) {
-    if (curl().ready) handle_.reset(curl().easy_init());
+  explicit CurlHttp(const std::string& ca_bundle) : ca_bundle_(ca_bundle.empty() ? system_authorities() : ca_bundle) {
+    if (curl_is_ready()) handle_.reset(curl_easy_init());
   }
 
   Result<HttpResponse> send(const HttpRequest& request) override {
-    if (!handle_) return fail(ErrorCode::not_found, "the library libcurl is not on this machine", "sudo apt install libcurl4");
-    curl().easy_reset(handle_.get());  // keeps its connections
+    if (!handle_) return fail(ErrorCode::internal, "libcurl could not be initialised");
+    curl_easy_reset(handle_.get());  // keeps its connections
     std::array<char, CURL_ERROR_SIZE> said{};
     Arriving arriving;
     Setup set(handle_.get());
@@ -172,18 +163,18 @@ class CurlHttp : public Http {
     set.function(CURLOPT_HEADERFUNCTION, take_header);
     set.pointer(CURLOPT_HEADERDATA, &arriving);
     set.pointer(CURLOPT_ERRORBUFFER, said.data());
-    const CURLcode code = curl().easy_perform(handle_.get());
+    const CURLcode code = curl_easy_perform(handle_.get());
     if (arriving.too_long) return fail(ErrorCode::network, origin_of(request.url) + ": an answer of more than 32 MiB");
-    if (code != CURLE_OK) return fail(error_of(code, strip_control(first_line(said.data())), request));
+    if (code != CURLE_OK) return fail(error_of(code, strip_control(first_line(said.data())), request, !ca_bundle_.empty()));
     long status = 0;
-    curl().easy_getinfo(handle_.get(), CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(handle_.get(), CURLINFO_RESPONSE_CODE, &status);
     arriving.response.status = static_cast<int>(status);
     return std::move(arriving.response);
   }
 
  private:
   static void add(HeaderList& list, const std::string& line) {
-    curl_slist* longer = curl().slist_append(list.get(), line.c_str());
+    curl_slist* longer = curl_slist_append(list.get(), line.c_str());
     if (longer == nullptr) return;
     static_cast<void>(list.release());
     list.reset(longer);

@@ -1,15 +1,22 @@
 #!/usr/bin/env bash
-# Tests the static agent where nothing else is: an empty root with only what a case puts there.
+# Tests what is linked to run elsewhere, where nothing else is: a root with only what a case puts there. The static agent, in an empty one;
+# the controller, beside nothing but a C library (controller.sh).
 #
-#   tests/static/run.sh [x86_64] [aarch64]     the agents of build/agents by default; aarch64 runs under qemu-user
+#   tests/static/run.sh [x86_64] [aarch64] [controller]     all by default: the agents of build/agents (aarch64 runs under qemu-user) and
+#                                                           build/release/gpustrap
 #
 # Runs as root or with sudo. Everything happens in a network and mount namespace of its own.
 set -uo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
-archs=("$@")
-[ ${#archs[@]} -gt 0 ] || archs=(x86_64 aarch64)
+archs=() controllers=''
+for what in "$@"; do
+    if [ "$what" = controller ]; then controllers=yes; else archs+=("$what"); fi
+done
+[ $# -gt 0 ] || { archs=(x86_64 aarch64) controllers=yes; }
+# shellcheck source=tests/static/controller.sh
+. "$here/controller.sh"
 
 # The newest and two older userlands: their C library and name service plugins are what a static program could trip over.
 releases=(bullseye bookworm trixie)
@@ -34,15 +41,16 @@ fetch_userlands() {  # the C library and its plugins of each release, unpacked o
 if [ "${GPUSTRAP_STATIC_TESTS_INSIDE:-}" != yes ]; then
     as_root=()
     [ "$(id -u)" = 0 ] || as_root=(sudo)
-    for tool in unshare chroot ip python3 openssl zstd readelf mmdebstrap; do
+    for tool in unshare chroot ip python3 openssl zstd readelf mmdebstrap curl sshd ssh-keygen dpkg-deb strip; do
         PATH=$PATH:/usr/sbin:/sbin command -v "$tool" > /dev/null || { echo "tests/static cannot run: $tool is not installed"; exit 2; }
     done
     # Before the network is gone: the first build fetches the libraries' sources.
-    "$repository/packaging/build-agents.sh" "${archs[@]}" || exit 2
+    [ ${#archs[@]} = 0 ] || "$repository/packaging/build-agents.sh" "${archs[@]}" || exit 2
     for arch in "${archs[@]}"; do
         cmake --build "$repository/build/agents/$arch" --target static_probe > /dev/null || exit 2
     done
     fetch_userlands
+    [ -z "$controllers" ] || fetch_foreign_libc
     exec "${as_root[@]}" env GPUSTRAP_STATIC_TESTS_INSIDE=yes HOME="$HOME" XDG_CACHE_HOME="${XDG_CACHE_HOME:-$HOME/.cache}" \
         PATH="$PATH:/usr/sbin:/sbin" unshare --net --mount "$0" "$@"
 fi
@@ -277,6 +285,7 @@ for arch in "${archs[@]}"; do
     agent_cases
     userland_cases
 done
+[ -z "$controllers" ] || controller_cases
 [ -z "$skips" ] || printf 'skipped:\n%s' "$skips"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

@@ -1,0 +1,120 @@
+# Libraries built from source, static, each from the archive it is pinned to or from the distribution's signed source package.
+#
+#   make_static_prefix(WHOSE agent|controller FOLDER deps|controller_deps LIBRARIES name... FLAGS flags TOOLCHAIN file ARCH arch)
+#
+# sets GPUSTRAP_STATIC_PREFIX, where they are installed (sources.txt in it names each one's version and digests, licences/ what each may be
+# used by), and GPUSTRAP_STATIC_DIGEST. A finished prefix lives outside the build folder and is named by the digest of everything that went
+# into it, so a fresh clone on the same machine builds nothing again:
+#   ${XDG_CACHE_HOME:-~/.cache}/gpustrap/static-deps/<arch>-<digest>
+include(${CMAKE_CURRENT_LIST_DIR}/static_packages.cmake)
+include(ProcessorCount)
+
+set(cache_home "$ENV{XDG_CACHE_HOME}")
+if(NOT cache_home)
+  set(cache_home "$ENV{HOME}/.cache")
+endif()
+set(GPUSTRAP_CACHE "${cache_home}/gpustrap" CACHE PATH "Where finished libraries and their sources are kept between builds")
+ProcessorCount(processors)
+set(GPUSTRAP_JOBS ${processors} CACHE STRING "Compilers run at once")
+
+# One line per library: the archive it is pinned to, or the newest version the distribution offers.
+function(wanted_sources out libraries)
+  set(lines "")
+  set(packages "")
+  foreach(name IN LISTS libraries)
+    string(TOUPPER ${name} upper)
+    if(${upper}_URL)
+      if(NOT ${upper}_SHA256)
+        message(FATAL_ERROR "${upper}_URL is given without ${upper}_SHA256. Give the sha256 of the archive too.")
+      endif()
+      string(APPEND lines "${name} ${${upper}_SHA256}\n")
+    else()
+      list(APPEND packages ${GPUSTRAP_PACKAGE_${name}})
+    endif()
+  endforeach()
+  if(packages)
+    execute_process(COMMAND ${GPUSTRAP_PACKAGING}/fetch-source.sh --newest ${GPUSTRAP_CACHE}/sources ${packages}
+                    OUTPUT_VARIABLE newest COMMAND_ERROR_IS_FATAL ANY)
+    string(APPEND lines "${newest}")
+  endif()
+  set(${out} "${lines}" PARENT_SCOPE)
+endfunction()
+
+# Builds into a folder of its own and renames it when all is done, so that a prefix which exists is complete.
+function(build_static_prefix prefix)
+  set(work ${prefix}.build)
+  file(REMOVE_RECURSE ${work} ${prefix}.new)
+  set(pins "")
+  foreach(name IN LISTS arg_LIBRARIES)
+    string(TOUPPER ${name} upper)
+    if(${upper}_URL)
+      list(APPEND pins -D${upper}_URL=${${upper}_URL} -D${upper}_SHA256=${${upper}_SHA256})
+    endif()
+  endforeach()
+  message(STATUS "Building the ${arg_WHOSE}'s libraries for ${arg_ARCH} (about 2 minutes, once): ${prefix}")
+  string(TIMESTAMP begin "%s")
+  execute_process(
+    COMMAND ${CMAKE_COMMAND} -S ${GPUSTRAP_PACKAGING}/${arg_FOLDER} -B ${work} -G Ninja --toolchain ${arg_TOOLCHAIN}
+            -DCMAKE_INSTALL_PREFIX=${prefix}.new -DGPUSTRAP_SOURCES=${GPUSTRAP_CACHE}/sources
+            -DGPUSTRAP_STATIC_FLAGS=${arg_FLAGS} -DGPUSTRAP_JOBS=${GPUSTRAP_JOBS} ${pins}
+    OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
+  execute_process(COMMAND ${CMAKE_COMMAND} --build ${work} --parallel ${GPUSTRAP_JOBS}
+                  OUTPUT_FILE ${prefix}.log ERROR_FILE ${prefix}.log RESULT_VARIABLE result)
+  if(NOT result EQUAL 0)
+    file(REMOVE_RECURSE ${work} ${prefix}.new)
+    execute_process(COMMAND tail -n 40 ${prefix}.log)
+    message(FATAL_ERROR "The ${arg_WHOSE}'s libraries for ${arg_ARCH} did not build. The whole log: ${prefix}.log")
+  endif()
+  file(RENAME ${prefix}.new ${prefix})
+  file(REMOVE_RECURSE ${work})
+  file(REMOVE ${prefix}.log)
+  string(TIMESTAMP end "%s")
+  math(EXPR seconds "${end} - ${begin}")
+  message(STATUS "Built the ${arg_WHOSE}'s libraries for ${arg_ARCH} in ${seconds} s")
+endfunction()
+
+function(make_static_prefix)
+  cmake_parse_arguments(arg "" "WHOSE;FOLDER;FLAGS;TOOLCHAIN;ARCH" "LIBRARIES" ${ARGN})
+  wanted_sources(inputs "${arg_LIBRARIES}")
+  string(APPEND inputs "${GPUSTRAP_COMPILER}${arg_FLAGS}")
+  foreach(file IN ITEMS ${GPUSTRAP_PACKAGING}/${arg_FOLDER}/CMakeLists.txt ${GPUSTRAP_PACKAGING}/source_build.cmake ${arg_TOOLCHAIN})
+    file(READ ${file} text)
+    string(APPEND inputs "${text}")
+  endforeach()
+  string(SHA256 digest "${inputs}")
+  string(SUBSTRING ${digest} 0 16 digest)
+  set(prefixes ${GPUSTRAP_CACHE}/static-deps)
+  set(prefix ${prefixes}/${arg_ARCH}-${digest})
+  if(NOT EXISTS ${prefix}/sources.txt)
+    file(MAKE_DIRECTORY ${prefixes})
+    file(LOCK ${prefix}.lock TIMEOUT 1800)
+    if(NOT EXISTS ${prefix}/sources.txt)  # another build may have made it while this one waited
+      build_static_prefix(${prefix})
+    endif()
+    file(LOCK ${prefix}.lock RELEASE)
+  endif()
+  set(GPUSTRAP_STATIC_DIGEST ${digest} PARENT_SCOPE)
+  set(GPUSTRAP_STATIC_PREFIX ${prefix} PARENT_SCOPE)
+endfunction()
+
+execute_process(COMMAND ${CMAKE_CXX_COMPILER} --version OUTPUT_VARIABLE GPUSTRAP_COMPILER COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX REPLACE "\n.*" "" GPUSTRAP_COMPILER "${GPUSTRAP_COMPILER}")
+
+# Libraries that are headers alone are taken from the build machine; their own version macros say which.
+function(header_version out name file major minor patch)
+  file(STRINGS /usr/include/${file} lines REGEX "define +(${major}|${minor}|${patch}) ")
+  set(version "")
+  foreach(macro IN ITEMS ${major} ${minor} ${patch})
+    string(REGEX MATCH "${macro} +([0-9]+)" unused "${lines}")
+    list(APPEND version ${CMAKE_MATCH_1})
+  endforeach()
+  list(JOIN version "." version)
+  set(${out} "${${out}}${name} ${version} (headers)\n" PARENT_SCOPE)
+endfunction()
+set(GPUSTRAP_HEADER_VERSIONS "")
+set(json nlohmann/detail/abi_macros.hpp)
+if(NOT EXISTS /usr/include/${json})
+  set(json nlohmann/json.hpp)
+endif()
+header_version(GPUSTRAP_HEADER_VERSIONS nlohmann-json ${json} NLOHMANN_JSON_VERSION_MAJOR NLOHMANN_JSON_VERSION_MINOR NLOHMANN_JSON_VERSION_PATCH)
+header_version(GPUSTRAP_HEADER_VERSIONS expected tl/expected.hpp TL_EXPECTED_VERSION_MAJOR TL_EXPECTED_VERSION_MINOR TL_EXPECTED_VERSION_PATCH)
