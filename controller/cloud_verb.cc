@@ -12,6 +12,7 @@
 #include "agent/base/file.h"
 #include "agent/base/text.h"
 #include "controller/cloud/holdings.h"
+#include "controller/cloud/launch_record.h"
 #include "controller/cloud/ssh_access.h"
 #include "controller/complaint.h"
 #include "controller/console.h"
@@ -152,6 +153,19 @@ Result<void> open_ssh(const Options& options, Ec2& ec2, const Ec2Instance& insta
   return {};
 }
 
+void tell_open_orders(Ec2& ec2, const std::string& state, const std::vector<Ec2Instance>& listed) {
+  const AwsClient& client = ec2.client();
+  for (const OpenOrder& one : open_orders(state, client.settings().region, client.clock().now())) {
+    const bool is_listed =
+        std::any_of(listed.begin(), listed.end(), [&](const Ec2Instance& instance) { return name_of(instance) == one.name; });
+    if (!is_listed)
+      say(
+          fmt::format("A launch of {0} ({1}) was cut off: whether it is rented, AWS has not said. The same launch again finds out, and "
+                      "`gpustrap terminate {0}` then ends it.",
+                      one.name, one.order.type));
+  }
+}
+
 VerbResult with_instances(const Options& options, const InstanceVerb& act) {
   Result<std::unique_ptr<AwsClient>> client = open_cloud(options);
   if (!client) return fail(std::move(client).error());
@@ -159,7 +173,10 @@ VerbResult with_instances(const Options& options, const InstanceVerb& act) {
   const Result<std::string> state = state_directory();
   if (!state) return fail(state.error());
   Result<std::vector<Ec2Instance>> named = named_instances(ec2, options);
-  if (!named) return fail(std::move(named).error());
+  if (!named) {
+    tell_open_orders(ec2, *state, own_instances(ec2).value_or(std::vector<Ec2Instance>{}));
+    return fail(std::move(named).error());
+  }
   return act(ec2, *state, *named);
 }
 

@@ -40,6 +40,9 @@ void complain(const Error& error);
 /// it was open to until now. Where that address cannot be found out it is told, and nothing is changed.
 [[nodiscard]] Result<void> open_ssh(const Options& options, Ec2& ec2, const Ec2Instance& instance);
 
+/// Tells of orders that an earlier launch has given and not seen answered: what they rented may not be listed yet.
+void tell_open_orders(Ec2& ec2, const std::string& state, const std::vector<Ec2Instance>& listed);
+
 /// Opens the cloud and the instances that the words name, each once, for verbs about them. `state` is the folder of what is kept here.
 using InstanceVerb = std::function<VerbResult(Ec2& ec2, const std::string& state, const std::vector<Ec2Instance>& named)>;
 [[nodiscard]] VerbResult with_instances(const Options& options, const InstanceVerb& act);

@@ -86,6 +86,7 @@ VerbResult list_instances(const Options& options, Ec2& ec2) {
           "\n");
     return ExitCode::ok;
   }
+  tell_open_orders(ec2, *state, *all);
   if (all->empty()) {
     say(fmt::format("gpustrap has no instance in {}.", region));
     return ExitCode::ok;

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
+#include <filesystem>
+#include <system_error>
 
 #include "agent/base/file.h"
 #include "agent/protocol/json.h"
@@ -95,6 +97,17 @@ Result<UniqueFd> OrderRecord::lock() const {
   if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0)
     return fail(ErrorCode::busy, "another command launches a machine of that name just now", "wait for it, or give another --name");
   return file;
+}
+
+std::vector<OpenOrder> open_orders(const std::string& state, const std::string& region, AwsTime now) {
+  std::vector<OpenOrder> open;
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(state + "/ec2/orders/" + region, none)) {
+    if (entry.path().extension() != ".json") continue;
+    const std::string name = entry.path().stem().string();
+    if (std::optional<Ec2Order> order = OrderRecord(state, region, name).load(now)) open.push_back({name, *std::move(order)});
+  }
+  return open;
 }
 
 void OrderRecord::remove() const { ::unlink(path_.c_str()); }

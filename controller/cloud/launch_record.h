@@ -29,6 +29,13 @@ class OrderRecord {
   std::string path_;
 };
 
+/// An order that was given and not seen answered.
+struct OpenOrder {
+  std::string name;
+  Ec2Order order;
+};
+[[nodiscard]] std::vector<OpenOrder> open_orders(const std::string& state, const std::string& region, AwsTime now);
+
 /// What is known of an instance that EC2 does not keep: how to log in, and its host keys, which a new address does not change.
 struct InstanceRecord {
   std::string address, user, identity;

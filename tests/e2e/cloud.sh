@@ -443,6 +443,11 @@ PY
     case_ "killed before its order is given, the next launch gives it once"
     fresh_cloud
     kill_at "$(grep -n RunInstances "$cloud/calls" | head -n 1 | cut -d: -f1) before"
+    gpustrap ls
+    expect_output "A launch of lab (g4dn.xlarge) was cut off"
+    gpustrap terminate lab -y
+    expect_exit 2
+    expect_output "A launch of lab (g4dn.xlarge) was cut off"
     launch_lab
     expect_exit 0
     expect_equal "$(aws_counts)" "1 1 1 1"

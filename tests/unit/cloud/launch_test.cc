@@ -87,8 +87,14 @@ TEST(OrderRecords, OutliveACrashButNotTheirToken) {
   ASSERT_TRUE(read);
   EXPECT_EQ(parameters_of(*read), parameters_of(order)) << "the same token with other parameters is refused";
   EXPECT_FALSE(record.load(now + std::chrono::hours(21)));
+  const std::vector<OpenOrder> open = open_orders(folder.path(), "us-east-1", now);
+  ASSERT_THAT(open, SizeIs(1));
+  EXPECT_EQ(open[0].name, "lab");
+  EXPECT_EQ(open[0].order.type, "g5.xlarge");
+  EXPECT_THAT(open_orders(folder.path(), "eu-west-1", now), IsEmpty());
   record.remove();
   EXPECT_FALSE(record.load(now));
+  EXPECT_THAT(open_orders(folder.path(), "us-east-1", now), IsEmpty());
 }
 
 TEST(OrderRecords, AreForOneCommandAtATime) {
