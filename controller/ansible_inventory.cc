@@ -17,6 +17,7 @@
 #include "agent/protocol/json.h"
 #include "controller/fleet_hosts_builder.h"
 #include "controller/newcomer.h"
+#include "controller/ssh_config.h"
 
 namespace gpustrap {
 namespace {
@@ -244,6 +245,7 @@ void take_ansible_var(HostSettings& settings, const std::string& name, const Jso
       return wrong("a name or an address");
     settings.address = text;
   } else if (is({"ansible_user", "ansible_ssh_user"})) {
+    if (!is_plain_name(text)) return wrong("the name of a login, such as ubuntu");
     settings.user = text;
   } else if (is({"ansible_port", "ansible_ssh_port"})) {
     settings.port = port_of(value);

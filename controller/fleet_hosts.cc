@@ -14,6 +14,7 @@
 #include "agent/protocol/json.h"
 #include "controller/fleet_hosts_builder.h"
 #include "controller/newcomer.h"
+#include "controller/ssh_config.h"
 
 namespace gpustrap {
 namespace {
@@ -47,6 +48,10 @@ namespace {
 std::string not_an_address(const std::string& text) {
   return fmt::format("{} is not an address: expected a name or an address, USER@ before it where wanted; a port goes behind `port`",
                      quote_value(text));
+}
+
+std::string not_a_user(const std::string& text) {
+  return fmt::format("{} cannot be a user: expected the name of a login, such as ubuntu", quote_value(text));
 }
 
 class YamlHosts {
@@ -108,6 +113,7 @@ class YamlHosts {
       }
     }
     if (!fields.private_address.empty()) settings.private_address = fields.private_address;
+    if (!is_plain_name(fields.user)) found_.push_back({FieldProblem::At::value, join_pointer(pointer, "user"), not_a_user(fields.user)});
     if (!fields.user.empty()) settings.user = fields.user;
     if (fields.port) settings.port = fields.port->number;
     for (const std::string& path : fields.key.items) settings.identities.push_back(key_path(path));

@@ -1,7 +1,6 @@
 #include "controller/newcomer.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cstddef>
 
 #include <fmt/format.h>
@@ -9,6 +8,7 @@
 #include "agent/base/text.h"
 #include "controller/command_line.h"
 #include "controller/help_text.h"
+#include "controller/ssh_config.h"
 
 namespace gpustrap {
 namespace {
@@ -136,12 +136,7 @@ Result<Destination> read_destination(const std::string& word) {
   std::string& host = destination.host;
   if (at == 0) return refuse("there is no user before the @", host);
   if (host.empty()) return refuse("there is no host in it", "USER@HOST, for instance ubuntu@203.0.113.7");
-  const bool dash = host.front() == '-' || destination.user.starts_with('-');
-  const auto is_odd = [](unsigned char c) {
-    return std::isspace(c) != 0 || std::iscntrl(c) != 0 ||
-           std::string_view("'\"`$&|;<>()\\").find(static_cast<char>(c)) != std::string_view::npos;
-  };
-  if (dash || std::any_of(word.begin(), word.end(), is_odd))
+  if (!is_plain_name(host) || !is_plain_name(destination.user))
     return refuse("this cannot be a host", "USER@HOST, for instance ubuntu@203.0.113.7");
   if (host.front() == '[' && host.find(']') != std::string::npos) {
     if (host.back() != ']') return refuse("the port goes behind -p", fmt::format("-p {}", host.substr(host.find(']') + 2)));

@@ -9,7 +9,7 @@
 #include <cctype>
 #include <charconv>
 #include <cstdlib>
-#include <map>
+#include <iterator>
 
 #include <fmt/format.h>
 
@@ -20,8 +20,10 @@
 namespace gpustrap {
 namespace {
 
+/// The names that ssh tries without being told; `ssh -G` prints more of them where none is configured.
 const std::vector<std::string>& usual_identities() {
-  static const std::vector<std::string> names = {"~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa"};
+  static const std::vector<std::string> names = {"~/.ssh/id_ed25519",    "~/.ssh/id_ecdsa", "~/.ssh/id_rsa", "~/.ssh/id_ecdsa_sk",
+                                                 "~/.ssh/id_ed25519_sk", "~/.ssh/id_xmss",  "~/.ssh/id_dsa"};
   return names;
 }
 
@@ -65,8 +67,13 @@ std::string own_name() {
   return own_entry([](const passwd& entry) { return entry.pw_name; }, "root");
 }
 
-/// %h, %p, %r and %% of a ProxyCommand, which `ssh -G` leaves in place.
-std::string expand_tokens(const std::string& text, const SshTarget& target) {
+std::string own_host_name() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
+}
+
+/// The tokens that `ssh -G` leaves in commands and paths. %C stays: what it is made of depends on ssh's version.
+std::string expand_tokens(const std::string& text, const SshTarget& target, const std::string& home) {
   std::string expanded;
   for (std::size_t i = 0; i < text.size(); ++i) {
     if (text[i] != '%' || i + 1 == text.size()) {
@@ -74,10 +81,16 @@ std::string expand_tokens(const std::string& text, const SshTarget& target) {
       continue;
     }
     switch (text[++i]) {
+      case 'd': expanded += home; break;
       case 'h': expanded += target.host; break;
+      case 'i': expanded += fmt::format("{}", ::getuid()); break;
+      case 'k': expanded += target.host_key_alias.empty() ? target.given : target.host_key_alias; break;
+      case 'L': expanded += split(own_host_name(), '.').front(); break;
+      case 'l': expanded += own_host_name(); break;
       case 'n': expanded += target.given; break;
       case 'p': expanded += fmt::format("{}", target.port); break;
       case 'r': expanded += target.user; break;
+      case 'u': expanded += own_name(); break;
       case '%': expanded += '%'; break;
       default: expanded += {'%', text[i]};
     }
@@ -85,18 +98,46 @@ std::string expand_tokens(const std::string& text, const SshTarget& target) {
   return expanded;
 }
 
-/// `ProxyJump user@jump:port` as the command that does the same. Several jumps: all but the last become -J.
-std::string jump_command(const std::string& jumps) {
-  const std::vector<std::string> hosts = split(jumps, ',');
-  std::string destination = hosts.back();
-  std::string text = "ssh -W [%h]:%p";
-  if (hosts.size() > 1) text += " -J " + shell_quote(join(std::vector<std::string>(hosts.begin(), hosts.end() - 1), ","));
-  const std::size_t colon = destination.rfind(':');
-  if (colon != std::string::npos && destination.find(']') == std::string::npos && destination.find(':') == colon) {
-    text += " -p " + shell_quote(destination.substr(colon + 1));
-    destination.resize(colon);
+/// A path as the configuration writes it: with ~, tokens and ${VARIABLES}.
+std::string expand_path(const std::string& path, const SshTarget& target, const std::string& home) {
+  std::string expanded = expand_tokens(expand_home(path, home), target, home);
+  for (std::size_t at = expanded.find("${"); at != std::string::npos; at = expanded.find("${", at)) {
+    const std::size_t end = expanded.find('}', at);
+    if (end == std::string::npos) break;
+    const std::string value = env_or_empty(expanded.substr(at + 2, end - at - 2).c_str());
+    expanded.replace(at, end + 1 - at, value);
+    at += value.size();
   }
-  return text + " -- " + shell_quote(destination);
+  return expanded;
+}
+
+/// `ProxyJump user@jump:port` as the command that does the same. Several jumps: all but the last become -J. `ssh -G` puts an address of
+/// numbers in brackets, which -J takes and a destination does not.
+std::string jump_command(const std::string& jumps) {
+  const std::size_t comma = jumps.rfind(',');
+  std::string host = comma == std::string::npos ? jumps : jumps.substr(comma + 1);
+  const std::size_t at = host.rfind('@');
+  const std::string user = at == std::string::npos ? "" : host.substr(0, at + 1);
+  host.erase(0, user.size());
+  std::string port;
+  const std::size_t colon = host.rfind(':');
+  if (colon != std::string::npos && (host.find(':') == colon || host[colon - 1] == ']')) {
+    port = host.substr(colon + 1);
+    host.resize(colon);
+  }
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  std::string text = "ssh -W [%h]:%p";
+  if (comma != std::string::npos) text += " -J " + shell_quote(jumps.substr(0, comma));
+  if (!port.empty()) text += " -p " + shell_quote(port);
+  return text + " -- " + shell_quote(user + host);
+}
+
+/// Of known_hosts files, or none where the configuration says so.
+std::vector<std::string> files_of(const std::vector<std::string>& values) {
+  std::vector<std::string> files;
+  std::copy_if(values.begin(), values.end(), std::back_inserter(files),
+               [](const std::string& value) { return value != "/dev/null" && value != "none"; });
+  return files;
 }
 
 }  // namespace
@@ -107,8 +148,9 @@ SshTarget target_from_config(const SshRequest& request, std::string_view ssh_con
   target.user = request.user;
   target.identities = request.identities;
   target.agent_socket = env_or_empty("SSH_AUTH_SOCK");
-  target.known_hosts = home + "/.ssh/known_hosts";
-  target.global_known_hosts = "/etc/ssh/ssh_known_hosts";
+  const std::vector<std::string> usual_known_hosts = {"~/.ssh/known_hosts", "~/.ssh/known_hosts2"};
+  std::vector<std::string> known_hosts = usual_known_hosts;
+  std::vector<std::string> global_known_hosts = {"/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"};
   std::vector<std::string> identities;
   std::string proxy_jump;
   for (const std::string& line : split(ssh_config, '\n')) {
@@ -124,11 +166,11 @@ SshTarget target_from_config(const SshRequest& request, std::string_view ssh_con
     } else if (key == "user" && request.user.empty()) {
       target.user = value;
     } else if (key == "identityfile") {
-      identities.push_back(expand_home(value, home));
+      identities.push_back(value);
     } else if (key == "identitiesonly") {
       target.identities_only = value == "yes";
     } else if (key == "identityagent" && value != "SSH_AUTH_SOCK") {
-      target.agent_socket = value == "none" ? "" : expand_home(value, home);
+      target.agent_socket = value == "none" ? "" : value;
     } else if (key == "proxycommand" && value != "none") {
       target.proxy_command = value;
     } else if (key == "proxyjump" && value != "none") {
@@ -136,14 +178,14 @@ SshTarget target_from_config(const SshRequest& request, std::string_view ssh_con
     } else if (key == "hostkeyalias" && value != "none") {
       target.host_key_alias = value;
     } else if (key == "userknownhostsfile" && !values.empty()) {
-      if (values.front() == "/dev/null" || values.front() == "none") {
+      known_hosts = files_of(values);
+      if (known_hosts.empty()) {
+        known_hosts = usual_known_hosts;
         target.notices.push_back(
             "Your SSH configuration gives no known_hosts file for this host; gpustrap checks host keys and uses ~/.ssh/known_hosts.");
-      } else {
-        target.known_hosts = expand_home(values.front(), home);
       }
     } else if (key == "globalknownhostsfile" && !values.empty()) {
-      target.global_known_hosts = values.front();
+      global_known_hosts = files_of(values);
     } else if (key == "connecttimeout" && value != "none") {
       int seconds = 0;
       std::from_chars(value.data(), value.data() + value.size(), seconds);
@@ -155,16 +197,24 @@ SshTarget target_from_config(const SshRequest& request, std::string_view ssh_con
     }
   }
   if (request.port) target.port = *request.port;
-  if (identities.empty()) {
-    for (const std::string& name : usual_identities()) identities.push_back(expand_home(name, home));
-  }
-  for (const std::string& identity : identities) {
-    const bool given = std::find(request.identities.begin(), request.identities.end(), identity) != request.identities.end();
-    if (!given && path_exists(identity)) target.default_identities.push_back(identity);
-  }
   if (target.user.empty()) target.user = own_name();
+  const auto is_usual = [](const std::string& name) {
+    return std::find(usual_identities().begin(), usual_identities().end(), name) != usual_identities().end();
+  };
+  const bool as_usual = std::all_of(identities.begin(), identities.end(), is_usual);
+  if (identities.empty()) identities = usual_identities();
+  for (const std::string& written : identities) {
+    const std::string identity = expand_path(written, target, home);
+    const bool given = std::find(request.identities.begin(), request.identities.end(), identity) != request.identities.end();
+    if (!given && path_exists(identity)) (as_usual ? target.default_identities : target.configured_identities).push_back(identity);
+  }
+  target.agent_socket = expand_path(target.agent_socket, target, home);
+  target.known_hosts = expand_path(known_hosts.front(), target, home);
+  known_hosts.erase(known_hosts.begin());
+  known_hosts.insert(known_hosts.end(), global_known_hosts.begin(), global_known_hosts.end());
+  for (const std::string& file : known_hosts) target.more_known_hosts.push_back(expand_path(file, target, home));
   if (target.proxy_command.empty() && !proxy_jump.empty()) target.proxy_command = jump_command(proxy_jump);
-  target.proxy_command = expand_tokens(target.proxy_command, target);
+  target.proxy_command = expand_tokens(target.proxy_command, target, home);
   return target;
 }
 
@@ -205,16 +255,21 @@ bool says_nothing(const std::string& path, const std::string& folder, const std:
 
 namespace {
 
+Result<void> check_names(const SshRequest& request) {
+  const bool host_is_plain = !request.host.empty() && is_plain_name(request.host);
+  if (host_is_plain && is_plain_name(request.user)) return {};
+  return fail(ErrorCode::usage,
+              host_is_plain ? fmt::format("`{}` cannot be a user", strip_control(request.user))
+                            : fmt::format("`{}` cannot be a host", strip_control(request.host)),
+              "write it as in ssh: ubuntu@203.0.113.7");
+}
+
 struct SshSays {
   std::string settings;  ///< empty where there is no ssh
   std::string about;     ///< which files it has read, where it was asked to tell
 };
 
 Result<SshSays> ask_ssh(const SshRequest& request, bool tell) {
-  if (request.host.empty() || request.host.starts_with('-')) {
-    return fail(ErrorCode::usage, fmt::format("\"{}\" is not a host name", strip_control(request.host)),
-                "write it as in ssh: ubuntu@203.0.113.7");
-  }
   const std::string account = home_of_account();
   // Asking ssh takes as long as a good part of a connection does.
   if (ssh_is_the_systems() && says_nothing(account + "/.ssh/config", account + "/.ssh", account) &&
@@ -238,12 +293,24 @@ Result<SshSays> ask_ssh(const SshRequest& request, bool tell) {
   return SshSays{answer->out, answer->err};
 }
 
+/// Whether the name is what a pattern with * and ? stands for. A star that took too little takes one more, and no earlier one has to.
 bool matches(std::string_view pattern, std::string_view name) {
-  if (pattern.empty()) return name.empty();
-  if (pattern[0] == '*') return matches(pattern.substr(1), name) || (!name.empty() && matches(pattern, name.substr(1)));
-  return !name.empty() &&
-         (pattern[0] == '?' || std::tolower(static_cast<unsigned char>(pattern[0])) == std::tolower(static_cast<unsigned char>(name[0]))) &&
-         matches(pattern.substr(1), name.substr(1));
+  const auto lower = [](char c) { return std::tolower(static_cast<unsigned char>(c)); };
+  std::size_t p = 0, n = 0, behind_star = std::string_view::npos, star_ends = 0;
+  while (n < name.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      behind_star = ++p;
+      star_ends = n;
+    } else if (p < pattern.size() && (pattern[p] == '?' || lower(pattern[p]) == lower(name[n]))) {
+      ++p, ++n;
+    } else if (behind_star != std::string_view::npos) {
+      p = behind_star;
+      n = ++star_ends;
+    } else {
+      return false;
+    }
+  }
+  return pattern.find_first_not_of('*', p) == std::string_view::npos;
 }
 
 /// What stands behind each `Host` in the files that ssh has read; none where one of them cannot be read, or has a `Match`.
@@ -310,7 +377,15 @@ bool host_line_takes(std::string_view patterns, std::string_view name) {
   return taken;
 }
 
+bool is_plain_name(std::string_view name) {
+  return !name.starts_with('-') && std::none_of(name.begin(), name.end(), [](unsigned char c) {
+    return std::isspace(c) != 0 || std::iscntrl(c) != 0 ||
+           std::string_view("'\"`$\\&|;<>(){}").find(static_cast<char>(c)) != std::string_view::npos;
+  });
+}
+
 Result<SshTarget> resolve_target(const SshRequest& request) {
+  if (Result<void> checked = check_names(request); !checked) return fail(std::move(checked).error());
   const Result<SshSays> says = ask_ssh(request, false);
   if (!says) return fail(says.error());
   return target_from_config(request, says->settings, home_folder());
@@ -324,6 +399,7 @@ std::optional<std::string> TargetResolver::known_answer(const SshRequest& reques
 }
 
 Result<SshTarget> TargetResolver::resolve(const SshRequest& request) {
+  if (Result<void> checked = check_names(request); !checked) return fail(std::move(checked).error());
   // Held while ssh is asked: what it answers is mostly what the others wait for.
   std::unique_lock lock(mutex_);
   if (each_its_own_) {

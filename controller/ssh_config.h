@@ -27,22 +27,27 @@ struct SshTarget {
   std::string host;
   std::string user;
   std::uint16_t port = 22;
-  std::vector<std::string> identities;          ///< tried first: -i
-  std::vector<std::string> default_identities;  ///< of the configuration, or ssh's usual names; only those that exist
+  std::vector<std::string> identities;             ///< tried first: -i
+  std::vector<std::string> configured_identities;  ///< of the configuration; only those that exist
+  std::vector<std::string> default_identities;     ///< of ssh's usual names; only those that exist
   bool identities_only = false;
-  std::string agent_socket;   ///< empty: no agent
-  std::string proxy_command;  ///< empty: a direct connection
-  std::string known_hosts;
-  std::string global_known_hosts;
+  std::string agent_socket;                   ///< empty: no agent
+  std::string proxy_command;                  ///< empty: a direct connection
+  std::string known_hosts;                    ///< where a new key goes
+  std::vector<std::string> more_known_hosts;  ///< which are read too
   std::string host_key_alias;
   std::chrono::seconds connect_timeout{15};
   std::chrono::seconds greeting_timeout{15};  ///< from there to the login
   std::vector<std::string> notices;           ///< settings that are not followed, one sentence each
 };
 
+/// Whether a host or a user may stand in a command line: no dash in front, no blank, nothing that a shell takes for more than text. A
+/// ProxyCommand has them unquoted, as it has with ssh, which refuses the same.
+[[nodiscard]] bool is_plain_name(std::string_view name);
+
 /// Asks `ssh -G`, so that Match, Include and ProxyJump mean what they mean to ssh; ssh's defaults where there is no ssh, or where its
 /// configuration files say nothing that matters for a connection.
-/// Errors: usage (an option-like or empty host name), and what ssh itself says of a broken configuration.
+/// Errors: usage (a host or user that is no plain name), and what ssh itself says of a broken configuration.
 [[nodiscard]] Result<SshTarget> resolve_target(const SshRequest& request);
 
 /// resolve_target() for many hosts: asking ssh costs 10 ms of processor time, and a configuration mostly says the same for all of them. An

@@ -20,6 +20,7 @@
 #include "agent/base/file.h"
 #include "agent/base/text.h"
 #include "agent/base/unique_fd.h"
+#include "controller/known_hosts.h"
 #include "controller/ssh_transport.h"
 
 namespace gpustrap {
@@ -71,39 +72,75 @@ std::string fingerprint_of(ssh_key key) {
   return text ? text.get() : "";
 }
 
-Result<void> check_host_key(ssh_session session, const SshTarget& target, const SshPrompts& prompts) {
+std::string base64_of(ssh_key key) {
+  char* raw = nullptr;
+  if (ssh_pki_export_pubkey_base64(key, &raw) != SSH_OK) return {};
+  const std::unique_ptr<char, StringFree> text(raw);
+  return text.get();
+}
+
+/// As the host stands in known_hosts: an alias without a port.
+std::string known_hosts_name(const SshTarget& target) {
+  if (!target.host_key_alias.empty()) return target.host_key_alias;
+  return target.port == kSshPort ? target.host : fmt::format("[{}]:{}", target.host, target.port);
+}
+
+Result<KnownHosts> known_hosts_of(const SshTarget& target) {
+  std::vector<std::string> files = {target.known_hosts};
+  files.insert(files.end(), target.more_known_hosts.begin(), target.more_known_hosts.end());
+  return KnownHosts::read(files, known_hosts_name(target));
+}
+
+/// libssh's own algorithms, those first that go with keys the host is known by: it may have keys of other types, too.
+std::string host_key_algorithms(const std::vector<std::string>& types) {
+  std::vector<std::string> names = {"ssh-ed25519",
+                                    "ecdsa-sha2-nistp521",
+                                    "ecdsa-sha2-nistp384",
+                                    "ecdsa-sha2-nistp256",
+                                    "sk-ssh-ed25519@openssh.com",
+                                    "sk-ecdsa-sha2-nistp256@openssh.com",
+                                    "rsa-sha2-512",
+                                    "rsa-sha2-256"};
+  std::stable_partition(names.begin(), names.end(), [&](const std::string& name) {
+    const std::string type = name.starts_with("rsa-") ? "ssh-rsa" : name;
+    return std::find(types.begin(), types.end(), type) != types.end();
+  });
+  return join(names, ",");
+}
+
+Result<void> check_host_key(ssh_session session, const SshTarget& target, const KnownHosts& known, const SshPrompts& prompts) {
   ssh_key raw = nullptr;
   if (ssh_get_server_publickey(session, &raw) != SSH_OK) return fail(ErrorCode::host_key, "the host showed no key");
   const KeyHandle key(raw);
-  const std::string type = ssh_key_type_to_char(ssh_key_type(key.get()));
+  const std::string shown = base64_of(key.get());
+  const std::string type = key_type_of(shown);
   const std::string fingerprint = fingerprint_of(key.get());
   const std::string name = target.host_key_alias.empty() ? target.host : target.host_key_alias;
-  const std::string remove_hint = fmt::format(
-      "if the host was made anew, remove the old key and connect again: ssh-keygen -f {} -R {}", shell_quote(target.known_hosts),
-      shell_quote(target.port == kSshPort || !target.host_key_alias.empty() ? name : fmt::format("[{}]:{}", name, target.port)));
-  switch (ssh_session_is_known_server(session)) {
-    case SSH_KNOWN_HOSTS_OK: return {};
-    case SSH_KNOWN_HOSTS_CHANGED:
+  const KnownHosts::Answer answer = known.ask(shown);
+  const std::string remove_hint = fmt::format("if the host was made anew, remove the old key and connect again: ssh-keygen -f {} -R {}",
+                                              shell_quote(answer.file), shell_quote(known_hosts_name(target)));
+  switch (answer.verdict) {
+    case KnownHosts::Verdict::known: return {};
+    case KnownHosts::Verdict::revoked:
+      return fail(
+          ErrorCode::host_key,
+          fmt::format("{} shows a key that is marked @revoked in line {} of {}: {} {}", name, answer.line, answer.file, type, fingerprint),
+          "it must not be trusted any more: someone else may have it. Ask whoever runs the host for a new key");
+    case KnownHosts::Verdict::changed:
       return fail(ErrorCode::host_key,
                   fmt::format("the host key of {} has changed: it now shows {} {}. Someone may be in between.", name, type, fingerprint),
                   remove_hint);
-    case SSH_KNOWN_HOSTS_OTHER:
+    case KnownHosts::Verdict::other_type:
       return fail(ErrorCode::host_key, fmt::format("{} is known by a key of another type, and now shows {} {}", name, type, fingerprint),
                   remove_hint);
-    case SSH_KNOWN_HOSTS_NOT_FOUND:
-    case SSH_KNOWN_HOSTS_UNKNOWN: break;
-    case SSH_KNOWN_HOSTS_ERROR:
-      return fail(ErrorCode::host_key, fmt::format("{} cannot be read: {}", target.known_hosts, ssh_get_error(session)));
+    case KnownHosts::Verdict::unknown: break;
   }
   const bool accepted = prompts.accept_new_host_key || (prompts.trust_host_key && prompts.trust_host_key(name, type, fingerprint));
   if (!accepted) {
     return fail(ErrorCode::host_key, fmt::format("{} is not known yet; it shows {} {}", name, type, fingerprint),
                 "compare the fingerprint with the one in the instance's console output, then add --accept-new-host-key");
   }
-  if (Result<void> made = make_directories(parent_of(target.known_hosts), 0700); !made) return made;
-  if (ssh_session_update_known_hosts(session) != SSH_OK) {
-    return fail(Error(ErrorCode::io, ssh_get_error(session)).in("writing " + target.known_hosts));
-  }
+  if (Result<void> added = add_known_host(target.known_hosts, known_hosts_name(target), shown); !added) return added;
   if (prompts.accept_new_host_key && prompts.notice)
     prompts.notice(fmt::format("Accepted the new host key of {}: {} {}", name, type, fingerprint));
   return {};
@@ -224,7 +261,9 @@ Result<void> log_in(ssh_session session, const SshTarget& target, const SshPromp
       if (ssh_userauth_agent(session, nullptr) == SSH_AUTH_SUCCESS) return {};
     }
   }
-  for (const std::string& path : target.default_identities) {
+  std::vector<std::string> others = target.configured_identities;
+  others.insert(others.end(), target.default_identities.begin(), target.default_identities.end());
+  for (const std::string& path : others) {
     if (ssh_is_connected(session) == 0) break;
     if (is_encrypted(path) && (!prompts.passphrase || public_half_is_refused(session, path))) {
       attempts.tried.push_back(path + " (encrypted)");
@@ -301,23 +340,24 @@ SshSession::SshSession(std::shared_ptr<State> state) : state_(std::move(state)) 
 
 Result<SshSession> SshSession::connect(const SshTarget& target, const SshPrompts& prompts) {
   ::signal(SIGPIPE, SIG_IGN);
+  const Result<KnownHosts> known = known_hosts_of(target);
+  if (!known) return fail(known.error());
   Result<UniqueFd> socket = connect_transport(target);
   if (!socket) return fail(std::move(socket).error());
   auto state = std::make_shared<State>();
   state->handle.reset(ssh_new());
   ssh_session session = state->handle.get();
   if (session == nullptr) return fail(ErrorCode::internal, "libssh has no memory for a session");
-  const std::string& name = target.host_key_alias.empty() ? target.host : target.host_key_alias;
-  const unsigned port = target.host_key_alias.empty() ? target.port : kSshPort;  // an alias stands in known_hosts without a port
   const long limit = kLoginLimit.count();
   const long greeting_limit = std::min(kLoginLimit, target.greeting_timeout).count();
   const int off = 0;
   ssh_options_set(session, SSH_OPTIONS_PROCESS_CONFIG, &off);
-  ssh_options_set(session, SSH_OPTIONS_HOST, name.c_str());  // what known_hosts is asked for; the socket is ours already
-  ssh_options_set(session, SSH_OPTIONS_PORT, &port);
+  ssh_options_set(session, SSH_OPTIONS_HOST, target.host.c_str());  // wants one, though the socket is ours already
   ssh_options_set(session, SSH_OPTIONS_USER, target.user.c_str());
-  ssh_options_set(session, SSH_OPTIONS_KNOWNHOSTS, target.known_hosts.c_str());
-  ssh_options_set(session, SSH_OPTIONS_GLOBAL_KNOWNHOSTS, target.global_known_hosts.c_str());
+  ssh_options_set(session, SSH_OPTIONS_KNOWNHOSTS, "/dev/null");  // ours are read by KnownHosts
+  ssh_options_set(session, SSH_OPTIONS_GLOBAL_KNOWNHOSTS, "/dev/null");
+  if (const std::vector<std::string> types = known->types(); !types.empty())
+    ssh_options_set(session, SSH_OPTIONS_HOSTKEYS, host_key_algorithms(types).c_str());
   ssh_options_set(session, SSH_OPTIONS_TIMEOUT, &greeting_limit);
   const socket_t fd = socket->release();
   ssh_options_set(session, SSH_OPTIONS_FD, &fd);
@@ -328,7 +368,7 @@ Result<SshSession> SshSession::connect(const SshTarget& target, const SshPrompts
                     .in("greeting " + endpoint_of(target)));
   }
   ssh_options_set(session, SSH_OPTIONS_TIMEOUT, &limit);
-  if (Result<void> checked = check_host_key(session, target, prompts); !checked) return fail(std::move(checked).error());
+  if (Result<void> checked = check_host_key(session, target, *known, prompts); !checked) return fail(std::move(checked).error());
   if (Result<void> logged_in = log_in(session, target, prompts); !logged_in) return fail(std::move(logged_in).error());
   ssh_set_blocking(session, 0);
   ssh_set_counters(session, &state->traffic, nullptr);

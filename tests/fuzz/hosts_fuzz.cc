@@ -5,6 +5,7 @@
 
 #include "agent/protocol/json.h"
 #include "controller/fleet_hosts.h"
+#include "controller/ssh_config.h"
 
 // Any bytes as a hosts file, YAML or an Ansible inventory: refused with a place in it, or read into hosts that all can be reached for.
 
@@ -19,7 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     if (hosts->hosts.empty()) std::abort();
     for (const FleetHost& host : hosts->hosts) {
-      if (host.settings.address.empty() || host.settings.address.front() == '-') std::abort();
+      if (host.settings.address.empty() || host.settings.address.front() == '-' || !is_plain_name(host.settings.user)) std::abort();
     }
   }
   return 0;

@@ -204,10 +204,17 @@ void SshFixture::change_host_key() {
   (void)make_key("host_key");
 }
 
-std::string SshFixture::make_key(const std::string& name, const std::string& passphrase) const {
-  output_of({"ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", "a test's own", "-f", directory_ / name});
+std::string SshFixture::make_key(const std::string& name, const std::string& passphrase, const std::string& type) const {
+  output_of({"ssh-keygen", "-q", "-t", type, "-N", passphrase, "-C", "a test's own", "-f", directory_ / name});
   return directory_ / name;
 }
+
+std::string SshFixture::public_half(const std::string& name) const {
+  const std::vector<std::string> fields = words(must_read(directory_ / (name + ".pub")));
+  return fields.at(0) + " " + fields.at(1);
+}
+
+void SshFixture::write(const std::string& name, const std::string& text) const { must_write(directory_ / name, text, 0600); }
 
 void SshFixture::authorize(const std::string& key) const {
   const std::string path = directory_ / "authorized_keys";
@@ -227,7 +234,6 @@ SshTarget SshFixture::target() const {
   target.port = port_;
   target.identities = {key()};
   target.known_hosts = known_hosts();
-  target.global_known_hosts = directory_ / "no_global_known_hosts";
   return target;
 }
 

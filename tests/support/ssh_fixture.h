@@ -40,7 +40,12 @@ class SshFixture {
   /// The key that is let in.
   [[nodiscard]] std::string key() const { return directory_ / "key"; }
   /// Makes a key that is not let in; its path. `passphrase` may be empty.
-  [[nodiscard]] std::string make_key(const std::string& name, const std::string& passphrase = {}) const;
+  [[nodiscard]] std::string make_key(const std::string& name, const std::string& passphrase = {},
+                                     const std::string& type = "ed25519") const;
+  /// "ssh-ed25519 AAAA…" of one of its keys: "key", "host_key".
+  [[nodiscard]] std::string public_half(const std::string& name) const;
+  /// A file in its folder: "known_hosts".
+  void write(const std::string& name, const std::string& text) const;
   /// Lets it in beside the first.
   void authorize(const std::string& key) const;
   [[nodiscard]] std::string known_hosts() const { return directory_ / "known_hosts"; }

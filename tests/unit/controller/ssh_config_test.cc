@@ -1,5 +1,6 @@
 #include "controller/ssh_config.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -18,9 +19,11 @@
 namespace gpustrap {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 SshTarget target_of(const std::string& config, const SshRequest& request = {"box", "", std::nullopt, {}}) {
   return target_from_config(request, config, "/nonexistent-home");
@@ -36,6 +39,17 @@ TEST(SshConfig, TakesTheEffectiveSettings) {
   EXPECT_EQ(target.greeting_timeout, std::chrono::seconds(7));
   EXPECT_EQ(target.host_key_alias, "box-7");
   EXPECT_EQ(target.known_hosts, "/x/known");
+  EXPECT_THAT(target.more_known_hosts, ElementsAre("/y/known2", "/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"));
+}
+
+TEST(SshConfig, AllKnownHostsFilesAreThoseOfSsh) {
+  const SshTarget usual = target_of("");
+  EXPECT_EQ(usual.known_hosts, "/nonexistent-home/.ssh/known_hosts");
+  EXPECT_THAT(usual.more_known_hosts,
+              ElementsAre("/nonexistent-home/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"));
+  const SshTarget own = target_of("userknownhostsfile ~/.ssh/known/%k /dev/null ~/b\nglobalknownhostsfile /dev/null\n");
+  EXPECT_EQ(own.known_hosts, "/nonexistent-home/.ssh/known/box");
+  EXPECT_THAT(own.more_known_hosts, ElementsAre("/nonexistent-home/b"));
 }
 
 TEST(SshConfig, TheCommandLineWins) {
@@ -56,9 +70,32 @@ TEST(SshConfig, FillsInTheTokensOfAProxyCommand) {
   EXPECT_EQ(target_of("proxycommand none\n").proxy_command, "");
 }
 
+TEST(SshConfig, FillsInTheTokensOfPaths) {
+  const TemporaryDirectory folder;
+  for (const char* name : {"box_joe_23", "box-7.203.0.113.9", "of_home"}) std::ofstream(folder / name) << "a key";
+  ::setenv("GPUSTRAP_TEST_FOLDER", folder.path().c_str(), 1);
+  const SshTarget target = target_from_config(
+      {"box", "", std::nullopt, {}},
+      fmt::format("identityfile {0}/%n_%r_%p\nidentityfile ${{GPUSTRAP_TEST_FOLDER}}/%k.%h\nidentityfile %d/of_home\nidentityfile ~/%%\n"
+                  "identityagent ~/agent.%u\nhostname 203.0.113.9\nhostkeyalias box-7\nport 23\nuser joe\n",
+                  folder.path()),
+      folder.path());
+  EXPECT_THAT(target.configured_identities, ElementsAre(folder / "box_joe_23", folder / "box-7.203.0.113.9", folder / "of_home"));
+  EXPECT_THAT(target.agent_socket, AllOf(HasSubstr(folder / "agent."), Not(HasSubstr("%"))));
+}
+
 TEST(SshConfig, AJumpIsACommandOfSshItself) {
   EXPECT_EQ(target_of("hostname h\nport 22\nproxyjump me@jump:2200\n").proxy_command, "ssh -W [h]:22 -p 2200 -- me@jump");
   EXPECT_THAT(target_of("hostname h\nproxyjump a,b\n").proxy_command, HasSubstr("-J a -- b"));
+}
+
+TEST(SshConfig, AJumpByAddressLosesTheBracketsOfSshG) {
+  const auto jump_of = [](const std::string& jump) { return target_of("hostname h\nport 22\nproxyjump " + jump + "\n").proxy_command; };
+  EXPECT_EQ(jump_of("[203.0.113.9]"), "ssh -W [h]:22 -- 203.0.113.9");
+  EXPECT_EQ(jump_of("me@[203.0.113.9]:2200"), "ssh -W [h]:22 -p 2200 -- me@203.0.113.9");
+  EXPECT_EQ(jump_of("[2001:db8::1]"), "ssh -W [h]:22 -- 2001:db8::1");
+  EXPECT_EQ(jump_of("joe@lab@[2001:db8::1]:2200"), "ssh -W [h]:22 -p 2200 -- joe@lab@2001:db8::1");
+  EXPECT_EQ(jump_of("u@[203.0.113.8]:23,[203.0.113.9]:22"), "ssh -W [h]:22 -J 'u@[203.0.113.8]:23' -p 22 -- 203.0.113.9");
 }
 
 TEST(SshConfig, ANameThatLooksLikeAnOptionIsRefused) {
@@ -67,8 +104,35 @@ TEST(SshConfig, ANameThatLooksLikeAnOptionIsRefused) {
   EXPECT_EQ(target.error().code(), ErrorCode::usage);
 }
 
+TEST(SshConfig, NothingOfAHostOrUserIsReadByAShell) {
+  TargetResolver resolver;
+  for (const std::string& name :
+       {"$(touch x)", "a b", "a;b", "`id`", "-l", "a\nb", "a'b", "a\"b", "a|b", "a&b", "a>b", "{a}", "a\\b", "a\x7f"}) {
+    for (const SshRequest& request : {SshRequest{"box", name, std::nullopt, {}}, SshRequest{name, "joe", std::nullopt, {}}}) {
+      EXPECT_EQ(resolver.resolve(request).error().code(), ErrorCode::usage) << name;
+      const Result<SshTarget> target = resolve_target(request);
+      ASSERT_FALSE(target.has_value()) << name;
+      EXPECT_THAT(target.error().why(), HasSubstr(request.user == name ? "cannot be a user" : "cannot be a host"));
+    }
+  }
+  for (const char* name : {"ubuntu", "joe@example.org", "a-b_c.d+e", "fe80::1%eth0", ""}) EXPECT_TRUE(is_plain_name(name)) << name;
+}
+
 TEST(SshConfig, OffersOnlyKeysThatExist) {
-  EXPECT_THAT(target_of("identityfile /etc/hostname\nidentityfile /nonexistent/key\n").default_identities, ElementsAre("/etc/hostname"));
+  const SshTarget target = target_of("identityfile /etc/hostname\nidentityfile /nonexistent/key\n");
+  EXPECT_THAT(target.configured_identities, ElementsAre("/etc/hostname"));
+  EXPECT_THAT(target.default_identities, IsEmpty());
+}
+
+TEST(SshConfig, TellsSshsUsualKeysFromThoseOfTheConfiguration) {
+  const TemporaryDirectory home;
+  std::filesystem::create_directory(home / ".ssh");
+  std::ofstream(home / ".ssh/id_rsa") << "a key";
+  for (const char* said : {"", "identityfile ~/.ssh/id_rsa\nidentityfile ~/.ssh/id_ed25519_sk\n"}) {
+    const SshTarget target = target_from_config({"box", "", std::nullopt, {}}, said, home.path());
+    EXPECT_THAT(target.default_identities, ElementsAre(home / ".ssh/id_rsa"));
+    EXPECT_THAT(target.configured_identities, IsEmpty());
+  }
 }
 
 TEST(SshConfig, HostLinesTakeWhatSshSaysTheyDo) {
@@ -79,6 +143,11 @@ TEST(SshConfig, HostLinesTakeWhatSshSaysTheyDo) {
   EXPECT_TRUE(host_line_takes("gpu* !gpu1", "gpu12"));
   EXPECT_FALSE(host_line_takes("!gpu2", "gpu1")) << "a negation alone takes nobody";
   EXPECT_FALSE(host_line_takes("gpu", "gpu1"));
+  EXPECT_TRUE(host_line_takes("*a*b?*", "xaaabbc"));
+  EXPECT_FALSE(host_line_takes("*a*b?*", "xaaab"));
+  std::string stars;
+  for (int i = 0; i < 40; ++i) stars += "*a";
+  EXPECT_FALSE(host_line_takes(stars + "b", std::string(200, 'a'))) << "and at once";
 }
 
 /// An ssh that reads a configuration of the test's own and counts how often it is asked.

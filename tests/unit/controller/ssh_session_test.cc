@@ -76,9 +76,13 @@ TEST_F(SshSessionTest, AcceptingANewHostKeyShowsItAndRemembersIt) {
   prompts.accept_new_host_key = true;
   std::string noticed;
   prompts.notice = [&](const std::string& sentence) { noticed = sentence; };
+  server_.write("known_hosts", "other.example.org " + server_.public_half("key"));  // the last entry, without a newline
   expect_login(server_.target(), prompts);
   EXPECT_THAT(noticed, HasSubstr(server_.fingerprint()));
   expect_login(server_.target());
+  EXPECT_EQ(read_file(server_.known_hosts()).value_or(""),
+            fmt::format("other.example.org {}\n[127.0.0.1]:{} {}\n", server_.public_half("key"), server_.port(),
+                        server_.public_half("host_key")));
 }
 
 TEST_F(SshSessionTest, APersonIsShownTheFingerprintAndMayRefuse) {
@@ -105,6 +109,56 @@ TEST_F(SshSessionTest, AChangedHostKeyStopsEvenWhereNewOnesAreAccepted) {
   EXPECT_EQ(error.code(), ErrorCode::host_key);
   EXPECT_THAT(error.sentence(), AllOf(HasSubstr("has changed"), HasSubstr(server_.fingerprint())));
   EXPECT_THAT(error.hint(), HasSubstr(fmt::format("-R '[127.0.0.1]:{}'", server_.port())));
+}
+
+TEST_F(SshSessionTest, ALineThatCannotBeReadDoesNotHideAChangedKey) {
+  server_.trust();
+  const std::string trusted = read_file(server_.known_hosts()).value_or("");
+  server_.change_host_key();
+  SshPrompts prompts;
+  prompts.accept_new_host_key = true;
+  for (const char* broken : {"ssh-ed25519 AAAAbroken!", "ssh-of-tomorrow AAAAC3NzaC1lZDI1NTE5AAAAIA==", "2048 65537 1234567890", "*"}) {
+    server_.write("known_hosts", fmt::format("[127.0.0.1]:{} {}\n{}", server_.port(), broken, trusted));
+    const Error error = failure_of(server_.target(), prompts);
+    EXPECT_EQ(error.code(), ErrorCode::host_key) << broken;
+    EXPECT_THAT(error.sentence(), HasSubstr("has changed")) << broken;
+  }
+}
+
+TEST_F(SshSessionTest, ARevokedHostKeyStopsWhateverElseIsSaidOfIt) {
+  server_.trust();
+  const std::string trusted = read_file(server_.known_hosts()).value_or("");
+  SshPrompts prompts;
+  prompts.accept_new_host_key = true;
+  for (const std::string& others : {trusted, std::string()}) {
+    server_.write("known_hosts", others + "@revoked * " + server_.public_half("host_key") + "\n");
+    const Error error = failure_of(server_.target(), prompts);
+    EXPECT_EQ(error.code(), ErrorCode::host_key);
+    EXPECT_THAT(error.sentence(), AllOf(HasSubstr("is marked @revoked in line"), HasSubstr(server_.fingerprint())));
+    EXPECT_FALSE(error.hint().empty());
+  }
+}
+
+TEST_F(SshSessionTest, AKeyOfAnyKnownHostsFileCounts) {
+  server_.trust();
+  SshTarget target = server_.target();
+  target.known_hosts = server_.path("none_yet");
+  target.more_known_hosts = {server_.path("none_either"), server_.known_hosts()};
+  expect_login(target);
+  server_.change_host_key();
+  const Error error = failure_of(target);
+  EXPECT_THAT(error.sentence(), HasSubstr("has changed"));
+  EXPECT_THAT(error.hint(), HasSubstr("ssh-keygen -f " + server_.known_hosts())) << "the file in which it stands";
+  ::mkdir(target.known_hosts.c_str(), 0700);
+  EXPECT_THAT(failure_of(target).sentence(), HasSubstr("none_yet cannot be read"));
+}
+
+TEST_F(SshSessionTest, AHostIsAskedForTheKeyThatItIsKnownBy) {
+  server_.configure("HostKey " + server_.make_key("rsa_key", "", "rsa"));
+  server_.write("known_hosts", fmt::format("[127.0.0.1]:{} {}\n", server_.port(), server_.public_half("rsa_key")));
+  expect_login(server_.target());
+  server_.configure("");
+  EXPECT_THAT(failure_of(server_.target()).sentence(), HasSubstr("known by a key of another type, and now shows ssh-ed25519"));
 }
 
 TEST_F(SshSessionTest, AnAliasStandsInKnownHostsWithoutThePort) {
