@@ -9,7 +9,6 @@
 #include <array>
 #include <cctype>
 #include <cerrno>
-#include <cstdint>
 #include <optional>
 #include <utility>
 
@@ -20,6 +19,7 @@
 #include "agent/base/unique_fd.h"
 #include "controller/cloud/ec2.h"
 #include "controller/ssh_config.h"
+#include "controller/ssh_wire.h"
 
 namespace gpustrap {
 namespace {
@@ -46,20 +46,14 @@ bool names(std::string field, const std::string& name) {
   return host_line_takes(field, name);
 }
 
-/// The type in a key's bytes: the first of several strings, each behind its length. Empty where that is not what they are.
+/// The type in a key's bytes: the first of several strings. Empty where that is not what they are.
 std::string type_in(std::string_view bytes) {
-  std::string type;
-  std::size_t parts = 0;
-  for (; !bytes.empty(); ++parts) {
-    if (bytes.size() < 4) return {};
-    std::uint32_t size = 0;
-    for (std::size_t i = 0; i < 4; ++i) size = size << 8U | static_cast<unsigned char>(bytes[i]);
-    bytes.remove_prefix(4);
-    if (size > bytes.size()) return {};
-    if (parts == 0) type = bytes.substr(0, size);
-    bytes.remove_prefix(size);
+  const std::optional<std::string_view> type = take_ssh_string(bytes);
+  if (!type || bytes.empty()) return {};
+  while (!bytes.empty()) {
+    if (!take_ssh_string(bytes)) return {};
   }
-  return parts > 1 ? type : "";
+  return std::string(*type);
 }
 
 }  // namespace
@@ -76,7 +70,7 @@ Result<KnownHosts> KnownHosts::read(const std::vector<std::string>& files, const
       hosts.take(*text, file);
     else if (text.error().code() != ErrorCode::not_found)
       return fail(ErrorCode::host_key, fmt::format("{} cannot be read: {}", file, text.error().why()),
-                  "it says which host keys are right; gpustrap asks the files that ssh asks");
+                  "it says which host keys are right: let it be read, or take it out of ssh's configuration");
   }
   return hosts;
 }
@@ -99,7 +93,7 @@ void KnownHosts::take(std::string_view text, const std::string& file) {
 }
 
 KnownHosts::Answer KnownHosts::ask(std::string_view key) const {
-  const std::string bytes = base64_decoded(key).value_or("");
+  const std::string bytes = key_bytes_of(key);
   const std::string type = type_in(bytes);
   Answer answer;
   for (const Line& line : lines_) {
@@ -121,7 +115,9 @@ std::vector<std::string> KnownHosts::types() const {
   return types;
 }
 
-std::string key_type_of(std::string_view key) { return type_in(base64_decoded(key).value_or("")); }
+std::string key_bytes_of(std::string_view key) { return base64_decoded(key).value_or(""); }
+
+std::string key_type_of(std::string_view key) { return type_in(key_bytes_of(key)); }
 
 Result<void> add_known_host(const std::string& file, const std::string& name, std::string_view key) {
   if (Result<void> made = make_directories(parent_of(file), 0700); !made) return made;

@@ -40,6 +40,8 @@ class KnownHosts {
   std::vector<Line> lines_;  ///< about this host
 };
 
+/// The bytes of a key, which ssh writes as base64.
+[[nodiscard]] std::string key_bytes_of(std::string_view key);
 /// The type that stands in a key's bytes, given as base64; empty where they are none.
 [[nodiscard]] std::string key_type_of(std::string_view key);
 

@@ -259,8 +259,8 @@ Result<void> check_names(const SshRequest& request) {
   const bool host_is_plain = !request.host.empty() && is_plain_name(request.host);
   if (host_is_plain && is_plain_name(request.user)) return {};
   return fail(ErrorCode::usage,
-              host_is_plain ? fmt::format("`{}` cannot be a user", strip_control(request.user))
-                            : fmt::format("`{}` cannot be a host", strip_control(request.host)),
+              host_is_plain ? fmt::format("`{}` cannot be a user", first_line(strip_control(request.user), 60))
+                            : fmt::format("`{}` cannot be a host", first_line(strip_control(request.host), 60)),
               "write it as in ssh: ubuntu@203.0.113.7");
 }
 

@@ -21,6 +21,7 @@
 #include "agent/base/text.h"
 #include "agent/base/unique_fd.h"
 #include "controller/known_hosts.h"
+#include "controller/ssh_agent.h"
 #include "controller/ssh_transport.h"
 
 namespace gpustrap {
@@ -205,6 +206,7 @@ Result<KeyHandle> load_key(const std::string& path, const SshPrompts& prompts) {
 struct Attempts {
   std::vector<std::string> tried;
   std::optional<Error> key_error;  ///< of a default key that could not be used
+  std::optional<Error> locked;     ///< of a key given by -i: it has a passphrase, and nobody can be asked
 };
 
 /// True when the login succeeded.
@@ -213,21 +215,33 @@ bool try_key(ssh_session session, const std::string& path, ssh_key key, Attempts
   return ssh_userauth_publickey(session, nullptr, key) == SSH_AUTH_SUCCESS;
 }
 
-/// Whether the host would take the public half that lies beside a private key: asked before a passphrase is.
-bool public_half_is_refused(ssh_session session, const std::string& path) {
+/// What is known of a key without its passphrase: from the file beside it, or its own, where it is in the form of OpenSSH.
+KeyHandle public_half_of(const std::string& path) {
   ssh_key raw = nullptr;
-  if (ssh_pki_import_pubkey_file((path + ".pub").c_str(), &raw) != SSH_OK) return false;
-  const KeyHandle key(raw);
-  return ssh_userauth_try_publickey(session, nullptr, key.get()) != SSH_AUTH_SUCCESS;
+  if (ssh_pki_import_pubkey_file((path + ".pub").c_str(), &raw) != SSH_OK && ssh_pki_import_pubkey_file(path.c_str(), &raw) != SSH_OK)
+    return nullptr;
+  return KeyHandle(raw);
 }
 
-bool is_encrypted(const std::string& path) {
+/// Whether the host says so of the public half of a key: asked before a passphrase is.
+bool public_half_is_refused(ssh_session session, const std::string& path) {
+  const KeyHandle key = public_half_of(path);
+  return key && ssh_userauth_try_publickey(session, nullptr, key.get()) != SSH_AUTH_SUCCESS;
+}
+
+/// How far a key file goes by itself.
+enum class KeyFile { opens, encrypted, other };
+KeyFile kind_of(const std::string& path) {
   SshPrompts nobody;
   PassphraseAsk ask{&nobody, &path};
   ssh_key raw = nullptr;
-  if (ssh_pki_import_privkey_file(path.c_str(), nullptr, ask_passphrase, &ask, &raw) == SSH_OK) ssh_key_free(raw);
-  return ask.asked;
+  const bool opens = ssh_pki_import_privkey_file(path.c_str(), nullptr, ask_passphrase, &ask, &raw) == SSH_OK;
+  if (opens) ssh_key_free(raw);
+  return opens ? KeyFile::opens : ask.asked ? KeyFile::encrypted : KeyFile::other;
 }
+
+bool opens(const std::string& path) { return kind_of(path) == KeyFile::opens; }
+bool is_encrypted(const std::string& path) { return kind_of(path) == KeyFile::encrypted; }
 
 Error login_error(ssh_session session, const SshTarget& target, const Attempts& attempts) {
   const std::string tried = attempts.tried.empty() ? "no key was found to try" : "tried " + join(attempts.tried, ", ");
@@ -243,27 +257,99 @@ Error login_error(ssh_session session, const SshTarget& target, const Attempts& 
                       target.given)};
 }
 
+/// The user's SSH agent, asked for its keys when one of them may be the private half of a file that cannot be used by itself. A file that
+/// can is the shorter way: it signs at once, where an agent's key costs a turn to hear whether it is wanted.
+class AgentKeys {
+ public:
+  explicit AgentKeys(const SshTarget& target) : target_(target) {}
+
+  /// Whether the agent has this key, to be offered before others.
+  bool hold(const std::string& path) {
+    const KeyHandle key = target_.agent_socket.empty() ? nullptr : public_half_of(path);
+    const std::string bytes = key ? key_bytes_of(base64_of(key.get())) : "";
+    if (!key || std::find(all().begin(), all().end(), bytes) == all().end()) return false;
+    wanted_.push_back(bytes);
+    paths_.push_back(path);
+    return true;
+  }
+
+  /// True when the login succeeded.
+  bool try_them(ssh_session session, Attempts& attempts) {
+    if (target_.agent_socket.empty() || !path_exists(target_.agent_socket) || (target_.identities_only && wanted_.empty())) return false;
+    attempts.tried.insert(attempts.tried.end(), paths_.begin(), paths_.end());
+    std::unique_ptr<SshAgentView> view;
+    if (!wanted_.empty()) {
+      Result<SshAgent> agent = SshAgent::connect(target_.agent_socket);
+      Result<std::unique_ptr<SshAgentView>> opened = agent ? SshAgentView::open(*std::move(agent), shown()) : fail(agent.error());
+      if (!opened) {
+        attempts.key_error = std::move(opened).error();
+        return false;
+      }
+      view = *std::move(opened);
+    }
+    if (!target_.identities_only) attempts.tried.emplace_back("the keys of the SSH agent");
+    ssh_options_set(session, SSH_OPTIONS_IDENTITY_AGENT, view ? view->socket().c_str() : target_.agent_socket.c_str());
+    return ssh_userauth_agent(session, nullptr) == SSH_AUTH_SUCCESS;
+  }
+
+ private:
+  const std::vector<std::string>& all() {
+    if (all_) return *all_;
+    Result<SshAgent> agent = SshAgent::connect(target_.agent_socket);
+    all_ = agent ? agent->keys().value_or(std::vector<std::string>()) : std::vector<std::string>();
+    return *all_;
+  }
+
+  /// Those that go first, and behind them the others, unless the configuration says IdentitiesOnly.
+  std::vector<std::string> shown() {
+    std::vector<std::string> keys = wanted_;
+    for (const std::string& key : all()) {
+      if (!target_.identities_only && std::find(wanted_.begin(), wanted_.end(), key) == wanted_.end()) keys.push_back(key);
+    }
+    return keys;
+  }
+
+  const SshTarget& target_;
+  std::optional<std::vector<std::string>> all_;
+  std::vector<std::string> wanted_, paths_;
+};
+
 Result<void> log_in(ssh_session session, const SshTarget& target, const SshPrompts& prompts) {
   Attempts attempts;
+  AgentKeys agent(target);
   for (const std::string& path : target.identities) {
-    if (path_exists(path) && is_encrypted(path) && public_half_is_refused(session, path)) {
-      attempts.tried.push_back(path);
-      continue;
+    if (!opens(path)) {
+      if (agent.hold(path)) continue;
+      const bool is_locked = is_encrypted(path);
+      if (is_locked && public_half_is_refused(session, path)) {
+        attempts.tried.push_back(path);
+        continue;
+      }
+      if (is_locked && !prompts.passphrase) {
+        attempts.locked = load_key(path, prompts).error();
+        continue;
+      }
     }
     Result<KeyHandle> key = load_key(path, prompts);
     if (!key) return fail(std::move(key).error());
     if (try_key(session, path, key->get(), attempts)) return {};
   }
-  if (!target.agent_socket.empty() && (!target.identities_only || target.identities.empty())) {
-    ssh_options_set(session, SSH_OPTIONS_IDENTITY_AGENT, target.agent_socket.c_str());
-    if (path_exists(target.agent_socket)) {
-      attempts.tried.emplace_back("the keys of the SSH agent");
-      if (ssh_userauth_agent(session, nullptr) == SSH_AUTH_SUCCESS) return {};
+  // A key that the configuration names comes before the agent's others, of which there may be more than the host is willing to hear of.
+  std::vector<std::string> later;
+  for (const std::string& path : target.configured_identities) {
+    if (opens(path)) {
+      const Result<KeyHandle> key = load_key(path, prompts);
+      if (key && try_key(session, path, key->get(), attempts)) return {};
+      if (!key) attempts.key_error = key.error();
+    } else if (!agent.hold(path)) {
+      later.push_back(path);
     }
   }
-  std::vector<std::string> others = target.configured_identities;
-  others.insert(others.end(), target.default_identities.begin(), target.default_identities.end());
-  for (const std::string& path : others) {
+  for (const std::string& path : target.default_identities) {
+    if (!target.identities_only || opens(path) || !agent.hold(path)) later.push_back(path);
+  }
+  if (ssh_is_connected(session) != 0 && agent.try_them(session, attempts)) return {};
+  for (const std::string& path : later) {
     if (ssh_is_connected(session) == 0) break;
     if (is_encrypted(path) && (!prompts.passphrase || public_half_is_refused(session, path))) {
       attempts.tried.push_back(path + " (encrypted)");
@@ -276,6 +362,7 @@ Result<void> log_in(ssh_session session, const SshTarget& target, const SshPromp
     }
     if (try_key(session, path, key->get(), attempts)) return {};
   }
+  if (attempts.locked) return fail(*std::move(attempts.locked));
   return fail(login_error(session, target, attempts));
 }
 

@@ -209,6 +209,10 @@ std::string SshFixture::make_key(const std::string& name, const std::string& pas
   return directory_ / name;
 }
 
+void SshFixture::lock(const std::string& key, const std::string& passphrase) const {
+  output_of({"ssh-keygen", "-q", "-p", "-P", "", "-N", passphrase, "-f", key});
+}
+
 std::string SshFixture::public_half(const std::string& name) const {
   const std::vector<std::string> fields = words(must_read(directory_ / (name + ".pub")));
   return fields.at(0) + " " + fields.at(1);

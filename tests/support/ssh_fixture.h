@@ -46,6 +46,8 @@ class SshFixture {
   [[nodiscard]] std::string public_half(const std::string& name) const;
   /// A file in its folder: "known_hosts".
   void write(const std::string& name, const std::string& text) const;
+  /// Gives a key that has none a passphrase.
+  void lock(const std::string& key, const std::string& passphrase) const;
   /// Lets it in beside the first.
   void authorize(const std::string& key) const;
   [[nodiscard]] std::string known_hosts() const { return directory_ / "known_hosts"; }

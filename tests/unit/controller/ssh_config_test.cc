@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "agent/base/file.h"
 #include "agent/base/text.h"
@@ -106,8 +107,9 @@ TEST(SshConfig, ANameThatLooksLikeAnOptionIsRefused) {
 
 TEST(SshConfig, NothingOfAHostOrUserIsReadByAShell) {
   TargetResolver resolver;
-  for (const std::string& name :
-       {"$(touch x)", "a b", "a;b", "`id`", "-l", "a\nb", "a'b", "a\"b", "a|b", "a&b", "a>b", "{a}", "a\\b", "a\x7f"}) {
+  const std::vector<std::string> odd = {"$(touch x)", "a b", "a;b", "`id`", "-l",  "a\nb", "a'b",
+                                        "a\"b",       "a|b", "a&b", "a>b",  "{a}", "a\\b", "a\x7f"};
+  for (const std::string& name : odd) {
     for (const SshRequest& request : {SshRequest{"box", name, std::nullopt, {}}, SshRequest{name, "joe", std::nullopt, {}}}) {
       EXPECT_EQ(resolver.resolve(request).error().code(), ErrorCode::usage) << name;
       const Result<SshTarget> target = resolve_target(request);

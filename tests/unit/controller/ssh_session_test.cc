@@ -1,12 +1,14 @@
 #include "controller/ssh_session.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
 #include <iterator>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -269,6 +271,76 @@ TEST_F(SshSessionTest, TheKeysOfAnAgentAreTried) {
   SshTarget target = server_.target();
   target.identities.clear();
   target.agent_socket = agent.socket();
+  expect_login(target);
+}
+
+/// An agent full of keys that open nothing here: sshd hears of six.
+class FullAgent : public SshSessionTest {
+ protected:
+  FullAgent() : agent_(server_.path(".")) {
+    server_.trust();
+    for (int i = 0; i < 7; ++i) agent_.add(server_.make_key(fmt::format("of_elsewhere_{}", i)));
+    target_ = server_.target();
+    target_.identities.clear();
+    target_.agent_socket = agent_.socket();
+    never_.passphrase = [](const std::string& path) -> std::optional<std::string> {
+      ADD_FAILURE() << "asked for the passphrase of " << path;
+      return std::nullopt;
+    };
+  }
+
+  SshAgentFixture agent_;
+  SshTarget target_;
+  SshPrompts never_;  ///< nobody wants to be asked
+};
+
+TEST_F(FullAgent, ALockedKeyThatItHoldsIsTakenFromIt) {
+  agent_.add(server_.key());
+  server_.lock(server_.key(), "open sesame");
+  target_.identities = {server_.key()};
+  expect_login(target_, never_);
+  expect_login(target_);
+  ASSERT_EQ(::unlink((server_.key() + ".pub").c_str()), 0);
+  expect_login(target_);  // a key in OpenSSH's form shows its public half by itself
+  target_.configured_identities = std::exchange(target_.identities, {});
+  expect_login(target_);
+  target_.identities_only = true;
+  target_.default_identities = std::exchange(target_.configured_identities, {});
+  expect_login(target_);
+}
+
+TEST_F(FullAgent, ThePublicHalfAloneNamesAKeyThatItHolds) {
+  agent_.add(server_.key());
+  ASSERT_EQ(::unlink(server_.key().c_str()), 0);
+  target_.identities = {server_.key() + ".pub"};
+  expect_login(target_);
+}
+
+TEST_F(FullAgent, IdentitiesOnlyOffersNothingThatIsNotNamed) {
+  target_.identities_only = true;
+  target_.configured_identities = {server_.make_key("wrong"), server_.key()};
+  expect_login(target_);
+  agent_.add(server_.key());
+  target_.configured_identities = {server_.path("wrong")};
+  const Error error = failure_of(target_);
+  EXPECT_EQ(error.code(), ErrorCode::authentication);
+  EXPECT_THAT(error.sentence(), AllOf(HasSubstr(server_.path("wrong")), Not(HasSubstr("SSH agent"))));
+}
+
+TEST_F(FullAgent, AKeyThatTheConfigurationNamesComesFirst) {
+  target_.configured_identities = {server_.key()};
+  expect_login(target_);
+}
+
+TEST_F(SshSessionTest, ALockedKeyThatNoAgentHoldsIsAnErrorOnlyAtTheEnd) {
+  server_.trust();
+  const SshAgentFixture agent(server_.path("."));
+  SshTarget target = server_.target();
+  target.identities = {server_.make_key("locked", "open sesame")};
+  server_.authorize(target.identities[0]);
+  target.agent_socket = agent.socket();
+  EXPECT_THAT(failure_of(target).sentence(), HasSubstr("encrypted and nobody can be asked"));
+  agent.add(server_.key());
   expect_login(target);
 }
 
