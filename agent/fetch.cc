@@ -244,12 +244,15 @@ class PartFile : public TransferSink {
   Result<void> publish(const FileAttributes& attributes) {
     tell_progress();
     struct stat old {};
+    struct stat folder {};
     mode_t mode = 0666 & ~current_umask();
-    if (look_at(name_, old)) {
-      if (S_ISDIR(old.st_mode)) return fail(ErrorCode::io, to_ + " is a directory", "give a file name, or remove the directory");
-      if (S_ISREG(old.st_mode)) mode = old.st_mode & 0777U;
-    }
-    const bool replaces = S_ISREG(old.st_mode);
+    const bool there = look_at(name_, old);
+    if (there && S_ISDIR(old.st_mode)) return fail(ErrorCode::io, to_ + " is a directory", "give a file name, or remove the directory");
+    // What anybody may have put there does not say whose the new file is to be, or who may write to it.
+    const bool planted =
+        ::geteuid() == 0 && old.st_uid != 0 && (::fstat(directory_.get(), &folder) != 0 || (folder.st_mode & S_IWOTH) != 0);
+    const bool replaces = there && S_ISREG(old.st_mode) && !planted;
+    if (replaces) mode = old.st_mode & 0777U;
     if (attributes.mode) mode = *attributes.mode;
     const bool keeps_owner = replaces && ::geteuid() == 0;
     if (attributes.uid || attributes.gid || keeps_owner) {
@@ -348,7 +351,12 @@ Result<bool> receive_shared(const SharedAnswer& answer, const SharedFiles& files
     const ssize_t got = ::read(answer.socket.get(), buffer.data(), buffer.size());
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) break;
-    if (Result<void> added = part.add({buffer.data(), static_cast<std::size_t>(got)}); !added) return fail(std::move(added).error());
+    if (Result<void> added = part.add({buffer.data(), static_cast<std::size_t>(got)}); !added) {
+      // Another host may send without end. The origin says how much it is.
+      part.say(added.error().sentence() + "; what another host has sent is dropped");
+      if (Result<void> cleared = part.clear(); !cleared) return fail(std::move(cleared).error());
+      return false;
+    }
   }
   if (part.size() > 0 && part.digest() == sha256) return true;
   if (Result<void> hashed = part.hash_again(); !hashed) return fail(std::move(hashed).error());

@@ -135,10 +135,13 @@ template <class Id> Result<std::optional<Id>> id_in(const std::string& file, con
   return std::optional<Id>();
 }
 
+/// For the first line of an answer over loopback.
+constexpr auto kAnswerLimit = std::chrono::seconds(10);
+
 UniqueFd connect_to_loopback(std::uint16_t port) {
   UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return fd;
-  const timeval limit{10, 0};
+  const timeval limit{kAnswerLimit.count(), 0};
   ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
   sockaddr_in address{};
@@ -199,7 +202,10 @@ RealHost::~RealHost() = default;
 
 Host& RealHost::as_login() {
   if (self_.uid == login_.uid) return *this;
-  if (!as_login_) as_login_ = std::make_unique<RealHost>(facts_, login_, login_, env_, mirror_);
+  if (!as_login_) {
+    as_login_ = std::make_unique<RealHost>(facts_, login_, login_, env_, mirror_);
+    as_login_->set_masking(masking_);
+  }
   return *as_login_;
 }
 const Host& RealHost::as_login() const { return const_cast<RealHost*>(this)->as_login(); }
@@ -221,6 +227,10 @@ Result<std::optional<FileInfo>> RealHost::info(const std::string& path) const {
 
 Result<std::string> RealHost::read(const std::string& path) const {
   const ActingAs as(self_);
+  struct stat info {};
+  // To open a pipe waits until somebody writes to it.
+  if (::stat(path.c_str(), &info) == 0 && S_ISFIFO(info.st_mode))
+    return fail(ErrorCode::unsafe, path + " is a pipe, a file is wanted", "remove it, or choose another path");
   return read_file(path, kLargestFile);
 }
 
@@ -274,7 +284,10 @@ Result<int> RealHost::http_status(std::uint16_t port, const std::string& path_an
   if (Result<void> sent = write_all(fd.get(), request); !sent) return fail(std::move(sent).error().in(doing));
   std::string answer;
   std::array<char, 512> buffer{};
+  const auto deadline = std::chrono::steady_clock::now() + kAnswerLimit;
   while (answer.find('\n') == std::string::npos && answer.size() < 4096) {
+    // Each read has its own limit; one that is answered byte by byte must end, too.
+    if (std::chrono::steady_clock::now() > deadline) return fail(errno_error(ETIMEDOUT, doing));
     const ssize_t got = ::read(fd.get(), buffer.data(), buffer.size());
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return fail(errno_error(errno == EAGAIN ? ETIMEDOUT : errno, doing));
@@ -356,6 +369,10 @@ Result<CommandResult> RealHost::run(const Command& command, bool shown) const {
     return fail(ErrorCode::timeout,
                 fmt::format("`{}` was not done after {}", first_line(join(command.argv, " "), 80), human_duration(command.timeout)));
   }
+  if (result->exit_code != 0 && !masking_.empty()) {
+    result->out = masking_.mask(result->out);
+    result->err = masking_.mask(result->err);
+  }
   return CommandResult{result->exit_code, std::move(result->out), std::move(result->err)};
 }
 
@@ -402,10 +419,15 @@ Result<void> RealHost::write(const std::string& path, std::string_view content, 
     if (!S_ISREG(before.st_mode)) {
       return fail(Error(ErrorCode::unsafe, "what stands there is not a regular file", "move it away, or choose another path").in(doing));
     }
-    if (!wanted.mode) wanted.mode = before.st_mode & 07777U;
-    if (self_.uid == 0) {
-      if (!wanted.uid) wanted.uid = before.st_uid;
-      if (!wanted.gid) wanted.gid = before.st_gid;
+    struct stat folder {};
+    // What anybody may have put there does not say whose the new file is to be, or who may write to it.
+    const bool planted = self_.uid == 0 && before.st_uid != 0 && (::fstat(parent, &folder) != 0 || (folder.st_mode & S_IWOTH) != 0);
+    if (!planted) {
+      if (!wanted.mode) wanted.mode = before.st_mode & 07777U;
+      if (self_.uid == 0) {
+        if (!wanted.uid) wanted.uid = before.st_uid;
+        if (!wanted.gid) wanted.gid = before.st_gid;
+      }
     }
   } else if (errno != ENOENT) {
     return fail(errno_error(errno, doing));

@@ -9,6 +9,7 @@
 
 #include "agent/fetched_ahead.h"
 #include "agent/host.h"
+#include "agent/masking.h"
 #include "agent/shared_file.h"
 
 namespace gpustrap {
@@ -74,6 +75,8 @@ class RealHost : public Host {
   std::size_t fetch_many_ahead(std::vector<FetchRequest> requests, StepLog& log);
   /// Files that write() makes are for their owner alone where nothing else is asked for.
   void make_new_files_private() { private_files_ = true; }
+  /// What programs that failed have said is masked before anything is made of it: a secret that was cut cannot be found any more.
+  void set_masking(Masking masking) { masking_ = std::move(masking); }
   [[nodiscard]] bool awaits_reboot() const override { return reboot_wish_.has_value(); }
   /// What reboot() was asked for.
   [[nodiscard]] const std::optional<RebootWish>& reboot_wish() const { return reboot_wish_; }
@@ -102,6 +105,7 @@ class RealHost : public Host {
   std::string python_to_come_;
   SharedFiles shared_;
   bool private_files_ = false;
+  Masking masking_;
   std::optional<RebootWish> reboot_wish_;
   mutable std::unique_ptr<RealHost> as_login_;
 };

@@ -24,6 +24,7 @@ constexpr std::uint64_t kAlwaysHashed = 16U << 20U;
 /// What was fetched to a path, from where. URLs by digest and in their shown form: they may hold a password.
 struct DownloadRecord {
   std::string url_sha256, shown_source, sha256;
+  std::string before;  ///< sha256 of what the file takes the place of: a run may end just before it does
   std::uint64_t size = 0;
   std::int64_t mtime_s = 0;
 };
@@ -56,8 +57,9 @@ class DownloadStep : public Step {
 
     FetchRequest request = this->request(seen->path);
     request.attributes = attributes;
-    if (seen->info && !attributes.mode) request.attributes.mode = seen->info->mode;
-    if (seen->info && host.self().uid == 0) {
+    const bool replaces = seen->info && !seen->planted;
+    if (replaces && !attributes.mode) request.attributes.mode = seen->info->mode;
+    if (replaces && host.self().uid == 0) {
       request.attributes.uid = seen->info->uid;
       request.attributes.gid = seen->info->gid;
     }
@@ -72,8 +74,10 @@ class DownloadStep : public Step {
     if (now->users_own) {
       if (Result<void> kept = keep_aside(now->path, host, log); !kept) return kept;
     }
-    if (Result<void> moved = host.rename(request.to, now->path); !moved) return moved;
-    return remember(host, now->path, *fetched);
+    // Remembered first: a file that is there without a record counts as the user's for ever.
+    const std::string before = now->info && !now->users_own ? now->sha256 : std::string();
+    if (Result<void> remembered = remember(host, now->path, request.to, *fetched, before); !remembered) return remembered;
+    return host.rename(request.to, now->path);
   }
 
   [[nodiscard]] std::vector<FetchRequest> downloads(const Host& host) const override {
@@ -99,6 +103,8 @@ class DownloadStep : public Step {
     enum class Is { as_wanted, to_fetch } is = Is::to_fetch;
     std::string reason;
     bool users_own = false;  ///< not what an earlier run fetched: never to be lost
+    bool planted = false;    ///< may_be_planted
+    std::string sha256;      ///< of what is there
   };
 
   [[nodiscard]] Result<std::string> target(const Host& host) const {
@@ -127,7 +133,15 @@ class DownloadStep : public Step {
       return fail(ErrorCode::unsafe, fmt::format("{} is {}, a file is wanted", seen.path, describe_type(seen.info->type)),
                   "move it away, or put a / behind `to` where a folder is meant");
     }
-    const std::optional<DownloadRecord> record = recall(host, seen.path);
+    const Result<bool> planted = may_be_planted(seen.path, *seen.info, host);
+    if (!planted) return fail(planted.error());
+    seen.planted = *planted;
+    const std::optional<DownloadRecord> record = seen.planted ? std::nullopt : recall(host, seen.path);
+    if (seen.planted) {
+      seen.users_own = true;
+      seen.reason = fmt::format("{} belongs to uid {}, who can change it", seen.path, seen.info->uid);
+      return seen;
+    }
     if (!record && !spec_.sha256) {
       seen.users_own = true;
       seen.is = Seen::Is::as_wanted;
@@ -136,12 +150,16 @@ class DownloadStep : public Step {
     }
     const Result<std::string> digest = digest_of(host, seen, record);
     if (!digest) return fail(digest.error());
-    seen.users_own = !record || *digest != record->sha256;
+    seen.sha256 = *digest;
+    const bool to_replace = record && !record->before.empty() && *digest == record->before && *digest != record->sha256;
+    seen.users_own = !record || (*digest != record->sha256 && !to_replace);
     if (spec_.sha256) {
       const bool same = *digest == spec_.sha256->hex;
       seen.is = same ? Seen::Is::as_wanted : Seen::Is::to_fetch;
       seen.reason = same ? fmt::format("{} has sha256 {}", seen.path, short_digest(*digest))
                          : fmt::format("{} has sha256 {}, {} wanted", seen.path, short_digest(*digest), short_digest(spec_.sha256->hex));
+    } else if (to_replace) {
+      seen.reason = fmt::format("{} has not been replaced yet by what was fetched from {}", seen.path, record->shown_source);
     } else if (seen.users_own) {
       seen.is = Seen::Is::as_wanted;
       seen.reason = fmt::format("{} was changed since it was fetched and is kept as it is", seen.path);
@@ -174,18 +192,21 @@ class DownloadStep : public Step {
       const auto found = document.find(name);
       return found != document.end() && found->is_string() ? found->get<std::string>() : std::string();
     };
-    DownloadRecord record{text_of("url_sha256"), text_of("source"), text_of("sha256")};
+    DownloadRecord record{text_of("url_sha256"), text_of("source"), text_of("sha256"), text_of("before")};
     if (document.contains("size") && document["size"].is_number_unsigned()) record.size = document["size"].get<std::uint64_t>();
     if (document.contains("mtime_s") && document["mtime_s"].is_number_integer()) record.mtime_s = document["mtime_s"].get<std::int64_t>();
     return record;
   }
 
-  Result<void> remember(Host& host, const std::string& path, const FetchResult& fetched) const {
-    const Result<std::optional<FileInfo>> info = host.info(path);
+  /// That `path` is, or is about to be, what lies at `fetched_to`.
+  Result<void> remember(Host& host, const std::string& path, const std::string& fetched_to, const FetchResult& fetched,
+                        const std::string& before) const {
+    const Result<std::optional<FileInfo>> info = host.info(fetched_to);
     if (!info) return fail(info.error());
-    const Json document = {
+    Json document = {
         {"path", to_utf8(path)}, {"url_sha256", sha256_hex(spec_.url.text)}, {"source", shown_url(fetched.url)}, {"sha256", fetched.sha256},
         {"size", fetched.size},  {"mtime_s", *info ? (*info)->mtime_s : 0}};
+    if (!before.empty()) document["before"] = before;
     FileAttributes hidden;
     hidden.mode = 0600;
     const std::string record = record_path(host, path);

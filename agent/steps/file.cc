@@ -26,6 +26,9 @@ class FileStep : public Step {
     const Result<std::string> difference = ownership_difference(*file->info, wanted_, host);
     if (!difference) return fail(difference.error());
     if (!difference->empty()) return StepState::unsatisfied(fmt::format("{}: {}", file->path, *difference));
+    const Result<bool> planted = is_planted(*file, host);
+    if (!planted) return fail(planted.error());
+    if (*planted) return StepState::unsatisfied(fmt::format("{} belongs to uid {}, who can change it", file->path, file->info->uid));
     return StepState::satisfied(file->path + " is as wanted");
   }
 
@@ -44,14 +47,27 @@ class FileStep : public Step {
   Result<void> write(Host& host, StepLog& log) {
     const Result<EditedFile> file = look_at_file(host.expand(spec_.path.text), host);
     if (!file) return fail(file.error());
-    const Result<FileAttributes> attributes = attributes_of(wanted_, host);
+    Result<FileAttributes> attributes = attributes_of(wanted_, host);
     if (!attributes) return fail(attributes.error());
-    if (file->info && file->content == spec_.content) return host.set_attributes(file->path, *attributes);
+    const Result<bool> planted = is_planted(*file, host);
+    if (!planted) return fail(planted.error());
+    if (file->info && file->content == spec_.content && !*planted) return host.set_attributes(file->path, *attributes);
     if (!file->info) {
       if (Result<void> made = host.make_directory(parent_of(file->path), {}); !made) return made;
     }
     if (Result<void> kept = keep_backup(*file, host, log); !kept) return kept;
+    if (*planted) {
+      attributes->uid = 0;
+      if (!attributes->gid) attributes->gid = 0;
+      if (!attributes->mode) attributes->mode = 0644;
+    }
     return host.write(file->path, spec_.content, *attributes);
+  }
+
+  /// A user's file where everybody may put one. Whom the recipe gives it to may have it.
+  [[nodiscard]] Result<bool> is_planted(const EditedFile& file, const Host& host) const {
+    if (!file.info || !spec_.owner.empty()) return false;
+    return may_be_planted(file.path, *file.info, host);
   }
 
   /// A link is removed itself; what it points to is somebody else's.

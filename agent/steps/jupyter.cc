@@ -90,6 +90,12 @@ class JupyterStep : public Step {
     const Result<bool> kept = unit_.is_kept_up(host);
     if (!kept) return fail(kept.error());
     if (!*kept) return StepState::unsatisfied(host.facts().systemd ? "the service is not started at boot" : "the service does not run");
+    // Only what is our own server is shown the token: anybody may listen on a port that a server has left.
+    const Result<UnitState> state = unit_.state(host);
+    if (!state) return fail(state.error());
+    if (state->active != "active") return StepState::unsatisfied(fmt::format("the service does not run ({})", state->active));
+    if (state->reload_needed) return StepState::unsatisfied("systemd has not read the changed unit yet");
+    if (unit_.runs_an_older_unit(host, *state)) return StepState::unsatisfied("the service still runs as its unit was before");
     const Result<std::string> token = read_token(host);
     if (!token) return fail(token.error());
     if (token->empty()) return StepState::unsatisfied("there is no token that only its user can read");
@@ -192,10 +198,10 @@ class JupyterStep : public Step {
     if (!token) return fail(token.error());
     log.say(fmt::format("waiting for it to answer on 127.0.0.1:{}", spec_.port.number));
     for (std::chrono::milliseconds waited{0}; waited < kStartLimit; waited += kPause) {
-      if (answers(host, *token)) return {};
       const Result<UnitState> state = unit_.state(host);
       const bool died = state && (state->active == "failed" || state->sub == "auto-restart");
       if (died) return fail(unit_.failure(host, "it ended right after its start"));
+      if (state && state->active == "active" && answers(host, *token)) return {};
       host.pause(kPause);
     }
     return fail(unit_.failure(host, fmt::format("it did not answer within {}", human_duration(kStartLimit))));

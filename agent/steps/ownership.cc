@@ -85,6 +85,15 @@ Result<std::string> follow_link(const std::string& path, const Host& host) {
   return fail(ErrorCode::unsafe, fmt::format("{} leads through more than {} symbolic links", path, kMostLinks), "name the file itself");
 }
 
+Result<bool> may_be_planted(const std::string& path, const FileInfo& info, const Host& host) {
+  if (host.self().uid != 0 || info.uid == 0) return false;
+  const Result<std::string> folder = follow_link(parent_of(path), host);
+  if (!folder) return fail(folder.error());
+  const Result<std::optional<FileInfo>> parent = host.info(*folder);
+  if (!parent) return fail(parent.error());
+  return *parent && ((*parent)->mode & 0002U) != 0;
+}
+
 std::string describe_type(FileType type) {
   switch (type) {
     case FileType::regular: return "a file";

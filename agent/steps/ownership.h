@@ -27,6 +27,11 @@ struct WantedOwnership {
 /// its work anywhere. Error unsafe for others, and for a circle.
 [[nodiscard]] Result<std::string> follow_link(const std::string& path, const Host& host);
 
+/// Whether somebody else than root may have put the file at `path`, which `info` tells of, for root to take it for its own: it is a
+/// user's, in a folder that everybody may write to (/tmp). Its owner can change it at any time, through descriptors of old, too. False
+/// for whoever is not root, who trusts itself.
+[[nodiscard]] Result<bool> may_be_planted(const std::string& path, const FileInfo& info, const Host& host);
+
 /// "a file", "a directory", "a symbolic link", "neither a file nor a directory".
 [[nodiscard]] std::string describe_type(FileType type);
 

@@ -71,7 +71,7 @@ class ServiceStep : public Step {
     }
     if (Result<void> done = set_enabled(host, log, *known); !done) return done;
     if (!spec_.running) return SystemdUnit::control(host, log, {"stop", unit_.service()});
-    const bool old = !*same || before->reload_needed || runs_an_older_unit(host, *before);
+    const bool old = !*same || before->reload_needed || unit_.runs_an_older_unit(host, *before);
     // A start of a service that has failed too often is refused until it is forgotten.
     if (known->active == "failed") {
       if (Result<void> reset = SystemdUnit::control(host, log, {"reset-failed", unit_.service()}); !reset) return reset;
@@ -121,13 +121,6 @@ class ServiceStep : public Step {
     return file->info ? keep_backup(*file, host, log) : Result<void>();
   }
 
-  /// The unit was written and what runs was started before that: a run that ended in between.
-  [[nodiscard]] bool runs_an_older_unit(const Host& host, const UnitState& state) const {
-    if (!spec_.unit || state.active != "active" || state.active_since == 0) return false;
-    const Result<std::optional<FileInfo>> info = host.info(unit_.path(host));
-    return info && *info && (*info)->mtime_s > state.active_since;
-  }
-
   /// Empty where nothing is.
   [[nodiscard]] Result<std::string> what_is_wrong(const Host& host, const UnitState& state) const {
     const Result<bool> same = unit_is_as_wanted(host);
@@ -142,7 +135,7 @@ class ServiceStep : public Step {
       return std::string(spec_.enabled ? "it does not start at boot" : "it starts at boot");
     if (!spec_.running) return std::string(state.active == "inactive" || state.active == "failed" ? "" : "it is running");
     if (state.active != "active") return fmt::format("it is not running ({})", state.active);
-    if (runs_an_older_unit(host, state)) return std::string("it still runs as its unit was before");
+    if (spec_.unit && unit_.runs_an_older_unit(host, state)) return std::string("it still runs as its unit was before");
     if (spec_.port && !host.port_answers(spec_.port->number)) return fmt::format("nothing answers on 127.0.0.1:{}", spec_.port->number);
     return std::string();
   }

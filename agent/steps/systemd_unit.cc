@@ -68,6 +68,12 @@ Result<bool> SystemdUnit::is_kept_up(const Host& host) const {
   return is->active == "active";
 }
 
+bool SystemdUnit::runs_an_older_unit(const Host& host, const UnitState& state) const {
+  if (state.active != "active" || state.active_since == 0) return false;
+  const Result<std::optional<FileInfo>> info = host.info(path(host));
+  return info && *info && (*info)->mtime_s > state.active_since && (*info)->mtime_s <= host.now();
+}
+
 Result<UnitState> SystemdUnit::state(const Host& host) const {
   Command command{
       {"systemctl", "show",

@@ -42,6 +42,8 @@ class SystemdUnit {
 
   /// Whether it comes back by itself: it is started at boot, or it is being supervised.
   [[nodiscard]] Result<bool> is_kept_up(const Host& host) const;
+  /// Whether its file was written after what runs was started: by a run that ended in between. Not by a clock that has been set back.
+  [[nodiscard]] bool runs_an_older_unit(const Host& host, const UnitState& state) const;
   /// Errors: command (systemctl fails), unsupported (it is not there).
   [[nodiscard]] Result<UnitState> state(const Host& host) const;
   /// Runs systemctl, or its like, with these words; a failing exit is an error.

@@ -173,6 +173,11 @@ FakeHost& FakeHost::add_user(const std::string& name, uid_t uid, gid_t gid) {
   machine_->users[name] = {uid, gid};
   return *this;
 }
+FakeHost& FakeHost::set_clock_back(std::int64_t seconds) {
+  machine_->clock -= seconds;
+  return *this;
+}
+
 FakeHost& FakeHost::set_disk_free(std::uint64_t bytes) {
   machine_->disk_free = machine_->facts.disk_free = bytes;
   return *this;

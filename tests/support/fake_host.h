@@ -71,6 +71,7 @@ class FakeHost : public Host {
   FakeHost& unlisten(std::uint16_t port);
   FakeHost& add_user(const std::string& name, uid_t uid, gid_t gid);
   FakeHost& set_disk_free(std::uint64_t bytes);
+  FakeHost& set_clock_back(std::int64_t seconds);
   /// What a URL serves, and what an archive (told by its content) unpacks to: relative path → file.
   FakeHost& serve(const std::string& url, std::string content);
   FakeHost& archive(const std::string& content, std::vector<std::pair<std::string, FakeFile>> entries);

@@ -344,6 +344,15 @@ TEST_F(RealHostAsRootTest, KeepsTheOwnerOfWhatItReplaces) {
   EXPECT_EQ(status(at("f")).st_gid, kNobody);
 }
 
+TEST_F(RealHostAsRootTest, TakesNeitherOwnerNorModeOfWhatAnybodyMayHavePutThere) {
+  RealHost real = host();
+  ASSERT_TRUE(real.write(at("f"), "x", {.mode = 0666, .uid = kNobody, .gid = kNobody}));
+  ASSERT_EQ(::chmod(parent_of(at("f")).c_str(), 01777), 0);
+  ASSERT_TRUE(real.write(at("f"), "y", {}));
+  EXPECT_EQ(status(at("f")).st_uid, 0U);
+  EXPECT_EQ(status(at("f")).st_mode & 07777U, 0644U);
+}
+
 TEST_F(RealHostAsRootTest, StillDiesWithItsParentAfterActingAsAnother) {
   int before = 0;
   ASSERT_EQ(::prctl(PR_GET_PDEATHSIG, &before), 0);
@@ -354,6 +363,13 @@ TEST_F(RealHostAsRootTest, StillDiesWithItsParentAfterActingAsAnother) {
   EXPECT_EQ(::prctl(PR_GET_PDEATHSIG, &after), 0);
   EXPECT_EQ(after, SIGUSR1);
   ASSERT_EQ(::prctl(PR_SET_PDEATHSIG, before), 0);
+}
+
+TEST_F(RealHostTest, APipeIsNoFileToRead) {
+  ASSERT_EQ(::mkfifo(at("pipe").c_str(), 0600), 0);
+  const Result<std::string> read = host().read(at("pipe"));
+  ASSERT_FALSE(read.has_value());
+  EXPECT_EQ(read.error().code(), ErrorCode::unsafe);
 }
 
 // ---- commands

@@ -1,6 +1,7 @@
 #include "agent/shared_file.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 
 #include <functional>
 #include <string>
@@ -117,6 +118,24 @@ TEST_F(SharedFile, IsFetchedAnewWhereTheOtherHostSendsSomethingElse) {
   brings(std::string(body_.size(), 'x'));
   ASSERT_TRUE(fetch());
   expect_file();
+  EXPECT_EQ(server_.requests().back(), "GET /f");
+}
+
+TEST_F(SharedFile, IsFetchedFromTheOriginWhereTheOtherHostFillsTheDisk) {
+  // A limit of this process's files stands in for the disk's.
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto handler = ::signal(SIGXFSZ, SIG_IGN);
+  rlimit limited = before;
+  limited.rlim_cur = body_.size() + (256U << 10U);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limited), 0);
+  brings(body_ + std::string(4U << 20U, 'x'));
+  const Result<FetchResult> got = fetch();
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  ::signal(SIGXFSZ, handler);
+  ASSERT_TRUE(got) << got.error().sentence();
+  expect_file();
+  EXPECT_THAT(said(), HasSubstr("what another host has sent is dropped"));
   EXPECT_EQ(server_.requests().back(), "GET /f");
 }
 

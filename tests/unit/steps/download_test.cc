@@ -69,6 +69,45 @@ TEST(DownloadStep, KeepsAFileThatWasThereWhenNoDigestIsGiven) {
   EXPECT_EQ(host.content(kPath), "mine");
 }
 
+TEST(DownloadStep, TakesNothingOfAFileThatAnybodyMayHavePutThere) {
+  const std::string path = "/tmp/tool.run";
+  for (const std::string planted : {"tool", "something else"}) {
+    for (const bool with_digest : {true, false}) {
+      FakeHost host = serving();
+      host.put_directory("/tmp", 01777);
+      host.put(path, {FileType::regular, planted, 0777, 1001, 1001});
+      DownloadSpec spec = with_digest ? pinned("tool") : spec_of();
+      spec.to.text = path;
+      EXPECT_THAT(make_step(spec)->check(host)->reason, HasSubstr("belongs to uid 1001, who can change it"));
+      ASSERT_TRUE(run_step(spec, host));
+      EXPECT_EQ(host.at(path)->uid, 0U);
+      EXPECT_EQ(host.at(path)->mode & 0022U, 0U);
+      EXPECT_EQ(host.content(path), "tool");
+      EXPECT_EQ(host.content(path + ".gpustrap-backup"), planted) << "it may be somebody's own";
+    }
+  }
+}
+
+TEST(DownloadStep, ARunThatEndsBeforeTheFileIsInPlaceIsTakenUp) {
+  FakeHost host = serving();
+  ASSERT_TRUE(run_step(spec_of(), host));
+  // The new version is fetched and remembered; what stands there is still the old one.
+  DownloadSpec spec = spec_of(kPath, kOther);
+  {
+    RecordingLog log;
+    const FakeFile old = *host.at(kPath);
+    ASSERT_TRUE(make_step(spec)->apply(host, log));
+    host.put(kPath, old);
+  }
+  const auto state = make_step(spec)->check(host);
+  ASSERT_TRUE(state);
+  EXPECT_EQ(state->is, StepState::Is::unsatisfied);
+  EXPECT_THAT(state->reason, HasSubstr("has not been replaced yet by what was fetched from " + kOther));
+  ASSERT_TRUE(run_step(spec, host));
+  EXPECT_EQ(host.content(kPath), "other tool");
+  EXPECT_FALSE(host.at(kPath + ".gpustrap-backup").has_value()) << "nothing of the user's was there";
+}
+
 TEST(DownloadStep, KeepsAFileThatTheUserChanged) {
   FakeHost host = serving();
   ASSERT_TRUE(run_step(spec_of(), host));

@@ -48,6 +48,28 @@ INSTANTIATE_TEST_SUITE_P(File, StepContract,
                                                         }}),
                          contract_name);
 
+TEST(FileStep, AFileThatAnybodyMayHavePutThereBecomesRoots) {
+  FileSpec spec;
+  spec.path.text = "/tmp/token";
+  spec.content = "secret\n";
+  for (const std::string planted : {"secret\n", "nothing\n"}) {
+    FakeHost host;
+    host.put_directory("/tmp", 01777);
+    host.put("/tmp/token", {FileType::regular, planted, 0666, 1001, 1001});
+    EXPECT_EQ(make_step(spec)->check(host)->is, StepState::Is::unsatisfied);
+    ASSERT_TRUE(run_step(spec, host));
+    EXPECT_EQ(host.at("/tmp/token")->uid, 0U);
+    EXPECT_EQ(host.at("/tmp/token")->mode, 0644U);
+    EXPECT_EQ(host.content("/tmp/token"), "secret\n");
+  }
+  // In a folder of its owner's it was root who put it there.
+  FakeHost host;
+  host.put_directory("/srv/app");
+  host.put("/srv/app/token", {FileType::regular, "secret\n", 0640, 1001, 1001});
+  spec.path.text = "/srv/app/token";
+  EXPECT_EQ(make_step(spec)->check(host)->is, StepState::Is::satisfied);
+}
+
 TEST(FileStep, ExplainsWhatDiffers) {
   FakeHost host({{"/etc/motd", "one\ntwo\nthree\n"}});
   const StepState state = state_of(file("/etc/motd", "one\n2\nthree\nfour\n"), host);

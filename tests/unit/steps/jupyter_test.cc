@@ -38,6 +38,7 @@ FakeHost notebook_host() {
   });
   host.on({"systemctl", "restart"}, [](FakeHost& fake, const Command&) {
     fake.require_token(8888, fake.content(kToken));
+    fake.answer({"systemctl", "show"}, {0, "ActiveState=active\n", ""});
     return CommandResult{};
   });
   return host;
@@ -104,6 +105,27 @@ TEST(JupyterStep, AServerThatLetsInWithoutATokenIsNotSatisfied) {
   ASSERT_TRUE(run_step(notebook(), host).has_value());
   host.listen(8888, 200);
   EXPECT_EQ(state_of(notebook(), host).is, StepState::Is::unsatisfied);
+}
+
+TEST(JupyterStep, ShowsItsTokenToNobodyWhileItsOwnServerDoesNotRun) {
+  FakeHost host = notebook_host();
+  ASSERT_TRUE(run_step(notebook(), host).has_value());
+  // The port still answers as it did: somebody else has it now.
+  host.answer({"systemctl", "show"}, {0, "ActiveState=failed\n", ""});
+  host.forget();
+  EXPECT_EQ(state_of(notebook(), host).reason, "the service does not run (failed)");
+  EXPECT_THAT(host.looks(), Not(Contains(HasSubstr("8888"))));
+}
+
+TEST(JupyterStep, AServerThatRunsAsItsUnitWasBeforeIsNotSatisfied) {
+  FakeHost host = notebook_host();
+  ASSERT_TRUE(run_step(notebook(), host).has_value());
+  host.answer({"systemctl", "show"}, {0, "ActiveState=active\nNeedDaemonReload=yes\n", ""});
+  EXPECT_EQ(state_of(notebook(), host).reason, "systemd has not read the changed unit yet");
+  const FakeFile unit = *host.at(kUnit);
+  host.put(kUnit, {FileType::regular, unit.content, unit.mode, 0, 0, 1'000'000});
+  host.answer({"systemctl", "show"}, {0, "ActiveState=active\nActiveEnterTimestamp=Mon 1970-01-05 00:00:00 UTC\n", ""});
+  EXPECT_EQ(state_of(notebook(), host).reason, "the service still runs as its unit was before");
 }
 
 TEST(JupyterStep, NamesWhoHasThePort) {

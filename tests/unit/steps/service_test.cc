@@ -129,6 +129,10 @@ TEST_F(ServiceStep, AUnitWrittenByARunThatEndedBeforeTheRestartIsTakenUp) {
   const StepState state = state_of(hello(), host_);
   EXPECT_EQ(state.is, StepState::Is::unsatisfied);
   EXPECT_EQ(state.reason, "it still runs as its unit was before");
+  // A unit from the future was written before the clock was set back.
+  host_.set_clock_back(3600);
+  EXPECT_EQ(state_of(hello(), host_).is, StepState::Is::satisfied) << state_of(hello(), host_).reason;
+  host_.set_clock_back(-3600);
   systemd_->on_start = [](FakeHost&, Systemd& systemd) { systemd.run(), systemd.since = "Thu 1970-01-01 00:01:00 UTC"; };
   host_.forget();
   ASSERT_TRUE(run_step(hello(), host_).has_value());
