@@ -71,6 +71,24 @@ Result<void> OutputRelay::drain(StepProcess& process) {
 }
 
 Result<void> OutputRelay::say(std::string_view stream, std::string_view text) {
+  // A step's own words may be a diff of any length; an event must fit into a line of the protocol.
+  while (text.size() > kOutputChunk) {
+    const std::size_t newline = text.rfind('\n', kOutputChunk - 1);
+    std::size_t end = newline == std::string_view::npos ? 0 : newline + 1;
+    for (std::size_t most = kLongestOutputLine; end == 0; most *= 2) {
+      if (most >= text.size())
+        end = text.size();
+      else
+        end = masking_ == nullptr ? most : masking_->safe_end(text, most);
+    }
+    if (end == text.size()) break;
+    if (Result<void> said = say_piece(stream, text.substr(0, end)); !said) return said;
+    text.remove_prefix(end);
+  }
+  return say_piece(stream, text);
+}
+
+Result<void> OutputRelay::say_piece(std::string_view stream, std::string_view text) {
   if (truncated_) return {};
   if (bytes_ + text.size() > cap_) {
     truncated_ = true;

@@ -38,6 +38,7 @@ class OutputRelay {
 
  private:
   Result<void> read_output(UniqueFd& fd, std::string_view stream, std::string& rest, bool& came);
+  Result<void> say_piece(std::string_view stream, std::string_view text);
   Result<void> say_whole_lines(std::string_view stream, std::string& rest);
 
   std::string step_;

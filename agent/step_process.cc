@@ -159,6 +159,11 @@ class SecretFiller {
     }
     return filled;
   }
+  [[nodiscard]] Masking masking() const {
+    Masking masking;
+    for (const auto& [name, value] : values_) masking.add(value);
+    return masking;
+  }
   [[nodiscard]] StepSpec fill(StepKind kind, Json value) const {
     bool is_whole = true;
     std::vector<FieldProblem> problems;
@@ -234,6 +239,7 @@ void forbid_core_files() {
       host.set_python_to_come(step.python_to_come);
       if (step.shares >= 0) host.set_shared(kSharesFd, [&](const std::string& sha256) { log.wants_file(sha256); });
       if (step.with_secrets) host.make_new_files_private();
+      host.set_masking(secrets.masking());
       const std::unique_ptr<Step> made = make_step(step, secrets);
       if (work == StepWork::fetch_ahead) {
         bring_ahead(*made, step.entry.kind, host, log);

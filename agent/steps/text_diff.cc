@@ -12,6 +12,8 @@ namespace gpustrap {
 namespace {
 
 constexpr std::size_t kContext = 3;
+/// Of a line that is shown, in bytes: minified files have lines of megabytes.
+constexpr std::size_t kLongestShown = 500;
 /// Cells of the table that finds the longest common part: 16 MB at four bytes each. Beyond it the whole middle counts as replaced.
 constexpr std::size_t kMostCells = 4U << 20U;
 
@@ -83,7 +85,12 @@ std::string printed(const DiffLine& line) {
   std::string_view text = line.text;
   const bool ended = text.ends_with('\n');
   if (ended) text.remove_suffix(1);
-  std::string shown = line.mark + std::string(text) + "\n";
+  std::string shown = line.mark + std::string(text.substr(0, kLongestShown));
+  if (text.size() > kLongestShown) {
+    while ((static_cast<unsigned char>(text[shown.size() - 1]) & 0xC0U) == 0x80U) shown.pop_back();  // not within a character
+    shown += fmt::format("… ({} more bytes)", text.size() - (shown.size() - 1));
+  }
+  shown += "\n";
   return ended ? shown : shown + "\\ No newline at end of file\n";
 }
 

@@ -64,6 +64,22 @@ TEST_F(OutputRelayTest, ALastLineWithoutAnEndIsSaidWhenTheProcessIsGone) {
   EXPECT_THAT(events_, ElementsAre("out:no newline\n", "err:nor here\n"));
 }
 
+TEST_F(OutputRelayTest, TheStepsOwnWordsAreCutIntoEventsThatFitIntoALine) {
+  std::string text;
+  for (int line = 0; line < 3000; ++line) text += std::string(1000, 'x') + "\n";
+  const std::string endless(3U << 20U, 'y');
+  for (const std::string& said : {text, endless}) {
+    events_.clear();
+    ASSERT_TRUE(relay_.say("log", said).has_value());
+    std::string whole;
+    for (const std::string& event : events_) {
+      EXPECT_LE(event.size() - 4, 64U << 10U) << "a line of the protocol has at most 1 MiB, and each byte may become six";
+      whole += event.substr(4);
+    }
+    EXPECT_TRUE(whole == said);
+  }
+}
+
 TEST_F(OutputRelayTest, AnotherAttemptDoesNotInheritHalfALine) {
   write(out_, "of the first");
   read();

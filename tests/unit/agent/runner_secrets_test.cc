@@ -137,6 +137,16 @@ TEST_F(RunnerSecrets, AFailureDoesNotTellThem) {
   EXPECT_THAT(all<StepFinished>().at(0).reason, HasSubstr("no login with ***"));
 }
 
+TEST_F(RunnerSecrets, AFailureDoesNotTellTheBeginningOfALongOne) {
+  std::string value;
+  for (int i = 0; i < 100; ++i) value += "part" + std::to_string(1000 + i);
+  const RunFinished finished =
+      run(R"([{"command":"echo 403 for https://a.example/?token=${{ secrets.token }}#end >&2; exit 3"}])", {{"token", value}});
+  EXPECT_EQ(finished.failed, 1U);
+  EXPECT_THAT(journal(), Not(HasSubstr("part1000")));
+  EXPECT_THAT(all<StepFinished>().at(0).reason, HasSubstr("403 for https://a.example/?token=***#end"));
+}
+
 TEST_F(RunnerSecrets, AStepWaitsForThemWhileOthersGoOn) {
   bool handed = false;
   const auto hand_over = [&](Runner& runner, const Event& event) {

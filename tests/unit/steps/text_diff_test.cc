@@ -1,4 +1,5 @@
 #include "agent/steps/text_diff.h"
+#include "agent/base/text.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,6 +14,16 @@ std::string numbered(int from, int to) {
   std::string text;
   for (int i = from; i <= to; ++i) text += std::to_string(i) + "\n";
   return text;
+}
+
+TEST(TextDiff, ShowsTheBeginningOfALineThatHasMegabytes) {
+  std::string line;
+  while (line.size() < (3U << 20U)) line += "\u00e4";
+  const TextDiff diff = diff_texts(line + "\n", "b\n", "/f");
+  EXPECT_EQ(diff.removed, 1U);
+  EXPECT_LT(diff.unified.size(), 700U);
+  EXPECT_EQ(to_utf8(diff.unified), diff.unified) << "cut between characters";
+  EXPECT_NE(diff.unified.find(" more bytes)\n"), std::string::npos);
 }
 
 TEST(TextDiff, PrintsWhatDiffWouldPrint) {
