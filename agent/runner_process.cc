@@ -106,11 +106,13 @@ int runner_main(const AgentPaths& paths, const std::string& run, const std::stri
     if (ready.valid()) (void)write_all(ready.get(), error_line(error));
     return 1;
   };
-  Result<RunDescription> description = load_run(paths, run);
-  if (!description) return refuse(description.error());
   Result<std::optional<RunLock>> lock = RunLock::take(paths, run, from);
   if (!lock) return refuse(lock.error());
   if (!lock->has_value()) return refuse({ErrorCode::busy, "another run is in progress"});
+  // Behind the lock: what is read before may be another runner's work in progress, and done by now.
+  Result<RunDescription> description = load_run(paths, run);
+  if (!description) return refuse(description.error());
+  if (description->history.finished) return refuse({ErrorCode::busy, "the run is over"});
   Result<Journal> journal = Journal::open(journal_path(paths, run));
   if (!journal) return refuse(journal.error());
   Result<ControlSocket> control = ControlSocket::listen(paths.socket());

@@ -76,6 +76,7 @@ struct CloudChoice {
   std::int64_t disk_gib = 64;
   bool spot = false;
   bool orphans = false;
+  bool idle = false;    ///< for `ls`: ask the hosts
   bool remove = false;  ///< for `image`
   bool no_wait = false;
   bool no_reboot = false;

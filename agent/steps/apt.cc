@@ -110,7 +110,9 @@ class AptStep : public Step {
   [[nodiscard]] std::vector<std::string> to_change(const DpkgStatus& status) const {
     std::vector<std::string> names;
     for (const Wanted& wanted : wanted_) {
-      const DpkgPackage* there = status.installed(wanted.name);
+      // What another package provides is no reason to remove anything: apt would not know what.
+      const DpkgPackage* there =
+          spec_.state == AptSpec::State::absent ? status.installed_itself(wanted.name) : status.installed(wanted.name);
       const bool right = spec_.state == AptSpec::State::absent
                              ? there == nullptr
                              : there != nullptr && (wanted.version.empty() || there->version == wanted.version);

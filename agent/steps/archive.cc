@@ -196,6 +196,12 @@ class ArchiveStep : public Step {
           fmt::format("{} of {} missing{}: {}", missing.size(), (*manifest)->entries.size(), kept, shown_list(missing)),
           "restore " + shown_list(missing));
     }
+    const Result<bool> other = source_has_changed(host, *place, **manifest);
+    if (!other) return fail(other.error());
+    if (*other) {
+      return StepState::unsatisfied(fmt::format("{} is another archive than the one that was unpacked{}", place->shown_source, kept),
+                                    "unpack it; files you changed are kept");
+    }
     return StepState::satisfied(fmt::format("{} present{}", files(total), kept));
   }
 
@@ -232,6 +238,8 @@ class ArchiveStep : public Step {
     std::string path, sha256;
     bool fetched = false;  ///< it is gpustrap's own, and goes once it is unpacked
     bool is_here = true;
+    std::uint64_t size = 0;  ///< of one that lies on the host, before it was hashed
+    std::int64_t mtime_s = 0;
   };
 
   [[nodiscard]] Result<Place> find_place(const Host& host) const {
@@ -272,6 +280,17 @@ class ArchiveStep : public Step {
                                   what + "; what is there is kept");
   }
 
+  /// An archive that lies on the host may be replaced by a newer one. One that is gone was unpacked, and is needed no more.
+  [[nodiscard]] Result<bool> source_has_changed(const Host& host, const Place& place, const ArchiveManifest& manifest) const {
+    if (!spec_.path || spec_.sha256) return false;
+    const Result<std::optional<FileInfo>> info = host.info(place.source);
+    if (!info) return fail(info.error());
+    if (!*info || ((*info)->size == manifest.source_size && (*info)->mtime_s == manifest.source_mtime_s)) return false;
+    const Result<std::string> digest = host.digest(place.source);
+    if (!digest) return fail(digest.error());
+    return *digest != manifest.sha256;
+  }
+
   /// Size and time first: hashing every file at every run would make a run with nothing to do a long one.
   static Result<bool> has_changed(const Host& host, const std::string& path, const ManifestEntry& entry, const FileInfo& info) {
     if (entry.type == FileType::directory) return false;
@@ -297,6 +316,10 @@ class ArchiveStep : public Step {
     Archive archive;
     if (spec_.path) {
       archive.path = place.source;
+      if (const Result<std::optional<FileInfo>> info = host.info(archive.path); info && *info) {
+        archive.size = (*info)->size;
+        archive.mtime_s = (*info)->mtime_s;
+      }
       const Result<std::string> digest = host.digest(archive.path);
       if (!digest) return fail(digest.error());
       if (wanted && *digest != *wanted) {
@@ -356,7 +379,9 @@ class ArchiveStep : public Step {
       if (Result<void> placed = placement.place(entry); !placed) return placed;
     }
     placement.tell(log, earlier->empty());
-    const ArchiveManifest manifest{place.id, place.folder, place.shown_source, sha256, placement.take_entries()};
+    ArchiveManifest manifest{place.id, place.folder, place.shown_source, sha256, placement.take_entries()};
+    manifest.source_size = archive.size;
+    manifest.source_mtime_s = archive.mtime_s;
     if (Result<void> wrote = write_manifest(host, manifest); !wrote) return wrote;
     return retire(host, *earlier, manifest);
   }

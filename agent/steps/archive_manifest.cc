@@ -69,6 +69,8 @@ std::optional<std::size_t> read_piece(std::string_view text, ArchiveManifest& ma
   manifest.folder = text_of("folder").value_or("");
   manifest.source = text_of("source").value_or("");
   manifest.sha256 = text_of("sha256").value_or("");
+  if (head.contains("source_size") && head["source_size"].is_number_unsigned()) manifest.source_size = head["source_size"];
+  if (head.contains("source_mtime_s") && head["source_mtime_s"].is_number_integer()) manifest.source_mtime_s = head["source_mtime_s"];
   for (std::size_t i = 1; i < lines.size(); ++i) {
     std::optional<ManifestEntry> entry = entry_from_json(Json::parse(lines[i], nullptr, false));
     if (!entry) return std::nullopt;
@@ -125,11 +127,15 @@ Result<void> write_manifest(Host& host, const ArchiveManifest& manifest, std::si
   const std::size_t pieces = std::max<std::size_t>(1, (manifest.entries.size() + piece_entries - 1) / piece_entries);
   // The first piece comes last: without it the others count for nothing.
   for (std::size_t number = pieces; number-- > 0;) {
-    const Json head = {{"format", kFormat},
-                       {"folder", name_to_json(manifest.folder)},
-                       {"source", name_to_json(manifest.source)},
-                       {"sha256", manifest.sha256},
-                       {"pieces", pieces}};
+    Json head = {{"format", kFormat},
+                 {"folder", name_to_json(manifest.folder)},
+                 {"source", name_to_json(manifest.source)},
+                 {"sha256", manifest.sha256},
+                 {"pieces", pieces}};
+    if (manifest.source_mtime_s != 0) {
+      head["source_size"] = manifest.source_size;
+      head["source_mtime_s"] = manifest.source_mtime_s;
+    }
     std::string text = head.dump() + "\n";
     const std::size_t end = std::min(manifest.entries.size(), (number + 1) * piece_entries);
     for (std::size_t i = number * piece_entries; i < end; ++i) {

@@ -28,6 +28,9 @@ struct ArchiveManifest {
   std::string source;  ///< as shown: no password, no query
   std::string sha256;  ///< of the archive
   std::vector<ManifestEntry> entries;
+  /// Of an archive that lies on the host: another one may come to lie there. 0 and 0: it was fetched.
+  std::uint64_t source_size = 0;
+  std::int64_t source_mtime_s = 0;
 };
 
 /// Id of the manifest of one archive (URL or path, digest or "", strip) in one folder. All of one folder begin alike.

@@ -23,6 +23,18 @@ std::string field(std::string_view stanza, std::string_view name) {
   return {};
 }
 
+/// "libc6:i386" → "libc6" and "i386"; no architecture, or "any": whichever there is.
+std::pair<std::string_view, std::string_view> parts_of(std::string_view name) {
+  const std::size_t colon = name.find(':');
+  if (colon == std::string_view::npos) return {name, {}};
+  const std::string_view architecture = name.substr(colon + 1);
+  return {name.substr(0, colon), architecture == "any" ? std::string_view() : architecture};
+}
+
+bool is_for(const DpkgPackage& package, std::string_view architecture) {
+  return architecture.empty() || package.architecture == architecture || package.architecture == "all";
+}
+
 }  // namespace
 
 DpkgStatus DpkgStatus::parse(std::string_view text) {
@@ -42,8 +54,8 @@ DpkgStatus DpkgStatus::parse(std::string_view text) {
       const std::vector<std::string> parts = words(provided);  // "mail-transport-agent", "libc6 (= 2.36)"
       if (!parts.empty()) package.provides.push_back(parts.front());
     }
-    DpkgPackage& kept = status.packages_[name];
-    if (kept.state != "installed") kept = std::move(package);
+    package.architecture = field(stanza, "Architecture");
+    status.packages_.emplace(name, std::move(package));
   }
   return status;
 }
@@ -60,50 +72,56 @@ Result<DpkgStatus> DpkgStatus::read(const Host& host) {
 }
 
 const DpkgPackage* DpkgStatus::installed_itself(std::string_view name) const {
-  const auto found = packages_.find(name);
-  return found != packages_.end() && found->second.state == "installed" ? &found->second : nullptr;
+  const auto [bare, architecture] = parts_of(name);
+  const auto [first, last] = packages_.equal_range(bare);
+  const auto found = std::find_if(first, last, [wanted = architecture](const auto& entry) {
+    return entry.second.state == "installed" && is_for(entry.second, wanted);
+  });
+  return found == last ? nullptr : &found->second;
 }
 
 const DpkgPackage* DpkgStatus::installed(std::string_view name) const {
-  // "libc6:amd64" asks for an architecture; the database of a single-architecture host knows the bare name.
-  const std::string_view bare = name.substr(0, name.find(':'));
-  if (const auto found = packages_.find(bare); found != packages_.end() && found->second.state == "installed") return &found->second;
+  if (const DpkgPackage* itself = installed_itself(name)) return itself;
+  const auto [bare, architecture] = parts_of(name);
   for (const auto& [other, package] : packages_) {
-    if (package.state == "installed" && std::find(package.provides.begin(), package.provides.end(), bare) != package.provides.end())
+    if (package.state == "installed" && is_for(package, architecture) &&
+        std::find(package.provides.begin(), package.provides.end(), bare) != package.provides.end())
       return &package;
   }
   return nullptr;
 }
 
 bool DpkgStatus::is_held(std::string_view name) const {
-  const auto found = packages_.find(name);
-  return found != packages_.end() && found->second.wanted == "hold";
+  const auto [bare, architecture] = parts_of(name);
+  const auto [first, last] = packages_.equal_range(bare);
+  return std::any_of(first, last,
+                     [wanted = architecture](const auto& entry) { return entry.second.wanted == "hold" && is_for(entry.second, wanted); });
 }
 
 std::vector<std::string> DpkgStatus::installed_names() const {
   std::vector<std::string> names;
   for (const auto& [name, package] : packages_) {
-    if (package.state == "installed") names.push_back(name);
+    if (package.state == "installed" && (names.empty() || names.back() != name)) names.push_back(name);
+  }
+  return names;
+}
+
+std::vector<std::string> DpkgStatus::names_in(bool (*state)(const std::string& state)) const {
+  std::vector<std::string> names;
+  for (const auto& [name, package] : packages_) {
+    if (state(package.state)) names.push_back(packages_.count(name) > 1 ? name + ":" + package.architecture : name);
   }
   return names;
 }
 
 std::vector<std::string> DpkgStatus::unfinished() const {
-  std::vector<std::string> names;
-  for (const auto& [name, package] : packages_) {
-    const bool cut = package.state == "half-configured" || package.state == "half-installed" || package.state == "unpacked" ||
-                     package.state.starts_with("triggers-");
-    if (cut) names.push_back(name);
-  }
-  return names;
+  return names_in([](const std::string& state) {
+    return state == "half-configured" || state == "half-installed" || state == "unpacked" || state.starts_with("triggers-");
+  });
 }
 
 std::vector<std::string> DpkgStatus::half_installed() const {
-  std::vector<std::string> names;
-  for (const auto& [name, package] : packages_) {
-    if (package.state == "half-installed") names.push_back(name);
-  }
-  return names;
+  return names_in([](const std::string& state) { return state == "half-installed"; });
 }
 
 }  // namespace gpustrap

@@ -54,6 +54,9 @@ class GitStep : public Step {
       case Place::Is::cut_short: return StepState::unsatisfied("an earlier clone into " + place->folder + " was cut short", clone_it);
       case Place::Is::repository: break;
     }
+    const Result<bool> owed = submodules_are_owed(host, place->folder);
+    if (!owed) return fail(owed.error());
+    if (*owed) return StepState::unsatisfied("submodules have not followed their commit yet");
     Result<StepState> state = check_ref(host, *place);
     if (!state || state->is != StepState::Is::satisfied || !spec_.submodules) return state;
     const Result<std::vector<std::string>> missing = missing_submodules(host, place->folder);
@@ -342,26 +345,41 @@ class GitStep : public Step {
     }
     const Result<std::string> commit = fetch(host, place, target, log);
     if (!commit) return fail(commit.error());
+    const Result<bool> owed = submodules_are_owed(host, place.folder);
+    if (!owed) return fail(owed.error());
+    const bool untouched = place.repository.changed.empty() || *owed;
+    if (*owed) {
+      // What an earlier run has not brought along looks like the user's change, and would keep newer commits away for ever.
+      if (Result<void> followed = fetch_submodules(host, place.folder, true, log); !followed) return followed;
+    } else if (spec_.submodules && untouched && !place.repository.head.empty()) {
+      if (Result<void> noted = run(host, git_command(place.folder, {"update-ref", kOwedRef, "HEAD"}), log); !noted) return noted;
+    }
+    if (Result<void> moved = move_to(host, place, target, *commit, log); !moved) return moved;
+    return fetch_submodules(host, place.folder, untouched, log);
+  }
+
+  /// Whether a run has moved this clone to another commit, and ended before its submodules followed.
+  [[nodiscard]] Result<bool> submodules_are_owed(const Host& host, const std::string& folder) const {
+    if (!spec_.submodules) return false;
+    const Result<std::string> noted = commit_of(host, folder, kOwedRef);
+    if (!noted) return fail(noted.error());
+    return !noted->empty();
+  }
+
+  Result<void> move_to(Host& host, const Place& place, const Target& target, const std::string& commit, StepLog& log) const {
     if (target.kind != Target::Kind::branch) {
-      if (*commit != place.repository.head) {
-        if (Result<void> out = run(host,
-                                   git_command(place.folder, {"-c", "advice.detachedHead=false", "checkout", "--quiet",
-                                                              "--no-overwrite-ignore", "--detach", *commit}),
-                                   log);
-            !out)
-          return out;
-      }
-      return fetch_submodules(host, place.folder, place.repository.changed.empty(), log);
+      if (commit == place.repository.head) return {};
+      return run(host,
+                 git_command(place.folder,
+                             {"-c", "advice.detachedHead=false", "checkout", "--quiet", "--no-overwrite-ignore", "--detach", commit}),
+                 log);
     }
     // With no `ref`, the user's own branch is as good as the default one.
     const bool left_alone = spec_.ref.empty() && !place.repository.head.empty() && place.repository.branch != target.name;
     if (!left_alone && (place.repository.head.empty() || place.repository.branch != target.name)) {
       if (Result<void> out = switch_to(host, place, target, log); !out) return out;
     }
-    if (!left_alone) {
-      if (Result<void> forward = fast_forward(host, place, target, *commit, log); !forward) return forward;
-    }
-    return fetch_submodules(host, place.folder, place.repository.changed.empty(), log);
+    return left_alone ? Result<void>() : fast_forward(host, place, target, commit, log);
   }
 
   /// The whole name of the target's commit, which is in the repository afterwards.
@@ -460,7 +478,8 @@ class GitStep : public Step {
       words.emplace_back("--");
       words.insert(words.end(), missing->begin(), missing->end());
     }
-    return transfer(host, folder, std::move(words), log);
+    if (Result<void> fetched = transfer(host, folder, std::move(words), log); !fetched || !untouched) return fetched;
+    return run(host, git_command(folder, {"update-ref", "-d", kOwedRef}), log);
   }
 
   Result<void> transfer(Host& host, const std::string& folder, std::vector<std::string> words, StepLog& log) const {
@@ -492,6 +511,8 @@ class GitStep : public Step {
 
   /// Where a commit that was asked for by its name is kept from git's own cleaning.
   static constexpr const char* kFetchedRef = "refs/gpustrap/fetched";
+  /// There while the submodules have not followed a commit that this step has moved to.
+  static constexpr const char* kOwedRef = "refs/gpustrap/submodules";
 
   GitSpec spec_;
 };

@@ -84,8 +84,12 @@ Result<std::map<std::string, std::string>> installed_python_packages(const Host&
   std::map<std::string, std::string> packages;
   const Result<std::vector<std::string>> libraries = host.list(environment.path + "/lib");
   if (!libraries) return fail(libraries.error());
+  // An environment that has moved to another Python keeps the folder of the one before, which nothing reads any more.
+  const std::vector<std::string> numbers = split(environment.version, '.');
+  const std::string current = numbers.size() < 2 ? "" : fmt::format("python{}.{}", numbers[0], numbers[1]);
   for (const std::string& library : *libraries) {
     if (!library.starts_with("python")) continue;
+    if (!current.empty() && library != current && library != current + "t") continue;  // t: built without the lock
     const std::string site_packages = environment.path + "/lib/" + library + "/site-packages";
     const Result<std::vector<std::string>> folders = host.list(site_packages);
     if (!folders) continue;

@@ -18,7 +18,9 @@
 #include "agent/protocol/line.h"
 #include "agent/resume_unit.h"
 #include "agent/run_history.h"
+#include "agent/run_store.h"
 #include "agent/runner.h"
+#include "agent/runner_process.h"
 #include "tests/support/temporary_directory.h"
 
 // A run that goes on after its runner, or its host, went down: each runner is a process of its own, on a boot of its own.
@@ -213,6 +215,30 @@ TEST(RunHistory, CountsTheTimeOfARunAndNoJumpOfTheClock) {
   history.add(Event{5, kYears - kMinute, StepStarted{"d"}});  // and set back
   history.add(Event{6, kYears, StepStarted{"e"}});
   EXPECT_EQ(history.elapsed_ms, 4 * kMinute);
+}
+
+TEST_F(ResumeTest, ARunThatIsOverIsNotBegunAgain) {
+  const AgentPaths paths{directory_.path(), directory_.path()};
+  RunDescription run;
+  run.id = "r1";
+  std::vector<FieldProblem> problems;
+  run.recipe = read_recipe(Json{{"name", "test"}, {"steps", Json::parse(R"([{"id": "a", "as": "login", "command": {"run": "true"}}])")}},
+                           Placeholders::allowed, problems);
+  ASSERT_TRUE(problems.empty());
+  run.login = identity_of_self();
+  ASSERT_TRUE(store_run(paths, run).has_value());
+  const auto end_of_runner = [&] {
+    const pid_t child = ::fork();
+    if (child == 0) ::_exit(runner_main(paths, "r1", "", -1, -1));
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  };
+  EXPECT_EQ(end_of_runner(), 0);
+  const std::string before = read_file(journal_path(paths, "r1")).value_or("");
+  EXPECT_THAT(before, HasSubstr("run_finished"));
+  EXPECT_EQ(end_of_runner(), 1);
+  EXPECT_EQ(read_file(journal_path(paths, "r1")).value_or(""), before);
 }
 
 TEST_F(ResumeTest, ACancelSurvivesARestart) {

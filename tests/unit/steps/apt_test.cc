@@ -82,6 +82,25 @@ TEST(DpkgStatus, ReadsStanzasAndWhatTheyProvide) {
   EXPECT_EQ(status.unfinished(), std::vector<std::string>{"half"});
 }
 
+TEST(DpkgStatus, TellsArchitecturesOfOneNameApart) {
+  std::string foreign = stanza("libc6", "2.36", "install ok half-configured");
+  foreign.replace(foreign.find("amd64"), 5, "i386");
+  const DpkgStatus status = DpkgStatus::parse(stanza("libc6", "2.36") + foreign);
+  for (const char* name : {"libc6", "libc6:amd64", "libc6:any"}) EXPECT_NE(status.installed(name), nullptr) << name;
+  EXPECT_EQ(status.installed("libc6:i386"), nullptr);
+  EXPECT_EQ(status.unfinished(), std::vector<std::string>{"libc6:i386"});
+  EXPECT_EQ(status.installed_names(), std::vector<std::string>{"libc6"});
+}
+
+TEST(AptStep, WhatAnotherPackageProvidesIsNotThereToBeRemoved) {
+  const std::string provider =
+      "Package: containerd.io\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\nProvides: containerd, runc\n\n";
+  const FakeHost host = debian_host(provider);
+  AptSpec spec = packages({"containerd", "runc"});
+  spec.state = AptSpec::State::absent;
+  EXPECT_EQ(make_step(spec)->check(host)->is, StepState::Is::satisfied);
+}
+
 TEST(AptStep, NamesWhatIsMissingAndInstallsNothingElse) {
   FakeHost host = debian_host(stanza("git", "2"));
   const AptSpec spec = packages({"git", "unzip", "tmux"});

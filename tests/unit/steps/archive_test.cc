@@ -272,6 +272,24 @@ TEST(ArchiveStep, ALocalArchiveStaysWhereItIs) {
   EXPECT_EQ(state.error().code(), ErrorCode::digest);
 }
 
+TEST(ArchiveStep, ALocalArchiveThatWasReplacedIsUnpacked) {
+  FakeHost host = serving();
+  host.put("/home/ubuntu/book.zip", "zip one");
+  ASSERT_TRUE(run_step(local_spec(), host));
+  // The same bytes at another time are the same archive.
+  host.put("/home/ubuntu/book.zip", "zip one");
+  EXPECT_EQ(make_step(local_spec())->check(host)->is, StepState::Is::satisfied);
+  host.archive("zip two", {{"README", file("newer")}});
+  host.put("/home/ubuntu/book.zip", "zip two");
+  const auto state = make_step(local_spec())->check(host);
+  EXPECT_EQ(state->is, StepState::Is::unsatisfied);
+  EXPECT_THAT(state->reason, HasSubstr("is another archive than the one that was unpacked"));
+  ASSERT_TRUE(run_step(local_spec(), host));
+  EXPECT_EQ(host.content(kTo + "/README"), "newer");
+  host.take_away("/home/ubuntu/book.zip");
+  EXPECT_EQ(make_step(local_spec())->check(host)->is, StepState::Is::satisfied) << "it was unpacked, and is needed no more";
+}
+
 TEST(ArchiveStep, NeedsOneSource) {
   const FakeHost host;
   ArchiveSpec both = spec_of();

@@ -399,6 +399,37 @@ TEST_F(GitStep, FetchesSubmodulesAndLeavesAMovedOneAlone) {
   EXPECT_EQ(in("home/course/data", {"rev-parse", "HEAD"}), mine);
 }
 
+TEST_F(GitStep, SubmodulesThatDidNotFollowAreBroughtAlongByTheNextRun) {
+  in("", {"init", "--quiet", "--bare", directory_ / "data.git"});
+  in("", {"clone", "--quiet", directory_ / "data.git", directory_ / "data"});
+  commit("data", "set.csv", "1\n");
+  in("data", {"push", "--quiet", "origin", "HEAD:main"});
+  in("data.git", {"symbolic-ref", "HEAD", "refs/heads/main"});
+  in("author", {"submodule", "--quiet", "add", directory_ / "data.git", "data"});
+  in("author", {"commit", "--quiet", "-m", "data"});
+  publish();
+  GitSpec spec = clone_of_course();
+  spec.submodules = true;
+  ASSERT_TRUE(run(spec).has_value());
+  commit("data", "set.csv", "2\n");
+  in("data", {"push", "--quiet", "origin", "HEAD:main"});
+  in("author/data", {"pull", "--quiet"});
+  in("author", {"commit", "--quiet", "-am", "newer data"});
+  publish();
+  // Else git fetches them along with the commit, before anything is moved.
+  in("home/course", {"config", "fetch.recurseSubmodules", "false"});
+  std::filesystem::rename(directory_ / "data.git", directory_ / "gone.git");
+  EXPECT_FALSE(run(spec).has_value()) << "the commit has moved, its submodule could not follow";
+  std::filesystem::rename(directory_ / "gone.git", directory_ / "data.git");
+  EXPECT_THAT(reason_of_run(spec), StartsWith("main at "));
+  EXPECT_EQ(first_reason_, "submodules have not followed their commit yet");
+  EXPECT_EQ(content("home/course/data/set.csv"), "2\n");
+  // Nothing is owed any more: what moves now is the user's.
+  const std::string mine = commit("home/course/data", "own.csv", "3\n");
+  EXPECT_THAT(reason_of_run(spec), StartsWith("main at "));
+  EXPECT_EQ(in("home/course/data", {"rev-parse", "HEAD"}), mine);
+}
+
 TEST_F(GitStep, AnUpstreamThatWasRewrittenIsNotFollowed) {
   ASSERT_TRUE(run(clone_of_course()).has_value());
   const std::string before = head();

@@ -89,6 +89,12 @@ TEST(PythonRequirement, IsReadAsPipReadsIt) {
   EXPECT_FALSE(parse_python_requirement("x; python_version < '3'").has_value());
 }
 
+TEST(PipStep, PackagesOfThePythonBeforeAreNotThere) {
+  FakeHost host = host_with_environment();
+  host.put(std::string(kVenv) + "/lib/python3.10/site-packages/torch-2.1.dist-info/METADATA", "Name: torch\nVersion: 2.1\n");
+  EXPECT_EQ(make_step(packages({"torch"}))->check(host)->is, StepState::Is::unsatisfied);
+}
+
 TEST(PipStep, ReadsMetadataAndStartsNoPython) {
   FakeHost host = host_with_environment();
   install(host, "jupyterlab", "4.2.0");
