@@ -53,7 +53,8 @@ milliseconds tick_distance(milliseconds wall) {
   for (const std::int64_t distance : kDistances) {
     if (wall.count() / distance <= static_cast<std::int64_t>(kMostTicks)) return milliseconds(distance);
   }
-  return milliseconds(kDistances.back() * 7);
+  // A host's clock may have been set by years in the middle of a run: there are never more than so many.
+  return std::max(milliseconds(kDistances.back() * 7), wall / static_cast<std::int64_t>(kMostTicks));
 }
 
 /// A lane of bars over the time of one run.

@@ -72,13 +72,20 @@ bool RunReportBuilder::has_run() const { return !noted_.empty() && std::holds_al
 
 namespace {
 
+/// A century: sums of such times are far from what a number holds.
+constexpr RunTime kLongestRun = std::chrono::hours(24 * 365 * 100);
+
 /// Turns events into the parts of a report; time comes with each.
 class Telling {
  public:
   explicit Telling(RunReport& report) : report_(report) {}
 
-  /// Times never go backwards: the host's clock may have been set meanwhile.
-  void at(std::int64_t time_ms) { now_ = std::max(now_, RunTime(time_ms - report_.began_ms)); }
+  /// Times never go backwards: the host's clock may have been set meanwhile. They say what the host likes.
+  void at(std::int64_t time_ms) {
+    if (time_ms <= report_.began_ms) return;
+    const std::uint64_t since = static_cast<std::uint64_t>(time_ms) - static_cast<std::uint64_t>(report_.began_ms);
+    now_ = std::max(now_, RunTime(std::min<std::uint64_t>(since, kLongestRun.count())));
+  }
 
   void tell(const Event& event) {
     at(event.time_ms);
@@ -197,7 +204,7 @@ class Telling {
     one.bytes = downloaded.bytes;
     one.ahead = downloaded.ahead;
     one.to = now_;
-    one.from = std::max(RunTime(0), now_ - downloaded.elapsed);
+    one.from = now_ - std::clamp(downloaded.elapsed, RunTime(0), now_);
     report_.downloads.push_back(std::move(one));
   }
 
