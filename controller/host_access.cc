@@ -62,15 +62,8 @@ Result<void> check_keys_exist(const std::vector<std::string>& identities) {
 }
 
 /// Changes the remembered entry of a host, or makes one.
-template <class Change> void update_memory(const std::string& host, Status& status, Change change) {
-  const Result<void> done = HostsFile::open().and_then([&](const HostsFile& file) -> Result<void> {
-    Result<std::optional<RememberedHost>> known = file.find(host);
-    if (!known) return fail(std::move(known).error());
-    RememberedHost entry = known->value_or(RememberedHost{});
-    if (!known->has_value()) entry.host = host;
-    change(entry);
-    return file.remember(entry);
-  });
+void update_memory(const std::string& host, Status& status, const std::function<void(RememberedHost& entry)>& change) {
+  const Result<void> done = HostsFile::open().and_then([&](const HostsFile& file) { return file.update(host, change); });
   if (!done) status.notice("This host is not remembered: " + done.error().sentence());
 }
 
@@ -182,9 +175,19 @@ Result<void> HostAccess::connect() {
   return reached;
 }
 
+/// Asks ssh's configuration, once.
+Result<void> HostAccess::resolve() {
+  if (target_) return {};
+  const SshRequest request = ssh_request_of(options_);
+  Result<SshTarget> target = around_.resolver != nullptr ? around_.resolver->resolve(request) : resolve_target(request);
+  if (!target) return fail(std::move(target).error());
+  target_ = *std::move(target);
+  return {};
+}
+
 Result<void> HostAccess::come_near() {
   if (session_ && session_->connected()) return {};
-  if (was_connected_ && target_) {
+  if (std::exchange(has_tried_, true) && was_connected_) {
     // A host that was restarted may have another address by now. Where the configuration cannot be read just now, the old one counts.
     if (Result<SshTarget> again = resolve_target(ssh_request_of(options_))) target_ = *std::move(again);
     // Each attempt knocks anew; one that was begun while the host was away would wait for longer and longer between two knocks.
@@ -193,27 +196,25 @@ Result<void> HostAccess::come_near() {
     return log_in(std::chrono::seconds(0));  // the caller has its own patience
   }
   if (Result<void> there = check_keys_exist(options_.identities); !there) return there;
-  const SshRequest request = ssh_request_of(options_);
-  Result<SshTarget> target = around_.resolver != nullptr ? around_.resolver->resolve(request) : resolve_target(request);
-  if (!target) return fail(std::move(target).error());
-  target_ = *std::move(target);
+  if (Result<void> resolved = resolve(); !resolved) return resolved;
   for (const std::string& notice : target_->notices) around_.notice ? around_.notice(notice) : status_.notice(notice);
   status_.activity({"connecting to " + options_.destination(), 0, 0});
   return log_in(options_.wait.value_or(kDefaultWait));
 }
 
-/// Whatever makes it another connection, or another agent at its end.
+/// Whatever makes it another connection, or another agent at its end; ssh's configuration may have changed since.
 Result<std::string> HostAccess::kept_path(Rights rights) const {
-  std::string key = fmt::format("{}\n{}\n{}\n{}\n{}\n", options_.host, options_.address, options_.user, options_.port.value_or(0),
+  const SshTarget& to = *target_;
+  std::string key = fmt::format("{}\n{}\n{}\n{}\n{}\n{}\n{}\n", to.given, to.host, to.user, to.port, to.proxy_command, to.host_key_alias,
                                 rights == Rights::root);
-  for (const std::string& identity : options_.identities) key += absolute(identity) + "\n";
+  for (const std::string& identity : to.identities) key += absolute(identity) + "\n";
   for (const EmbeddedAgent& agent : embedded_agents()) key += std::string(agent.digest) + "\n";
   return kept_link_path(key);
 }
 
 /// For the first connection of a command about one host. Where it breaks, the command comes back over one of its own.
 std::unique_ptr<AgentLink> HostAccess::borrow(const Request& first) {
-  if (was_connected_ || options_.ask_sudo_password || around_.stop) return nullptr;
+  if (was_connected_ || options_.ask_sudo_password || around_.stop || !resolve()) return nullptr;
   for (const Rights rights : {Rights::root, Rights::whatever}) {
     const Result<std::string> path = kept_path(rights);
     if (!path) return nullptr;

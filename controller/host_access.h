@@ -54,14 +54,16 @@ class HostAccess {
 
   /// Whether a login has ever succeeded.
   [[nodiscard]] bool was_connected() const { return was_connected_; }
-  /// Only after connect() or start_agent() succeeded.
+  /// Only after connect() succeeded, or start_agent() over a connection of this command's own.
   [[nodiscard]] SshSession& session() { return *session_; }
   [[nodiscard]] const std::optional<SshTarget>& target() const { return target_; }
 
  private:
   /// A connection that an earlier command has left for this one; none where there is none.
   std::unique_ptr<AgentLink> borrow(const Request& first);
+  /// After resolve().
   [[nodiscard]] Result<std::string> kept_path(Rights rights) const;
+  Result<void> resolve();
   /// connect(), with nothing remembered yet.
   Result<void> come_near();
   Result<void> log_in(std::chrono::seconds wait);
@@ -80,7 +82,8 @@ class HostAccess {
   std::map<std::string, std::string> passphrases_;
   IfAbsent if_absent_ = IfAbsent::bring;
   bool was_connected_ = false;
-  bool asked_ = false;  ///< something since the last attempt to log in began
+  bool has_tried_ = false;  ///< to log in, other than over a borrowed connection
+  bool asked_ = false;      ///< something since the last attempt to log in began
   bool is_remembered_ = false;
 };
 

@@ -92,7 +92,7 @@ const RememberedHost* find_host(const std::vector<RememberedHost>& hosts, const 
   return nullptr;
 }
 
-template <class Change> Result<void> HostsFile::change(Change change) const {
+Result<void> HostsFile::change(const std::function<void(std::vector<RememberedHost>& hosts)>& change) const {
   if (Result<void> made = make_directories(parent_of(path_), 0700); !made) return made;
   // The lock lies beside the file: the file itself is replaced.
   const UniqueFd lock(::open((path_ + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
@@ -109,6 +109,17 @@ template <class Change> Result<void> HostsFile::change(Change change) const {
   // The same host again, as ever: nothing to wait for the disk for.
   if (const Result<std::string> there = read_file(path_); there && *there == text) return {};
   return write_file_atomically(path_, text, 0600);
+}
+
+Result<void> HostsFile::update(const std::string& host, const std::function<void(RememberedHost& entry)>& change) const {
+  return this->change([&](std::vector<RememberedHost>& known) {
+    const RememberedHost* found = find_host(known, host);
+    RememberedHost entry = found == nullptr ? RememberedHost{} : *found;
+    if (found == nullptr) entry.host = host;
+    std::erase_if(known, [&](const RememberedHost& one) { return one.host == entry.host; });
+    change(entry);
+    known.insert(known.begin(), std::move(entry));
+  });
 }
 
 Result<void> HostsFile::remember(const RememberedHost& host) const { return remember(std::vector<RememberedHost>{host}); }

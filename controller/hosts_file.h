@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -38,6 +39,8 @@ class HostsFile {
   [[nodiscard]] Result<std::vector<RememberedHost>> load() const;
   /// By the name it is remembered under; else an instance's by its address.
   [[nodiscard]] Result<std::optional<RememberedHost>> find(const std::string& host) const;
+  /// Changes the entry of this host, or one that is made for it: what another program has remembered meanwhile stays.
+  [[nodiscard]] Result<void> update(const std::string& host, const std::function<void(RememberedHost& entry)>& change) const;
   /// Adds or replaces the entries of these hosts; as for one.
   [[nodiscard]] Result<void> remember(const std::vector<RememberedHost>& hosts) const;
   /// Adds or replaces the entry of that host; two programs at once do not lose each other's.
@@ -46,7 +49,7 @@ class HostsFile {
   [[nodiscard]] Result<bool> forget(const std::string& host) const;
 
  private:
-  template <class Change> Result<void> change(Change change) const;
+  Result<void> change(const std::function<void(std::vector<RememberedHost>& hosts)>& change) const;
 
   std::string path_;
 };

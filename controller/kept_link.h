@@ -16,7 +16,7 @@ namespace gpustrap {
 // A connection that stays for the next command (--keep): a process of the user's holds an agent's link, and lends it over a local socket
 // that only the user can open. It carries the protocol's lines, as a channel does; an SSH login is not needed for them again.
 
-/// The socket of the kept link for what `key` says: where to, as whom, with which rights, to which agent.
+/// The socket of the kept link for what `key` says: where to and as whom, ssh's configuration counted; with which rights, to which agent.
 /// Errors: io where there is no folder for it, or its path is too long for a socket.
 [[nodiscard]] Result<std::string> kept_link_path(const std::string& key);
 

@@ -318,6 +318,22 @@ links_cases() {
     gpustrap up "$suite_dir/other.yaml" "$host" -i "$key" -y --no-tunnel
     expect_exit 0
     expect_equal "$(logins)" "$((before + 1))"
+
+    case_ "a name that leads elsewhere by now is not served by what was kept for where it led"
+    name_lab "$relay_address" "$relay_port"
+    gpustrap up "$suite_dir/other.yaml" "$user@lab" -i "$key" --accept-new-host-key -y --no-tunnel --keep 5m
+    expect_exit 0
+    before=$(logins)
+    gpustrap logs "$user@lab" -i "$key"
+    expect_exit 0
+    expect_equal "$(logins)" "$before"
+    name_lab "$address" 22
+    gpustrap logs "$user@lab" -i "$key" --accept-new-host-key
+    expect_exit 0
+    expect_equal "$(logins)" "$((before + 1))"
+    cp "$suite_dir/ssh_config.kept" "$suite_dir/home/ssh_config"
+    rm -rf "$XDG_RUNTIME_DIR/gpustrap"
+    await_that nothing_is_kept
     rm -rf "$XDG_RUNTIME_DIR"
     unset XDG_RUNTIME_DIR
 
