@@ -32,7 +32,7 @@ std::optional<PassedFiles::Taking> PassedFiles::want(const std::string& sha256) 
     return std::nullopt;
   }
   found->second.wanted.insert(0);
-  return Taking{sha256, found->second.source, 0};
+  return Taking{sha256, found->second.source};
 }
 
 void PassedFiles::end_source(const std::string& sha256) {
@@ -61,6 +61,8 @@ void PassedFiles::came(const std::string& sha256, std::uint64_t number, std::str
   const auto found = files_.find(sha256);
   if (found == files_.end()) return;
   File& file = found->second;
+  file.last_came = now_();
+  file.is_silent = false;
   file.asked.erase(number);
   file.blocks[number] = std::make_shared<const std::string>(std::move(bytes));
   file.order.push_back(number);
@@ -81,7 +83,15 @@ Result<PassedFiles::Block> PassedFiles::next(Taking& taking) {
     return fail(ErrorCode::unreachable, "the host that had the file does not give it any more");
   File& file = found->second;
   const auto block = file.blocks.find(taking.next);
-  if (block == file.blocks.end()) return Block();
+  if (block == file.blocks.end()) {
+    const Time now = now_();
+    if (!taking.waits_since) taking.waits_since = now;
+    // Who is slow finds that nothing has come for long, and who waits behind others that it is others' blocks that come.
+    if (now - std::max(*taking.waits_since, file.last_came.value_or(*taking.waits_since)) > kSourceSilence) file.is_silent = true;
+    if (file.is_silent) return fail(ErrorCode::unreachable, "the host that had the file gives nothing any more");
+    return Block();
+  }
+  taking.waits_since.reset();
   Block got = block->second;
   if (got->empty()) return got;
   file.wanted.erase(file.wanted.find(taking.next));

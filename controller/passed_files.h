@@ -11,6 +11,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "agent/base/result.h"
@@ -26,14 +27,21 @@ namespace gpustrap {
 class PassedFiles {
  public:
   using Block = std::shared_ptr<const std::string>;
+  using Time = std::chrono::steady_clock::time_point;
   /// Of one file, on its way to one host.
   struct Taking {
     std::string sha256;
     std::uint64_t source = 0;  ///< whose blocks these are: another source would begin again
     std::uint64_t next = 0;    ///< block
+    std::optional<Time> waits_since{};
   };
   /// Of one file: how many blocks are asked for ahead (4 MiB, what a link of 1 Gbit/s and 30 ms holds), and how many are kept for others.
   static constexpr std::size_t kBlocksOnTheWay = 16, kBlocksKept = 32;
+  /// How long a source may leave somebody waiting and give nothing to anybody. It may lack the file itself for a while, whose server is
+  /// asked again; beyond this, the others are quicker with that server.
+  static constexpr std::chrono::seconds kSourceSilence{60};
+
+  explicit PassedFiles(std::function<Time()> now = std::chrono::steady_clock::now) : now_(std::move(now)) {}
 
   /// Who wants a file: nullopt where the caller is its source from now on.
   [[nodiscard]] std::optional<Taking> want(const std::string& sha256);
@@ -44,7 +52,7 @@ class PassedFiles {
   /// A block of the source has come. One that is not full is the last.
   void came(const std::string& sha256, std::uint64_t number, std::string bytes);
   /// The next block of what is taken; nullptr where it has yet to come. An empty one at the file's end; error unreachable where there is no
-  /// such source any more.
+  /// such source any more, or it is silent for kSourceSilence.
   [[nodiscard]] Result<Block> next(Taking& taking);
   void end_taking(const Taking& taking);
 
@@ -55,8 +63,11 @@ class PassedFiles {
     std::deque<std::uint64_t> order;  ///< in which they came
     std::set<std::uint64_t> asked;
     std::multiset<std::uint64_t> wanted;  ///< the next block of each host that takes
+    std::optional<Time> last_came;        ///< of any block
+    bool is_silent = false;
   };
   static void tidy(File& file);
+  std::function<Time()> now_;
   std::mutex mutex_;
   std::uint64_t sources_ = 0;
   std::map<std::string, File> files_;  ///< those that have a source

@@ -103,7 +103,8 @@ class PassedFilesTest : public testing::Test {
     for (std::size_t i = 0; i < body.size(); ++i) body[i] = static_cast<char>((i * 2654435761U) >> 13U);
     return body;
   }();
-  std::shared_ptr<PassedFiles> files_ = std::make_shared<PassedFiles>();
+  PassedFiles::Time now_{};
+  std::shared_ptr<PassedFiles> files_ = std::make_shared<PassedFiles>([this] { return now_; });
   std::size_t blocks_asked_ = 0;
   std::map<Host*, std::string> got_;
 };
@@ -163,6 +164,54 @@ TEST_F(PassedFilesTest, WhereTheSourceGoesTheOthersAreLetGo) {
   Host three(files_);
   three.want();
   EXPECT_THAT(three.asked, ElementsAre(How::give));
+}
+
+TEST_F(PassedFilesTest, ASourceThatIsSilentHoldsUpNobodyForLong) {
+  Host one(files_), two(files_), three(files_);
+  for (Host* host : {&one, &two}) {
+    host->want();
+    host->answer();
+  }
+  const auto pass = [&](std::chrono::seconds time) {
+    now_ += time;
+    for (Host* host : {&one, &two}) (void)host->sharing.pump();
+  };
+  pass(std::chrono::seconds(0));
+  pass(PassedFiles::kSourceSilence);
+  EXPECT_FALSE(two.wires.back()->ended);
+  pass(std::chrono::seconds(1));
+  EXPECT_TRUE(two.wires.back()->ended);
+  EXPECT_TRUE(two.wires.back()->to_host.empty());
+  // Nor does who comes later wait for it anew,
+  three.want();
+  three.answer();
+  EXPECT_THAT(three.asked, ElementsAre(How::take));
+  EXPECT_TRUE(three.wires.back()->ended);
+  // until it gives something again.
+  Host four(files_);
+  serve(one);
+  (void)one.sharing.pump();
+  four.want();
+  four.answer();
+  run({&four}, one);
+  EXPECT_TRUE(got_[&four] == body_);
+}
+
+TEST_F(PassedFilesTest, WhoIsSlowOrLateIsNotTakenForWaiting) {
+  Host one(files_), slow(files_);
+  one.want();
+  one.answer();
+  now_ += std::chrono::hours(1);  // the source has nothing to do
+  slow.want();
+  slow.answer();
+  for (int turn = 0; turn < 20; ++turn) {  // its window is full, and nobody reads
+    (void)one.sharing.pump();
+    serve(one);
+    (void)slow.sharing.pump();
+  }
+  now_ += std::chrono::hours(1);
+  run({&slow}, one);
+  EXPECT_TRUE(got_[&slow] == body_);
 }
 
 TEST_F(PassedFilesTest, AHostWithoutAChannelIsToldThatNobodyBringsFiles) {
