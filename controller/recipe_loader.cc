@@ -21,6 +21,9 @@ namespace gpustrap {
 namespace {
 
 constexpr std::size_t kMaxIncludeDepth = 8;
+/// Steps and includes of all files that are read for a recipe, each as often as it is included: those of includes multiply. A recipe may
+/// have 1000 steps.
+constexpr std::size_t kMostIncluded = 2000;
 /// Room for what a request says beside its recipe.
 constexpr std::size_t kLongestRecipe = kMaxLine - 4096;
 
@@ -225,6 +228,7 @@ class Loader {
       flat.document["steps"] = *steps;
       return flat;
     }
+    included_ += steps->size();
     flat.places = PlaceMap();
     for (const char* field : {"/name", "/description", "/secrets"}) flat.places.graft(yaml.places, field, field);
     flat.places.set("", yaml.places.at(""));
@@ -336,6 +340,10 @@ class Loader {
     if (std::find(stack_.begin(), stack_.end(), included->label) != stack_.end() || included->label == source.label) {
       return say("include",
                  fmt::format("`include` of {} makes a circle: expected a recipe that does not include this one", quote_value(name)));
+    }
+    if (included_ > kMostIncluded) {
+      if (std::exchange(is_too_much_, true)) return;
+      return say("include", fmt::format("`include` brings the recipe to more than {} steps and includes: expected fewer", kMostIncluded));
     }
     if (stack_.size() >= kMaxIncludeDepth) return say("include", fmt::format("`include` goes deeper than {} recipes", kMaxIncludeDepth));
 
@@ -486,6 +494,8 @@ class Loader {
   std::vector<std::string> next_;
   bool of_one_host_ = false;
   bool include_failed_ = false;
+  std::size_t included_ = 0;
+  bool is_too_much_ = false;
 };
 
 }  // namespace

@@ -161,6 +161,17 @@ TEST_F(RecipeLoader, IncludesTakeStepsUnderTheirName) {
       R"({"id":"more.apt","apt":"git"},{"id":"more.dir","directory":"/srv","needs":[]},{"id":"command","command":"b","needs":["base.apt","base.dir","more.dir"]}])");
 }
 
+TEST_F(RecipeLoader, IncludesOfIncludesDoNotMultiplyWithoutEnd) {
+  for (int level = 1; level < 6; ++level) {
+    std::string text = fmt::format("name: l{}\nsteps:\n", level);
+    for (int i = 0; i < 10; ++i) text += fmt::format("  - {{include: ./l{}.yaml, id: i{}}}\n", level + 1, i);
+    save(fmt::format("l{}.yaml", level), text);
+  }
+  save("l6.yaml", "name: l6\nsteps:\n  - command: { run: \"true\", creates: /x }\n");
+  EXPECT_THAT(problems_of("name: r\nsteps:\n  - include: ./l1.yaml\n"),
+              ::testing::EndsWith("`include` brings the recipe to more than 2000 steps and includes: expected fewer"));
+}
+
 TEST_F(RecipeLoader, IncludesAreChecked) {
   save("base.yaml", "name: base\nvars: {pkg: git}\nsteps:\n  - apt: {packges: git}\n");
   save("one.yaml", "name: one\nsteps:\n  - include: recipe\n");
