@@ -25,8 +25,6 @@ using std::chrono::milliseconds;
 
 /// Between two looks at the keyboard and at the clock.
 constexpr milliseconds kTick{100};
-/// A second Ctrl-C within this time cancels; after it, the first has meant to leave.
-constexpr milliseconds kSecondCtrlC{3'000};
 /// How long hosts that are left may take to notice it. Who still waits for a connection then has begun nothing.
 constexpr milliseconds kLeaveLimit{2'000};
 
@@ -91,7 +89,7 @@ struct Fleet::Shared {
       const Stop now = stop_.load();
       if (now == heard_ || now == Stop::no || now == Stop::no_more) return std::nullopt;
       heard_ = now;
-      return now == Stop::leave ? Interrupt::leave : Interrupt::cancel;
+      return Interrupt{now == Stop::leave ? Interrupt::What::leave : Interrupt::What::cancel};
     }
 
    private:
@@ -312,10 +310,11 @@ void Fleet::watch(const std::function<bool()>& is_over, CtrlC ctrl_c) {
     while (shared_->screen->ask_next()) {}
     while (const std::optional<Interrupt> interrupt = interrupts_.take()) {
       const Stop before = shared_->stop.load();
-      if (*interrupt == Interrupt::leave || before == Stop::cancel || ctrl_c == CtrlC::leaves) {
+      const bool is_late = before == Stop::no_more && interrupt->at - *first_ctrl_c >= kSecondCtrlC;
+      if (interrupt->what == Interrupt::What::leave || before == Stop::cancel || ctrl_c == CtrlC::leaves || is_late) {
         stop(Stop::leave);
       } else if (before == Stop::no) {
-        first_ctrl_c = steady_now();
+        first_ctrl_c = interrupt->at;
         stop(Stop::no_more);
         shared_->screen->announce("Leaving; what runs goes on on its host. Ctrl-C again within 3 s cancels it.");
       } else if (before == Stop::no_more) {

@@ -9,7 +9,6 @@
 #include "agent/base/text.h"
 #include "agent/protocol/event_line.h"
 #include "agent/protocol/json.h"
-#include "controller/return_pauses.h"
 #include "controller/run_log.h"
 
 namespace gpustrap {
@@ -19,8 +18,6 @@ using std::chrono::milliseconds;
 
 /// Between two looks at the keyboard and two frames of the screen.
 constexpr milliseconds kTick{100};
-/// A second Ctrl-C within this time cancels; after it, the first has meant to leave.
-constexpr milliseconds kSecondCtrlC{3'000};
 /// A question about a host that has nothing else to do.
 constexpr milliseconds kAnswerLimit{30'000};
 /// What a host has said already comes one thing right behind the other; a run that goes on pauses.
@@ -35,6 +32,11 @@ constexpr milliseconds kRebootIsShort{3 * 60'000};
 constexpr milliseconds kComeBackLimit{15 * 60'000};
 /// While no run is on the host yet, a person waits for nothing.
 constexpr milliseconds kComeBackToStartLimit{2 * 60'000};
+
+Result<void> check_run_id(const std::string& said) {
+  if (is_run_id(said)) return {};
+  return fail(ErrorCode::protocol, fmt::format("the agent calls its run `{}`", strip_control(first_line(said, 60))));
+}
 
 Error as_error(const ErrorText& text) { return {text.code, strip_control(text.message), strip_control(text.hint)}; }
 
@@ -136,6 +138,7 @@ Result<RunResult> RunClient::follow(Stay stay) {
     if (line->has_value()) {
       Result<void> taken;
       last_event_ = around_.now();
+      if (return_ && around_.now() - return_->connected >= kHeartbeat) return_.reset();
       if (const auto* event = std::get_if<Event>(&**line))
         taken = take(*event, link_->said());
       else if (const auto* reply = std::get_if<Reply>(&**line))
@@ -203,15 +206,20 @@ RunResult RunClient::result() const {
 
 void RunClient::look_for_interrupts() {
   while (const std::optional<Interrupt> interrupt = around_.interrupt()) {
-    if (*interrupt == Interrupt::cancel && !rehearsal_) {
+    using What = Interrupt::What;
+    if (interrupt->what == What::cancel && !rehearsal_) {
       mode_ = Mode::cancelling;
       if (link_) static_cast<void>(send(CancelRequest{"Ctrl-C"}).has_value());  // else on coming back
-    } else if (*interrupt != Interrupt::ctrl_c || rehearsal_ || around_.ctrl_c == CtrlC::leaves || mode_ == Mode::cancelling) {
+    } else if (interrupt->what != What::ctrl_c || rehearsal_ || around_.ctrl_c == CtrlC::leaves || mode_ == Mode::cancelling) {
       left_ = true;
     } else if (mode_ == Mode::following) {
+      // The way to a host that is away may take longer to try than a second Ctrl-C has time.
       mode_ = Mode::leaving;
-      leaving_since_ = around_.now();
-      around_.status.notice("Leaving; the run goes on on the host. Ctrl-C again within 3 s cancels it.");
+      leaving_since_ = interrupt->at;
+      around_.status.notice(must_leave() ? "Leaving; the run goes on on the host."
+                                         : "Leaving; the run goes on on the host. Ctrl-C again within 3 s cancels it.");
+    } else if (interrupt->at - leaving_since_ >= kSecondCtrlC) {
+      left_ = true;
     } else {
       mode_ = Mode::cancelling;
       around_.status.notice("Cancelling after the current step; Ctrl-C again leaves at once.");
@@ -230,12 +238,19 @@ Result<void> RunClient::take(const Event& event, std::string_view line) {
     return fail(ErrorCode::protocol, fmt::format("event {} of run {} came after event {}; some are missing", event.seq, run_, last_seq_),
                 "`gpustrap attach HOST` replays the run from its start");
   }
+  if (const auto* started = std::get_if<RunStarted>(&event.body)) {
+    // What is kept of a run here lies under its id.
+    if (Result<void> checked = check_run_id(started->run); !checked) return checked;
+    if (!run_.empty() && started->run != run_) {
+      return fail(ErrorCode::protocol, fmt::format("the agent was asked for run {} and tells of run {}", run_, started->run),
+                  "look into /var/lib/gpustrap/runs there; `gpustrap remove HOST` clears it");
+    }
+    started_ = *started;
+    run_ = started->run;
+  }
   last_seq_ = event.seq;
   confirmed_ = true;
-  if (const auto* started = std::get_if<RunStarted>(&event.body)) {
-    started_ = *started;
-    if (run_.empty()) run_ = started->run;
-  }
+  return_.reset();
   if (const auto* finished = std::get_if<RunFinished>(&event.body)) finished_ = *finished;
   if (const auto* waiting = std::get_if<WaitingForSecret>(&event.body)) waiting_[waiting->step] = waiting->secrets;
   if (const auto* step = std::get_if<StepStarted>(&event.body)) waiting_.erase(step->step);
@@ -278,9 +293,7 @@ Result<void> RunClient::take(const Reply& reply) {
   confirmed_ = true;  // a reply without an error has a value, of whatever type the host chose
   const auto run = reply.value->find("run");
   if (run != reply.value->end() && run->is_string()) {
-    if (!is_run_id(run->get<std::string>())) {
-      return fail(ErrorCode::protocol, fmt::format("the agent calls its run `{}`", strip_control(first_line(run->get<std::string>(), 60))));
-    }
+    if (Result<void> checked = check_run_id(run->get<std::string>()); !checked) return checked;
     run_ = run->get<std::string>();
   }
   const auto last = reply.value->find("last");
@@ -307,13 +320,22 @@ void RunClient::take_rewound(const Json& value) {
 bool RunClient::is_rebooting() const { return rebooting_since_ && around_.now() - *rebooting_since_ < kRebootIsShort; }
 
 Result<void> RunClient::come_back(const Error& why) {
-  around_.status.connection_lost(why);
+  if (!return_) return_.emplace(Return{around_.now(), {}});
   const milliseconds limit = confirmed_ ? kComeBackLimit : kComeBackToStartLimit;
-  const milliseconds deadline = around_.now() + limit;
-  ReturnPauses pauses;
+  const auto give_up = [&](const Error& last) {
+    return fail(Error(last)
+                    .in(fmt::format("coming back to the host for {} min", limit.count() / 60'000))
+                    .with_hint(confirmed_ ? "the run does not need this connection: `gpustrap attach HOST` when the host answers again"
+                                          : "the same command again starts anew, or follows the run if it has begun"));
+  };
+  const auto is_over = [&] { return around_.now() - return_->since >= limit; };
+  // The host lets us in and its agent goes again, however often: that is no coming back.
+  if (is_over()) return give_up(why);
+  around_.status.connection_lost(why);
   bool refused = false;
   while (true) {
-    const milliseconds until = around_.now() + pauses.next(refused ? Haste::refused : is_rebooting() ? Haste::rebooting : Haste::none);
+    const Haste haste = refused ? Haste::refused : is_rebooting() ? Haste::rebooting : Haste::none;
+    const milliseconds until = around_.now() + return_->pauses.next(haste);
     while (around_.now() < until) {
       around_.pause(kTick);
       if (around_.beside) (void)around_.beside();
@@ -325,19 +347,14 @@ Result<void> RunClient::come_back(const Error& why) {
     const Result<void> sent = send(AttachRequest{run_, last_seq_, incarnation_});
     if (sent) {
       asked_ = number_;
-      last_heard_ = around_.now();
+      last_heard_ = return_->connected = around_.now();
       around_.status.connection_back();
       if (mode_ == Mode::cancelling) static_cast<void>(send(CancelRequest{"Ctrl-C"}).has_value());
       return {};
     }
     if (sent.error().code() == ErrorCode::host_key) return fail(sent.error());
     refused = sent.error().code() == ErrorCode::authentication;
-    if (around_.now() >= deadline) {
-      return fail(Error(sent.error())
-                      .in(fmt::format("coming back to the host for {} min", limit.count() / 60'000))
-                      .with_hint(confirmed_ ? "the run does not need this connection: `gpustrap attach HOST` when the host answers again"
-                                            : "the same command again starts anew, or follows the run if it has begun"));
-    }
+    if (is_over()) return give_up(sent.error());
   }
 }
 

@@ -17,6 +17,7 @@
 #include "controller/agent_link.h"
 #include "controller/exit_code.h"
 #include "controller/interrupts.h"
+#include "controller/return_pauses.h"
 #include "controller/status.h"
 
 namespace gpustrap {
@@ -89,6 +90,12 @@ class RunClient {
 
  private:
   enum class Mode { following, leaving, cancelling };
+  /// From a lost connection on, until the host has shown that the new one is of use: one that goes at once is no return.
+  struct Return {
+    std::chrono::milliseconds since;
+    ReturnPauses pauses;
+    std::chrono::milliseconds connected{0};
+  };
 
   /// Over the link, or over a new one where there is none.
   Result<void> send(decltype(Request::body) body);
@@ -117,6 +124,7 @@ class RunClient {
   std::uint64_t last_seq_ = 0;
   std::uint64_t incarnation_ = 0;  ///< of the last runner seen
   std::optional<std::chrono::milliseconds> rebooting_since_;
+  std::optional<Return> return_;
   std::chrono::milliseconds last_heard_{0};
   std::optional<std::uint64_t> newest_seq_;  ///< when the agent answered
   std::chrono::milliseconds last_event_{0};  ///< or answer, or sign of progress

@@ -24,8 +24,8 @@ constexpr const char* kRun = "20260801-141503-7f3a";
 AgentLine event(std::uint64_t seq, decltype(Event::body) body) {
   return Event{seq, static_cast<std::int64_t>(seq) * 1000, std::move(body)};
 }
-AgentLine started(std::uint64_t seq) {
-  return event(seq, RunStarted{kRun, "jupyter", "d", "a", RunMode::apply, "ubuntu", {}, {{"pip", "pip", "pip"}}});
+AgentLine started(std::uint64_t seq, const std::string& run = kRun) {
+  return event(seq, RunStarted{run, "jupyter", "d", "a", RunMode::apply, "ubuntu", {}, {{"pip", "pip", "pip"}}});
 }
 AgentLine output(std::uint64_t seq) { return event(seq, StepOutput{"pip", "out", "line " + std::to_string(seq) + "\n"}); }
 AgentLine finished(std::uint64_t seq, RunFinished::End end = RunFinished::End::ok) {
@@ -62,6 +62,7 @@ class Run : public ::testing::Test {
   RunClient client(std::vector<FakeLink::Say> script) {
     next_links_.insert(next_links_.begin(), link(std::move(script)));
     return RunClient(RunSurroundings{[this](const Request& first) -> Result<std::unique_ptr<AgentLink>> {
+                                       if (on_the_way_) on_the_way_();
                                        if (next_links_.empty()) return fail(ErrorCode::unreachable, "refused");
                                        if (lost_on_the_way_ > 0) {
                                          --lost_on_the_way_;
@@ -93,8 +94,8 @@ class Run : public ::testing::Test {
     request.run = kRun;
     return request;
   }
-  FakeLink::Say press(Interrupt interrupt = Interrupt::ctrl_c) {
-    return std::function<void()>([this, interrupt] { interrupts_.push_back(interrupt); });
+  FakeLink::Say press(Interrupt::What what = Interrupt::What::ctrl_c) {
+    return std::function<void()>([this, what] { interrupts_.push_back({what, now_}); });
   }
   FakeLink::Say wait(int ms) {
     return std::function<void()>([this, ms] { now_ += milliseconds(ms); });
@@ -113,7 +114,8 @@ class Run : public ::testing::Test {
   std::vector<std::unique_ptr<AgentLink>> next_links_;
   std::vector<Interrupt> interrupts_;
   milliseconds now_{0};
-  int lost_on_the_way_ = 0;  ///< so many logins are followed by a lost connection, before an agent is there
+  std::function<void()> on_the_way_;  ///< what happens while a connection is tried
+  int lost_on_the_way_ = 0;           ///< so many logins are followed by a lost connection, before an agent is there
   bool connected_ = false;
   std::vector<std::vector<std::string>> waited_for_;  ///< secrets that were looked for
   SecretValues found_;
@@ -288,6 +290,34 @@ TEST_F(Run, GivesUpOnAHostThatStaysAway) {
   EXPECT_THAT(result.error().hint(), HasSubstr("gpustrap attach"));
 }
 
+TEST_F(Run, GivesUpOnAnAgentThatSaysHelloAndGoesAgain) {
+  for (int i = 0; i < 10'000; ++i) next_links_.push_back(link({Error(ErrorCode::unreachable, "the agent ended: killed")}));
+  const auto result = client({lost()}).run(request());
+  ASSERT_FALSE(result);
+  EXPECT_THAT(result.error().sentence(), HasSubstr("coming back to the host for 2 min: the agent ended: killed"));
+  EXPECT_THAT(result.error().hint(), HasSubstr("the same command again"));
+  EXPECT_GE(now_, std::chrono::minutes(2));
+  EXPECT_LT(now_, std::chrono::minutes(3));
+  EXPECT_LT(asked<AttachRequest>().size(), 200U) << "with longer and longer pauses";
+}
+
+TEST_F(Run, GivesUpOnAnAgentThatAnswersAndGoesAgain) {
+  for (std::uint64_t i = 0; i < 10'000; ++i) next_links_.push_back(link({reply(i + 2, {{"run", kRun}}), started(1), lost()}));
+  const auto result = client({reply(1, {{"run", kRun}}), started(1), lost()}).run(request());
+  ASSERT_FALSE(result);
+  EXPECT_THAT(result.error().hint(), HasSubstr("gpustrap attach"));
+  EXPECT_THAT(told_.seqs, ElementsAre(1));
+}
+
+TEST_F(Run, AConnectionThatStaysForAWhileOrBringsNewsIsAReturn) {
+  for (int i = 0; i < 20; ++i) next_links_.push_back(link({wait(6'000), Signal{Heartbeat{}}, wait(60'000), lost()}));
+  for (std::uint64_t i = 0; i < 20; ++i) next_links_.push_back(link({output(i + 2), wait(60'000), lost()}));
+  next_links_.push_back(link({finished(22)}));
+  const auto result = client({started(1), lost()}).run(request());
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_GT(now_, std::chrono::minutes(30));
+}
+
 TEST(ReturnPauses, AreAMomentAtFirstAndShortWhileSomebodyWaits) {
   ReturnPauses pauses;
   EXPECT_EQ(pauses.next(Haste::none), milliseconds(100));
@@ -340,7 +370,7 @@ TEST_F(Run, ARunThatEndsMeanwhileHasItsOwnExit) {
 }
 
 TEST_F(Run, SigtermLeavesAtOnce) {
-  const auto result = client({started(1), press(Interrupt::leave), output(2)}).run(request());
+  const auto result = client({started(1), press(Interrupt::What::leave), output(2)}).run(request());
   ASSERT_TRUE(result);
   EXPECT_EQ(result->exit, ExitCode::detached);
   EXPECT_THAT(told_.seqs, ElementsAre(1));
@@ -350,6 +380,39 @@ TEST_F(Run, CtrlCWhileTheHostIsAwayLeaves) {
   const auto result = client({started(1), press(), lost()}).run(request());
   ASSERT_TRUE(result) << result.error().sentence();
   EXPECT_EQ(result->exit, ExitCode::detached);
+}
+
+/// The way to a silent host may take half a minute to try; what is pressed meanwhile is read behind it, all at once.
+class AwayHost : public Run {
+ protected:
+  Result<RunResult> press_at(const std::vector<int>& seconds) {
+    next_links_.push_back(link({output(2), finished(3)}));
+    auto run = client({started(1),
+                       [this, seconds] {
+                         on_the_way_ = [this, seconds] {
+                           const milliseconds began = now_;
+                           for (const int second : seconds)
+                             interrupts_.push_back({Interrupt::What::ctrl_c, began + std::chrono::seconds(second)});
+                           now_ += std::chrono::seconds(10);
+                         };
+                       },
+                       lost()});
+    return run.run(request());
+  }
+};
+
+TEST_F(AwayHost, TwoCtrlCFarApartLeaveAndCancelNothing) {
+  const auto result = press_at({1, 5});
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_EQ(result->exit, ExitCode::detached);
+  EXPECT_TRUE(asked<CancelRequest>().empty());
+  EXPECT_THAT(told_.words, ElementsAre("lost", "back", "Leaving; the run goes on on the host."));
+}
+
+TEST_F(AwayHost, TwoCtrlCThatFollowEachOtherCancel) {
+  const auto result = press_at({1, 3});
+  ASSERT_TRUE(result) << result.error().sentence();
+  EXPECT_EQ(asked<CancelRequest>().size(), 1U);
 }
 
 TEST_F(Run, ACancelIsRepeatedAfterALostConnection) {
@@ -373,6 +436,17 @@ TEST_F(Run, ARunIdThatIsAPathIsRefused) {
   EXPECT_EQ(result.error().code(), ErrorCode::protocol);
 }
 
+TEST_F(Run, EventsOfAnotherRunAreRefused) {
+  const auto result = client({reply(1, {{"run", kRun}}), started(1, "20261101-101010-beef-001"), finished(2)}).run(request());
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code(), ErrorCode::protocol);
+  EXPECT_EQ(result.error().why(), "the agent was asked for run 20260801-141503-7f3a and tells of run 20261101-101010-beef-001");
+  EXPECT_TRUE(logged_.empty());
+  const auto path = client({started(1, "../../.bashrc")}).attach();
+  ASSERT_FALSE(path);
+  EXPECT_EQ(path.error().why(), "the agent calls its run `../../.bashrc`");
+}
+
 TEST_F(Run, AReplyWithWrongTypesHarmsNobody) {
   const auto result = client({reply(1, {{"run", 7}, {"attached", "certainly"}}), started(1), finished(2)}).run(request());
   ASSERT_TRUE(result.has_value()) << result.error().sentence();
@@ -381,9 +455,10 @@ TEST_F(Run, AReplyWithWrongTypesHarmsNobody) {
 }
 
 TEST_F(Run, JoiningARunIsSaid) {
-  const auto result = client({reply(1, {{"run", "20260801-141000-0001"}, {"attached", true}}), started(1), finished(2)}).run(request());
+  const std::string other = "20260801-141000-0001";
+  const auto result = client({reply(1, {{"run", other}, {"attached", true}}), started(1, other), finished(2)}).run(request());
   ASSERT_TRUE(result);
-  EXPECT_EQ(result->run, "20260801-141000-0001");
+  EXPECT_EQ(result->run, other);
   EXPECT_THAT(told_.words, ElementsAre(HasSubstr("following that run")));
 }
 
