@@ -41,6 +41,7 @@ std::unique_ptr<Status> make_silent_status() {
 
 Conversation::Conversation(const Options& options, Rights rights, std::unique_ptr<Status> status, CtrlC ctrl_c)
     : status_(std::move(status)),
+      destination_(options.destination()),
       access_(options, rights, *status_),
       client_(RunSurroundings{
           [this](const Request& first) {
@@ -58,10 +59,11 @@ Conversation::Conversation(const Options& options, Rights rights, std::unique_pt
 void Conversation::log(const Event& event, std::string_view line) {
   if (const auto* started = std::get_if<RunStarted>(&event.body); started != nullptr && !log_tried_) {
     log_tried_ = true;
-    Result<RunLog> log = state_directory().and_then([&](const std::string& state) { return RunLog::create(state, started->run); });
+    const std::optional<SshTarget>& target = access_.target();
+    const std::string host = target ? target->user + "@" + target->given : destination_;
+    Result<RunLog> log = state_directory().and_then([&](const std::string& state) { return RunLog::create(state, started->run, host); });
     if (log) {
       log_.emplace(*std::move(log));
-      if (access_.target()) log_->of_host(access_.target()->user + "@" + access_.target()->given);
     } else {
       status_->notice("This run is not logged on this machine: " + log.error().sentence());
     }

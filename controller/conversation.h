@@ -37,6 +37,7 @@ class Conversation {
   void log(const Event& event, std::string_view line);
 
   std::unique_ptr<Status> status_;
+  std::string destination_;
   HostAccess access_;
   std::optional<Interrupts> interrupts_;
   std::optional<RunLog> log_;

@@ -167,11 +167,11 @@ struct Fleet::Shared {
     const auto note = [&](const Event& event, std::string_view line) {
       if (const auto* started = std::get_if<RunStarted>(&event.body); started != nullptr && !log) {
         const std::string& run = follows ? started->run : request.run;
-        Result<RunLog> made =
-            state_directory().and_then([&](const std::string& state) { return RunLog::create(state, run, RunLog::Forget::nothing); });
+        Result<RunLog> made = state_directory().and_then([&](const std::string& state) {
+          return RunLog::create(state, run, members[host].options.destination(), RunLog::Forget::nothing);
+        });
         if (made) {
           log.emplace(*std::move(made)).write(RunLog::Writes::when_flushed);
-          log->of_host(members[host].options.destination());
         } else {
           screen->announce_once("These runs are not logged on this machine: " + made.error().sentence());
         }

@@ -30,6 +30,10 @@ namespace gpustrap {
 namespace {
 
 constexpr std::size_t kRunsKept = 100;
+/// Of a run's id in the name of another host's folder, which has to be an id as well.
+constexpr std::size_t kLongestOriginal = 56;
+/// Of a step's name, which stands before each of its lines; and as many steps as a recipe may have are counted each for itself.
+constexpr std::size_t kLongestStep = 100, kMostSteps = 1000;
 /// What may wait to be written, where somebody else says when.
 constexpr std::size_t kMostKept = 64U << 10U;
 /// The ids of the runs that one command began on many hosts have this much in common.
@@ -71,6 +75,15 @@ void forget_oldest_in(const std::string& directory) {
   }
 }
 
+std::string noted_host(const std::string& directory) { return std::string(trim(read_file(directory + "/host", 4096).value_or(""))); }
+
+/// Whether a run's folder may be this host's: nobody's is everybody's. Another user of a host sees the same runs there.
+bool is_of(std::string_view host, const std::string& directory) {
+  const auto name_of = [](std::string_view one) { return one.substr(one.rfind('@') + 1); };
+  const std::string noted = noted_host(directory);
+  return noted.empty() || host.empty() || name_of(noted) == name_of(host);
+}
+
 Result<UniqueFd> start_file(const std::string& path) {
   UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd.valid()) return fail(errno_error(errno, "writing " + path));
@@ -103,39 +116,39 @@ RunLog::RunLog(UniqueFd events, UniqueFd text, std::string path)
 
 void RunLog::forget_oldest(const std::string& state) { forget_oldest_in(state + "/runs"); }
 
-Result<RunLog> RunLog::create(const std::string& state, const std::string& run, Forget forget) {
+Result<RunLog> RunLog::create(const std::string& state, const std::string& run, std::string_view host, Forget forget) {
   if (!is_run_id(run)) return fail(ErrorCode::protocol, fmt::format("`{}` is not the id of a run", strip_control(first_line(run, 60))));
   const std::string runs = state + "/runs";
-  const std::string directory = runs + "/" + run;
+  std::string directory = runs + "/" + run;
+  for (int copy = 2; !is_of(host, directory); ++copy) directory = fmt::format("{}/{}-{}", runs, run.substr(0, kLongestOriginal), copy);
   if (Result<void> made = make_directories(directory, 0700); !made) return fail(std::move(made).error());
   if (forget == Forget::oldest) forget_oldest_in(runs);
   Result<UniqueFd> events = start_file(directory + "/events.jsonl");
   if (!events) return fail(std::move(events).error());
   Result<UniqueFd> text = start_file(directory + "/log.txt");
   if (!text) return fail(std::move(text).error());
+  if (!host.empty()) {
+    // No disk is waited for, so that a rerun is not slower for it.
+    if (const Result<UniqueFd> file = start_file(directory + "/host"))
+      static_cast<void>(write_all(file->get(), std::string(host) + "\n").has_value());
+  }
   return RunLog(*std::move(events), *std::move(text), directory + "/log.txt");
 }
 
-void RunLog::of_host(std::string_view host) {
-  // Only a report would miss it; and no disk is waited for, so that a rerun is not slower for it.
-  if (const Result<UniqueFd> file = start_file(parent_of(path_) + "/host")) {
-    static_cast<void>(write_all(file->get(), std::string(host) + "\n").has_value());
-  }
-}
-
 std::string host_of_run(const std::string& state, const std::string& run) {
-  return is_run_id(run) ? std::string(trim(read_file(state + "/runs/" + run + "/host", 4096).value_or(""))) : std::string();
+  return is_run_id(run) ? noted_host(state + "/runs/" + run) : std::string();
 }
 
 void RunLog::say(std::int64_t time_ms, std::string_view step, std::string_view mark, std::string_view text) {
   const std::tm at = utc(static_cast<std::time_t>(time_ms / 1000));
   const std::string head = fmt::format("{:02}:{:02}:{:02}Z {}{}", at.tm_hour, at.tm_min, at.tm_sec,
-                                       step.empty() ? "" : fmt::format("[{}] ", strip_control(step)), mark);
+                                       step.empty() ? "" : fmt::format("[{}] ", strip_control(first_line(step, kLongestStep))), mark);
   if (text.ends_with('\n')) text.remove_suffix(1);
   const std::string safe = strip_control(text);
   for (std::string_view rest = safe;;) {
     const std::size_t newline = rest.find('\n');
     text_kept_.append(head).append(rest.substr(0, newline)).append(1, '\n');
+    text_end_ += static_cast<std::int64_t>(head.size() + std::min(newline, rest.size()) + 1);
     if (newline == std::string_view::npos) break;
     rest.remove_prefix(newline + 1);
   }
@@ -149,16 +162,40 @@ void RunLog::flush() {
   events_kept_.clear();
 }
 
+bool RunLog::takes(const Event& event) {
+  const std::int64_t kept = end_ + text_end_;
+  if (kept >= limits_.run) {
+    if (!std::exchange(is_full_, true)) {
+      say(event.time_ms, "", "",
+          fmt::format("what follows is not kept: the host has said more than {}", human_size(static_cast<std::uint64_t>(limits_.run))));
+    }
+    const bool is_end = std::holds_alternative<StepFinished>(event.body) || std::holds_alternative<RunFinished>(event.body);
+    return is_end && kept < limits_.run + limits_.ends;
+  }
+  const auto* output = std::get_if<StepOutput>(&event.body);
+  if (output == nullptr) return true;
+  const bool is_known = output_.size() < kMostSteps || output_.contains(output->step);
+  std::int64_t& said = output_[is_known ? output->step : ""];
+  if (said > limits_.step) return false;
+  said += static_cast<std::int64_t>(output->text.size());
+  if (said <= limits_.step) return true;
+  say(event.time_ms, output->step, "", fmt::format("output beyond {} is not kept", human_size(static_cast<std::uint64_t>(limits_.step))));
+  return false;
+}
+
 void RunLog::event(const Event& event, std::string_view line) {
   if (event.seq > 0 && event.seq <= begins_.size()) {
     say(event.time_ms, "", "", fmt::format("the host went down and lost what followed event {}; from there it goes on", event.seq - 1));
     flush();
     end_ = begins_[event.seq - 1];
     begins_.resize(event.seq - 1);
+    is_full_ = false;
     static_cast<void>(::ftruncate(events_.get(), end_) == 0 && ::lseek(events_.get(), end_, SEEK_SET) == end_);
   }
+  // Behind what was left out for good no event has its place by its number.
+  if (!is_full_) begins_.push_back(end_);
+  if (!takes(event)) return flush();
   events_kept_ += line;
-  begins_.push_back(end_);
   end_ += static_cast<std::int64_t>(line.size());
   const auto lines = [&](std::string_view step, std::string_view mark, std::string_view text) { say(event.time_ms, step, mark, text); };
   if (const auto* run = std::get_if<RunStarted>(&event.body)) {
@@ -198,7 +235,7 @@ void RunLog::event(const Event& event, std::string_view line) {
           fmt::format("run finished after {}: {} changed, {} unchanged, {} failed, {} skipped", human_duration(end->elapsed), end->changed,
                       end->unchanged, end->failed, end->skipped));
   }
-  if (writes_ == Writes::at_once || events_kept_.size() > kMostKept) flush();
+  if (writes_ == Writes::at_once || events_kept_.size() + text_kept_.size() > kMostKept) flush();
 }
 
 }  // namespace gpustrap

@@ -29,8 +29,7 @@ class RunCatalogue : public ::testing::Test {
   }
   /// A run of recipe `lab` at 2026-08-01 14:15 UTC.
   void begin(const std::string& run, const std::string& host) {
-    log_.emplace(*RunLog::create(state_.path(), run));
-    if (!host.empty()) log_->of_host(host);
+    log_.emplace(*RunLog::create(state_.path(), run, host));
     RunStarted started;
     started.run = run;
     started.recipe = "lab";

@@ -26,8 +26,9 @@ constexpr const char* kRun = "20260801-141503-7f3a";
 class RunLogTest : public testing::Test {
  protected:
   RunLogTest() : log_(*RunLog::create(state_.path(), kRun)) {}
-  void say(std::uint64_t seq, const std::string& text) {
-    const Event event{seq, 1000, StepOutput{"pip", "out", text + "\n"}};
+  void say(std::uint64_t seq, const std::string& text, const std::string& step = "pip") { note(seq, StepOutput{step, "out", text + "\n"}); }
+  void note(std::uint64_t seq, decltype(Event::body) body) {
+    const Event event{seq, 1000, std::move(body)};
     log_.event(event, to_line(event));
   }
   /// "1 one": number and text of every event that events.jsonl holds.
@@ -37,7 +38,7 @@ class RunLogTest : public testing::Test {
       if (line.empty()) continue;
       const Json document = Json::parse(line);
       found.push_back(std::to_string(document.at("seq").get<std::uint64_t>()) + " " +
-                      std::string(trim(document.at("text").get<std::string>())));
+                      std::string(trim(document.value("text", document.at("event").get<std::string>()))));
     }
     return found;
   }
@@ -58,7 +59,7 @@ TEST(RunLogs, TheRunsOfOneCommandCountAsOne) {
   const TemporaryDirectory state;
   for (int i = 100; i < 199; ++i) ASSERT_TRUE(RunLog::create(state.path(), fmt::format("20260801-141{}-7f3a", i)));
   for (int i = 1; i < 5; ++i)
-    ASSERT_TRUE(RunLog::create(state.path(), fmt::format("20260801-150000-7f3a-{:03}", i), RunLog::Forget::nothing));
+    ASSERT_TRUE(RunLog::create(state.path(), fmt::format("20260801-150000-7f3a-{:03}", i), "", RunLog::Forget::nothing));
   RunLog::forget_oldest(state.path());
   EXPECT_TRUE(path_exists(state / "runs/20260801-141100-7f3a")) << "a hundred commands are kept";
   ASSERT_TRUE(RunLog::create(state.path(), "20260801-160000-7f3a"));
@@ -68,6 +69,62 @@ TEST(RunLogs, TheRunsOfOneCommandCountAsOne) {
   for (int i = 0; i < 100; ++i) ASSERT_TRUE(RunLog::create(state.path(), fmt::format("20260802-141{}-7f3a", 100 + i)));
   for (int i = 1; i < 5; ++i)
     EXPECT_FALSE(path_exists(state / fmt::format("runs/20260801-150000-7f3a-{:03}", i))) << "all of them go at once";
+}
+
+TEST(RunLogs, AHostCannotWriteOverWhatAnotherOneHasSaid) {
+  const TemporaryDirectory state;
+  const auto log = [&](const std::string& host) {
+    Result<RunLog> made = RunLog::create(state.path(), kRun, host);
+    EXPECT_TRUE(made) << made.error().sentence();
+    const Event event{1, 1000, StepOutput{"pip", "out", "this is " + host + "\n"}};
+    made->event(event, to_line(event));
+    return made->path();
+  };
+  const std::string first = log("ubuntu@gpu1");
+  const std::string second = log("root@gpu2");
+  EXPECT_EQ(first, state / "runs/20260801-141503-7f3a/log.txt");
+  EXPECT_EQ(second, state / "runs/20260801-141503-7f3a-2/log.txt");
+  EXPECT_THAT(*read_file(first), HasSubstr("ubuntu@gpu1"));
+  EXPECT_EQ(host_of_run(state.path(), kRun), "ubuntu@gpu1");
+  EXPECT_EQ(log("gpu2"), second) << "the same host again";
+  EXPECT_EQ(log("gpu3"), state / "runs/20260801-141503-7f3a-3/log.txt");
+}
+
+TEST_F(RunLogTest, AStepsOutputEndsAtItsLimit) {
+  log_.keep_at_most({20, 10'000, 1'000});
+  say(1, "12345678");
+  say(2, "9 is too much");
+  say(3, "and the rest");
+  say(4, "another's", "apt");
+  note(5, StepFinished{"pip", Outcome::changed, "", {}, {}});
+  EXPECT_THAT(events(), ElementsAre("1 12345678", "4 another's", "5 step_finished"));
+  EXPECT_THAT(text(), AllOf(HasSubstr("[pip] output beyond 20 B is not kept\n"), ::testing::Not(HasSubstr("rest"))));
+  say(4, "afresh", "apt");
+  EXPECT_THAT(events(), ElementsAre("1 12345678", "4 afresh")) << "what the host has lost gives way as ever";
+}
+
+TEST_F(RunLogTest, BeyondTheLimitOfARunOnlyHowItEndsIsKept) {
+  log_.keep_at_most({10'000, 1'000, 1'000});
+  for (std::uint64_t seq = 1; seq <= 100; ++seq) say(seq, "a line");
+  const std::size_t kept = events().size();
+  EXPECT_LT(kept, 10U);
+  StepFinished failed;
+  failed.step = "pip";
+  failed.error = ErrorText{ErrorCode::command, "no such package", ""};
+  note(101, failed);
+  note(102, RunFinished{});
+  EXPECT_EQ(events().size(), kept + 2);
+  EXPECT_EQ(events().back(), "102 run_finished");
+  EXPECT_THAT(text(), AllOf(HasSubstr("what follows is not kept: the host has said more than 1000 B\n"), HasSubstr("no such package")));
+  for (std::uint64_t seq = 103; seq <= 200; ++seq) note(seq, failed);
+  EXPECT_LT(events().size(), kept + 20) << "nor do ends go on for ever";
+  say(2, "afresh");
+  EXPECT_EQ(events().at(0), "1 a line");
+}
+
+TEST_F(RunLogTest, ALongNameIsNotRepeatedBeforeEachOfManyLines) {
+  say(1, std::string(5'000, '\n'), std::string(5'000, 'n'));
+  EXPECT_LT(text().size(), 1'000'000U);
 }
 
 TEST_F(RunLogTest, MayBeWrittenLater) {

@@ -188,6 +188,15 @@ TEST(ReportHtml, WhatAHostSaysIsText) {
   EXPECT_EQ(page.find("</style>"), page.rfind("</style>"));
 }
 
+TEST(ReportHtml, AClockThatWasSetByAgesMakesNoLongPage) {
+  for (const std::int64_t jump : {std::int64_t{9'000'000'000'000'000'000}, INT64_MAX - 1000, INT64_MIN, std::int64_t{-5000}}) {
+    ARun run(Json::parse(R"([{"id":"a"},{"id":"b"}])"));
+    const RunReport report = run.step("a", 10, 20).step("b", 20, jump).end(jump).report();
+    EXPECT_LT(report_html({report}).size(), 100'000U) << jump;
+    EXPECT_THAT(report_text(report, console_of_width(80)), HasSubstr("a")) << jump;
+  }
+}
+
 TEST(ReportHtml, ForbidsEverythingButItsOwnStyle) {
   const std::string page = report_html({recorded("first_run")});
   // The policy allows the style by its digest, which is over exactly these bytes.
@@ -202,9 +211,8 @@ TEST(ReportHtml, ForbidsEverythingButItsOwnStyle) {
 class ReportFiles : public ::testing::Test {
  protected:
   void log(const std::string& run, const std::string& host) const {
-    auto made = RunLog::create(state_.path(), run);
+    auto made = RunLog::create(state_.path(), run, host);
     ASSERT_TRUE(made.has_value());
-    if (!host.empty()) made->of_host(host);
     RunStarted started;
     started.run = run;
     const Event event{1, 1000, std::move(started)};
