@@ -18,7 +18,7 @@ namespace gpustrap {
 namespace {
 
 constexpr const char* kAgentFolder = "/usr/local/lib/gpustrap";
-constexpr std::size_t kLargestAgent = std::size_t{256} << 20U;
+constexpr std::size_t kLargestAgent = std::size_t{1} << 30U;  // one with sanitizers and symbols has 300 MB
 
 /// Steps may wait for the network and change packages: the unit neither hurries them nor takes the run along when one of them runs out
 /// of memory. Only root can write the name that it starts.

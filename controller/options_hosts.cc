@@ -100,7 +100,7 @@ void declare_host_verbs(const DeclaredLine& line) {
   logs.add_option("--run", line.options.run, "of an earlier run; `gpustrap history HOST` names them")->type_name("RUN")->group("Run");
   fleet_verb(Verb::cancel, "cancel", "Stops runs after their current steps.");
   CLI::App& keep = line.add_host_verb(
-      Verb::keep, "keep", "Puts off the stop of a host that is idle (`idle_stop`), or says until when it is put off.", "HOST [TIME]");
+      Verb::keep, "keep", "Puts off the stop of an idle host (`idle_stop`), or says until when it is.", "HOST [TIME]");
   keep.add_flag("--off", line.raw.keep_off, "no longer: it stops again when it is idle")->group("Run");
   for (const auto& [which, name, what] :
        {std::tuple{Verb::tunnel, "tunnel", "Holds the tunnel to the notebook or another port open until Ctrl-C."},
