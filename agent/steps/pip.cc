@@ -79,6 +79,8 @@ class PipStep : public Step {
     const Result<std::optional<PythonEnvironment>> environment = find_python_environment(host, path);
     if (!wanted || !environment) return {};
     if (!*environment) return unknown_versions(path + " is not there yet");
+    if (const std::string foreign = foreign_code(host); !foreign.empty())
+      return unknown_versions(fmt::format("`{}` is built where it is looked at", foreign));
     const Result<std::map<std::string, std::string>> installed = installed_python_packages(host, **environment);
     if (!installed) return {};
     Command command;
@@ -118,6 +120,24 @@ class PipStep : public Step {
     for (const PythonRequirement& requirement : *wanted) names.push_back(requirement.name);
     const std::vector<SimulatedPackage> packages = packages_of_pip(said->out + "\n" + said->err, *installed);
     return packages.empty() ? "the index has nothing newer\n" : simulation_text(packages, names);
+  }
+
+  /// The first wish that is no name of a package: a folder, an address or another file, whose own code runs as soon as its name or version
+  /// is asked for. Empty where there is none.
+  [[nodiscard]] std::string foreign_code(const Host& host) const {
+    std::vector<std::string> lines = spec_.packages.items;
+    if (spec_.requirements) {
+      const Result<std::string> text = host.read(host.expand(spec_.requirements->text));
+      for (std::string& line : split(text ? *text : std::string(), '\n')) lines.push_back(std::move(line));
+    }
+    for (const std::string& line : lines) {
+      const std::string_view wish = trim(std::string_view(line).substr(0, line.find(" #")));
+      const bool is_option = wish.starts_with("-e") || wish.starts_with("--editable") || wish.starts_with("-r") ||
+                             wish.starts_with("--requirement") || wish.starts_with("-c") || wish.starts_with("--constraint");
+      const bool is_name = wish.starts_with('-') || wish.starts_with('#') || wish.find_first_of("/@\\") == std::string_view::npos;
+      if (is_option || !is_name) return first_line(strip_control(wish), 60);
+    }
+    return {};
   }
 
   Result<void> apply(Host& host, StepLog& log) override {

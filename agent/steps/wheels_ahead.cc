@@ -74,12 +74,14 @@ std::optional<WheelTarget> target_of(const Host& host, const PipSpec& spec) {
 struct IndexSettings {
   std::string index;
   bool is_clear = true;  ///< false: there is more than an index to it
+  bool is_uvs = true;    ///< false: uv is told of another one
 };
 
 void read_setting(std::string name, std::string_view value, IndexSettings& settings) {
   std::replace(name.begin(), name.end(), '_', '-');
   std::transform(name.begin(), name.end(), name.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  if (value.empty()) return;
+  // Without a value behind it the values stand in the lines that follow.
+  if (name == "index-url" && value.empty()) settings.is_clear = false;
   if (name == "index-url") settings.index = value;
   constexpr std::array kElsewhere = {"extra-index-url", "find-links", "no-index", "no-binary", "config-file"};
   if (std::find(kElsewhere.begin(), kElsewhere.end(), name) != kElsewhere.end()) settings.is_clear = false;
@@ -88,8 +90,8 @@ void read_setting(std::string name, std::string_view value, IndexSettings& setti
 /// As pip has them: its files, the nearer the stronger, then the environment of the step, in which a mirror stands already.
 IndexSettings index_settings(const Host& host, const std::string& environment) {
   IndexSettings settings;
-  for (const std::string& path :
-       {std::string("/etc/pip.conf"), host.expand("~/.pip/pip.conf"), host.expand("~/.config/pip/pip.conf"), environment + "/pip.conf"}) {
+  for (const std::string& path : {std::string("/etc/xdg/pip/pip.conf"), std::string("/etc/pip.conf"), host.expand("~/.pip/pip.conf"),
+                                  host.expand("~/.config/pip/pip.conf"), environment + "/pip.conf"}) {
     const Result<std::string> text = host.read(path);
     if (!text) continue;
     for (const std::string& line : split(*text, '\n')) {
@@ -107,8 +109,16 @@ IndexSettings index_settings(const Host& host, const std::string& environment) {
   if (!variables) settings.is_clear = false;
   for (const std::string& line : split(variables.value_or(""), '\n')) {
     const std::size_t equals = line.find('=');
-    if (equals == std::string::npos || !line.starts_with("PIP_")) continue;
+    if (equals == std::string::npos || equals + 1 == line.size() || !line.starts_with("PIP_")) continue;
     read_setting(line.substr(4, equals - 4), std::string_view(line).substr(equals + 1), settings);
+  }
+  for (const std::string& line : split(variables.value_or(""), '\n')) {
+    const std::size_t equals = line.find('=');
+    if (equals == std::string::npos || equals + 1 == line.size() || !line.starts_with("UV_")) continue;
+    const std::string name = line.substr(0, equals);
+    const bool leads = name.find("INDEX") != std::string::npos || name.find("FIND_LINKS") != std::string::npos ||
+                       name.find("NO_BINARY") != std::string::npos || name.find("CONFIG_FILE") != std::string::npos;
+    if (leads && line.substr(equals + 1) != settings.index) settings.is_uvs = false;
   }
   return settings;
 }
@@ -127,10 +137,32 @@ std::optional<std::string> index_of(const Host& host, const PipSpec& spec, const
   return index;
 }
 
+/// Whether uv would choose what pip chooses. It knows nothing of a requirements file's own options, which may name another index, and
+/// decides anew what an upgrade leaves alone; packages that the system or conda brought look absent from here.
+bool uv_may_choose(const Host& host, const PipSpec& spec) {
+  if (spec.upgrade || !spec.env.empty()) return false;
+  std::vector<std::string> lines = spec.packages.items;
+  if (spec.requirements) {
+    const Result<std::string> text = host.read(host.expand(spec.requirements->text));
+    if (!text) return false;
+    for (std::string& line : split(*text, '\n')) lines.push_back(std::move(line));
+  }
+  const bool is_plain = std::all_of(lines.begin(), lines.end(), [](const std::string& line) {
+    const std::string_view wish = trim(line);
+    return !wish.starts_with('-') && wish.find("--") == std::string_view::npos && wish.find_first_of("/@\\") == std::string_view::npos;
+  });
+  if (!is_plain) return false;
+  const std::string path = host.expand(environment_folder(spec));
+  const Result<std::optional<PythonEnvironment>> environment = find_python_environment(host, path);
+  if (!environment || !*environment) return environment.has_value();
+  const Result<std::optional<FileInfo>> is_venv = host.info(path + "/pyvenv.cfg");
+  return !(*environment)->system_site_packages && is_venv && *is_venv;
+}
+
 /// What uv, where it is there, makes of packages without digests. Nothing is built for that, and no Python fetched.
 std::optional<WheelLock> resolved_by_uv(const Host& host, const PipSpec& spec, const WheelTarget& target) {
   const std::optional<std::string> index = index_of(host, spec, "");
-  if (!index) return std::nullopt;
+  if (!index || !uv_may_choose(host, spec) || !index_settings(host, host.expand(environment_folder(spec))).is_uvs) return std::nullopt;
   Command command;
   command.argv = {"uv",
                   "pip",
@@ -171,11 +203,11 @@ Installed installed_by(const Host& host, const PipSpec& spec) {
   return installed_python_packages(host, **environment).value_or(Installed());
 }
 
-/// A lock wants its own version; else what is there is only touched where that was asked for.
-bool may_stay(const Installed& installed, const std::string& name, const std::string& version, bool is_locked, const PipSpec& spec) {
+/// A lock wants its own version; else what is there is not touched.
+bool may_stay(const Installed& installed, const std::string& name, const std::string& version, bool is_locked) {
   const auto found = installed.find(name);
   if (found == installed.end()) return false;
-  return compare_python_versions(found->second, version) == 0 || (!is_locked && !spec.upgrade);
+  return !is_locked || compare_python_versions(found->second, version) == 0;
 }
 
 std::vector<std::optional<std::string>> ask(const Host& host, const std::vector<std::string>& urls) {
@@ -206,7 +238,7 @@ std::vector<FetchRequest> wheels_to_fetch(const Host& host, const PipSpec& spec)
   if (!index) return wheels;
   const Installed installed = installed_by(host, spec);
   std::erase_if(lock->packages,
-                [&](const LockedPackage& package) { return may_stay(installed, package.name, package.version, is_locked, spec); });
+                [&](const LockedPackage& package) { return may_stay(installed, package.name, package.version, is_locked); });
   std::vector<std::string> pages;
   for (const LockedPackage& package : lock->packages) pages.push_back(fmt::format("{}/{}/", *index, package.name));
   const std::vector<std::optional<std::string>> texts = ask(host, pages);
@@ -249,11 +281,13 @@ std::vector<FetchRequest> found_ahead(const Host& host, const PipSpec& spec) {
   if (found.empty()) return found;
   const std::string folder = wheel_folder(host, spec);
   const std::optional<WheelLock> lock = lock_of_file(host, spec);
+  // The environment may have come to be another than the one that was to come.
+  if (!lock && !uv_may_choose(host, spec)) return {};
   const Installed installed = installed_by(host, spec);
   std::erase_if(found, [&](const FetchRequest& wheel) {
     if (wheel.urls.empty() || !wheel.sha256 || !is_wheel_name(wheel.name) || wheel.to != folder + "/" + wheel.name) return true;
     const auto [name, version] = name_and_version(wheel.name);
-    if (may_stay(installed, name, version, lock.has_value(), spec)) return true;
+    if (may_stay(installed, name, version, lock.has_value())) return true;
     return lock && std::none_of(lock->packages.begin(), lock->packages.end(),
                                 [&](const LockedPackage& package) { return has_digest(package, *wheel.sha256); });
   });

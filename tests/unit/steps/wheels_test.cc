@@ -393,7 +393,29 @@ TEST(WheelsAhead, WhatIsThereStaysUnlessALockOrAnUpgradeWantsAnother) {
   host.answer({"uv", "pip", "compile"}, {0, locked(), ""});
   EXPECT_THAT(urls_of(wheels_to_fetch(host, open)), ElementsAre(HasSubstr("small-1.0")));
   open.upgrade = true;
+  EXPECT_THAT(wheels_to_fetch(host, open), IsEmpty()) << "what an upgrade leaves alone pip knows";
+}
+
+TEST(WheelsAhead, AreLeftToPipWhereUvWouldChooseOtherwise) {
+  const auto made = ready_host();
+  AheadHost& host = *made;
+  host.answer({"uv", "pip", "compile"}, {0, locked(), ""});
+  PipSpec open = from_lock();
+  for (const char* line : {"--index-url https://private.example.org/simple", "--extra-index-url https://download.example.org", "-e .",
+                           "small==1.0 --hash=sha512:aa", "--no-binary small", "small @ https://example.org/small.zip"}) {
+    host.put("/home/ubuntu/locked.txt", std::string("large\n") + line + "\n");
+    EXPECT_THAT(wheels_to_fetch(host, open), IsEmpty()) << line;
+  }
+  host.put("/home/ubuntu/locked.txt", "large\nsmall  # of late\n");
   EXPECT_EQ(wheels_to_fetch(host, open).size(), 2U);
+  host.answer({"env"}, {0, "HOME=/home/ubuntu\nUV_INDEX=https://private.example.org/simple\n", ""});
+  EXPECT_THAT(wheels_to_fetch(host, open), IsEmpty()) << "uv has another index";
+  host.answer({"env"}, {0, "HOME=/home/ubuntu\n", ""});
+  host.put("/etc/pip.conf", "[global]\nextra-index-url =\n    https://private.example.org\n");
+  EXPECT_THAT(wheels_to_fetch(host, open), IsEmpty()) << "pip has more than an index";
+  host.take_away("/etc/pip.conf");
+  host.put(std::string(kVenv) + "/pyvenv.cfg", "home = /usr/bin\ninclude-system-site-packages = true\nversion = 3.11.2\n");
+  EXPECT_THAT(wheels_to_fetch(host, open), IsEmpty()) << "what the system has is not seen from here";
 }
 
 TEST(WheelsAhead, WhatCannotBeInstalledFromHereIsLeftToPip) {
