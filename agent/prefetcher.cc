@@ -178,17 +178,15 @@ std::vector<Prefetcher::Fetcher*> Prefetcher::for_later(std::size_t& may_go) {
   std::stable_sort(later.begin(), later.end(),
                    [&](const auto* a, const auto* b) { return far[index_of(*a->step)] < far[index_of(*b->step)]; });
   const auto works = [](const auto& step) { return step->is(StepPhase::running) && !step->must_finish; };
-  auto first = std::find_if(steps_.begin(), steps_.end(), [&](const auto& step) { return works(step) && step->fetches; });
-  const bool is_awaited = first != steps_.end();
-  // Of what programs fetch, such as apt and pip, nothing is known but that it comes.
-  if (!is_awaited) first = std::find_if(steps_.begin(), steps_.end(), works);
+  // Not for what programs fetch, such as apt and pip: of that nothing is known but what the interfaces count, which is more than files
+  // have.
+  const auto first = std::find_if(steps_.begin(), steps_.end(), [&](const auto& step) { return works(step) && step->fetches; });
   if (later.empty() || first == steps_.end()) {
     steps_first_.forget();
   } else {
     const std::uint64_t received = context_.received();
-    may_go =
-        steps_first_.look(static_cast<std::size_t>(first - steps_.begin()), is_awaited ? LineShare::Awaited::yes : LineShare::Awaited::no,
-                          received - std::min(received, for_later_), now);
+    may_go = steps_first_.look(static_cast<std::size_t>(first - steps_.begin()), LineShare::Awaited::yes,
+                               received - std::min(received, for_later_), now);
   }
   if (may_go != LineShare::kAll || later.size() < 2) {
     next_first_.forget();
