@@ -22,10 +22,11 @@ Result<SubprocessResult> systemctl(std::vector<std::string> words) {
   return run_subprocess(call);
 }
 
-Result<void> ask_for(const std::string& verb, const std::string& message) {
+Result<void> ask_for(const std::string& verb, const std::string& message, std::vector<std::string> options = {}) {
   ::sync();
-  Result<SubprocessResult> asked = systemctl({"--message=" + message, verb});
-  // Releases before 226 have no --message.
+  options.insert(options.end(), {"--message=" + message, verb});
+  Result<SubprocessResult> asked = systemctl(std::move(options));
+  // Releases before 226 have no --message, those before 248 no --check-inhibitors.
   if (asked && asked->exit_code != 0) asked = systemctl({verb});
   if (!asked) return fail(std::move(asked).error());
   if (asked->exit_code != 0) {
@@ -45,6 +46,9 @@ bool host_is_shutting_down() {
 
 Result<void> restart_host(const std::string& message) { return ask_for("reboot", message); }
 
-Result<void> stop_host(const std::string& message) { return ask_for("poweroff", message); }
+Result<void> stop_host(const std::string& message) {
+  // Whoever stops a host has looked who keeps it on. From 257 on systemd refuses root as well while somebody does.
+  return ask_for("poweroff", message, {"--check-inhibitors=no"});
+}
 
 }  // namespace gpustrap

@@ -40,6 +40,7 @@ namespace {
 /// As AWS advises: a notice comes two minutes ahead.
 constexpr auto kSpotPause = std::chrono::seconds(5);
 constexpr auto kSystemdLimit = std::chrono::seconds(60);
+constexpr std::string_view kDone = "done";
 constexpr std::string_view kUnitFolder = "/etc/systemd/system/";
 constexpr std::string_view kWanted = "/etc/systemd/system/timers.target.wants/gpustrap-idle.timer";
 
@@ -89,7 +90,11 @@ void tell_terminals(const std::string& message) {
 /// With its user's rights; a folder that is gone took it along.
 void remove_note(const Facts& facts, const IdleRecord::Note& note) {
   const Result<Identity> user = identity_of_uid(note.uid);
-  if (user) static_cast<void>(RealHost(facts, *user, *user, {}).remove(note.path));
+  if (!user) return;
+  static_cast<void>(said_by(*user, [&] {
+    static_cast<void>(RealHost(facts, *user, *user, {}).remove(note.path));
+    return std::string();
+  }));
 }
 
 class Guard {
@@ -107,6 +112,9 @@ class Guard {
       return fail(ErrorCode::not_found, "there are no rules in " + files_.rules(), "run the recipe with its step `idle_stop` again");
     rules_ = *std::move(rules);
     record_ = record_in(read_file(files_.record()).value_or(""));
+    IdleRecord of_boot = record_in(read_file(files_.record_of_boot()).value_or(""));
+    const bool is_newer = record_.memory.boot != facts_.boot_id || of_boot.memory.at > record_.memory.at;
+    if (of_boot.memory.boot == facts_.boot_id && is_newer) record_ = std::move(of_boot);
     const std::chrono::milliseconds begun = since_boot();
     if (Result<void> looked = look(); !looked) return looked;
     // On a machine of nobody's cloud the address leads nowhere.
@@ -132,14 +140,22 @@ class Guard {
     record_.memory = std::move(decision.memory);
     const IdleVerdict& verdict = decision.verdict;
     act(verdict);
-    if (Result<void> kept = write_file_atomically(files_.sample(), sample_text(sample), 0600); !kept) return kept;
+    const Result<void> sampled = write_file_atomically(files_.sample(), sample_text(sample), 0600);
     const Json status = idle_status(rules_, record_, moment, verdict, wall_ms());
-    if (Result<void> kept = save(); !kept) return kept;
-    if (Result<void> told = write_file_atomically(files_.status(), to_line(status), 0644); !told) return told;
-    return verdict.is == IdleVerdict::Is::stop && !host_is_shutting_down() ? stop(verdict) : Result<void>();
+    const Result<void> saved = save();
+    const Result<void> told = write_file_atomically(files_.status(), to_line(status), 0644);
+    // A disk that is full, or read-only, does not keep the host on.
+    if (verdict.is == IdleVerdict::Is::stop && !host_is_shutting_down()) return stop(verdict);
+    if (!sampled) return sampled;
+    return saved ? told : saved;
   }
 
-  Result<void> save() { return write_file_atomically(files_.record(), record_text(record_), 0600); }
+  Result<void> save() {
+    const std::string text = record_text(record_);
+    const Result<void> of_boot = write_file_atomically(files_.record_of_boot(), text, 0600);
+    Result<void> kept = write_file_atomically(files_.record(), text, 0600);
+    return kept ? of_boot : kept;
+  }
 
   void act(const IdleVerdict& verdict) {
     // Also what is left of an earlier boot.
@@ -187,10 +203,14 @@ class Guard {
 
   void leave_notes(const std::string& name, const std::string& text, bool spot) {
     for (const NotebookService& notebook : notebooks_) {
-      RealHost user(facts_, notebook.login, notebook.login, {});
       const std::string path = notebook.dir + "/" + name;
-      if (Result<void> wrote = user.write(path, text + "\n", {0644, std::nullopt, std::nullopt}); !wrote)
-        say("no warning in the notebook folder: " + wrote.error().sentence());
+      const std::string trouble = said_by(notebook.login, [&] {
+        RealHost user(facts_, notebook.login, notebook.login, {});
+        const Result<void> wrote = user.write(path, text + "\n", {0644, std::nullopt, std::nullopt});
+        return wrote ? std::string(kDone) : wrote.error().sentence();
+      });
+      if (trouble != kDone)
+        say("no warning in the notebook folder: " + (trouble.empty() ? "it does not answer" : trouble));
       else
         record_.notes.push_back({path, notebook.login.uid, facts_.boot_id, spot});
     }
@@ -206,7 +226,7 @@ class Guard {
     record_.last_stop = {verdict.cause == StopCause::budget ? "the budget was spent: " + spent()
                                                             : fmt::format("nothing was done for {}", human_duration(*verdict.idle)),
                          wall_ms()};
-    if (Result<void> kept = save(); !kept) return kept;
+    if (Result<void> kept = save(); !kept) say("why it stops is not kept: " + kept.error().sentence());
     tell(fmt::format("gpustrap: this host stops now: {}.", record_.last_stop->why));
     return stop_host("gpustrap: " + record_.last_stop->why);
   }

@@ -24,6 +24,8 @@ struct IdleFiles {
   [[nodiscard]] std::string folder() const { return paths.state + "/idle"; }
   [[nodiscard]] std::string rules() const { return folder() + "/rules.json"; }
   [[nodiscard]] std::string record() const { return folder() + "/record.json"; }
+  /// The same of this boot, for a disk that takes no more.
+  [[nodiscard]] std::string record_of_boot() const { return paths.runtime + "/idle-record.json"; }
   [[nodiscard]] std::string keep() const { return folder() + "/keep.json"; }
   [[nodiscard]] std::string sample() const { return paths.runtime + "/idle-sample.json"; }
   /// For everybody's eyes; docs/json.md has its members.

@@ -1,14 +1,18 @@
 #include "agent/notebook_use.h"
 
 #include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <functional>
 #include <map>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -23,7 +27,7 @@
 namespace gpustrap {
 namespace {
 
-constexpr auto kAnswerLimit = std::chrono::seconds(5);
+constexpr auto kAnswerLimit = std::chrono::seconds(5), kWorkLimit = std::chrono::seconds(20);
 constexpr std::size_t kMostKernels = 200, kMostBytes = 4U << 20U, kLongestName = 80;
 
 /// Whether what listens on that port of the loopback is this user's.
@@ -37,23 +41,6 @@ bool is_theirs(const Host& host, std::uint16_t port, uid_t user) {
     }
   }
   return false;
-}
-
-/// What `work` returns, done in a process of that user's; empty where it does not come to an end.
-std::string said_by_child(const Identity& user, const std::function<std::string()>& work) {
-  Result<Pipe> pipe = make_pipe();
-  if (!pipe) return {};
-  const pid_t child = ::fork();
-  if (child < 0) return {};
-  if (child == 0) {
-    if (::geteuid() == 0 && user.uid != 0 && !become(user)) ::_exit(1);
-    ::_exit(write_all(pipe->write_end.get(), work()) ? 0 : 1);
-  }
-  pipe->write_end.reset();
-  Result<std::string> said = read_all(pipe->read_end.get(), kMostBytes);
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
-  return said && status == 0 ? *std::move(said) : std::string();
 }
 
 Json list_at(const NotebookService& notebook, const std::string& token, const char* path) {
@@ -77,9 +64,47 @@ std::string short_name(std::string_view text) { return first_line(strip_control(
 
 }  // namespace
 
+std::string said_by(const Identity& user, const std::function<std::string()>& work) {
+  Result<Pipe> pipe = make_pipe();
+  if (!pipe) return {};
+  const pid_t child = ::fork();
+  if (child < 0) return {};
+  if (child == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::geteuid() == 0 && user.uid != 0 && !become(user)) ::_exit(1);
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // it is forgotten with the user
+    ::_exit(write_all(pipe->write_end.get(), work()) ? 0 : 1);
+  }
+  pipe->write_end.reset();
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point deadline = Clock::now() + kWorkLimit;
+  std::string said;
+  bool ended = false;
+  while (!ended && said.size() < kMostBytes) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
+    pollfd entry{pipe->read_end.get(), POLLIN, 0};
+    const int ready = left.count() <= 0 ? 0 : ::poll(&entry, 1, static_cast<int>(left.count()));
+    if (ready == 0 || (ready < 0 && errno != EINTR)) break;
+    std::array<char, 64U << 10U> buffer{};
+    const ssize_t got = ready < 0 ? -1 : ::read(pipe->read_end.get(), buffer.data(), buffer.size());
+    if (got > 0) said.append(buffer.data(), static_cast<std::size_t>(got));
+    ended = got == 0;
+  }
+  if (!ended) ::kill(child, SIGKILL);
+  int status = 0;
+  // One that waits for a disk does not end by SIGKILL either; it is left behind.
+  for (int pause = 0; pause < 100; ++pause) {
+    const pid_t gone = ::waitpid(child, &status, WNOHANG);
+    if (gone == child) return ended && status == 0 ? said : std::string();
+    if (gone < 0 && errno != EINTR) return {};
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return {};
+}
+
 std::string ask_notebook(const Host& host, const NotebookService& notebook) {
   if (!is_theirs(host, notebook.port, notebook.login.uid)) return {};
-  return said_by_child(notebook.login, [&]() -> std::string {
+  return said_by(notebook.login, [&]() -> std::string {
     const Result<std::string> token = read_file(token_path(notebook.login.home, notebook.name), 4096);
     if (!token) return {};
     const std::string word(trim(*token));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,6 +10,10 @@
 #include "agent/token.h"
 
 namespace gpustrap {
+
+/// What `work` returns, done in a process of that user's. Empty where it does not come to an end in 20 s: the user may stop that process,
+/// and a folder may lie on a disk of the network that does not answer.
+[[nodiscard]] std::string said_by(const Identity& user, const std::function<std::string()>& work);
 
 /// What a notebook's server says of its kernels, as its REST API gives it: {"kernels": […], "sessions": […], "files": {path: when it was
 /// changed}}. Asked on the loopback with the login's own rights and token, and only where the port is that user's: nobody else is to be

@@ -88,9 +88,6 @@ void sync_run(const AgentPaths& paths, const std::string& id) {
   }
 }
 
-namespace {
-
-/// What run.json says; its journal is not looked at.
 Result<RunDescription> read_run(const AgentPaths& paths, const std::string& id) {
   if (!is_run_id(id)) return fail(ErrorCode::protocol, fmt::format("\"{}\" cannot be a run's id", strip_control(id)));
   Result<std::string> text = read_file(paths.run(id) + "/run.json");
@@ -114,8 +111,6 @@ Result<RunDescription> read_run(const AgentPaths& paths, const std::string& id) 
     return run;
   } catch (const Json::exception& error) { return fail(ErrorCode::protocol, fmt::format("run {} is not readable: {}", id, error.what())); }
 }
-
-}  // namespace
 
 Result<RunDescription> load_run(const AgentPaths& paths, const std::string& id) {
   Result<RunDescription> run = read_run(paths, id);

@@ -25,6 +25,8 @@ namespace gpustrap {
 void sync_run(const AgentPaths& paths, const std::string& id);
 /// Takes back what store_run has made, where the run could not begin.
 void drop_run(const AgentPaths& paths, const std::string& id);
+/// What run.json says; its journal is not looked at.
+[[nodiscard]] Result<RunDescription> read_run(const AgentPaths& paths, const std::string& id);
 [[nodiscard]] Result<RunDescription> load_run(const AgentPaths& paths, const std::string& id);
 /// Gives `request` the recipe, choice and network of the newest run that asked for what its `same_as` says; false where there is none among
 /// the last few.

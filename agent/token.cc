@@ -39,7 +39,7 @@ std::string token_path(const std::string& home, std::string_view service) {
 std::vector<NotebookService> notebook_services(const AgentPaths& paths) {
   std::vector<NotebookService> services;
   for (const std::string& id : runs_newest_first(paths)) {
-    const Result<RunDescription> run = load_run(paths, id);
+    const Result<RunDescription> run = read_run(paths, id);
     if (!run) continue;  // one that cannot be read hides none of the others
     for (const StepEntry& step : run->recipe.steps) {
       if (step.kind != StepKind::jupyter) continue;

@@ -28,6 +28,8 @@ constexpr auto kGrace = std::chrono::seconds(2);
 
 /// How long the output of a grandchild that writes on and on is still read once the child has ended.
 constexpr auto kLastWords = std::chrono::seconds(1);
+/// How long one that was killed is waited for. It does not end while the kernel waits for a device, as below a driver that hangs.
+constexpr auto kAbandonedAfter = std::chrono::seconds(3);
 
 std::vector<std::string> environment_of(const Subprocess& subprocess) {
   std::vector<std::pair<std::string, std::string>> pairs;
@@ -195,13 +197,14 @@ Result<SubprocessResult> run_subprocess(const Subprocess& subprocess, const Outp
       ::kill(killed, SIGTERM);
     }
     if (!reaped && result.timed_out && now >= kill_at) ::kill(killed, SIGKILL);
+    if (!reaped && result.timed_out && now >= kill_at + kAbandonedAfter) break;
   }
   if (result.timed_out) ::kill(killed, SIGKILL);
   for (std::string* kept : {&result.out, &result.err}) {
     if (kept->size() > subprocess.limit) kept->erase(0, kept->size() - subprocess.limit);
   }
   ::sigaction(SIGPIPE, &old_action, nullptr);
-  result.exit_code = exit_code_of(status);
+  result.exit_code = reaped ? exit_code_of(status) : 128 + SIGKILL;
   return result;
 }
 

@@ -1,7 +1,9 @@
 #include "agent/idle_signs.h"
+#include "agent/identity.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <string>
 #include <vector>
@@ -37,6 +39,15 @@ std::vector<std::string> computed(std::vector<ProcessTime> before, std::vector<P
   first.processes = std::move(before);
   second.processes = std::move(now);
   return between(first, second);
+}
+
+TEST(SaidBy, IsWhatAnotherProcessReturnsAndNothingWhereItDoesNotEndWell) {
+  const Identity self = identity_of_self();
+  const pid_t here = ::getpid();
+  EXPECT_EQ(said_by(self, [&] { return ::getpid() == here ? "here" : "there"; }), "there");
+  EXPECT_EQ(said_by(self, []() -> std::string { ::_exit(3); }), "");
+  // Whoever says more than is read is ended, and not waited for.
+  EXPECT_EQ(said_by(self, [] { return std::string(8U << 20U, 'x'); }), "");
 }
 
 TEST(UseSigns, ProcessesAreAddedUp) {
