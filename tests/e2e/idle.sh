@@ -28,7 +28,7 @@ idle_cases() {
     expect_unchanged
 
     case_ "what everybody may know needs no root, and status shows it"
-    await_idle busy
+    await_idle busy quiet
     as_login cat /run/gpustrap/idle.json
     expect_output '"after_s":1800'
     gpustrap status "$host"
@@ -243,7 +243,7 @@ metadata_stand_in() {
     background+=($!)
     await "$suite_dir/metadata/url"
     on_host sh -c 'mkdir -p /etc/systemd/system/gpustrap-idle.service.d
-        sed -n "s/^ExecStart=\(.*\)/[Service]\nExecStart=\nExecStart=\1 --metadata=$1/p" /etc/systemd/system/gpustrap-idle.service \
+        sed -n "s|^ExecStart=\(.*\)|[Service]\nExecStart=\nExecStart=\1 --metadata=$1|p" /etc/systemd/system/gpustrap-idle.service \
             >/etc/systemd/system/gpustrap-idle.service.d/stand-in.conf
         systemctl daemon-reload; systemctl restart gpustrap-idle.timer' sh "$(<"$suite_dir/metadata/url")"
 }
