@@ -184,7 +184,10 @@ std::vector<Prefetcher::Fetcher*> Prefetcher::for_later(std::size_t& may_go) {
   if (later.empty() || first == steps_.end()) {
     steps_first_.forget();
   } else {
-    const std::uint64_t received = context_.received();
+    // What its own fetcher has brought is known; what the step fetches itself is the rest of what the interfaces count. The others are
+    // heard of a little late, and what they have brought meanwhile would count for the step.
+    const auto own = std::find_if(fetchers_.begin(), fetchers_.end(), [&](const auto& fetcher) { return fetcher->step == first->get(); });
+    const std::uint64_t received = own != fetchers_.end() ? (*own)->bytes + for_later_ : context_.received();
     may_go = steps_first_.look(static_cast<std::size_t>(first - steps_.begin()), LineShare::Awaited::yes,
                                received - std::min(received, for_later_), now);
   }

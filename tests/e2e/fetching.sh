@@ -152,9 +152,10 @@ fetching_cases() {
     up "$suite_dir/narrow.yaml" --json
     expect_exit 0
     expect_equal "$(json_events downloaded | head -n 1 | grep -o '"step":"[a-z0-9]*"')" '"step":"get"'
-    # Sharing alike, the three later files would have had as much as the first when it was there: 36 MB.
-    as_login sh -c 'test "$(cat ~/came)" -lt 9000000 && echo few'
-    expect_output few
+    # Sharing alike, the three later files would have had as much as the first when it was there: 36 MB. What the sockets of those that hold
+    # still have taken by then, up to 6 MB each, comes at once when they are let go to be tried.
+    as_login sh -c 'cat ~/came'
+    expect_equal "$([ "$(cat stdout)" -lt 20000000 ] && echo few)" few
 
     case_ "wheels of a locked file are fetched before their environment is there, once, and pip checks them"
     needs_python
