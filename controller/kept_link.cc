@@ -24,6 +24,7 @@
 #include "agent/protocol/event_line.h"
 #include "agent/protocol/json.h"
 #include "controller/run_log.h"
+#include "controller/unix_socket.h"
 
 namespace gpustrap {
 namespace {
@@ -37,21 +38,8 @@ constexpr milliseconds kLendLimit{500};
 /// What a command is slow to read waits here up to this; then it waits with the agent.
 constexpr std::size_t kUnsentLimit = 1U << 20U;
 
-sockaddr_un address_of(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, path.c_str(), std::min(path.size(), sizeof address.sun_path - 1));
-  return address;
-}
-
-UniqueFd stream_socket() {
-  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM, 0));
-  if (fd.valid()) (void)::fcntl(fd.get(), F_SETFD, FD_CLOEXEC);
-  return fd;
-}
-
 bool connect_to(int fd, const std::string& path) {
-  const sockaddr_un address = address_of(path);
+  const sockaddr_un address = unix_address(path);
   return ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
 }
 
@@ -66,8 +54,8 @@ Result<void> make_private_folder(const std::string& folder) {
 
 Result<UniqueFd> listen_at(const std::string& path) {
   if (Result<void> made = make_private_folder(parent_of(path)); !made) return fail(std::move(made).error());
-  UniqueFd listener = stream_socket();
-  const sockaddr_un address = address_of(path);
+  UniqueFd listener = unix_stream_socket();
+  const sockaddr_un address = unix_address(path);
   ::unlink(path.c_str());
   const mode_t before = ::umask(0177);
   const bool bound = listener.valid() && ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
@@ -116,7 +104,7 @@ Result<std::string> kept_link_path(const std::string& key) {
 
 Result<std::unique_ptr<KeptLink>> KeptLink::borrow(const std::string& path) {
   const Error none(ErrorCode::not_found, "no connection is kept");
-  UniqueFd fd = stream_socket();
+  UniqueFd fd = unix_stream_socket();
   if (!fd.valid() || !connect_to(fd.get(), path)) return fail(none);
   std::string said;
   while (said.size() < kLent.size()) {

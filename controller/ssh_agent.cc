@@ -18,6 +18,7 @@
 
 #include "agent/base/file.h"
 #include "controller/ssh_wire.h"
+#include "controller/unix_socket.h"
 
 namespace gpustrap {
 namespace {
@@ -26,19 +27,6 @@ namespace {
 constexpr char kAskKeys = 11, kKeys = 12;
 /// As long as OpenSSH's own agent allows one to be.
 constexpr std::size_t kLongestMessage = 256U << 10U;
-
-sockaddr_un address_of(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, path.c_str(), std::min(path.size(), sizeof address.sun_path - 1));
-  return address;
-}
-
-UniqueFd stream_socket() {
-  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM, 0));
-  if (fd.valid()) (void)::fcntl(fd.get(), F_SETFD, FD_CLOEXEC);
-  return fd;
-}
 
 /// `size` bytes; nothing where the other side ends before.
 std::optional<std::string> read_exactly(int fd, std::size_t size) {
@@ -83,8 +71,8 @@ Result<std::vector<std::string>> agent_keys_in(std::string_view answer) {
 }
 
 Result<SshAgent> SshAgent::connect(const std::string& socket) {
-  UniqueFd fd = stream_socket();
-  const sockaddr_un address = address_of(socket);
+  UniqueFd fd = unix_stream_socket();
+  const sockaddr_un address = unix_address(socket);
   if (!fd.valid() || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     return fail(errno_error(errno, "asking the SSH agent at " + socket));
   return SshAgent(std::move(fd));
@@ -110,8 +98,8 @@ Result<std::unique_ptr<SshAgentView>> SshAgentView::open(SshAgent agent, const s
   std::string folder = "/tmp/gpustrap-XXXXXX";
   if (::mkdtemp(folder.data()) == nullptr) return fail(errno_error(errno, "making a folder in /tmp"));
   view->folder_ = folder;
-  view->listener_ = stream_socket();
-  const sockaddr_un address = address_of(view->socket());
+  view->listener_ = unix_stream_socket();
+  const sockaddr_un address = unix_address(view->socket());
   if (!view->listener_.valid() || ::bind(view->listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
       ::listen(view->listener_.get(), 1) != 0)
     return fail(errno_error(errno, "listening at " + view->socket()));

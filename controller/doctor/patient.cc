@@ -12,7 +12,7 @@ namespace {
 
 char lower(char c) { return static_cast<char>(std::tolower(static_cast<unsigned char>(c))); }
 
-/// "deb.debian.org Sun, 22 Nov 2026 10:48:00 GMT", as HTTP writes a date.
+/// "mirror.example Sun, 22 Nov 2026 10:48:00 GMT", as HTTP writes a date.
 std::optional<std::int64_t> time_in(const std::string& text) {
   const std::vector<std::string> parts = words(text);
   if (parts.size() < 6) return std::nullopt;

@@ -272,7 +272,7 @@ doctor_cases() {
     on_host rm /etc/apt/sources.list.d/one.list /etc/apt/sources.list.d/two.list
 
     case_ "a repository whose list never came, and settings of apt that cannot be read"
-    on_host sh -c 'apt-get update -qq; echo "deb http://deb.debian.org/debian nosuchrelease main" >/etc/apt/sources.list.d/none.list'
+    on_host sh -c 'apt-get update -qq; echo "deb http://mirror.example/debian nosuchrelease main" >/etc/apt/sources.list.d/none.list'
     doctor
     expect_exit 0
     expect_output "apt has no list of a repository"

@@ -133,7 +133,7 @@ Diagnosis with_clocks(std::int64_t off, const std::string& synchronised, ClockKe
     char text[64] = "";
     ::gmtime_r(&time, &parts);
     static_cast<void>(std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &parts));
-    evidence.put({"third-clock", 0, fmt::format("date deb.debian.org {}\n", text)});
+    evidence.put({"third-clock", 0, fmt::format("date mirror.example {}\n", text)});
   }
   return diagnose(examine(evidence, tables(), kNow, own));
 }
