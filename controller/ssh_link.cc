@@ -25,7 +25,7 @@ Result<void> SshLink::flush() {
   if (unsent_.empty()) return {};
   while (!unsent_.empty()) {
     Result<std::size_t> put = channel_.write(unsent_);
-    if (!put && put.error().code() == ErrorCode::cancelled) break;  // the agent has ended; receive() finds its last words
+    if (!put && put.error().code() == ErrorCode::command) break;  // the agent has ended; receive() finds its last words
     if (!put) return fail(std::move(put).error());
     if (*put == 0) break;  // the window is full; receive() tries again
     unsent_.erase(0, *put);

@@ -623,7 +623,7 @@ Result<std::size_t> SshChannel::write(std::string_view bytes) {
     if ((ssh_get_poll_flags(state_->handle()) & SSH_WRITE_PENDING) != 0) return std::size_t{0};
   }
   if (!state_->alive()) return fail(state_->gone());
-  if (ssh_channel_is_closed(state_->channel) != 0) return fail(ErrorCode::cancelled, "the host has closed the channel");
+  if (ssh_channel_is_closed(state_->channel) != 0) return fail(ErrorCode::command, "the host has closed the channel");
   const std::size_t window = ssh_channel_window_size(state_->channel);
   const std::size_t size = std::min({bytes.size(), window, kWritePiece});
   if (size == 0) return std::size_t{0};

@@ -40,7 +40,7 @@ class SshChannel {
   /// Appends what has arrived; the number of bytes. Error unreachable where the connection is gone.
   [[nodiscard]] Result<std::size_t> read(Stream stream, std::string& into);
   /// Sends as much as the host and the network take now; the number of bytes.
-  /// Errors: cancelled where the host has closed the channel, unreachable where the connection is gone.
+  /// Errors: command where the host has closed the channel, unreachable where the connection is gone.
   [[nodiscard]] Result<std::size_t> write(std::string_view bytes);
   /// No more bytes will be written.
   Result<void> send_end();

@@ -16,6 +16,7 @@
 #include <gtest/gtest.h>
 
 #include "agent/base/file.h"
+#include "controller/copy_channel.h"
 #include "tests/support/ssh_fixture.h"
 
 namespace gpustrap {
@@ -398,6 +399,21 @@ TEST_F(SshSessionTest, DoesNotWaitWhereWaitingCannotHelp) {
   EXPECT_THAT(session.error().sentence(), HasSubstr("does not resolve"));
   // An unknown key does not become known, and a refused one is not let in, by asking again.
   EXPECT_EQ(SshSession::connect_patiently(server_.target(), nobody(), seconds(60), waiting).error().code(), ErrorCode::host_key);
+}
+
+TEST_F(SshSessionTest, ACommandThatHasEndedIsNoInterruption) {
+  server_.trust();
+  Result<SshSession> session = SshSession::connect(server_.target(), nobody());
+  ASSERT_TRUE(session.has_value()) << session.error().sentence() << "\n" << server_.log();
+  Result<CopyChannel> copying = CopyChannel::start(*session, "exit 3", "");
+  ASSERT_TRUE(copying.has_value());
+  EXPECT_EQ(output_of(*session, "sleep 1; echo later"), "later\n");  // by then the first has ended, and its channel is closed
+  const Result<void> written = copying->write("more");
+  ASSERT_FALSE(written.has_value());
+  EXPECT_EQ(written.error().code(), ErrorCode::command) << written.error().sentence();
+  const Result<CopyChannel::End> end = copying->end();
+  ASSERT_TRUE(end.has_value()) << end.error().sentence();
+  EXPECT_EQ(end->status, 3);
 }
 
 TEST_F(SshSessionTest, AnEndedConnectionLeavesNoDescriptorBehind) {
