@@ -102,8 +102,12 @@ constexpr std::array kExamples = {
     Example{"launch",
             "  gpustrap launch --gpu t4                             one T4; it asks first\n"
             "  gpustrap launch --gpu a10g --spot --recipe d2l       to an open notebook\n"
-            "  gpustrap launch --type g5.xlarge,g6.xlarge --name lab --disk 128\n"},
-    Example{"ls", "  gpustrap ls\n  gpustrap ls --orphans                                what is left over\n"},
+            "  gpustrap launch --type g5.xlarge,g6.xlarge --name lab --disk 128\n"
+            "  gpustrap launch --gpu t4 --idle-stop 30m --budget 5USD\n"},
+    Example{"ls",
+            "  gpustrap ls\n"
+            "  gpustrap ls --idle                                   who is in use?\n"
+            "  gpustrap ls --orphans                                what is left over\n"},
     Example{"start", "  gpustrap start lab\n"},
     Example{"stop", "  gpustrap stop lab\n"},
     Example{"terminate", "  gpustrap terminate lab\n  gpustrap terminate i-0123456789abcdef0\n"},

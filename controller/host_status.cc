@@ -232,20 +232,26 @@ std::string disk_cell(const HostStatus& host) {
   return fmt::format("{}G", fullest->free >> 30U);
 }
 
-using Row = std::array<std::string, 8>;
-constexpr Row kTitles = {"host", "run", "gpu", "driver", "services", "free", "load", "up"};
+/// Of a host that stops by itself.
+std::string idle_cell(const HostStatus& host) { return host.idle ? idle_word(*host.idle) : ""; }
+
+constexpr std::size_t kCells = 9;
+using Row = std::array<std::string, kCells>;
+using Widths = std::array<std::size_t, kCells>;
+/// The last is there where a host has something to say in it.
+constexpr Row kTitles = {"host", "run", "gpu", "driver", "services", "free", "load", "up", "idle"};
 /// Those that are cut where the line is too long, and to what at least.
-constexpr std::array<std::size_t, 8> kLeast = {8, 10, 6, 6, 8, 0, 0, 0};
+constexpr Widths kLeast = {8, 10, 6, 6, 8, 0, 0, 0, 5};
 
 /// `name`: of the widest host, also of one that has no row.
-std::array<std::size_t, 8> widths_of(const std::vector<Row>& rows, std::size_t name, std::size_t columns) {
-  std::array<std::size_t, 8> widths{name};
+Widths widths_of(const std::vector<Row>& rows, std::size_t name, std::size_t columns) {
+  Widths widths{name};
   for (std::size_t i = 0; i < widths.size(); ++i) {
-    widths[i] = std::max(widths[i], display_width(kTitles[i]));
     for (const Row& row : rows) widths[i] = std::max(widths[i], display_width(row[i]));
+    if (widths[i] > 0) widths[i] = std::max(widths[i], display_width(kTitles[i]));
   }
   while (columns > 0) {
-    std::size_t sum = 2 * (widths.size() - 1);
+    std::size_t sum = 2 * (widths.size() - (widths.back() > 0 ? 1 : 2));
     std::size_t widest = widths.size();
     for (std::size_t i = 0; i < widths.size(); ++i) {
       sum += widths[i];
@@ -258,7 +264,7 @@ std::array<std::size_t, 8> widths_of(const std::vector<Row>& rows, std::size_t n
   return widths;
 }
 
-std::string line_of(const Row& row, const std::array<std::size_t, 8>& widths, std::string_view ellipsis) {
+std::string line_of(const Row& row, const Widths& widths, std::string_view ellipsis) {
   std::string line;
   for (std::size_t i = 0; i < row.size(); ++i) line += (i > 0 ? "  " : "") + fit_to_width(row[i], widths[i], ellipsis);
   while (line.ends_with(' ')) line.pop_back();
@@ -419,12 +425,13 @@ std::vector<std::string> status_table(std::vector<HostStatus> hosts, const Conso
                service_cell(host),
                disk_cell(host),
                fmt::format("{:.1f}", host.look.load[0]),
-               long_time(host.look.facts.uptime_s)};
+               long_time(host.look.facts.uptime_s),
+               idle_cell(host)};
     for (std::string& cell : row) cell = shown_on(console, cell);
     rows.push_back(std::move(row));
   }
   const std::string_view ellipsis = ellipsis_of(console);
-  const std::array<std::size_t, 8> widths = widths_of(rows, widest_name, columns);
+  const Widths widths = widths_of(rows, widest_name, columns);
   std::vector<std::string> lines = {painted(console, kDim, rows.empty() ? std::string(kTitles[0]) : line_of(kTitles, widths, ellipsis))};
   std::size_t next = 0;
   for (const HostStatus& host : hosts) {

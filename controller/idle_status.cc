@@ -104,6 +104,14 @@ std::vector<std::pair<std::string, std::string>> idle_lines(const IdleStatus& st
   return lines;
 }
 
+std::string idle_word(const IdleStatus& status) {
+  if (status.state == "busy" || !status.idle_for_s) return "busy";
+  if (status.state == "stopping") return "stops now";
+  if (status.state == "kept") return "kept " + time_text(since(status.kept_for_s, status.age_s));
+  if (status.state == "warned" && status.stops_in_s) return "stops in " + time_text(since(*status.stops_in_s, status.age_s));
+  return time_text(*status.idle_for_s + status.age_s);
+}
+
 Json idle_document(const IdleStatus& status) {
   const auto or_null = [](const auto& value) { return value ? Json(*value) : Json(); };
   Json document = {{"state", status.state},

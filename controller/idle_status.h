@@ -43,6 +43,8 @@ struct IdleStatus {
 [[nodiscard]] std::optional<IdleStatus> read_idle_status(std::string_view text, std::uint64_t uptime_s);
 /// Title and text of what `status` shows of it.
 [[nodiscard]] std::vector<std::pair<std::string, std::string>> idle_lines(const IdleStatus& status);
+/// For a table: "busy", "12m", "stops in 4m", "kept 2h00m".
+[[nodiscard]] std::string idle_word(const IdleStatus& status);
 /// docs/json.md, `idle` of status.
 [[nodiscard]] Json idle_document(const IdleStatus& status);
 

@@ -45,6 +45,9 @@ void declare_cloud_verbs(const DeclaredLine& line);   // options_cloud.cc: EC2
 /// The words of the verbs about EC2, whose places are instances.
 [[nodiscard]] Result<void> check_cloud(Options& options, const RawOptions& raw);
 
+/// --idle-stop, --budget, --price. options_hosts.cc
+void add_guard_options(CLI::App& app, GuardWish& guard);
+
 /// Examples first, then what may be written, in groups; fits 80 columns. options_help.cc
 [[nodiscard]] std::shared_ptr<CLI::FormatterBase> make_help_formatter();
 /// For CLI11's lists of verbs.

@@ -10,6 +10,7 @@
 #include "agent/base/text.h"
 #include "controller/command_line.h"
 #include "controller/doctor/diagnosis.h"
+#include "controller/guard_wish.h"
 #include "controller/help_text.h"
 #include "controller/newcomer.h"
 #include "controller/option_parts.h"
@@ -142,6 +143,7 @@ Result<void> check(Options& options, const RawOptions& raw, const std::string& v
   options.command = raw.command;
 
   if (Result<void> fits = check_places(verb, raw.places, options.hosts_file); !fits) return fits;
+  if (Result<void> fits = check_guard(options.guard); !fits) return fits;
   if (options.verb == Verb::hosts) {
     options.forget = !raw.forget.empty();
     return options.forget ? take_host(options, raw.forget) : Result<void>{};

@@ -83,6 +83,11 @@ struct CloudChoice {
   double vcpus = 0;  ///< for `quota request`
 };
 
+/// That the host is to stop by itself, as the step `idle_stop` takes it; empty: nothing said.
+struct GuardWish {
+  std::string idle_stop, budget, price;
+};
+
 /// Everything that a command line can say, checked as far as text can be: no file and no host has been looked at.
 struct Options {
   Verb verb = Verb::help;
@@ -94,6 +99,7 @@ struct Options {
   std::string limit;                 ///< hosts and groups, or "failed"
   std::size_t parallel = 0;          ///< 0: as many hosts at once as is usual
   std::string user;                  ///< of user@host or -l; empty: remembered or ssh's
+  GuardWish guard;                   ///< for `up`, `plan`, `pack`, `launch`
   std::string step;                  ///< for `logs`
   std::string run;                   ///< for `logs`: an earlier run's id; empty: the newest
   bool follow = false;               ///< for `logs`: on until the run ends

@@ -76,6 +76,7 @@ void declare_author_verbs(const DeclaredLine& line) {
   add_places(adopt, "SCRIPT|-");
   CLI::App& pack = line.add_verb(Verb::pack, "pack", "Makes one file of agent and recipe, which sets a machine up by itself.", line.app);
   pack.add_option("--var", line.raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
+  add_guard_options(pack, line.options.guard);
   pack.add_option("--arch", line.options.arch, "the machine's: x86_64 (default) or aarch64")->type_name("ARCH")->group("Run");
   pack.add_option("--user-data", line.options.user_data, "print user data that fetches the file from there")
       ->type_name("URL")

@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 
 #include "agent/base/text.h"
+#include "controller/guard_wish.h"
 #include "controller/option_parts.h"
 
 namespace gpustrap {
@@ -46,6 +47,7 @@ void declare_cloud_verbs(const DeclaredLine& line) {
   add_machine_options(launch, line.options, line.raw);
   launch.add_option("--recipe", line.options.recipe, "then make it what this recipe says, as `up` does")->type_name("RECIPE")->group("Run");
   launch.add_option("--var", line.raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
+  add_guard_options(launch, line.options.guard);
   launch.add_option("--name", line.options.cloud.name, "what to call it; by default as its GPU or type")->type_name("NAME")->group("Run");
   launch.add_option("--image", line.options.cloud.image, "ubuntu:24.04, debian:13, dlami, ami-..., or one of `gpustrap image`")
       ->type_name("IMAGE")
@@ -65,6 +67,7 @@ void declare_cloud_verbs(const DeclaredLine& line) {
   add_cloud_options(launch, line.options, line.raw);
   add_places(launch, "");
   CLI::App& ls = line.add_verb(Verb::ls, "ls", "The instances that gpustrap has launched: state, age, cost so far.", line.app);
+  ls.add_flag("--idle", line.options.cloud.idle, "ask those that run whether they are in use")->group("Run");
   ls.add_flag("--orphans", line.options.cloud.orphans, "what it made and nothing uses; removed if you say so")->group("Run");
   ls.add_flag("-y,--yes", line.options.yes, "with --orphans: ask nothing")->group("Run");
   ls.add_flag("--json", line.options.json, "as one JSON document")->group("Output");
@@ -115,6 +118,10 @@ Result<void> check_cloud(Options& options, const RawOptions& raw) {
   if (!options.cloud.types.empty() && !options.gpus.empty())
     return fail(ErrorCode::usage, "--gpu and --type exclude each other", "a type has its GPU: leave --gpu out");
   if (options.gpus.size() > 1) return fail(ErrorCode::usage, "--gpu is given twice", "several of one kind: --gpu 4xa10g");
+  if (options.cloud.no_wait && wants_guard(options.guard))
+    return fail(ErrorCode::usage, "--no-wait ends before a machine can be told to stop by itself", "leave --no-wait out");
+  if (options.cloud.idle && options.cloud.orphans)
+    return fail(ErrorCode::usage, "--idle and --orphans exclude each other", "gpustrap ls --idle");
   if (options.cloud.remove && options.cloud.no_reboot)
     return fail(ErrorCode::usage, "--remove and --no-reboot exclude each other", "gpustrap image --remove lab-2026");
   if (options.verb != Verb::quota || options.hosts.empty()) return {};

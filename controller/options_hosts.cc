@@ -48,6 +48,7 @@ void add_run_options(CLI::App& app, Options& options, RawOptions& raw) {
   add_list("--only", options.steps.only, "only these steps; what they need is not looked at", "STEP,...");
   add_list("--skip", options.steps.skip, "without these steps", "STEP,...");
   add_list("--force", options.steps.force, "these act even where there is nothing to do", "STEP,...");
+  add_guard_options(app, options.guard);
   app.add_option("--mirror", options.mirror, "take packages and files from this mirror of config.yaml (or none)")
       ->type_name("NAME")
       ->group(group);
@@ -62,6 +63,17 @@ void add_run_options(CLI::App& app, Options& options, RawOptions& raw) {
 }
 
 }  // namespace
+
+void add_guard_options(CLI::App& app, GuardWish& guard) {
+  const std::string group = "Run";
+  app.add_option("--idle-stop", guard.idle_stop, "the host shuts down after so long without use: 30m (docs/idle.md)")
+      ->type_name("TIME")
+      ->group(group);
+  app.add_option("--budget", guard.budget, "or once its hours have cost so much: 5USD")->type_name("MONEY")->group(group);
+  app.add_option("--price", guard.price, "with --budget: what an hour costs, where gpustrap does not know it")
+      ->type_name("MONEY/h")
+      ->group(group);
+}
 
 CLI::App& DeclaredLine::add_host_verb(Verb which, const std::string& name, const std::string& what, const std::string& places) const {
   CLI::App& sub = add_verb(which, name, what, app);
@@ -99,8 +111,8 @@ void declare_host_verbs(const DeclaredLine& line) {
   logs.add_option("--tail", line.raw.tail, "begin with the last so many lines")->type_name("N")->group("Run");
   logs.add_option("--run", line.options.run, "of an earlier run; `gpustrap history HOST` names them")->type_name("RUN")->group("Run");
   fleet_verb(Verb::cancel, "cancel", "Stops runs after their current steps.");
-  CLI::App& keep = line.add_host_verb(
-      Verb::keep, "keep", "Puts off the stop of an idle host (`idle_stop`), or says until when it is.", "HOST [TIME]");
+  CLI::App& keep =
+      line.add_host_verb(Verb::keep, "keep", "Puts off the stop of an idle host (`idle_stop`), or says until when it is.", "HOST [TIME]");
   keep.add_flag("--off", line.raw.keep_off, "no longer: it stops again when it is idle")->group("Run");
   for (const auto& [which, name, what] :
        {std::tuple{Verb::tunnel, "tunnel", "Holds the tunnel to the notebook or another port open until Ctrl-C."},

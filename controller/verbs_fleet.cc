@@ -26,6 +26,7 @@
 #include "controller/fleet_members.h"
 #include "controller/fleet_printer.h"
 #include "controller/fleet_record.h"
+#include "controller/guard_wish.h"
 #include "controller/hosts_file.h"
 #include "controller/notebook.h"
 #include "controller/planned_changes.h"
@@ -55,6 +56,7 @@ std::string command_of(const Options& options, const std::string& limit) {
     command += " -f " + shell_quote(options.hosts_file);
   }
   for (const auto& [name, value] : options.vars) command += " --var " + shell_quote(name + "=" + value);
+  command += words_of(options.guard);
   command += words_of(options.steps);
   if (options.mirror) command += " --mirror " + shell_quote(*options.mirror);
   if (options.proxy) command += " --proxy " + shell_quote(*options.proxy);
@@ -109,6 +111,7 @@ class RecipeShelf {
     for (const std::string& line : loaded->next) {
       if (std::find(next_.begin(), next_.end(), line) == next_.end()) next_.push_back(line);
     }
+    add_guard(loaded->recipe, options_.guard);
     if (Result<void> added = add_compat(loaded->recipe); !added) return fail(std::move(added).error());
     if (options_.allow_disruption) allow_disruption(loaded->recipe);
     if (loaded->of_one_host && !std::exchange(each_its_own_, true)) key.push_back(index);

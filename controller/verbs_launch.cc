@@ -4,19 +4,24 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/protocol/money.h"
+#include "controller/cloud/asked_prices.h"
 #include "controller/cloud/holdings.h"
 #include "controller/cloud/launch.h"
-#include "controller/cloud/asked_prices.h"
 #include "controller/cloud/ssh_access.h"
 #include "controller/cloud_verb.h"
+#include "controller/guard_wish.h"
 #include "controller/known_instance.h"
 #include "controller/machine_choice.h"
 #include "controller/run_log.h"
@@ -26,6 +31,8 @@ namespace gpustrap {
 namespace {
 
 constexpr auto kSshWithin = std::chrono::seconds(300);
+/// As the recipe idle-stop has it.
+constexpr const char* kUsualPause = "30m";
 
 std::string absolute(const std::string& path) { return std::filesystem::absolute(path).lexically_normal().string(); }
 
@@ -47,9 +54,47 @@ class RentedWarning {
   void (*before_[2])(int);
 };
 
-VerbResult launch(const Options& options, std::optional<Options>& then_up) {
+/// What the guard is to reckon with, as the step takes it; empty where it is not known. A spot machine costs what its zone costs now: that
+/// moves, and the guard says what it was told.
+std::string hourly_price(Ec2& ec2, AskedPrices& prices, const Ec2Instance& instance) {
+  std::optional<Price> price = prices.price_of(instance.type);
+  if (instance.lifecycle == "spot") {
+    const AwsResult<std::vector<Ec2SpotPrice>> spot =
+        ec2.describe<Ec2SpotPrice>("DescribeSpotPriceHistory", {{"InstanceType.1", instance.type},
+                                                                {"ProductDescription.1", "Linux/UNIX"},
+                                                                {"AvailabilityZone", instance.zone},
+                                                                {"StartTime", iso_time(ec2.client().clock().now())}});
+    const double now = spot && !spot->empty() ? std::atof(spot->front().price.c_str()) : 0;
+    if (now > 0) price = Price{now, true, true, ""};
+  }
+  return price ? price_text(HourlyPrice{Money{std::llround(price->usd_per_hour * 1e6), "USD"}}) : "";
+}
+
+/// A budget needs a price; better to hear of it before something is rented.
+Result<void> check_budget(const GuardWish& guard, AskedPrices& prices, const std::vector<std::string>& types) {
+  if (guard.budget.empty() || !guard.price.empty()) return {};
+  const auto unknown = std::find_if(types.begin(), types.end(), [&](const std::string& type) { return !prices.price_of(type); });
+  if (unknown != types.end())
+    return fail(ErrorCode::usage, fmt::format("--budget {}: what an hour of {} costs is not known here", guard.budget, *unknown),
+                "say it: --price 0.526USD/h");
+  if (!guard.budget.ends_with("USD"))
+    return fail(ErrorCode::usage, fmt::format("--budget {}: AWS's prices are in USD", guard.budget),
+                "say the budget in USD, or give a --price in the same currency");
+  return {};
+}
+
+/// A machine that runs, what there is to say of it, and what `up` is to do next.
+struct ToDo {
+  Options up;
+  std::string destination, farewell;  ///< told at the end, where no recipe was asked for
+};
+
+VerbResult launch(const Options& options, std::optional<ToDo>& then) {
   const Result<Machines> machines = machines_of(options);
   if (!machines) return fail(machines.error());
+  GuardWish guard = options.guard;
+  const bool is_guard_alone = options.recipe.empty() && wants_guard(guard);
+  if (is_guard_alone && guard.idle_stop.empty()) guard.idle_stop = kUsualPause;
   if (Result<void> fits = check_recipe(options, machines->gpu); !fits) return fail(std::move(fits).error());
   const Result<std::string> state = state_directory();
   if (!state) return fail(state.error());
@@ -75,10 +120,13 @@ VerbResult launch(const Options& options, std::optional<Options>& then_up) {
   if (!options.identities.empty()) wish.identity = absolute(options.identities.front());
   wish.disk_gib = options.cloud.disk_gib;
   wish.spot = options.cloud.spot;
+  wish.stops = guard_text(guard);
 
   Result<std::unique_ptr<AwsClient>> client = open_cloud(options);
   if (!client) return fail(std::move(client).error());
   Ec2 ec2(**client);
+  AskedPrices prices(**client, *state);
+  if (Result<void> affordable = check_budget(guard, prices, machines->types); !affordable) return fail(std::move(affordable).error());
   std::optional<RentedWarning> warning;
   Launch launching(ec2, *state, wish, {say, [&](const std::string& what) {
                                          Result<bool> yes = agreed(options, what, "Rent it?");
@@ -130,21 +178,26 @@ VerbResult launch(const Options& options, std::optional<Options>& then_up) {
     }
   }
   const std::string destination = record.user + "@" + record.address;
-  const std::optional<Price> price = AskedPrices(**client, *state).price_of(instance);
+  const std::optional<Price> price = prices.price_of(instance);
   say(fmt::format("{} runs: {}, {} in {}{}.", wish.name, instance.id, instance.type, instance.zone,
                   price ? fmt::format(", about {} an hour", usd(price->usd_per_hour)) : ""));
-  if (options.recipe.empty()) {
+  const bool spot = instance.lifecycle == "spot";
+  const std::string end = fmt::format("gpustrap {} {}", spot ? "terminate" : "stop", wish.name);
+  const std::string farewell =
+      fmt::format("  {:<36} sets it up\n  {:<36} a shell\n  {:<36} {}", "gpustrap up jupyter " + record.host, "gpustrap ssh " + record.host,
+                  end, spot ? "ends it, and the bill" : "ends the bill but the disk's");
+  if (options.recipe.empty() && !is_guard_alone) {
     print(destination + "\n");
     if (record.host_keys.empty() && options.cloud.no_wait)
       say("Its host key is not known yet; the same command without --no-wait waits for it.");
-    const bool spot = instance.lifecycle == "spot";
-    const std::string end = fmt::format("gpustrap {} {}", spot ? "terminate" : "stop", wish.name);
-    say(fmt::format("  {:<36} sets it up\n  {:<36} a shell\n  {:<36} {}", "gpustrap up jupyter " + record.host,
-                    "gpustrap ssh " + record.host, end, spot ? "ends it, and the bill" : "ends the bill but the disk's"));
+    say(farewell);
     return ExitCode::ok;
   }
   Options up = options;
   up.verb = Verb::up;
+  if (is_guard_alone) up.recipe = "idle-stop";
+  if (!guard.budget.empty() && guard.price.empty()) guard.price = hourly_price(ec2, prices, instance);
+  up.guard = guard;
   up.host = record.host;
   up.hosts = {record.host};
   up.address = record.address;
@@ -153,17 +206,24 @@ VerbResult launch(const Options& options, std::optional<Options>& then_up) {
   up.gpus.clear();
   up.wait = kSshWithin;
   up.yes = options.yes || !launched->was_there;  // nobody else is on a machine that was made a minute ago
-  then_up = std::move(up);
+  then = ToDo{std::move(up), is_guard_alone ? destination : "", farewell};
   return ExitCode::ok;
 }
 
 }  // namespace
 
 VerbResult verb_launch(const Options& options) {
-  std::optional<Options> up;
-  VerbResult launched = of_cloud(launch(options, up));
-  if (!launched || !up) return launched;
-  return verb_up(*up);
+  std::optional<ToDo> then;
+  VerbResult launched = of_cloud(launch(options, then));
+  if (!launched || !then) return launched;
+  VerbResult up = verb_up(then->up);
+  if (wants_guard(then->up.guard) && (!up || *up != ExitCode::ok))
+    say("The machine runs and is billed; whether it stops by itself, `gpustrap status` says.");
+  if (up && !then->destination.empty()) {
+    print(then->destination + "\n");
+    say(then->farewell);
+  }
+  return up;
 }
 
 }  // namespace gpustrap

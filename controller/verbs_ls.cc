@@ -12,11 +12,12 @@
 
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
-#include "controller/cloud/holdings.h"
 #include "controller/cloud/asked_prices.h"
+#include "controller/cloud/holdings.h"
 #include "controller/cloud/prices.h"
 #include "controller/cloud_verb.h"
 #include "controller/display_width.h"
+#include "controller/machine_use.h"
 #include "controller/prompt.h"
 #include "controller/run_log.h"
 
@@ -63,6 +64,7 @@ VerbResult list_instances(const Options& options, Ec2& ec2) {
   const std::string& region = ec2.client().settings().region;
   const std::map<std::string, Ec2Status> statuses = statuses_of(ec2, *all);
   AskedPrices prices(ec2.client(), *state);
+  const auto use = options.cloud.idle ? use_of_machines(*state, *all) : std::map<std::string, Result<IdleStatus>>{};
   if (options.json) {
     Json list = Json::array();
     for (const Ec2Instance& one : *all) {
@@ -80,6 +82,8 @@ VerbResult list_instances(const Options& options, Ec2& ec2) {
         entry["price_from"] = price->source;
       }
       if (const auto status = statuses.find(one.id); status != statuses.end()) entry["checks"] = status_json(status->second);
+      if (const auto told = use.find(one.id); told != use.end())
+        entry["idle"] = told->second ? idle_document(*told->second) : Json{{"error", told->second.error().why()}};
       list.push_back(std::move(entry));
     }
     print(Json{{"version", 1}, {"region", region}, {"prices_as_of", builtin_prices().as_of}, {"instances", std::move(list)}}.dump(2) +
@@ -92,6 +96,7 @@ VerbResult list_instances(const Options& options, Ec2& ec2) {
     return ExitCode::ok;
   }
   std::vector<std::vector<std::string>> rows = {{"NAME", "INSTANCE", "TYPE", "STATE", "SINCE", "ADDRESS", "COST"}};
+  if (options.cloud.idle) rows.front().emplace_back("USE");
   std::set<std::string> sources;
   std::vector<std::string> notes;
   for (const Ec2Instance& one : *all) {
@@ -108,6 +113,10 @@ VerbResult list_instances(const Options& options, Ec2& ec2) {
       for (const Ec2Status::Event& event : status->second.events) notes.push_back(event_text(name_of(one), event));
     }
     rows.push_back({name_of(one), one.id, one.type, shown, runs ? age_of(one) : "", one.address, cost});
+    if (options.cloud.idle) {
+      const auto told = use.find(one.id);
+      rows.back().push_back(told != use.end() ? use_text(told->second) : runs ? "not known here" : "");
+    }
   }
   std::vector<std::size_t> widths(rows.front().size(), 0);
   for (std::vector<std::string>& row : rows) {

@@ -12,6 +12,7 @@
 #include "agent/base/file.h"
 #include "agent/base/text.h"
 #include "controller/compat_loader.h"
+#include "controller/guard_wish.h"
 #include "controller/pack.h"
 #include "controller/recipe_loader.h"
 #include "controller/user_recipes.h"
@@ -71,6 +72,7 @@ VerbResult verb_pack(const Options& options) {
   Result<LoadedRecipe> loaded = load_recipe(options.recipe, LoadOptions{recipe_sources(), options.vars});
   if (!loaded) return fail(std::move(loaded).error());
   Recipe& recipe = loaded->recipe;
+  add_guard(recipe, options.guard);
   if (Result<void> added = add_compat(recipe); !added) return fail(std::move(added).error());
   if (Result<void> checked = check_secrets(recipe); !checked) return fail(std::move(checked).error());
   const std::string arch = options.arch.empty() ? std::string(kUsualArch) : options.arch;

@@ -11,6 +11,7 @@
 #include "controller/compat_loader.h"
 #include "controller/consent.h"
 #include "controller/conversation.h"
+#include "controller/guard_wish.h"
 #include "controller/notebook_tunnel.h"
 #include "controller/prompt.h"
 #include "controller/recipe_loader.h"
@@ -30,6 +31,7 @@ std::string command_of(const Options& options, const std::string& verb) {
   command += " " + shell_quote(options.destination());
   // User, port and key are remembered; without these the same words would mean another run.
   for (const auto& [name, value] : options.vars) command += " --var " + shell_quote(name + "=" + value);
+  command += words_of(options.guard);
   command += words_of(options.steps);
   if (options.mirror) command += " --mirror " + shell_quote(*options.mirror);
   if (options.proxy) command += " --proxy " + shell_quote(*options.proxy);
@@ -93,6 +95,7 @@ VerbResult run_recipe(const Options& options, RunMode mode) {
   load.vars = options.vars;
   Result<LoadedRecipe> loaded = load_recipe(options.recipe, load);
   if (!loaded) return fail(std::move(loaded).error());
+  add_guard(loaded->recipe, options.guard);
   if (Result<void> added = add_compat(loaded->recipe); !added) return fail(std::move(added).error());
 
   const Result<ChosenSteps> chosen = choose_steps({&loaded->recipe}, options.steps);

@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "agent/base/result.h"
+#include "controller/cloud/asked_prices.h"
 #include "controller/cloud/ec2.h"
 #include "controller/cloud/launch_record.h"
 #include "controller/cloud/own_key.h"
-#include "controller/cloud/asked_prices.h"
 
 namespace gpustrap {
 
@@ -24,6 +24,7 @@ struct LaunchWish {
   std::string identity;  ///< -i; empty: a key of gpustrap's own
   std::int64_t disk_gib = 64;
   bool spot = false;
+  std::string stops;  ///< how it will stop by itself, in words, for who agrees to the launch; empty: it will not
 };
 
 /// Who is told and asked.

@@ -210,6 +210,7 @@ Result<std::string> Launch::description() {
                                          : fmt::format("{} ({})", wish_.image, image_.id));
   line("network", fmt::format("SSH from {}, and nothing else", caller_));
   line("name", wish_.name);
+  if (!wish_.stops.empty()) line("stops", wish_.stops + (wish_.spot ? "; a spot machine that stops is gone, and its disk" : ""));
   return text;
 }
 

@@ -503,6 +503,41 @@ PY
     expect_output "token="
     grep -q "^$address ssh-" "$known_hosts" || fail_case "$known_hosts has no key of $address"
 
+    case_ "a launch that says so ends on a machine that stops by itself, and knows the price of its type; ls tells whether it is in use"
+    gpustrap terminate lab -y
+    gpustrap launch --gpu t4 --name lab --idle-stop 30m --budget 5USD -y
+    expect_exit 0
+    expect_output "stops by itself after 30m without use, and once its hours have cost 5USD"
+    expect_output "ubuntu@$address"
+    expect_output "gpustrap stop lab"
+    on_host systemctl is-active gpustrap-idle.timer
+    expect_output active
+    await_that use_is_told
+    expect_output '"after_s": 1800'
+    expect_output '"per_hour": 0.526'
+    gpustrap ls --idle
+    expect_exit 0
+    expect_output "USE"
+    expect_output "busy"
+
+    case_ "with a recipe it is a step of that recipe's run, which needs no other"
+    gpustrap launch --gpu t4 --name lab --recipe "$suite_dir/small.yaml" --idle-stop 1h -y --no-tunnel
+    expect_exit 0
+    expect_output "idle_stop"
+    await_that told_to_stop_after 3600
+
+    case_ "a budget that cannot be reckoned is refused before anything is rented"
+    local rented
+    rented=$(aws_counts)
+    gpustrap launch --gpu t4 --name dear --budget 5EUR -y
+    expect_exit 2
+    expect_output "AWS's prices are in USD"
+    gpustrap launch --type m7i.large --name dear --budget 5USD -y
+    expect_exit 2
+    expect_output "what an hour of m7i.large costs is not known"
+    expect_output "--price"
+    expect_equal "$(aws_counts)" "$rented"
+
     case_ "a host whose key is not that of the console is not logged in to"
     gpustrap terminate lab -y
     expect_exit 0
@@ -664,6 +699,9 @@ fresh_cloud() {
 
 fault() { echo "$2" >"$cloud/faults/$(find "$cloud/faults" -type f | wc -l)-$1"; }
 no_faults() { find "$cloud/faults" -type f -delete; }
+
+use_is_told() { gpustrap ls --idle --json && grep -q '"idle_for_s"' output; }
+told_to_stop_after() { gpustrap status lab --json && grep -q "\"after_s\":$1" output; }
 
 launch_lab() { gpustrap launch --gpu t4 --name lab --no-wait -y; }
 

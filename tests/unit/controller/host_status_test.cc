@@ -13,6 +13,7 @@ namespace gpustrap {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -132,6 +133,21 @@ TEST(HostStatus, TableFitsAndBeginsWithWhatIsWrong) {
   EXPECT_THAT(lines[4], HasSubstr("d2l done, 1m05s"));
   EXPECT_THAT(lines[5], HasSubstr("never set up"));
   EXPECT_THAT(status_table(hosts, plain_console(), 0, kNow)[3], StartsWith("a-host-with-a-rather-long-name.lab.example.org  "));
+}
+
+TEST(HostStatus, TheTableTellsHowLongHostsAreIdleWhereOneStopsByItself) {
+  HostStatus guarded = status("gpu1", agent("finished", "ok"));
+  const HostStatus other = status("gpu2", agent("finished", "ok"));
+  EXPECT_THAT(status_table({guarded, other}, plain_console(), 0, kNow)[0], EndsWith("up"));
+  guarded.idle.emplace();
+  guarded.idle->state = "quiet";
+  guarded.idle->idle_for_s = 720;
+  for (const std::size_t columns : {0U, 79U}) {
+    const std::vector<std::string> lines = status_table({guarded, other}, plain_console(), columns, kNow);
+    EXPECT_THAT(lines[0], EndsWith("  idle"));
+    EXPECT_THAT(lines[1], EndsWith("  12m00s"));
+    for (const std::string& line : lines) EXPECT_TRUE(columns == 0 || display_width(line) <= columns) << line;
+  }
 }
 
 TEST(HostStatus, DocumentSaysWhatTheLinesSay) {

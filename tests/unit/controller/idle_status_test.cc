@@ -38,6 +38,17 @@ TEST(IdleStatusTest, CountsOnFromTheGuardsLastLook) {
   EXPECT_THAT(lines_of(kept), ElementsAre(Pair("idle", "kept on for 1h59m; nothing done for 12m20s")));
 }
 
+TEST(IdleStatusTest, OneWordForATable) {
+  const auto word_of = [](const Json& document) { return idle_word(*read_idle_status(document.dump(), 900)); };
+  EXPECT_EQ(word_of(told("busy")), "busy");
+  EXPECT_EQ(word_of(told("quiet")), "12m20s");
+  EXPECT_EQ(word_of(told("warned")), "stops in 17m40s");
+  EXPECT_EQ(word_of(told("stopping")), "stops now");
+  Json kept = told("kept");
+  kept["kept_for_s"] = 7200;
+  EXPECT_EQ(word_of(kept), "kept 1h59m");
+}
+
 TEST(IdleStatusTest, ShowsTheBudgetTheSpotNoticeAndTheLastStop) {
   Json document = told("warned");
   document["stops_for"] = "budget";

@@ -234,6 +234,14 @@ TEST(Options, LaunchTakesAMachineAndWhatIsToBecomeOfIt) {
   EXPECT_EQ(o->cloud.region, "eu-west-1");
   EXPECT_EQ(o->recipe, "d2l");
   EXPECT_THAT(read("launch --type g5.xlarge,g6.xlarge")->cloud.types, ElementsAre("g5.xlarge", "g6.xlarge"));
+  EXPECT_TRUE(read("ls --idle")->cloud.idle);
+  const auto guarded = read("launch --gpu t4 --idle-stop 30m --budget 5USD --price 0.2USD/h");
+  ASSERT_TRUE(guarded) << guarded.error().sentence();
+  EXPECT_EQ(guarded->guard.idle_stop, "30m");
+  EXPECT_EQ(guarded->guard.budget, "5USD");
+  EXPECT_EQ(guarded->guard.price, "0.2USD/h");
+  for (const char* line : {"up jupyter gpu1 --idle-stop 1h", "plan jupyter gpu1 gpu2 --idle-stop 1h", "pack jupyter --idle-stop 1h"})
+    EXPECT_EQ(read(line)->guard.idle_stop, "1h") << line;
   EXPECT_THAT(read("terminate lab i-0123")->hosts, ElementsAre("lab", "i-0123"));
   EXPECT_EQ(read("quota request 8 --gpu t4")->cloud.vcpus, 8.0);
 }
@@ -302,6 +310,13 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"launch", "which machine", "gpustrap launch --gpu t4"},
         Mistake{"launch --gpu t4 --type g5.xlarge", "exclude each other", "leave --gpu out"},
         Mistake{"image --remove lab --no-reboot", "exclude each other", "image --remove"},
+        Mistake{"launch --gpu t4 --idle-stop soon", "--idle-stop soon: ", "--idle-stop 30m"},
+        Mistake{"up jupyter gpu1 --idle-stop 30", "--idle-stop 30: ", "--idle-stop 30m"},
+        Mistake{"launch --gpu t4 --budget cheap", "--budget cheap: ", "--budget 5USD"},
+        Mistake{"launch --gpu t4 --budget 5USD --price 1USD", "--price 1USD: ", "--price 0.526USD/h"},
+        Mistake{"launch --gpu t4 --price 1USD/h", "--price without --budget", "--budget 5USD"},
+        Mistake{"launch --gpu t4 --idle-stop 30m --no-wait", "--no-wait ends before", "leave --no-wait out"},
+        Mistake{"ls --idle --orphans", "exclude each other", "gpustrap ls --idle"},
         Mistake{"launch --gpu t4 --disk big", "--disk big", "--disk 64"},
         Mistake{"launch lab --gpu t4", "`lab` is one word too many", "--name"},
         Mistake{"terminate", "needs a name", "gpustrap terminate NAME"},

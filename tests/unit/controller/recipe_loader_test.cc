@@ -74,7 +74,7 @@ TEST_F(RecipeLoader, BuiltInRecipesLoad) {
     EXPECT_FALSE(loaded->recipe.description.empty());
   }
   EXPECT_THAT(recipe_names(options_.sources), ElementsAre("anaconda", "check-gpu", "cuda", "cuda-runfile", "d2l", "d2l-2020", "dlami",
-                                                          "jupyter", "pytorch", "ray", "tensorflow"));
+                                                          "idle-stop", "jupyter", "pytorch", "ray", "tensorflow"));
 }
 
 TEST_F(RecipeLoader, JupyterTakesItsVars) {
@@ -183,7 +183,7 @@ TEST_F(RecipeLoader, IncludesAreChecked) {
       "recipe.yaml:4:12: `pgk` is not a var of base.yaml; did you mean `pkg`?\n"
       "recipe.yaml:6:14: `include` of `recipe` makes a circle: expected a recipe that does not include this one\n"
       "recipe.yaml:7:14: `include`: there is no recipe `nowhere`; recipes: anaconda, base, check-gpu, cuda, cuda-runfile, d2l, d2l-2020, "
-      "dlami, jupyter, one, "
+      "dlami, idle-stop, jupyter, one, "
       "pytorch, ray, recipe, tensorflow\n"
       "recipe.yaml:8:14: `include`: `https://example.org/r.yaml` is a URL: expected a recipe's name or file; download it, read it, then "
       "name the file\n"
@@ -197,7 +197,7 @@ TEST_F(RecipeLoader, UnknownNamesNameTheNearest) {
   EXPECT_EQ(loaded.error().code(), ErrorCode::recipe);
   EXPECT_EQ(loaded.error().why(), "there is no recipe `jupiter`; did you mean `jupyter`?");
   EXPECT_EQ(loaded.error().hint(),
-            "recipes: anaconda, check-gpu, cuda, cuda-runfile, d2l, d2l-2020, dlami, jupyter, pytorch, ray, tensorflow");
+            "recipes: anaconda, check-gpu, cuda, cuda-runfile, d2l, d2l-2020, dlami, idle-stop, jupyter, pytorch, ray, tensorflow");
   EXPECT_FALSE(load_recipe(directory_ + "/none.yaml", options_).has_value());
   EXPECT_FALSE(load_recipe(directory_ + "/", options_).has_value());
 }
