@@ -144,6 +144,19 @@ fetching_cases() {
     expect_equal "$(grep -c 'bytes=' "$suite_dir/origin/requests")" 1
     expect_nothing_ahead
 
+    case_ "where the line is narrow, the file that a step waits for has it before those of later steps"
+    on_host rm -rf /home/ubuntu/fetched /home/ubuntu/go
+    for name in near late1 late2 late3; do head -c 12000000 /dev/urandom >"$suite_dir/www/$name"; done
+    narrow_origin 20
+    narrow_recipe >"$suite_dir/narrow.yaml"
+    up "$suite_dir/narrow.yaml" --json
+    expect_exit 0
+    expect_equal "$(json_events downloaded | head -n 1 | grep -o '"step":"[a-z0-9]*"')" '"step":"get"'
+    # Sharing alike, the three later files would have had as much as the first when it was there: 36 MB. They have what came before its step
+    # began, and what their connections had room for when they were stopped.
+    as_login sh -c 'cat ~/came'
+    expect_equal "$([ "$(cat stdout)" -lt 12000000 ] && echo few)" few
+
     case_ "wheels of a locked file are fetched before their environment is there, once, and pip checks them"
     needs_python
     "$repository/tests/e2e/stand_in_index.py" "$suite_dir/www/simple"
@@ -188,6 +201,35 @@ fetching_cases() {
 ahead_recipe() {
     printf 'name: ahead\nsteps:\n  %s\n  - id: get\n    download: { url: "%s/%s", to: ~/fetched/file }\n  - archive: { url: "%s/book-1.tar.gz", to: ~/out }\n' \
         "- id: first"$'\n'"   ${1#-}" "$origin" "$2" "$origin" >"$suite_dir/ahead.yaml"
+}
+
+# narrow_origin MBIT: $narrow leads to the origin through a link of that width, which all transfers share.
+narrow_origin() {
+    local state=$suite_dir/narrow
+    mkdir -p "$state"
+    "$repository/tests/testbed/relay.py" --to "${origin#https://}" --state "$state" --bind "${address%.*}.1" >/dev/null 2>&1 </dev/null &
+    background+=($!)
+    await "$state/address"
+    "$repository/tests/testbed/relay.py" --state "$state" bandwidth "$1"
+    narrow=https://$(<"$state/address")
+}
+
+# A step that ends once something comes ahead; a download; how much has come for later ones by then; and those.
+narrow_recipe() {
+    cat <<YAML
+name: narrow
+steps:
+  - id: first
+    command: { run: "until ls ~/.cache/gpustrap/ahead/*.gpustrap-part; do sleep 0.1; done; touch ~/go", creates: ~/go }
+  - id: get
+    download: { url: "$narrow/near", to: ~/fetched/near }
+  - id: count
+    as: login
+    command: { run: "du -cb ~/.cache/gpustrap/ahead | tail -n 1 | cut -f 1 >~/came", creates: ~/came }
+  - { id: late1, download: { url: "$narrow/late1", to: ~/fetched/late1 } }
+  - { id: late2, download: { url: "$narrow/late2", to: ~/fetched/late2 } }
+  - { id: late3, download: { url: "$narrow/late3", to: ~/fetched/late3 } }
+YAML
 }
 
 needs_python() { on_host sh -c 'apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y python3-venv >/dev/null'; }

@@ -4,7 +4,8 @@
     relay.py --to ADDRESS:PORT --state DIR [--bind ADDRESS]     relays; writes its address to DIR/address once it listens
     relay.py --state DIR COMMAND                                tells a running relay:
         latency MS    every byte from now on arrives that much later, each way
-        bandwidth M   no more than M Mbit/s each way, through a buffer of 100 ms as in a router; 0: as much as comes
+        bandwidth M   no more than M Mbit/s each way, through a buffer of 100 ms as in a router, which all connections made from now on
+                      share; one whose reader has stopped takes nothing of it. 0: as much as comes
         stall         nothing passes any more; connections stay open
         go            everything passes again, what was held back first
         cut           resets every connection; new ones are welcome
@@ -24,6 +25,8 @@ import struct
 import sys
 
 BUFFER_SECONDS = 0.1
+# Of a narrow link: what is read at once, and what a socket at either end of it holds. What lies there has passed the link, or has yet to.
+CHUNK, SOCKET_BYTES = 16384, 65536
 
 
 class Relay:
@@ -59,10 +62,14 @@ class Relay:
             reset(writer)
             return
         try:
-            far_reader, far_writer = await asyncio.open_connection(self.host, self.port)
+            far_reader, far_writer = await self.far_end()
         except OSError:
             reset(writer)
             return
+        if self.bandwidth:
+            bound(writer.get_extra_info("socket"))
+            for end in (writer, far_writer):
+                end.transport.set_write_buffer_limits(high=CHUNK)
         self.stats["connections"] += 1
         numbers = self.newest = {"up": 0, "down": 0, "turns": 0, "spoke": "down"}
         pair = {writer, far_writer}
@@ -72,6 +79,21 @@ class Relay:
         self.writers -= pair
         for end in pair:
             end.close()
+
+    async def far_end(self):
+        if not self.bandwidth:
+            return await asyncio.open_connection(self.host, self.port)
+        loop = asyncio.get_running_loop()
+        family, kind, protocol, _, address = (await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM))[0]
+        end = socket.socket(family, kind, protocol)
+        try:
+            end.setblocking(False)
+            bound(end)
+            await loop.sock_connect(end, address)
+            return await asyncio.open_connection(sock=end, limit=CHUNK)
+        except OSError:
+            end.close()
+            raise
 
     def arrival(self, direction, size):
         """When what is sent now is there, and how long the sender has to wait until the link takes more."""
@@ -83,17 +105,24 @@ class Relay:
         return free_at + self.latency, free_at - now - BUFFER_SECONDS
 
     async def pass_on(self, reader, writer, direction, numbers):
-        """One task reads and stamps, another delivers when due: latency delays bytes without thinning them out."""
+        """One task reads and stamps, another delivers when due: latency delays bytes without thinning them out. Of a narrow link no
+        more is on its way than it holds, or a reader that has stopped would use up what others could have."""
         loop = asyncio.get_running_loop()
         queue = asyncio.Queue(maxsize=4096)
+        queued, taken = 0, asyncio.Event()
 
         async def receive():
+            nonlocal queued
             while True:
+                while self.bandwidth and queued >= max(2 * CHUNK, self.bandwidth * (self.latency + BUFFER_SECONDS)):
+                    taken.clear()
+                    await taken.wait()
                 try:
-                    data = await reader.read(16384 if self.bandwidth else 65536)
+                    data = await reader.read(CHUNK if self.bandwidth else 65536)
                 except OSError:
                     data = b""
                 due, full_for = self.arrival(direction, len(data))
+                queued += len(data)
                 await queue.put((due, data))
                 if not data:
                     return
@@ -101,6 +130,7 @@ class Relay:
                     await asyncio.sleep(full_for)
 
         async def deliver():
+            nonlocal queued
             while True:
                 due, data = await queue.get()
                 await asyncio.sleep(max(0.0, due - loop.time()))
@@ -115,6 +145,8 @@ class Relay:
                     await writer.drain()
                 except (OSError, RuntimeError):
                     return
+                queued -= len(data)
+                taken.set()
 
         receiving = asyncio.create_task(receive())
         await deliver()
@@ -144,6 +176,11 @@ class Relay:
         else:
             return f"error: no command '{command}'"
         return "ok"
+
+
+def bound(end):
+    for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        end.setsockopt(socket.SOL_SOCKET, buffer, SOCKET_BYTES)
 
 
 def reset(writer):
