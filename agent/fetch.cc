@@ -136,7 +136,10 @@ class PartFile : public TransferSink {
     request.url = url;
     if (sha256_) request.resume = TransferRequest::Resume::checked_later;
     const std::optional<PartNotes> notes = read_notes(directory_.get(), meta_name_);
-    if (notes && notes->url_digest == sha256_hex(url)) request.validator = notes->validator;
+    if (notes && notes->url_digest == sha256_hex(url)) {
+      request.validator = notes->validator;
+      if (notes->total > 0) request.total = notes->total;
+    }
     if (size_ > 0 && (sha256_ || !request.validator.empty())) request.have = size_;
     return request;
   }

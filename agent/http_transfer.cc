@@ -113,12 +113,16 @@ Result<Address> parse_address(const std::string& url) {
   return address;
 }
 
+/// A turn of the loop that took this much longer than it may: the process was stopped meanwhile, because another transfer goes first.
+constexpr milliseconds kStopped{500};
+
 /// What one request came to.
 struct Attempt {
   enum class Outcome { done, retry, restart, redirect, failed } outcome = Outcome::failed;
   Error error{ErrorCode::internal, ""};  ///< for retry and failed
   std::string location;                  ///< for redirect
   milliseconds asked{0};                 ///< the server's Retry-After
+  bool was_stopped = false;              ///< this process, meanwhile: that it failed says nothing of the server
 };
 
 std::string lower(std::string_view text) {
@@ -140,6 +144,9 @@ struct Exchange {
   TransferSink* sink = nullptr;
   bool asked_range = false;
   std::uint64_t have = 0;  ///< where a continued body has to begin
+  std::string validator;   ///< of the version that is gone on with, and its size
+  std::optional<std::uint64_t> total;
+  bool checked_later = false;
 
   long status = 0;
   std::string etag, modified, content_range;
@@ -155,6 +162,29 @@ struct Exchange {
   /// Whether the body ended where the server said that the file does. A range may end before it, and be whole as such.
   [[nodiscard]] bool reached_the_end() const { return !begun || !start.total || start.offset + received == *start.total; }
 
+  /// Whether what is sent goes on with the version that is there. A server may know no If-Range, or have several of the file: then two
+  /// versions would become one file. What leaves out how long the file is may also end anywhere.
+  bool continues() {
+    // "bytes 500-999/1000"
+    std::string_view range = trim(content_range);
+    if (lower(range.substr(0, 6)) == "bytes ") range.remove_prefix(6);
+    const std::size_t dash = range.find('-');
+    const std::size_t slash = range.find('/');
+    const std::optional<std::uint64_t> first = dash == std::string_view::npos ? std::nullopt : to_number(range.substr(0, dash));
+    if (!asked_range || first != have) return false;
+    const std::optional<std::uint64_t> said = slash == std::string_view::npos ? std::nullopt : to_number(range.substr(slash + 1));
+    if (said && total && *said != *total) return false;
+    start.total = said ? said : total;
+    if (!start.total) return false;
+    if (validator.empty()) return true;
+    // A range has to come with its ETag, but need not repeat the date (RFC 9110, 15.3.7).
+    const bool by_etag = validator.front() == '"';
+    const std::string& given = by_etag ? etag : modified;
+    if (given.empty() ? by_etag && !checked_later : given != validator) return false;
+    start.validator = validator;
+    return true;
+  }
+
   /// Tells the sink where the body begins; false where it cannot be used.
   bool begin() {
     begun = true;
@@ -163,18 +193,9 @@ struct Exchange {
     start.validator = !etag.empty() && etag.front() == '"' ? etag : modified;
     start.modified_s = std::max<std::int64_t>(curl_getdate(modified.c_str(), nullptr), 0);
     if (status == 206) {
-      // "bytes 500-999/1000"
-      std::string_view range = trim(content_range);
-      if (lower(range.substr(0, 6)) == "bytes ") range.remove_prefix(6);
-      const std::size_t dash = range.find('-');
-      const std::size_t slash = range.find('/');
-      const std::optional<std::uint64_t> first = dash == std::string_view::npos ? std::nullopt : to_number(range.substr(0, dash));
-      if (!asked_range || first != have) {
-        wrong_range = true;
-        return false;
-      }
+      wrong_range = !continues();
+      if (wrong_range) return false;
       start.offset = have;
-      if (slash != std::string_view::npos) start.total = to_number(range.substr(slash + 1));
     } else {
       start.offset = 0;
       start.total = content_length;
@@ -306,6 +327,7 @@ class HttpTransfer {
         sink_(sink),
         have_(request.have),
         validator_(request.validator),
+        total_(request.total),
         multi_(curl_multi_init()),
         easy_(curl_easy_init()) {}
 
@@ -321,6 +343,7 @@ class HttpTransfer {
         // The server cannot go on where we stopped. Asking for all of it is not another attempt: it did answer.
         have_ = 0;
         validator_.clear();
+        total_.reset();
         attempt = follow(*first);
         if (attempt.outcome == Attempt::Outcome::restart) {
           attempt.outcome = Attempt::Outcome::failed;
@@ -334,6 +357,7 @@ class HttpTransfer {
         number = 1;
         pause = options_.first_pause;
       }
+      if (attempt.was_stopped) --number;
       if (number >= options_.attempts) {
         return fail(Error(attempt.error.code(), fmt::format("{} (tried {} times)", attempt.error.why(), number), attempt.error.hint()));
       }
@@ -387,7 +411,10 @@ class HttpTransfer {
     exchange.handle = easy_.get();
     exchange.sink = &sink_;
     exchange.have = have_;
-    exchange.asked_range = have_ > 0 && (!validator_.empty() || request_.resume == TransferRequest::Resume::checked_later);
+    exchange.validator = validator_;
+    exchange.total = total_;
+    exchange.checked_later = request_.resume == TransferRequest::Resume::checked_later;
+    exchange.asked_range = have_ > 0 && (!validator_.empty() || exchange.checked_later);
 
     detail_.fill('\0');
     HeaderList headers;
@@ -396,15 +423,18 @@ class HttpTransfer {
       attempt.error = Error(ErrorCode::internal, fmt::format("an option was refused by libcurl: {}", curl_easy_strerror(code)));
       return attempt;
     }
-    bool stalled = false;
-    const CURLcode code = perform(exchange, stalled);
+    bool stalled = false, was_stopped = false;
+    const CURLcode code = perform(exchange, stalled, was_stopped);
     curl_easy_getinfo(easy_.get(), CURLINFO_RESPONSE_CODE, &exchange.status);
     if (code == CURLE_OK && exchange.has_body() && !exchange.begun) (void)exchange.begin();  // an empty body
     if (exchange.begun && !exchange.wrong_range) {
       have_ = exchange.start.offset + exchange.received;
       validator_ = exchange.start.validator;
+      total_ = exchange.start.total;
     }
-    return judge(exchange, code, stalled);
+    attempt = judge(exchange, code, stalled);
+    attempt.was_stopped = was_stopped;
+    return attempt;
   }
 
   Attempt judge(Exchange& exchange, CURLcode code, bool stalled) {
@@ -480,7 +510,7 @@ class HttpTransfer {
   }
 
   /// Runs the request to its end. libcurl's own low-speed limit counts whole seconds and the time that our sink takes.
-  CURLcode perform(Exchange& exchange, bool& stalled) {
+  CURLcode perform(Exchange& exchange, bool& stalled, bool& was_stopped) {
     if (curl_multi_add_handle(multi_.get(), easy_.get()) != CURLM_OK) return CURLE_FAILED_INIT;
     const int longest_poll = static_cast<int>(std::clamp<std::int64_t>(options_.stall.count() / 4, 1, 1000));
     exchange.last_byte = Clock::now();
@@ -495,7 +525,12 @@ class HttpTransfer {
         stalled = true;
         break;
       }
+      const Clock::time_point before = Clock::now();
       curl_multi_poll(multi_.get(), nullptr, 0, longest_poll, nullptr);
+      if (const auto gap = Clock::now() - before; gap > milliseconds(longest_poll) + kStopped) {
+        was_stopped = true;
+        exchange.last_byte += gap;
+      }
     }
     int left = 0;
     while (const CURLMsg* message = curl_multi_info_read(multi_.get(), &left)) {
@@ -511,6 +546,7 @@ class HttpTransfer {
   TransferSink& sink_;
   std::uint64_t have_;
   std::string validator_;
+  std::optional<std::uint64_t> total_;
   std::array<char, CURL_ERROR_SIZE> detail_{};  // outlives the handles, which write into it
   MultiHandle multi_;
   EasyHandle easy_;

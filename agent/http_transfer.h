@@ -18,6 +18,7 @@ struct TransferRequest {
   std::uint64_t have = 0;  ///< bytes of it that are already kept
   /// Strong ETag or date of the version those bytes are from; empty where the server gave none.
   std::string validator;
+  std::optional<std::uint64_t> total;  ///< size of that version, where it is known
   /// Without a validator: `checked_later` lets the transfer go on behind `have`, because a digest will tell.
   enum class Resume { only_validated, checked_later } resume = Resume::only_validated;
 };

@@ -148,7 +148,8 @@ void give(Peer& peer, const Request& request, const Answer& answer) {
   int status = answer.status;
   std::string_view body = answer.body;
   std::string head;
-  const bool same_version = request.if_range.empty() || request.if_range == answer.etag || request.if_range == answer.modified;
+  const bool same_version =
+      !answer.if_range || request.if_range.empty() || request.if_range == answer.etag || request.if_range == answer.modified;
   if (status == 200 && answer.ranges && same_version && request.range.starts_with("bytes=")) {
     const std::size_t from = std::strtoul(request.range.c_str() + 6, nullptr, 10);
     if (from >= body.size()) {

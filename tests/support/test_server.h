@@ -19,7 +19,8 @@ struct Answer {
   int status = 200;
   std::string body;
   std::string etag, modified, location, retry_after;
-  bool ranges = true;  ///< honours Range (and If-Range)
+  bool ranges = true;    ///< honours Range (and If-Range)
+  bool if_range = true;  ///< else a range is a range, whatever version it is wanted of
   bool content_length = true;
   std::optional<std::uint64_t> claimed_length;  ///< said instead of the true one
   std::optional<std::size_t> cut_after;         ///< closes after this many bytes of the body

@@ -1,12 +1,15 @@
 #include "agent/fetch.h"
 
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -141,6 +144,48 @@ TEST_F(FetchTest, StartsAgainWhereTheFileHasChangedMeanwhile) {
   EXPECT_EQ(got->sha256, sha256_hex(newer));
 }
 
+// Without a digest nobody would notice.
+TEST_F(FetchTest, TwoVersionsAreNeverPutTogether) {
+  const std::string newer = content_of(300'000, 7), shorter = content_of(280'000, 7), date = "Wed, 01 Jul 2026 10:00:00 GMT";
+  const Answer cut{.body = body_, .etag = "\"v1\"", .cut_after = 100'000}, dated{.body = body_, .modified = date, .cut_after = 100'000};
+  server_.route("/etag", {cut, {.body = newer, .etag = "\"v2\"", .if_range = false}});
+  server_.route("/none", {cut, {.body = newer, .if_range = false}});
+  server_.route("/date", {dated, {.body = newer, .modified = "Thu, 02 Jul 2026 10:00:00 GMT", .if_range = false}});
+  server_.route("/size", {dated, {.body = shorter, .modified = date}});
+  server_.start();
+  for (const char* path : {"/etag", "/none", "/date", "/size"}) {
+    const Result<FetchResult> got = fetch({server_.http(path)});
+    ASSERT_TRUE(got) << path << got.error().sentence();
+    EXPECT_EQ(got->sha256, sha256_hex(path == std::string("/size") ? shorter : newer)) << path;
+    EXPECT_FALSE(got->resumed) << path;
+  }
+}
+
+TEST_F(FetchTest, ARangeNeedNotRepeatTheDate) {
+  const std::string date = "Wed, 01 Jul 2026 10:00:00 GMT";
+  server_.route("/f", {{.body = body_, .modified = date, .cut_after = 100'000}, {.body = body_, .if_range = false}});
+  server_.start();
+  ASSERT_TRUE(fetch({server_.http("/f")}));
+  EXPECT_EQ(arrived(), body_);
+  EXPECT_THAT(server_.requests(), ElementsAre("GET /f", "GET /f bytes=100000- " + date));
+}
+
+TEST_F(FetchTest, ARangeOfAFileOfUnknownSizeIsNotItsEnd) {
+  const Answer piece{.body = body_.substr(0, 150'000), .etag = "\"v1\"", .content_range = "bytes 100000-149999/*"};
+  server_.route("/known", {{.body = body_, .etag = "\"v1\"", .cut_after = 100'000}, piece, {.body = body_, .etag = "\"v1\""}});
+  server_.route("/unknown", {piece, {.body = body_, .etag = "\"v1\""}});
+  server_.start();
+  ASSERT_TRUE(fetch({server_.http("/known")}));
+  EXPECT_EQ(arrived(), body_);
+  ASSERT_TRUE(write_file_atomically(part_, body_.substr(0, 100'000)));
+  ASSERT_TRUE(write_file_atomically(part_ + ".meta",
+                                    R"({"url_sha256":")" + sha256_hex(server_.http("/unknown")) + R"(","validator":"\"v1\"","total":0})"));
+  ASSERT_TRUE(fetch({server_.http("/unknown")}));
+  EXPECT_EQ(arrived(), body_);
+  EXPECT_THAT(server_.requests(), ElementsAre("GET /known", "GET /known bytes=100000- \"v1\"", "GET /known bytes=150000- \"v1\"",
+                                              "GET /unknown bytes=100000- \"v1\"", "GET /unknown"));
+}
+
 TEST_F(FetchTest, DoesNotResumeOnAWeakETagOrWithoutAny) {
   server_.route("/weak", {{.body = body_, .etag = "W/\"v1\"", .cut_after = 100'000}, {.body = body_, .etag = "W/\"v1\""}});
   server_.route("/none", {{.body = body_, .cut_after = 100'000}, {.body = body_}});
@@ -241,6 +286,32 @@ TEST_F(FetchTest, AStallThatStaysIsATimeout) {
   ASSERT_FALSE(got);
   EXPECT_EQ(got.error().code(), ErrorCode::timeout);
   EXPECT_THAT(got.error().sentence(), HasSubstr("tried 2 times"));
+}
+
+// Time is what this one is about.
+TEST_F(FetchTest, WhatFailsWhileTheProcessIsStoppedIsNoFailedAttempt) {
+  server_.route("/f", {{.body = body_, .etag = "\"v1\"", .stall_after = 100'000}, {.body = body_, .etag = "\"v1\""}});
+  server_.start();
+  options_.attempts = 1;
+  options_.stall = milliseconds(2000);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::setpgid(0, 0);
+    ::_exit(fetch({server_.http("/f")}) ? 0 : 1);
+  }
+  ::setpgid(child, child);
+  const auto came = [&] {
+    struct stat info {};
+    return ::stat(part_.c_str(), &info) == 0 && info.st_size == 100'000;
+  };
+  while (!came()) std::this_thread::sleep_for(milliseconds(1));
+  ::kill(-child, SIGSTOP);
+  std::this_thread::sleep_for(milliseconds(1200));
+  ::kill(-child, SIGCONT);
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(arrived(), body_);
 }
 
 TEST_F(FetchTest, RepeatsAfterAServerErrorButNotAfter404) {
