@@ -32,17 +32,24 @@ std::optional<double> LineShare::rate(std::uint64_t bytes, Clock::time_point now
   return rate;
 }
 
-std::size_t LineShare::look(std::size_t first, Awaited awaited, std::uint64_t bytes, Clock::time_point now) {
-  if (first_ != first || (awaited == Awaited::yes && awaited_ == Awaited::no)) {
-    first_ = first;
+std::size_t LineShare::look(const First& first, Clock::time_point now) {
+  const bool awaited = first.awaited == Awaited::yes;
+  if (!first_ || first_->who != first.who || first_->counted != first.counted || (awaited && first_->awaited == Awaited::no)) {
     alone_ = 0;
     hold_ = kHold;
-    enter(awaited == Awaited::yes ? Phase::alone : Phase::open, now);
+    is_new_ = awaited;
+    enter(Phase::open, now);
+    begun_ = now;
   }
-  awaited_ = awaited;
-  const std::optional<double> measured = rate(bytes, now);
+  first_ = first;
+  if (is_new_ && (first.missing > kLarge || now - begun_ >= kPatience)) {
+    is_new_ = false;
+    enter(Phase::alone, now);
+  }
+  const std::optional<double> measured = rate(first.bytes, now);
   switch (phase_) {
     case Phase::open:
+      if (is_new_) break;
       // More than it had without the others: it has only now begun in earnest. Much less: they may be why.
       if (measured && (*measured > 2 * alone_ + kNoticeable || (alone_ > kNoticeable && *measured < kHarmed * alone_)))
         enter(Phase::alone, now);

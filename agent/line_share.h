@@ -17,11 +17,22 @@ class LineShare {
   static constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
   /// Somebody stands still for the first one, or it is only the next that will be needed: then it has to show first that it uses the line.
   enum class Awaited { no, yes };
+  struct First {
+    std::size_t who = 0;  ///< the same for as long as it is the same that goes first
+    Awaited awaited = Awaited::no;
+    std::uint64_t bytes = 0;                                                 ///< that have come for it since whenever
+    std::uint64_t missing = 0;                                               ///< that have still to come, as far as is known
+    enum class Counted { by_itself, by_host } counted = Counted::by_itself;  ///< bytes of the one cannot be compared with the other's
+  };
 
-  /// `first` stays the same for as long as it is the same that goes first; `bytes` are those that have come for it since whenever.
-  [[nodiscard]] std::size_t look(std::size_t first, Awaited awaited, std::uint64_t bytes, Clock::time_point now);
+  [[nodiscard]] std::size_t look(const First& first, Clock::time_point now);
   /// There is nothing to be shared: whatever comes next is looked at afresh.
   void forget() { first_.reset(); }
+
+  /// What somebody waits for has the line to itself from when it has taken this long, or at once where this much of it is missing: a row
+  /// of small files, each there within a second, would stop all others for as long as it goes on.
+  static constexpr std::chrono::milliseconds kPatience{1500};
+  static constexpr std::uint64_t kLarge = 4U << 20U;
 
   /// Before a rate is measured: what was on its way when the others were stopped or let go has come by then.
   static constexpr std::chrono::milliseconds kSettle{300}, kMeasure{700};
@@ -38,10 +49,10 @@ class LineShare {
   /// Bytes a second, once kSettle and then kMeasure are over; measures anew from there on.
   std::optional<double> rate(std::uint64_t bytes, Clock::time_point now);
 
-  std::optional<std::size_t> first_;
-  Awaited awaited_ = Awaited::no;
+  std::optional<First> first_;
+  bool is_new_ = false;  ///< it is awaited, and has not been alone yet
   Phase phase_ = Phase::open;
-  Clock::time_point since_{}, marked_{};
+  Clock::time_point begun_{}, since_{}, marked_{};
   std::uint64_t at_mark_ = 0;
   bool is_marked_ = false;
   double alone_ = 0;  ///< its rate without others

@@ -141,6 +141,7 @@ void Prefetcher::count(Fetcher& fetcher, const Progress& progress) {
   const std::uint64_t came = goes_on ? progress.done - fetcher.file_at : 0;
   fetcher.file = progress.text;
   fetcher.file_at = progress.done;
+  fetcher.file_total = progress.total;
   fetcher.bytes += came;
   if (!fetcher.step->fetches) for_later_ += came;
 }
@@ -187,36 +188,44 @@ std::vector<Prefetcher::Fetcher*> Prefetcher::for_later(std::size_t& may_go) {
     // What its own fetcher has brought is known; what the step fetches itself is the rest of what the interfaces count. The others are
     // heard of a little late, and what they have brought meanwhile would count for the step.
     const auto own = std::find_if(fetchers_.begin(), fetchers_.end(), [&](const auto& fetcher) { return fetcher->step == first->get(); });
-    const std::uint64_t received = own != fetchers_.end() ? (*own)->bytes + for_later_ : context_.received();
-    may_go = steps_first_.look(static_cast<std::size_t>(first - steps_.begin()), LineShare::Awaited::yes,
-                               received - std::min(received, for_later_), now);
+    LineShare::First awaited{static_cast<std::size_t>(first - steps_.begin()), LineShare::Awaited::yes};
+    if (own != fetchers_.end()) {
+      awaited.bytes = (*own)->bytes;
+      awaited.missing = (*own)->missing();
+    } else {
+      const std::uint64_t received = context_.received();
+      awaited.bytes = received - std::min(received, for_later_);
+      awaited.counted = LineShare::First::Counted::by_host;
+    }
+    may_go = steps_first_.look(awaited, now);
   }
   if (may_go != LineShare::kAll || later.size() < 2) {
     next_first_.forget();
     return later;
   }
-  const std::size_t beside = next_first_.look(index_of(*later[0]->step), LineShare::Awaited::no, later[0]->bytes, now);
+  const std::size_t beside = next_first_.look({index_of(*later[0]->step), LineShare::Awaited::no, later[0]->bytes}, now);
   if (beside != LineShare::kAll) may_go = 1 + beside;
   return later;
 }
 
 void Prefetcher::share_line() {
-  if (const auto now = LineShare::Clock::now(); fetchers_.empty() || now < next_share_)
-    return;
-  else
-    next_share_ = now + kShareEvery;
+  const auto now = LineShare::Clock::now();
+  if (fetchers_.empty() || now < next_share_) return;
+  next_share_ = now + kShareEvery;
   std::size_t may_go = 0;
   const std::vector<Fetcher*> later = for_later(may_go);
   for (const auto& fetcher : fetchers_) {
     const auto place = static_cast<std::size_t>(std::find(later.begin(), later.end(), fetcher.get()) - later.begin());
-    let(*fetcher, place == later.size() || place < may_go);
+    const bool breathes = fetcher->is_stopped && now - fetcher->stopped_at >= kBreathEvery;  // until the next look
+    let(*fetcher, place == later.size() || place < may_go || breathes, now);
   }
 }
 
 /// A stopped process takes nothing from its connection, whose server then waits, too.
-void Prefetcher::let(Fetcher& fetcher, bool go) {
+void Prefetcher::let(Fetcher& fetcher, bool go, LineShare::Clock::time_point now) {
   if (fetcher.is_stopped != go) return;
   fetcher.is_stopped = !go;
+  fetcher.stopped_at = now;
   ::kill(-fetcher.process.pid, go ? SIGCONT : SIGSTOP);
 }
 

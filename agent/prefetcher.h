@@ -21,15 +21,17 @@
 
 namespace gpustrap {
 
-/// Has what later steps will fetch fetched while earlier ones run: a process for each file, beside the step processes and much like them,
-/// at most kAtOnce of them, those first that are needed first. Fetches only what is certain: of steps without secrets, behind no `require`
+/// Has what later steps will fetch fetched while earlier ones run: a process for each step, beside the step processes and much like them,
+/// at most kAtOnce of them, those first that are needed first. Such a process gets one file after the other, packages of apt and wheels
+/// kFetchesAtOnce at a time. Fetches only what is certain: of steps without secrets, behind no `require`
 /// or `wait` that has still to end, and not done already. Where the line is too narrow for all, a step that waits for its own file has it
 /// before them, and the file that is needed next before later ones: those processes are stopped meanwhile. Nothing depends on it: a step
 /// whose file did not come fetches it itself. The runner calls it from its loop.
 class Prefetcher {
  public:
-  /// Connections over all. One server gets no more of them than browsers open to one.
   static constexpr std::size_t kAtOnce = 4;
+  /// A fetcher that is stopped goes on for a moment from time to time: many servers give up a client that takes nothing for a minute.
+  static constexpr std::chrono::seconds kBreathEvery{10};
 
   struct Context {
     const Facts& facts;
@@ -70,9 +72,11 @@ class Prefetcher {
     bool has_begun = false;
     bool has_said = false;  ///< anything: it was not in vain
     bool is_stopped = false;
+    LineShare::Clock::time_point stopped_at{};
     std::uint64_t bytes = 0;  ///< that have come by it
     std::string file;         ///< the one that comes
-    std::uint64_t file_at = 0;
+    std::uint64_t file_at = 0, file_total = 0;
+    [[nodiscard]] std::uint64_t missing() const { return file_total > file_at ? file_total - file_at : 0; }
   };
   /// Of a step that has been tried: how many steps had ended by then. It is tried again when more have, or never.
   using Tries = std::map<const LiveStep*, std::size_t>;
@@ -84,7 +88,7 @@ class Prefetcher {
   [[nodiscard]] std::vector<std::size_t> distances() const;
   [[nodiscard]] std::size_t index_of(const LiveStep& step) const;
   [[nodiscard]] std::size_t ended() const;
-  static void let(Fetcher& fetcher, bool go);
+  static void let(Fetcher& fetcher, bool go, LineShare::Clock::time_point now);
   static void end(StepProcess& process);
 
   const LiveSteps& steps_;

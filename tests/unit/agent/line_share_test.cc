@@ -27,12 +27,18 @@ class Line {
       now_ += milliseconds(100);
       bytes_ += rate(std::min(may_go_, kOthers)) / 10;
       held_ += may_go_ == 0 ? milliseconds(100) : milliseconds(0);
-      may_go_ = share_.look(first, awaited, static_cast<std::uint64_t>(bytes_), now_);
+      may_go_ = share_.look({first, awaited, static_cast<std::uint64_t>(bytes_), missing_, counted_}, now_);
       seen_.push_back(may_go_);
     }
     return may_go_;
   }
+  /// From now on another counter is read, which has counted since long ago.
+  void count_by_host() {
+    counted_ = LineShare::First::Counted::by_host;
+    bytes_ += 1e10;
+  }
   LineShare share_;
+  std::uint64_t missing_ = 0;
   std::size_t may_go_ = LineShare::kAll;
   milliseconds held_{0};
   std::vector<std::size_t> seen_;
@@ -41,20 +47,45 @@ class Line {
  private:
   LineShare::Clock::time_point now_{};
   double bytes_ = 0;
+  LineShare::First::Counted counted_ = LineShare::First::Counted::by_itself;
 };
 
 double narrow(std::size_t others) { return 10 * kMega / static_cast<double>(1 + others); }
 double own_limit(std::size_t) { return 2 * kMega; }
 double silent(std::size_t) { return 0; }
 
-TEST(LineShare, WhatIsAwaitedIsAloneFromItsBeginning) {
+TEST(LineShare, WhatIsAwaitedAndLargeIsAloneFromItsBeginning) {
   Line line;
+  line.missing_ = 100U << 20U;
   EXPECT_EQ(line.pass(milliseconds(100), 1, Awaited::yes, narrow), 0U);
   EXPECT_EQ(line.seen_.front(), 0U);
 }
 
+TEST(LineShare, WhatIsAwaitedForLongIsAlone) {
+  Line line;
+  EXPECT_EQ(line.pass(milliseconds(1500), 1, Awaited::yes, narrow), LineShare::kAll);
+  EXPECT_EQ(line.pass(milliseconds(200), 1, Awaited::yes, narrow), 0U);
+}
+
+TEST(LineShare, ARowOfSmallFilesStopsNobody) {
+  Line line;
+  line.missing_ = 60'000;
+  for (std::size_t file = 1; file <= 12; ++file) line.pass(milliseconds(1400), file, Awaited::yes, narrow);
+  EXPECT_EQ(line.held_, milliseconds(0));
+}
+
+TEST(LineShare, AnotherCounterIsNoRate) {
+  Line line;
+  ASSERT_EQ(line.pass(milliseconds(4000), 1, Awaited::yes, own_limit), LineShare::kAll);
+  line.held_ = {};
+  line.count_by_host();
+  line.pass(milliseconds(1400), 1, Awaited::yes, own_limit);
+  EXPECT_EQ(line.held_, milliseconds(0));
+}
+
 TEST(LineShare, TheOthersHoldStillWhereTheLineIsNarrow) {
   Line line;
+  line.missing_ = 100U << 20U;
   line.pass(milliseconds(9000), 1, Awaited::yes, narrow);
   EXPECT_EQ(line.may_go_, 0U);
   EXPECT_GE(line.held_, milliseconds(7500)) << "but for one trial";
@@ -67,7 +98,7 @@ TEST(LineShare, TheOthersHoldStillWhereTheLineIsNarrow) {
 
 TEST(LineShare, TheOthersGoOnWhereItsServerIsWhatIsSlow) {
   Line line;
-  EXPECT_EQ(line.pass(milliseconds(3000), 1, Awaited::yes, own_limit), LineShare::kAll);
+  EXPECT_EQ(line.pass(milliseconds(4000), 1, Awaited::yes, own_limit), LineShare::kAll);
   line.held_ = {};
   EXPECT_EQ(line.pass(milliseconds(60'000), 1, Awaited::yes, own_limit), LineShare::kAll);
   EXPECT_EQ(line.held_, milliseconds(0));
@@ -76,7 +107,8 @@ TEST(LineShare, TheOthersGoOnWhereItsServerIsWhatIsSlow) {
 TEST(LineShare, WhoTakesNothingHoldsNobodyUp) {
   Line line;
   // An awaited file that another process holds, or whose server has stalled.
-  EXPECT_EQ(line.pass(milliseconds(1500), 1, Awaited::yes, silent), LineShare::kAll);
+  EXPECT_EQ(line.pass(milliseconds(3000), 1, Awaited::yes, silent), LineShare::kAll);
+  EXPECT_LE(line.held_, milliseconds(1100));
   EXPECT_EQ(line.pass(milliseconds(20'000), 1, Awaited::yes, silent), LineShare::kAll);
   // A step that compiles.
   Line other;
@@ -97,6 +129,7 @@ TEST(LineShare, WhoBeginsToUseTheLineLaterGetsIt) {
 
 TEST(LineShare, AnotherThatGoesFirstIsLookedAtAfresh) {
   Line line;
+  line.missing_ = 100U << 20U;
   line.pass(milliseconds(3000), 1, Awaited::yes, own_limit);
   ASSERT_EQ(line.may_go_, LineShare::kAll);
   EXPECT_EQ(line.pass(milliseconds(100), 2, Awaited::yes, narrow), 0U);
@@ -114,7 +147,7 @@ TEST(LineShare, ACountThatGoesBackwardsIsNoRate) {
   for (int i = 0; i < 30; ++i) {
     bytes -= 1'000'000;
     now += milliseconds(100);
-    may_go = share.look(1, Awaited::yes, bytes, now);
+    may_go = share.look({1, Awaited::yes, bytes}, now);
   }
   EXPECT_EQ(may_go, LineShare::kAll);
 }
