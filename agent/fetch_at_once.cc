@@ -28,8 +28,8 @@ namespace {
 using Index = std::uint16_t;
 
 constexpr std::size_t kMostRequests = 10'000;  ///< their numbers fit into a pipe at once
-constexpr int kProgressEvery_ms = 200;
-constexpr Index kGivenUp = 0xffff;
+constexpr auto kProgressEvery = std::chrono::milliseconds(200);
+constexpr Index kMissed = 0xfffe, kGivenUp = 0xffff;  ///< told instead of a number
 
 /// Each process would show its own file, over that of the others.
 class OnlyDownloads : public StepLog {
@@ -152,22 +152,29 @@ std::size_t fetch_at_once(const std::vector<FetchRequest>& requests,
     for (Index index = 0; ::read(wanted->read_end.get(), &index, sizeof index) == sizeof index;) {
       const Result<FetchResult> came = fetch(requests[index], quiet);
       if (!came) log.say(came.error().sentence());
-      const Index said = came ? index : kGivenUp;
-      if (::write(told->write_end.get(), &said, sizeof said) != sizeof said || !came) ::_exit(1);
+      const bool is_over = !came && came.error().code() == ErrorCode::no_space;
+      const Index said = came ? index : is_over ? kGivenUp : kMissed;
+      if (::write(told->write_end.get(), &said, sizeof said) != sizeof said || is_over) ::_exit(1);
     }
     ::_exit(0);
   }
   told->write_end.reset();
 
-  std::size_t came = 0;
-  for (bool goes_on = true; goes_on;) {
+  std::size_t came = 0, missed = 0;
+  auto next_show = std::chrono::steady_clock::now() + kProgressEvery;
+  while (missed < kMostMissing) {
+    // By time: small files come more often than that.
+    const auto now = std::chrono::steady_clock::now();
+    if (now >= next_show) {
+      show(requests, log);
+      next_show = now + kProgressEvery;
+    }
     pollfd polled{told->read_end.get(), POLLIN, 0};
-    const int ready = ::poll(&polled, 1, kProgressEvery_ms);
-    if (ready == 0) show(requests, log);
-    if (ready <= 0) continue;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(next_show - now);
+    if (::poll(&polled, 1, static_cast<int>(std::max<std::int64_t>(left.count(), 0))) <= 0) continue;
     Index index = kGivenUp;
-    goes_on = ::read(told->read_end.get(), &index, sizeof index) == sizeof index && index != kGivenUp;
-    if (goes_on) ++came;
+    if (::read(told->read_end.get(), &index, sizeof index) != sizeof index || index == kGivenUp) break;
+    ++(index == kMissed ? missed : came);
   }
   for (const pid_t child : children) ::kill(child, SIGKILL);
   for (const pid_t child : children) {

@@ -14,10 +14,11 @@ namespace gpustrap {
 
 /// Connections at once. A server gets no more of them than browsers open to one.
 constexpr std::size_t kFetchesAtOnce = 4;
+constexpr std::size_t kMostMissing = 3;
 
 /// Has `fetch` called for each of the requests, in their order, in at most kFetchesAtOnce processes of their own; `log` shows how far all
-/// of them are, and hears of each download. Returns how many came. The first that does not come ends it, and is said: what is missing is
-/// then the caller's to get in another way.
+/// of them are, and hears of each download. Returns how many came. One that does not come is said and left out, a third ends it, and so
+/// does a full disk: what is missing is then the caller's to get in another way.
 std::size_t fetch_at_once(const std::vector<FetchRequest>& requests,
                           const std::function<Result<FetchResult>(const FetchRequest& request, StepLog& log)>& fetch, StepLog& log);
 

@@ -35,6 +35,15 @@ UniqueFd open_lock(const std::string& path, int flags) {
   return UniqueFd(::open((path + std::string(kLockSuffix)).c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | flags, 0600));
 }
 
+/// Whether the entry at `path` is still the one that this lock was opened with. Whoever held the lock before may have removed it, and
+/// another may have begun a new one: that one is not ours to touch.
+bool is_of_entry(int lock, const std::string& path) {
+  struct stat ours {
+  }, named{};
+  return ::fstat(lock, &ours) == 0 && ::lstat((path + std::string(kLockSuffix)).c_str(), &named) == 0 && ours.st_ino == named.st_ino &&
+         ours.st_dev == named.st_dev;
+}
+
 void remove_entry(const std::string& path) {
   for (const std::string& name : {path, part_of(path), notes_of_part(path), path + std::string(kLockSuffix)}) ::unlink(name.c_str());
 }
@@ -77,9 +86,12 @@ Result<void> fetch_ahead(const AheadPlace& place, const FetchRequest& request, c
   const std::string path = ahead_path(place, request);
   if (Result<UniqueFd> folder = open_directory(place.folder, MissingParents::make); !folder) return fail(std::move(folder).error());
   if (::chmod(place.folder.c_str(), 0700) != 0) return fail(errno_error(errno, "making " + place.folder));
-  const UniqueFd lock = open_lock(path, O_CREAT);
-  if (!lock.valid()) return fail(errno_error(errno, "making " + path));
-  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return {};  // two steps want the same: the first has it fetched
+  UniqueFd lock;
+  do {
+    lock = open_lock(path, O_CREAT);
+    if (!lock.valid()) return fail(errno_error(errno, "making " + path));
+    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return {};  // two steps want the same: the first has it fetched
+  } while (!is_of_entry(lock.get(), path));
   if (is_usable(path, lock.get(), request, place)) return {};
   ::unlink(path.c_str());
   if (::ftruncate(lock.get(), 0) != 0 || ::lseek(lock.get(), 0, SEEK_SET) != 0) return fail(errno_error(errno, "writing " + path));
@@ -94,8 +106,11 @@ Result<void> fetch_ahead(const AheadPlace& place, const FetchRequest& request, c
 
 std::optional<Result<FetchResult>> take_ahead(const AheadPlace& place, const FetchRequest& request, StepLog& log, const FetchTo& fetch) {
   const std::string path = ahead_path(place, request);
-  const UniqueFd lock = open_lock(path, 0);
-  if (!lock.valid() || !await_lock(lock.get(), path, request, log)) return std::nullopt;
+  UniqueFd lock;
+  do {
+    lock = open_lock(path, 0);
+    if (!lock.valid() || !await_lock(lock.get(), path, request, log)) return std::nullopt;
+  } while (!is_of_entry(lock.get(), path));
   if (!is_usable(path, lock.get(), request, place)) {
     ::unlink(path.c_str());
     if (!path_exists(part_of(path))) return std::nullopt;
@@ -172,7 +187,7 @@ void clear_ahead(const std::string& folder) {
     if (!name.ends_with(kLockSuffix)) continue;
     const std::string path = folder + "/" + name.substr(0, name.size() - kLockSuffix.size());
     const UniqueFd lock = open_lock(path, 0);
-    if (lock.valid() && ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0) remove_entry(path);
+    if (lock.valid() && ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0 && is_of_entry(lock.get(), path)) remove_entry(path);
   }
   ::rmdir(folder.c_str());
 }

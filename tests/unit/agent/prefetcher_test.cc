@@ -1,11 +1,18 @@
 #include "agent/prefetcher.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -13,6 +20,7 @@
 
 #include "agent/base/file.h"
 #include "agent/base/sha256.h"
+#include "agent/base/unique_fd.h"
 #include "agent/fetch.h"
 #include "agent/fetch_at_once.h"
 #include "agent/fetched_ahead.h"
@@ -277,6 +285,100 @@ TEST(AskAtOnce, BringsTheTextsThatThereAre) {
   EXPECT_EQ(texts[1], "page 1");
   EXPECT_EQ(texts[7], "page 7, whole");
   EXPECT_EQ(texts[19], "page 19");
+}
+
+class FetchAtOnceTest : public ::testing::Test {
+ protected:
+  using Fetch = std::function<Result<FetchResult>(std::size_t number)>;
+  std::size_t fetch(std::size_t count, const Fetch& one) {
+    std::vector<FetchRequest> requests(count);
+    for (std::size_t i = 0; i < count; ++i) requests[i].to = std::to_string(i);
+    return fetch_at_once(
+        requests, [&](const FetchRequest& request, StepLog&) { return one(std::stoul(request.to)); }, log_);
+  }
+  RecordingLog log_;
+};
+
+TEST_F(FetchAtOnceTest, WhatDoesNotComeIsLeftOut) {
+  EXPECT_EQ(fetch(60,
+                  [](std::size_t number) -> Result<FetchResult> {
+                    if (number % 40 == 7) return fail(ErrorCode::not_found, "the server answered 404");
+                    return FetchResult{};
+                  }),
+            58U);
+}
+
+// The others never end by themselves.
+TEST_F(FetchAtOnceTest, AThirdThatDoesNotComeEndsIt) {
+  EXPECT_EQ(fetch(60,
+                  [](std::size_t number) -> Result<FetchResult> {
+                    if (number > 3) ::pause();
+                    return number == 0 ? Result<FetchResult>(FetchResult{}) : fail(ErrorCode::network, "gone");
+                  }),
+            1U);
+}
+
+TEST_F(FetchAtOnceTest, AFullDiskEndsIt) {
+  EXPECT_EQ(fetch(60,
+                  [](std::size_t number) -> Result<FetchResult> {
+                    if (number > 0) ::pause();
+                    return fail(ErrorCode::no_space, "full");
+                  }),
+            0U);
+}
+
+TEST_F(FetchAtOnceTest, HowFarItIsIsShownAlsoWhereFilesComeFast) {
+  EXPECT_EQ(fetch(200,
+                  [](std::size_t) -> Result<FetchResult> {
+                    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+                    return FetchResult{};
+                  }),
+            200U);
+  EXPECT_EQ(log_.last_progress.first, "200 files");
+}
+
+/// Calls back whenever it is shown how far a file is.
+class WatchingLog : public RecordingLog {
+ public:
+  explicit WatchingLog(std::function<void()> shown) : shown_(std::move(shown)) {}
+  void progress(std::string_view, std::uint64_t, std::uint64_t) override { shown_(); }
+
+ private:
+  std::function<void()> shown_;
+};
+
+TEST_F(FetchedAheadTest, WhoWaitedForAnEntryThatIsGoneWaitsForTheOneAfterIt) {
+  const FetchRequest wanted = request(sha256_hex("content"));
+  leave(wanted, "this run", "content");
+  const std::string path = ahead_path(place_, wanted), lock = path + ".lock";
+  ASSERT_EQ(::unlink(path.c_str()), 0);
+  const auto hold = [&] {
+    UniqueFd held(::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    EXPECT_EQ(::flock(held.get(), LOCK_EX | LOCK_NB), 0);
+    return held;
+  };
+  UniqueFd first = hold(), second;
+  ASSERT_TRUE(write_file_atomically(part_of(path), "con", 0600));
+  int looks = 0;
+  WatchingLog log([&] {
+    if (++looks == 1) {  // the first has taken its file and removed the entry; the second begins
+      EXPECT_EQ(::unlink(lock.c_str()), 0);
+      second = hold();
+      EXPECT_TRUE(write_file_atomically(part_of(path), "conte", 0600));
+      first.reset();
+    } else if (looks == 2) {
+      EXPECT_EQ(::unlink(part_of(path).c_str()), 0);
+      EXPECT_TRUE(write_file_atomically(path, "content", 0600));
+      second.reset();
+    }
+  });
+  const auto taken = take_ahead(place_, wanted, log, [](const FetchRequest&) -> Result<FetchResult> {
+    ADD_FAILURE() << "the second is still at it";
+    return fail(ErrorCode::network, "asked");
+  });
+  ASSERT_TRUE(taken && *taken);
+  EXPECT_GE(looks, 2);
+  EXPECT_EQ(*read_file(wanted.to), "content");
 }
 
 TEST_F(FetchedAheadTest, IsForItsUserAlone) {
