@@ -93,11 +93,12 @@ Result<std::string> Journal::append(decltype(Event::body) body, Durability durab
   return line;
 }
 
-Result<JournalTail> JournalTail::open(const std::string& path, std::uint64_t after) {
+Result<JournalTail> JournalTail::open(const std::string& path, std::uint64_t after, Growth growth) {
   JournalTail tail;
   tail.after_ = after;
   tail.file_ = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!tail.file_.valid()) return fail(errno_error(errno, "opening " + path));
+  if (growth == Growth::ignored) return tail;
   tail.notify_ = UniqueFd(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
   if (!tail.notify_.valid()) return fail(errno_error(errno, "watching " + path));
   if (::inotify_add_watch(tail.notify_.get(), path.c_str(), IN_MODIFY) < 0) return fail(errno_error(errno, "watching " + path));
@@ -154,7 +155,7 @@ Result<std::string> JournalTail::next(std::size_t limit) {
 }
 
 Result<std::optional<std::uint64_t>> rewound_to(const std::string& path, std::uint64_t after, std::uint64_t incarnation) {
-  Result<JournalTail> tail = JournalTail::open(path, 0);
+  Result<JournalTail> tail = JournalTail::open(path, 0, JournalTail::Growth::ignored);
   if (!tail) return fail(std::move(tail).error());
   while (true) {
     Result<std::string> lines = tail->next();

@@ -43,8 +43,10 @@ class Journal {
 /// Reads a journal while it grows.
 class JournalTail {
  public:
-  /// Starts behind event `after`; waits for it where the journal has not got there yet.
-  [[nodiscard]] static Result<JournalTail> open(const std::string& path, std::uint64_t after);
+  /// Starts behind event `after`; waits for it where the journal has not got there yet. `Growth::ignored` is for who reads what is there
+  /// and no more: to give a watch back takes the kernel ten milliseconds.
+  enum class Growth { watched, ignored };
+  [[nodiscard]] static Result<JournalTail> open(const std::string& path, std::uint64_t after, Growth growth = Growth::watched);
   /// Whole lines that were added since, at most about `limit` bytes (at least one line); empty where there is nothing new.
   [[nodiscard]] Result<std::string> next(std::size_t limit = 256U << 10U);
   /// Becomes readable when the journal grew (inotify). Call drained() after waking up.

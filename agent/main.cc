@@ -30,6 +30,7 @@
 #include "agent/mirrors.h"
 #include "agent/paths.h"
 #include "agent/private_memory.h"
+#include "agent/process_title.h"
 #include "agent/protocol/field_types.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
@@ -317,11 +318,6 @@ int run_agent(int argc, char** argv) {
     if (path_exists(paths.state)) open_log(paths.state + "/agent.log");
     return serve(paths, login_identity(arguments, self), ends.in, ends.out, lines_of_word(arguments.option("said")));
   }
-  if (verb == "runner") {
-    open_log(paths.state + "/agent.log");
-    return runner_main(paths, arguments.option("run"), arguments.option("from"), number_in<int>(arguments.option("ready-fd")).value_or(-1),
-                       number_in<int>(arguments.option("shares-fd")).value_or(-1));
-  }
   if (verb == "run") return run_file(arguments, self, paths);
   if (verb == "secrets") return hand_secrets(arguments, self, paths);
   if (verb == "resume") return resume(paths);
@@ -337,4 +333,7 @@ int run_agent(int argc, char** argv) {
 }  // namespace
 }  // namespace gpustrap
 
-int main(int argc, char** argv) { return gpustrap::run_agent(argc, argv); }
+int main(int argc, char** argv) {
+  gpustrap::keep_room_for_title(argc, argv);
+  return gpustrap::run_agent(argc, argv);
+}

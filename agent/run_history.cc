@@ -52,7 +52,7 @@ void RunHistory::add(const Event& event) {
 Result<RunHistory> RunHistory::read(const std::string& journal_path) {
   RunHistory history;
   if (!path_exists(journal_path)) return history;
-  Result<JournalTail> tail = JournalTail::open(journal_path, 0);
+  Result<JournalTail> tail = JournalTail::open(journal_path, 0, JournalTail::Growth::ignored);
   if (!tail) return fail(std::move(tail).error());
   while (true) {
     Result<std::string> lines = tail->next();

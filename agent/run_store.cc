@@ -168,7 +168,7 @@ Result<RunSummary> summarize_run(const AgentPaths& paths, const std::string& id)
   if (!is_run_id(id)) return fail(ErrorCode::protocol, fmt::format("\"{}\" cannot be a run's id", strip_control(id)));
   RunSummary summary;
   summary.run = id;
-  Result<JournalTail> tail = JournalTail::open(journal_path(paths, id), 0);
+  Result<JournalTail> tail = JournalTail::open(journal_path(paths, id), 0, JournalTail::Growth::ignored);
   if (!tail) return fail(std::move(tail).error());
   bool finished = false;
   while (true) {

@@ -223,7 +223,8 @@ class Runner::Loop {
       if (Result<void> ended = end(step, std::move(finished)); !ended) return ended;
       std::erase(looked_at_, found.step);
     }
-    if (!scout_->is_over()) return {};
+    // One that has told all is not waited for.
+    if (!scout_->is_over() && !looked_at_.empty()) return {};
     scout_.reset();
     // Where it ended there is something to do, or to be said: by a process of that step's own.
     if (!looked_at_.empty()) not_scouted_ = static_cast<std::ptrdiff_t>(looked_at_.back());

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <exception>
 #include <utility>
 #include <vector>
 
@@ -23,6 +24,7 @@
 #include "agent/identity.h"
 #include "agent/log.h"
 #include "agent/private_memory.h"
+#include "agent/process_title.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "agent/resume_unit.h"
@@ -84,6 +86,26 @@ void take_leave_signals() {
   for (const int number : {SIGTERM, SIGINT, kLeaveSignal}) ::sigaction(number, &action, nullptr);
 }
 
+/// In a process that was forked for it: nothing of the agent that it was is kept, and nothing of that agent's ends is run.
+[[noreturn]] void become_runner(const AgentPaths& paths, const std::string& run, const std::string& from, int ready, int shares,
+                                const RunDescription* stored) {
+  constexpr int kReady = 3, kShares = 4;
+  const int null = ::open("/dev/null", O_RDWR);
+  const int moved = ::fcntl(ready, F_DUPFD, 64);
+  const int kept = shares < 0 ? -1 : ::fcntl(shares, F_DUPFD, 64);
+  for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null, standard);
+  ::dup3(moved, kReady, O_CLOEXEC);
+  if (kept >= 0) ::dup3(kept, kShares, O_CLOEXEC);
+  ::close_range(kept < 0 ? kShares : kShares + 1, ~0U, 0);
+  set_process_title("gpustrap-agent runner --run=" + run);
+  int code = 1;
+  try {
+    open_log(paths.state + "/agent.log");
+    code = runner_main(paths, run, from, kReady, kept < 0 ? -1 : kShares, stored);
+  } catch (const std::exception& error) { log_note(fmt::format("run {} came to grief: {}", run, error.what())); }
+  ::_exit(code);
+}
+
 std::string error_line(const Error& error) {
   Json document;
   document["code"] = error_code_name(error.code());
@@ -94,7 +116,8 @@ std::string error_line(const Error& error) {
 
 }  // namespace
 
-int runner_main(const AgentPaths& paths, const std::string& run, const std::string& from, int ready_fd, int shares) {
+int runner_main(const AgentPaths& paths, const std::string& run, const std::string& from, int ready_fd, int shares,
+                const RunDescription* stored) {
   UniqueFd ready(ready_fd);
   const UniqueFd controller(shares);
   if (controller.valid()) (void)::fcntl(shares, F_SETFD, FD_CLOEXEC);
@@ -110,7 +133,8 @@ int runner_main(const AgentPaths& paths, const std::string& run, const std::stri
   if (!lock) return refuse(lock.error());
   if (!lock->has_value()) return refuse({ErrorCode::busy, "another run is in progress"});
   // Behind the lock: what is read before may be another runner's work in progress, and done by now.
-  Result<RunDescription> description = load_run(paths, run);
+  const bool is_new = stored != nullptr && !path_exists(journal_path(paths, run));
+  Result<RunDescription> description = is_new ? *stored : load_run(paths, run);
   if (!description) return refuse(description.error());
   if (description->history.finished) return refuse({ErrorCode::busy, "the run is over"});
   Result<Journal> journal = Journal::open(journal_path(paths, run));
@@ -157,30 +181,17 @@ int runner_main(const AgentPaths& paths, const std::string& run, const std::stri
   return finished->end == RunFinished::End::ok ? 0 : 1;
 }
 
-Result<void> start_runner_process(const AgentPaths& paths, const std::string& run, const std::string& from, int shares) {
+Result<void> start_runner_process(const AgentPaths& paths, const std::string& run, const std::string& from, int shares,
+                                  const RunDescription* stored) {
   Result<Pipe> ready = make_pipe();
   if (!ready) return fail(std::move(ready).error());
-  // Prepared before the fork: the name that ps shows, and the arguments.
-  std::vector<std::string> arguments = {
-      "gpustrap-agent", "runner", "--run=" + run, "--state=" + paths.state, "--runtime=" + paths.runtime, "--from=" + from, "--ready-fd=3"};
-  if (shares >= 0) arguments.emplace_back("--shares-fd=4");
   const pid_t child = ::fork();
   if (child < 0) return fail(errno_error(errno, "starting the runner"));
   if (child == 0) {
     // A second fork leaves the runner to init, so that this agent need not wait for it.
     if (::setsid() < 0 || ::fork() != 0) ::_exit(0);
-    const int null = ::open("/dev/null", O_RDWR);
-    const int moved = ::fcntl(ready->write_end.get(), F_DUPFD, 64);
-    const int kept = shares < 0 ? -1 : ::fcntl(shares, F_DUPFD, 64);
-    for (const int standard : {0, 1, 2}) ::dup2(null, standard);
-    ::dup2(moved, 3);
-    if (kept >= 0) ::dup2(kept, 4);
-    ::close_range(kept < 0 ? 4 : 5, ~0U, 0);
-    std::vector<char*> argv;
-    for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
-    argv.push_back(nullptr);
-    ::execv("/proc/self/exe", argv.data());
-    ::_exit(127);
+    // A copy of this process is there at once; a program that is started anew needs milliseconds until it knows what this one does.
+    become_runner(paths, run, from, ready->write_end.get(), shares, stored);
   }
   ::waitpid(child, nullptr, 0);
   ready->write_end.reset();

@@ -55,8 +55,9 @@ constexpr std::size_t kUnsentLimit = 1U << 20U;
 constexpr auto kTidyLimit = std::chrono::seconds(90);
 constexpr auto kTidyPause = std::chrono::milliseconds(10);
 /// Events of one moment travel together: for this long after some were sent, others gather. Nobody sees the difference, and a run of
-/// twenty steps that are done already takes a few packets instead of sixty.
-constexpr auto kGather = std::chrono::milliseconds(2);
+/// twenty steps that are done already takes two packets instead of sixty. Where much is said it is passed on sooner.
+constexpr auto kGather = std::chrono::milliseconds(15), kGatherMuch = std::chrono::milliseconds(2);
+constexpr std::size_t kMuch = 16U << 10U;
 /// How long nothing is heard before the runner is looked after.
 constexpr auto kLook = std::chrono::milliseconds(1000);
 
@@ -92,7 +93,8 @@ class Server {
     while (true) {
       if (!output_.flush()) return 0;
       if (ended_ && output_.empty()) return 0;
-      const auto to_gather = last_read_ + kGather - Clock::now();
+      const auto gather = last_much_ ? kGatherMuch : kGather;
+      const auto to_gather = last_read_ + gather - Clock::now();
       const bool may_read = tail_ && to_gather <= Clock::duration::zero();
       std::array<pollfd, 4> polled = {pollfd{ended_ ? -1 : in_fd_, POLLIN, 0}, pollfd{output_.empty() ? -1 : out_fd_, POLLOUT, 0},
                                       pollfd{may_read && output_.waiting() < kUnsentLimit ? tail_->descriptor() : -1, POLLIN, 0},
@@ -102,7 +104,7 @@ class Server {
       if (ready < 0 && errno != EINTR) return 1;
       if (ready > 0 && polled[0].revents != 0 && !read_requests()) ended_ = true;
       if (ready > 0 && polled[3].revents != 0) pass_on_signals();
-      if (tail_ && (runner_let_go_ || Clock::now() - last_read_ >= kGather) && !read_journal()) return 1;
+      if (tail_ && (runner_let_go_ || Clock::now() - last_read_ >= gather) && !read_journal()) return 1;
       const Clock::time_point now = Clock::now();
       if (now - last_heard_ > kSilenceLimit) return 0;  // the controller is gone; the run is not
       if (now - last_said_ > kHeartbeat) send(to_json(Signal{Heartbeat{}}));
@@ -228,7 +230,7 @@ class Server {
       if (Result<Pipe> pipe = make_pipe()) alive = *std::move(pipe);
       shares_ = std::move(alive.write_end);
     }
-    if (Result<void> started = start_runner_process(paths, run.id, origin(), alive.read_end.get()); !started) {
+    if (Result<void> started = start_runner_process(paths, run.id, origin(), alive.read_end.get(), &run); !started) {
       if (started.error().code() == ErrorCode::busy) {
         // Another agent was faster: this run has never been.
         drop_run(paths, run.id);
@@ -392,6 +394,7 @@ class Server {
   bool read_journal() {
     runner_let_go_ = false;
     tail_->drained();
+    std::size_t passed_on = 0;
     while (output_.waiting() < kUnsentLimit) {
       Result<std::string> lines = tail_->next();
       if (!lines) {
@@ -403,8 +406,10 @@ class Server {
       // The last line of a run; the member stands first in its line.
       run_ended_ = run_ended_ || lines->starts_with("{\"event\":\"run_finished\"") ||
                    lines->find("\n{\"event\":\"run_finished\"") != std::string::npos;
+      passed_on += lines->size();
       output_.add(*std::move(lines));
       last_read_ = Clock::now();
+      last_much_ = passed_on >= kMuch;
       if (!output_.flush()) return false;
     }
     if (run_ended_) {
@@ -469,6 +474,7 @@ class Server {
   Clock::time_point last_heard_{};
   Clock::time_point last_said_{};
   Clock::time_point last_read_{};  ///< when events were last sent
+  bool last_much_ = false;         ///< and that they were many
 };
 
 }  // namespace

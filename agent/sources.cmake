@@ -59,6 +59,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/plan.cc
   agent/prefetcher.cc
   agent/private_memory.cc
+  agent/process_title.cc
   agent/quiet_look.cc
   agent/real_host.cc
   agent/removal.cc

@@ -47,6 +47,11 @@ Conversation::Conversation(const Options& options, Rights rights, std::unique_pt
           [this](const Request& first) {
             Result<std::unique_ptr<AgentLink>> link = access_.start_agent(first);
             if (link && !interrupts_) interrupts_.emplace();
+            // While the host begins, there is time to put older runs away.
+            const bool begins = std::holds_alternative<RunRequest>(first.body) || std::holds_alternative<AttachRequest>(first.body);
+            if (link && begins) {
+              if (const Result<std::string> state = state_directory()) RunLog::forget_oldest(*state);
+            }
             return link;
           },
           *status_, [this](const Event& event, std::string_view line) { log(event, line); }, [this] { return interrupt(); }, steady_now,
@@ -61,7 +66,8 @@ void Conversation::log(const Event& event, std::string_view line) {
     log_tried_ = true;
     const std::optional<SshTarget>& target = access_.target();
     const std::string host = target ? target->user + "@" + target->given : destination_;
-    Result<RunLog> log = state_directory().and_then([&](const std::string& state) { return RunLog::create(state, started->run, host); });
+    Result<RunLog> log = state_directory().and_then(
+        [&](const std::string& state) { return RunLog::create(state, started->run, host, RunLog::Forget::nothing); });
     if (log) {
       log_.emplace(*std::move(log));
     } else {

@@ -1,6 +1,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <string>
 #include <utility>
 #include <vector>
@@ -79,6 +80,8 @@ int main(int argc, char** argv) {
   if (!options) return complain(options.error(), "");
   const VerbResult result = with_memory(*options).and_then(run_verb);
   const int code = result ? static_cast<int>(*result) : complain(result.error(), options->destination());
-  if (options->is_fleet()) ::_exit(code);  // who was left still waits for an answer in a thread of its own
-  return code;
+  // Everything is written and closed. What libraries would put away at an end takes milliseconds, and of many hosts one that was left may
+  // still wait for an answer in a thread of its own.
+  std::fflush(nullptr);
+  ::_exit(code);
 }

@@ -166,7 +166,8 @@ int ask_passphrase(const char*, char* buffer, std::size_t size, int, int, void* 
   return 0;
 }
 
-Result<KeyHandle> load_key(const std::string& path, const SshPrompts& prompts) {
+/// `opened`: as far as it is known already; a private key takes libcrypto up to a millisecond to read.
+Result<KeyHandle> load_key(const std::string& path, const SshPrompts& prompts, KeyHandle opened = nullptr) {
   const std::string doing = "reading the key " + path;
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0) {
@@ -185,6 +186,7 @@ Result<KeyHandle> load_key(const std::string& path, const SshPrompts& prompts) {
                       "run: chmod 400 " + shell_quote(path))
                     .in(doing));
   }
+  if (opened) return opened;
   PassphraseAsk ask{&prompts, &path};
   ssh_key raw = nullptr;
   if (ssh_pki_import_privkey_file(path.c_str(), nullptr, ask_passphrase, &ask, &raw) != SSH_OK) {
@@ -230,18 +232,17 @@ bool public_half_is_refused(ssh_session session, const std::string& path) {
 }
 
 /// How far a key file goes by itself.
-enum class KeyFile { opens, encrypted, other };
-KeyFile kind_of(const std::string& path) {
+struct KeyFile {
+  KeyHandle key;              ///< none: it does not open
+  bool is_encrypted = false;  ///< it would with a passphrase
+};
+KeyFile open_key(const std::string& path) {
   SshPrompts nobody;
   PassphraseAsk ask{&nobody, &path};
   ssh_key raw = nullptr;
-  const bool opens = ssh_pki_import_privkey_file(path.c_str(), nullptr, ask_passphrase, &ask, &raw) == SSH_OK;
-  if (opens) ssh_key_free(raw);
-  return opens ? KeyFile::opens : ask.asked ? KeyFile::encrypted : KeyFile::other;
+  if (ssh_pki_import_privkey_file(path.c_str(), nullptr, ask_passphrase, &ask, &raw) == SSH_OK) return {KeyHandle(raw), false};
+  return {nullptr, ask.asked};
 }
-
-bool opens(const std::string& path) { return kind_of(path) == KeyFile::opens; }
-bool is_encrypted(const std::string& path) { return kind_of(path) == KeyFile::encrypted; }
 
 Error login_error(ssh_session session, const SshTarget& target, const Attempts& attempts) {
   const std::string tried = attempts.tried.empty() ? "no key was found to try" : "tried " + join(attempts.tried, ", ");
@@ -318,9 +319,10 @@ Result<void> log_in(ssh_session session, const SshTarget& target, const SshPromp
   Attempts attempts;
   AgentKeys agent(target);
   for (const std::string& path : target.identities) {
-    if (!opens(path)) {
+    KeyFile file = open_key(path);
+    if (!file.key) {
       if (agent.hold(path)) continue;
-      const bool is_locked = is_encrypted(path);
+      const bool is_locked = file.is_encrypted;
       if (is_locked && public_half_is_refused(session, path)) {
         attempts.tried.push_back(path);
         continue;
@@ -330,15 +332,15 @@ Result<void> log_in(ssh_session session, const SshTarget& target, const SshPromp
         continue;
       }
     }
-    Result<KeyHandle> key = load_key(path, prompts);
+    Result<KeyHandle> key = load_key(path, prompts, std::move(file.key));
     if (!key) return fail(std::move(key).error());
     if (try_key(session, path, key->get(), attempts)) return {};
   }
   // A key that the configuration names comes before the agent's others, of which there may be more than the host is willing to hear of.
   std::vector<std::string> later;
   for (const std::string& path : target.configured_identities) {
-    if (opens(path)) {
-      const Result<KeyHandle> key = load_key(path, prompts);
+    if (KeyFile file = open_key(path); file.key) {
+      const Result<KeyHandle> key = load_key(path, prompts, std::move(file.key));
       if (key && try_key(session, path, key->get(), attempts)) return {};
       if (!key) attempts.key_error = key.error();
     } else if (!agent.hold(path)) {
@@ -346,16 +348,17 @@ Result<void> log_in(ssh_session session, const SshTarget& target, const SshPromp
     }
   }
   for (const std::string& path : target.default_identities) {
-    if (!target.identities_only || opens(path) || !agent.hold(path)) later.push_back(path);
+    if (!target.identities_only || open_key(path).key || !agent.hold(path)) later.push_back(path);
   }
   if (ssh_is_connected(session) != 0 && agent.try_them(session, attempts)) return {};
   for (const std::string& path : later) {
     if (ssh_is_connected(session) == 0) break;
-    if (is_encrypted(path) && (!prompts.passphrase || public_half_is_refused(session, path))) {
+    KeyFile file = open_key(path);
+    if (file.is_encrypted && (!prompts.passphrase || public_half_is_refused(session, path))) {
       attempts.tried.push_back(path + " (encrypted)");
       continue;
     }
-    Result<KeyHandle> key = load_key(path, prompts);
+    Result<KeyHandle> key = load_key(path, prompts, std::move(file.key));
     if (!key) {
       attempts.key_error = std::move(key).error();
       continue;

@@ -1,7 +1,10 @@
 #include "agent/base/sha256.h"
 
+// The plain functions of libcrypto: its newer interface fetches an implementation first, which takes most of a millisecond in each
+// process that needs one digest, and a rerun is made of such processes.
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include <fcntl.h>
-#include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,11 +17,8 @@
 namespace gpustrap {
 
 struct Sha256::Context {
-  Context() : handle(EVP_MD_CTX_new()) { EVP_DigestInit_ex(handle, EVP_sha256(), nullptr); }
-  ~Context() { EVP_MD_CTX_free(handle); }
-  Context(const Context&) = delete;
-  Context& operator=(const Context&) = delete;
-  EVP_MD_CTX* handle;
+  Context() { SHA256_Init(&state); }
+  SHA256_CTX state;
 };
 
 Sha256::Sha256() : context_(std::make_unique<Context>()) {}
@@ -26,19 +26,18 @@ Sha256::~Sha256() = default;
 Sha256::Sha256(Sha256&&) noexcept = default;
 Sha256& Sha256::operator=(Sha256&&) noexcept = default;
 
-void Sha256::add(std::string_view bytes) { EVP_DigestUpdate(context_->handle, bytes.data(), bytes.size()); }
+void Sha256::add(std::string_view bytes) { SHA256_Update(&context_->state, bytes.data(), bytes.size()); }
 
 std::string Sha256::hex() {
-  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
-  unsigned int size = 0;
-  EVP_DigestFinal_ex(context_->handle, digest.data(), &size);
-  EVP_DigestInit_ex(context_->handle, EVP_sha256(), nullptr);
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
+  SHA256_Final(digest.data(), &context_->state);
+  SHA256_Init(&context_->state);
   static constexpr std::string_view kDigits = "0123456789abcdef";
   std::string text;
-  text.reserve(size * 2);
-  for (unsigned int i = 0; i < size; ++i) {
-    text += kDigits[digest[i] >> 4];
-    text += kDigits[digest[i] & 0xF];
+  text.reserve(digest.size() * 2);
+  for (const unsigned char byte : digest) {
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 0xF];
   }
   return text;
 }

@@ -91,8 +91,8 @@ signal_agent() {
     testbed exec "$host_name" sh -c 'for p in /proc/[0-9]*; do
         case $(readlink $p/exe) in */agent-*) ;; *) continue ;; esac
         parent=$(sed -n "s/^PPid:[^0-9]*//p" $p/status)
-        case $(readlink /proc/$parent/exe)$(tr "\\0" " " <$p/cmdline) in
-        */agent-*/agent-*) sort=step ;;
+        case $(readlink /proc/$parent/exe)" of "$(tr "\\0" " " <$p/cmdline) in
+        */agent-*" of "*) sort=step ;;
         *" runner "* | *" resume "*) sort=runner ;;
         *" serve "*) sort=serve ;;
         *) sort=none ;;
