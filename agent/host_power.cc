@@ -1,8 +1,10 @@
 #include "agent/host_power.h"
 
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <thread>
 #include <utility>
 
 #include "agent/base/file.h"
@@ -13,6 +15,7 @@ namespace gpustrap {
 namespace {
 
 constexpr auto kAskLimit = std::chrono::seconds(30);
+constexpr auto kSyncLimit = std::chrono::seconds(20);
 
 Result<SubprocessResult> systemctl(std::vector<std::string> words) {
   Subprocess call;
@@ -23,7 +26,7 @@ Result<SubprocessResult> systemctl(std::vector<std::string> words) {
 }
 
 Result<void> ask_for(const std::string& verb, const std::string& message, std::vector<std::string> options = {}) {
-  ::sync();
+  sync_disks();
   options.insert(options.end(), {"--message=" + message, verb});
   Result<SubprocessResult> asked = systemctl(std::move(options));
   // Releases before 226 have no --message, those before 248 no --check-inhibitors.
@@ -37,6 +40,19 @@ Result<void> ask_for(const std::string& verb, const std::string& message, std::v
 }
 
 }  // namespace
+
+void sync_disks() {
+  // In a process of its own: no signal ends one that waits for such a disk.
+  const pid_t child = ::fork();
+  if (child < 0) return ::sync();
+  if (child == 0) {
+    ::sync();
+    ::_exit(0);
+  }
+  const auto deadline = std::chrono::steady_clock::now() + kSyncLimit;
+  while (::waitpid(child, nullptr, WNOHANG) == 0 && std::chrono::steady_clock::now() < deadline)
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+}
 
 bool host_is_shutting_down() {
   if (!path_exists("/run/systemd/system")) return false;

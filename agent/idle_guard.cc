@@ -117,9 +117,7 @@ class Guard {
     if (of_boot.memory.boot == facts_.boot_id && is_newer) record_ = std::move(of_boot);
     const std::chrono::milliseconds begun = since_boot();
     if (Result<void> looked = look(); !looked) return looked;
-    // On a machine of nobody's cloud the address leads nowhere.
-    if ((!facts_.cloud_type.empty() || asks_metadata_) && metadata_.is_spot()) return watch_spot(begun);
-    return {};
+    return is_spot() ? watch_spot(begun) : Result<void>();
   }
 
  private:
@@ -164,10 +162,14 @@ class Guard {
     if (verdict.tell_most_spent && !verdict.warn_now) tell(most_spent());
     if (!verdict.warn_now) return;
     const std::int64_t at = wall_ms() + std::chrono::milliseconds(*verdict.stops_in).count();
-    const std::string text = warning(verdict, clock_at(at));
+    std::string text = warning(verdict, clock_at(at));
+    if (is_spot()) text += "\nIt is a spot instance: when it stops it is gone, and everything on its disk with it.";
     tell(text);
     leave_notes(fmt::format("GPUSTRAP-STOPS-AT-{}-UTC.txt", digits_of(clock_at(at))), text, false);
   }
+
+  /// On a machine of nobody's cloud the address of the metadata leads nowhere.
+  bool is_spot() { return (!facts_.cloud_type.empty() || asks_metadata_) && metadata_.is_spot(); }
 
   [[nodiscard]] std::string hostname() const { return facts_.hostname.empty() ? "HOST" : strip_control(facts_.hostname); }
 
@@ -266,7 +268,7 @@ class Guard {
       leave_notes(fmt::format("GPUSTRAP-SPOT-ENDS-AT-{}-UTC.txt", digits_of(when)), text, true);
       if (Result<void> kept = save(); !kept) return kept;
     }
-    ::sync();
+    sync_disks();
     // What everybody may know follows without another look at the whole host.
     Result<Json> status = parse_line(trim(read_file(files_.status()).value_or("{}")));
     if (!status || !status->is_object()) return {};

@@ -12,6 +12,7 @@ constexpr seconds kLongestInterval{60}, kShortestInterval{1};
 /// A budget waits so long for dpkg and for a run: half of a package costs an evening, a quarter of an hour some cents. A run that is cut
 /// off goes on at the next boot; one that waits for a secret would wait for ever.
 constexpr seconds kBudgetPatience{900};
+constexpr seconds kToRaiseBudget{300};
 
 /// Work that is not to be cut off in the middle.
 bool holds(const std::vector<UseSign>& signs) {
@@ -116,7 +117,11 @@ IdleDecision decide(const IdleRules& rules, IdleMemory memory, const IdleMoment&
     memory.warned = IdleMemory::Warning{due->cause, moment.at};
   }
   // Never without the whole warning, however late this look comes.
-  const seconds stop_at = std::max(due->at, memory.warned->at + rules.warn);
+  seconds stop_at = std::max(due->at, memory.warned->at + rules.warn);
+  // Who starts a host whose budget is spent gets the time to log in and raise it, however short the warning is.
+  const seconds up = std::min(moment.up.value_or(moment.at), moment.at);
+  if (due->cause == StopCause::budget && memory.powered - up >= rules.budget->time())
+    stop_at = std::max(stop_at, moment.at - up + kToRaiseBudget);
   verdict.stops_in = std::max(stop_at - moment.at, seconds(0));
   const bool waits = due->cause == StopCause::budget && holds(moment.signs) && moment.at < stop_at + kBudgetPatience;
   verdict.is = moment.at >= stop_at && !waits ? IdleVerdict::Is::stop : IdleVerdict::Is::warned;

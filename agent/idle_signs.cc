@@ -94,7 +94,7 @@ void add_inhibitors(const Host& host, IdleSample& sample) {
 void add_gpus(const Host& host, IdleSample& sample) {
   if (host.facts().gpus.empty() && host.facts().driver.empty()) return;
   const std::vector<GpuUse> gpus = ask_gpu_use(host);
-  const bool tells_all = std::all_of(gpus.begin(), gpus.end(), [](const GpuUse& gpu) { return gpu.percent.has_value(); });
+  const bool tells_all = !gpus.empty() && std::all_of(gpus.begin(), gpus.end(), [](const GpuUse& gpu) { return gpu.percent.has_value(); });
   const Result<std::vector<std::string>> programs = tells_all ? std::vector<std::string>() : programs_on_gpus(host);
   for (UseSign& sign : signs_of_gpus(gpus, programs ? *programs : std::vector<std::string>())) sample.now.push_back(std::move(sign));
 }
@@ -189,13 +189,14 @@ std::vector<UseSign> inhibitors_in(std::string_view text) {
 
 std::vector<UseSign> signs_of_gpus(const std::vector<GpuUse>& gpus, const std::vector<std::string>& programs) {
   std::vector<UseSign> signs;
-  bool tells_all = true;
+  bool tells_all = !gpus.empty();
   for (const GpuUse& gpu : gpus) {
     tells_all = tells_all && gpu.percent.has_value();
     if (gpu.percent && *gpu.percent > kBusyGpuPercent)
       signs.push_back({UseSign::Of::gpu, fmt::format("GPU {} is {} % busy", short_name(gpu.index), *gpu.percent)});
   }
-  // A GPU in slices (MIG) does not tell how busy it is: then a program that has it counts, so that no training is cut off.
+  // A GPU in slices (MIG) does not tell how busy it is, nor does a driver that answers nobody: then a program that has it counts, so that
+  // no training is cut off.
   if (signs.empty() && !tells_all && !programs.empty())
     signs.push_back(
         {UseSign::Of::gpu, fmt::format("process {} has a GPU that does not tell how busy it is", short_name(programs.front()))});

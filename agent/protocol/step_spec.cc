@@ -482,6 +482,8 @@ void check(const IdleStopSpec& spec, SpecReader& reader) {
   if (spec.after && spec.warn && spec.after->time.count() > 0 && spec.warn->time >= spec.after->time && !reader.deferred("after"))
     reader.say_at("warn", fmt::format("is {}: expected less than `after`, since the warning comes so long before the stop",
                                       quote_value(FieldType<Duration>::write(*spec.warn))));
+  if (spec.warn && spec.warn->time.count() == 0 && reader.has("warn") && !reader.deferred("warn"))
+    reader.say_at("warn", "is 0s: expected some minutes, or nobody is told before the host stops");
   if (reader.has("price") && !reader.has("budget")) reader.say_at("price", "goes with `budget` only");
   const bool has_money = spec.budget && !spec.budget->currency.empty(), has_price = spec.price && !spec.price->money.currency.empty();
   if (has_money && spec.budget->millionths == 0) reader.say_at("budget", "is nothing: expected more than 0");

@@ -21,6 +21,9 @@ constexpr auto kDriverLimit = std::chrono::minutes(1);
 /// Containers that are kept like machines: a restart inside of them starts them again. Others only end.
 constexpr std::array<std::string_view, 3> kMachineContainers = {"systemd-nspawn", "lxc", "lxc-libvirt"};
 
+/// NVIDIA's services and what draws screens have GPUs open and compute nothing of anybody's; names as far as the kernel keeps them.
+constexpr std::array<std::string_view, 6> kGpuServices = {"nvidia-", "nv-fabricmanage", "nv-hostengine", "dcgm", "nvsm", "Xorg"};
+
 bool exists(const Host& host, const std::string& path) {
   const Result<std::optional<FileInfo>> info = host.info(path);
   return info && info->has_value();
@@ -130,13 +133,38 @@ Result<std::vector<std::string>> other_users(const Host& host) {
   return names;
 }
 
+/// Who has a GPU's device open, but for NVIDIA's own services: "812 (python3)". Root alone can see that of others.
+std::vector<std::string> holders_of_gpus(const Host& host) {
+  constexpr std::string_view kDevice = "/dev/nvidia";
+  const auto is_gpu = [&](const std::string& target) {
+    return target.size() > kDevice.size() && target.starts_with(kDevice) &&
+           target.find_first_not_of("0123456789", kDevice.size()) == std::string::npos;
+  };
+  std::vector<std::string> holders;
+  const Result<std::vector<std::string>> entries = host.list("/proc");
+  for (const std::string& pid : entries ? *entries : std::vector<std::string>()) {
+    if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
+    const std::string folder = "/proc/" + pid;
+    const Result<std::vector<std::string>> open = host.list(folder + "/fd");
+    const bool has_gpu = open && std::any_of(open->begin(), open->end(), [&](const std::string& descriptor) {
+                           const Result<std::string> target = host.read_link(folder + "/fd/" + descriptor);
+                           return target && is_gpu(*target);
+                         });
+    if (!has_gpu) continue;
+    const std::string name = strip_control(trim(host.read(folder + "/comm").value_or("")));
+    const auto is_service = [&](std::string_view service) { return name.starts_with(service); };
+    if (std::none_of(kGpuServices.begin(), kGpuServices.end(), is_service)) holders.push_back(fmt::format("{} ({})", pid, name));
+  }
+  return holders;
+}
+
 Result<std::vector<std::string>> programs_on_gpus(const Host& host) {
   const Command command{{"nvidia-smi", "--query-compute-apps=pid,process_name", "--format=csv,noheader"}, {}, "", "", kDriverLimit, {}};
   const Result<CommandResult> result = host.look(command);
   if (!result) return fail(result.error());
+  // The driver does not answer new questions, for instance since its library was renewed below it; what computes may go on computing.
+  if (result->exit_code != 0) return holders_of_gpus(host);
   std::vector<std::string> programs;
-  // Without a driver that answers, nothing can compute.
-  if (result->exit_code != 0) return programs;
   for (const std::string& line : split(result->out, '\n')) {
     const std::size_t comma = line.find(',');
     if (comma == std::string::npos) continue;

@@ -100,9 +100,11 @@ class IdleStopStep : public Step {
       log.say(
           "the budget counts the hours that the host is on, from now on and over restarts; not its disk, its address and what it sends; "
           "when it is spent, the host stops at work, too");
-    log.say(host.facts().cloud_type.empty()
-                ? "a stop is a shutdown; whether it ends the bill is up to who rents the machine out"
-                : "a shutdown stops an EC2 instance, or ends it for good where its shutdown behaviour is terminate");
+    log.say(
+        host.facts().cloud_type.empty()
+            ? "a stop is a shutdown; whether it ends the bill is up to who rents the machine out"
+            : "a shutdown stops an EC2 instance; a spot instance it ends for good, with its disk, and so any whose shutdown behaviour is "
+              "terminate");
     return {};
   }
 

@@ -189,6 +189,11 @@ INSTANTIATE_TEST_SUITE_P(
                    for (UseSign& sign : signs_of_gpus({{"0", std::nullopt}}, {"812 (python3)"})) sample.now.push_back(sign);
                  },
                  Is::busy, "does not tell how busy it is"},
+        Scenario{"a_training_under_a_driver_that_answers_nobody",
+                 [](IdleSample& sample, int) {
+                   for (UseSign& sign : signs_of_gpus({}, {"812 (python3)"})) sample.now.push_back(sign);
+                 },
+                 Is::busy, "does not tell how busy it is"},
         Scenario{"nobody_on_a_slice_of_a_gpu",
                  [](IdleSample& sample, int) {
                    EXPECT_TRUE(signs_of_gpus({{"0", std::nullopt}}, {}).empty()), static_cast<void>(sample);
@@ -265,6 +270,18 @@ TEST(IdleDecision, ASuspendedGuardOrAStrangeClockNeverCountsBackwards) {
 }
 
 // ---- the budget
+
+TEST(IdleBudgetRules, AHostThatIsStartedWithASpentBudgetStaysLongEnoughToRaiseIt) {
+  IdleRules rules = with_budget();
+  rules.warn = seconds(1);
+  Guarded host(rules);
+  const std::vector<UseSign> training = {{UseSign::Of::gpu, "GPU 0 is 97 % busy"}};
+  EXPECT_EQ(host.pass(hours(11), training).is, Is::stop);
+  host.restart();
+  EXPECT_EQ(host.look(training).is, Is::warned);
+  EXPECT_EQ(host.pass(minutes(3), training).is, Is::warned);
+  EXPECT_EQ(host.pass(minutes(1), training).is, Is::stop);
+}
 
 TEST(IdleBudgetTest, CountsTimeAndMoney) {
   const IdleBudget budget = *with_budget().budget;

@@ -138,6 +138,8 @@ TEST(StepSpec, AnIdleStopSaysWhenAndForHowMuch) {
   EXPECT_THAT(
       problems(R"({"after":"5m","warn":"5m"})"),
       ElementsAre("/warn `warn` of idle_stop is `5m`: expected less than `after`, since the warning comes so long before the stop"));
+  EXPECT_THAT(problems(R"({"after":"5m","warn":"0s"})"),
+              ElementsAre("/warn `warn` of idle_stop is 0s: expected some minutes, or nobody is told before the host stops"));
   EXPECT_THAT(problems(R"({"budget":5})"),
               ElementsAre("/budget `budget` of idle_stop is `5`: expected an amount with its currency, such as 5 USD"));
   EXPECT_THAT(problems(R"({"budget":"5 USD","price":"0.2"})"),

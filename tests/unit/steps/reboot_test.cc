@@ -165,6 +165,18 @@ TEST(RebootStep, ADriverThatDoesNotAnswerIsNoReasonToWait) {
   EXPECT_TRUE(run_step(always(), host).has_value());
 }
 
+TEST(RebootStep, WhatHasAGpuOpenCountsWhereTheDriverAnswersNobody) {
+  FakeHost host;
+  host.answer({"nvidia-smi"}, {18, "", "Failed to initialize NVML: Driver/library version mismatch\n"});
+  host.put("/proc/700/comm", "nvidia-persiste\n").put_symlink("/proc/700/fd/3", "/dev/nvidia0");
+  host.put("/proc/812/comm", "python3\n").put_symlink("/proc/812/fd/0", "/dev/null").put_symlink("/proc/812/fd/7", "/dev/nvidia0");
+  host.put("/proc/813/comm", "watch\n").put_symlink("/proc/813/fd/3", "/dev/nvidiactl");
+  const auto state = run_step(always(), host);
+  ASSERT_FALSE(state.has_value());
+  EXPECT_EQ(state.error().code(), ErrorCode::busy);
+  EXPECT_THAT(state.error().why(), HasSubstr("812 (python3) computes on the GPUs"));
+}
+
 INSTANTIATE_TEST_SUITE_P(Reboot, StepContract,
                          ::testing::Values(ContractCase{"reboot_required", RebootSpec{}, [] { return required_host(); }}), contract_name);
 
