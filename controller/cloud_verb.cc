@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <string>
 #include <utility>
 
@@ -17,6 +18,7 @@
 #include "controller/complaint.h"
 #include "controller/console.h"
 #include "controller/display_width.h"
+#include "controller/known_instance.h"
 #include "controller/prompt.h"
 #include "controller/run_log.h"
 
@@ -44,15 +46,61 @@ std::string wrapped(const std::string& text) {
 }
 
 /// The instances that the words name, each once.
-Result<std::vector<Ec2Instance>> named_instances(Ec2& ec2, const Options& options) {
+Result<std::vector<Ec2Instance>> named_instances(const std::vector<Ec2Instance>& all, const Options& options, const std::string& region) {
   std::vector<Ec2Instance> named;
   for (const std::string& word : options.hosts) {
-    Result<Ec2Instance> one = own_instance(ec2, word);
+    Result<Ec2Instance> one = own_instance(all, word, region);
     if (!one) return fail(std::move(one).error());
     const bool twice = std::any_of(named.begin(), named.end(), [&](const Ec2Instance& other) { return other.id == one->id; });
     if (!twice) named.push_back(*std::move(one));
   }
   return named;
+}
+
+/// What is known of a word that fits nothing here.
+struct Missing {
+  std::string word;
+  std::vector<std::string> regions;  ///< where it was last seen
+};
+std::vector<Missing> missing_words(const std::vector<Ec2Instance>& all, const Options& options, const std::string& state,
+                                   const std::string& here) {
+  const std::vector<KnownInstance> known = known_instances(state);
+  std::vector<Missing> missing;
+  for (const std::string& word : options.hosts) {
+    if (instances_called(all, word).empty()) missing.push_back({word, other_regions_of(known, word, here)});
+  }
+  return missing;
+}
+
+/// The one region where all that was named was last seen; empty: there is no such region.
+std::string common_region(const std::vector<Missing>& missing, std::size_t words) {
+  if (missing.empty() || missing.size() != words || missing.front().regions.size() != 1) return {};
+  const bool same = std::all_of(missing.begin(), missing.end(), [&](const Missing& one) { return one.regions == missing.front().regions; });
+  return same ? missing.front().regions.front() : "";
+}
+
+/// Terminated elsewhere, or another account's: EC2 shows it to these keys no more.
+VerbResult forget_gone(const Options& options, const std::string& state, const std::vector<Ec2Instance>& all, const std::string& here,
+                       bool& done) {
+  std::vector<KnownInstance> gone;
+  for (const KnownInstance& one : known_instances(state)) {
+    const bool listed = std::any_of(all.begin(), all.end(), [&](const Ec2Instance& instance) { return instance.id == one.id; });
+    if (one.record.region == here && !listed && options.hosts.size() == 1 && one.is_called(options.hosts.front())) gone.push_back(one);
+  }
+  if (gone.empty()) return ExitCode::ok;
+  done = true;
+  std::string text = fmt::format("AWS shows these keys no such instance in {} any more. What this machine remembers of it goes:\n", here);
+  for (const KnownInstance& one : gone) text += fmt::format("  {}  {}, its address and host keys\n", one.record.name, one.id);
+  const Result<bool> yes = agreed(options, strip_control(text), "Forget it?");
+  if (!yes) return fail(yes.error());
+  if (!*yes) return ExitCode::cancelled;
+  for (const KnownInstance& one : gone) {
+    Ec2Instance instance;
+    instance.id = one.id;
+    forget(state, instance);
+  }
+  say("Forgotten; nothing was changed in EC2.");
+  return ExitCode::ok;
 }
 
 }  // namespace
@@ -166,18 +214,54 @@ void tell_open_orders(Ec2& ec2, const std::string& state, const std::vector<Ec2I
   }
 }
 
+void tell_other_machines(const std::string& state, const std::string& here, const std::vector<Ec2Instance>& listed) {
+  std::map<std::string, std::vector<std::string>> by_region;
+  for (const KnownInstance& one : known_instances(state)) {
+    const bool is_listed = std::any_of(listed.begin(), listed.end(), [&](const Ec2Instance& instance) { return instance.id == one.id; });
+    if (!is_listed) by_region[one.record.region].push_back(strip_control(one.record.name));
+  }
+  for (const auto& [region, names] : by_region) {
+    const bool one = names.size() == 1;
+    if (region == here)
+      say(fmt::format("{} {} known here, and AWS shows these keys no such instance in {} any more: `gpustrap terminate {}` forgets it.",
+                      join(names, ", "), one ? "is" : "are", here, names.front()));
+    else if (!region.empty())
+      say(fmt::format("{} {} last seen in {}: gpustrap ls --region {}", join(names, ", "), one ? "was" : "were", region, region));
+  }
+}
+
 VerbResult with_instances(const Options& options, const InstanceVerb& act) {
   Result<std::unique_ptr<AwsClient>> client = open_cloud(options);
   if (!client) return fail(std::move(client).error());
   Ec2 ec2(**client);
+  const std::string here = (*client)->settings().region;
   const Result<std::string> state = state_directory();
   if (!state) return fail(state.error());
-  Result<std::vector<Ec2Instance>> named = named_instances(ec2, options);
-  if (!named) {
-    tell_open_orders(ec2, *state, own_instances(ec2).value_or(std::vector<Ec2Instance>{}));
-    return fail(std::move(named).error());
+  const AwsResult<std::vector<Ec2Instance>> all = own_instances(ec2);
+  if (!all) return fail(all.error().error);
+  Result<std::vector<Ec2Instance>> named = named_instances(*all, options, here);
+  if (named) return act(ec2, *state, *named);
+
+  const std::vector<Missing> missing = missing_words(*all, options, *state, here);
+  const std::string elsewhere = common_region(missing, options.hosts.size());
+  if (!elsewhere.empty() && options.cloud.region.empty()) {
+    say(fmt::format("{} {} not in {}, and was last seen in {}; going on there.", join(options.hosts, ", "),
+                    options.hosts.size() == 1 ? "is" : "are", here, elsewhere));
+    Options there = options;
+    there.cloud.region = elsewhere;
+    return with_instances(there, act);
   }
-  return act(ec2, *state, *named);
+  for (const Missing& one : missing) {
+    for (const std::string& region : one.regions)
+      say(fmt::format("{0} was last seen in {1}: the same command with --region {1}", strip_control(one.word), region));
+  }
+  if (options.verb == Verb::terminate) {
+    bool done = false;
+    VerbResult forgotten = forget_gone(options, *state, *all, here, done);
+    if (done) return forgotten;
+  }
+  tell_open_orders(ec2, *state, *all);
+  return fail(std::move(named).error());
 }
 
 }  // namespace gpustrap

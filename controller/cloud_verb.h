@@ -36,14 +36,18 @@ void complain(const Error& error);
 /// Waits until the instance is in that state.
 [[nodiscard]] Result<Ec2Instance> wait_for(Ec2& ec2, const std::string& id, const std::string& state);
 
-/// Sees to it that the instance's SSH is open to --ssh-from, else to the address that this machine has now; asks before it is closed to whom
-/// it was open to until now. Where that address cannot be found out it is told, and nothing is changed.
+/// Sees to it that the instance's SSH is open to --ssh-from, else to the address that this machine has now; asks before it is closed to
+/// whom it was open to until now. Where that address cannot be found out it is told, and nothing is changed.
 [[nodiscard]] Result<void> open_ssh(const Options& options, Ec2& ec2, const Ec2Instance& instance);
 
 /// Tells of orders that an earlier launch has given and not seen answered: what they rented may not be listed yet.
 void tell_open_orders(Ec2& ec2, const std::string& state, const std::vector<Ec2Instance>& listed);
 
+/// Tells of instances that this machine knows and that are not listed: those of other regions, and those that are gone.
+void tell_other_machines(const std::string& state, const std::string& here, const std::vector<Ec2Instance>& listed);
+
 /// Opens the cloud and the instances that the words name, each once, for verbs about them. `state` is the folder of what is kept here.
+/// What is not in the region, and was last seen in another one, is looked for there unless --region says where to look.
 using InstanceVerb = std::function<VerbResult(Ec2& ec2, const std::string& state, const std::vector<Ec2Instance>& named)>;
 [[nodiscard]] VerbResult with_instances(const Options& options, const InstanceVerb& act);
 

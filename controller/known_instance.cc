@@ -45,6 +45,7 @@ Result<void> make_known(const std::string& state, const Ec2Instance& instance, I
   if (!hosts) return fail(hosts.error());
   const std::optional<InstanceRecord> before = load_instance(state, instance.id);
   const std::string name = name_of(instance);
+  record.name = name;
   const Result<std::string> other = other_owner_of(name, instance.id, state, record, *hosts);
   if (!other) return fail(other.error());
   record.host = other->empty() ? name : record.address;

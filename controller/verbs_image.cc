@@ -21,10 +21,11 @@ constexpr auto kImageWithin = std::chrono::minutes(60);
 VerbResult make_image(const Options& options, Ec2& ec2, const Ec2Instance& one) {
   const std::string name =
       options.hosts.size() > 1 ? options.hosts[1] : fmt::format("{}-{}", name_of(one), compact_time(std::chrono::system_clock::now()));
-  if (!is_instance_name(name) || name.size() < 3)
+  if (!is_instance_name(name) || name.size() < 3 || means_something_else(name))
     return fail(ErrorCode::usage,
-                fmt::format("`{}` cannot be an image's name: expected 3 to 63 letters, digits, dots and dashes",
-                            strip_control(first_line(name, 80))),
+                fmt::format("`{}` cannot be an image's name: {}", strip_control(first_line(name, 80)),
+                            means_something_else(name) ? "`--image` takes it for an id or a system"
+                                                       : "expected 3 to 63 letters, digits, dots and dashes"),
                 fmt::format("gpustrap image {} lab-2026", name_of(one)));
   const AwsResult<std::vector<Ec2Image>> there = ec2.describe<Ec2Image>("DescribeImages", {{"Owner.1", "self"}}, {{"name", {name}}});
   if (!there) return fail(there.error().error);
@@ -71,10 +72,14 @@ struct Removal {
 
 Result<Removal> removal_of(Ec2& ec2, const std::string& word) {
   const std::string& region = ec2.client().settings().region;
+  if (has_wildcard(word))
+    return fail(ErrorCode::usage, fmt::format("`{}` is not the name of one image: a name has no `*`, `?` or `\\`", strip_control(word)),
+                "name each: `gpustrap ls --orphans` shows them");
   const bool by_id = word.starts_with("ami-");
   AwsResult<std::vector<Ec2Image>> images =
       ec2.describe<Ec2Image>("DescribeImages", {{"Owner.1", "self"}}, {{by_id ? "image-id" : "name", {word}}});
   if (!images) return fail(std::move(images).error().error);
+  std::erase_if(*images, [&](const Ec2Image& one) { return (by_id ? one.id : one.name) != word; });
   Removal removal{word, std::nullopt, {}};
   if (!images->empty()) {
     removal.image = std::move(images->front());

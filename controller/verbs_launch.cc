@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdlib>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -19,6 +18,7 @@
 #include "controller/cloud/asked_prices.h"
 #include "controller/cloud/holdings.h"
 #include "controller/cloud/launch.h"
+#include "controller/cloud/spot_prices.h"
 #include "controller/cloud/ssh_access.h"
 #include "controller/cloud_verb.h"
 #include "controller/guard_wish.h"
@@ -59,13 +59,8 @@ class RentedWarning {
 std::string hourly_price(Ec2& ec2, AskedPrices& prices, const Ec2Instance& instance) {
   std::optional<Price> price = prices.price_of(instance.type);
   if (instance.lifecycle == "spot") {
-    const AwsResult<std::vector<Ec2SpotPrice>> spot =
-        ec2.describe<Ec2SpotPrice>("DescribeSpotPriceHistory", {{"InstanceType.1", instance.type},
-                                                                {"ProductDescription.1", "Linux/UNIX"},
-                                                                {"AvailabilityZone", instance.zone},
-                                                                {"StartTime", iso_time(ec2.client().clock().now())}});
-    const double now = spot && !spot->empty() ? std::atof(spot->front().price.c_str()) : 0;
-    if (now > 0) price = Price{now, true, true, ""};
+    const SpotPrices spot = spot_prices(ec2, {instance.type}).value_or(SpotPrices{});
+    if (const auto now = spot.find({instance.type, instance.zone}); now != spot.end()) price = Price{now->second, true, true, ""};
   }
   return price ? price_text(HourlyPrice{Money{std::llround(price->usd_per_hour * 1e6), "USD"}}) : "";
 }
@@ -95,7 +90,8 @@ VerbResult launch(const Options& options, std::optional<ToDo>& then) {
   GuardWish guard = options.guard;
   const bool is_guard_alone = options.recipe.empty() && wants_guard(guard);
   if (is_guard_alone && guard.idle_stop.empty()) guard.idle_stop = kUsualPause;
-  if (Result<void> fits = check_recipe(options, machines->gpu); !fits) return fail(std::move(fits).error());
+  const Result<GpuNeed> need = check_recipe(options, *machines);
+  if (!need) return fail(need.error());
   const Result<std::string> state = state_directory();
   if (!state) return fail(state.error());
 
@@ -110,6 +106,9 @@ VerbResult launch(const Options& options, std::optional<ToDo>& then) {
     return fail(ErrorCode::usage,
                 fmt::format("--name {}: expected letters, digits, dots and dashes", strip_control(first_line(wish.name, 80))),
                 "for instance --name lab-1");
+  if (means_something_else(wish.name))
+    return fail(ErrorCode::usage, fmt::format("--name {}: other verbs take this for an id or a system, not for a name", wish.name),
+                "for instance --name lab-1");
   wish.image = options.cloud.image;
   wish.user = options.user;
   wish.ssh_from = options.cloud.ssh_from;
@@ -121,6 +120,7 @@ VerbResult launch(const Options& options, std::optional<ToDo>& then) {
   wish.disk_gib = options.cloud.disk_gib;
   wish.spot = options.cloud.spot;
   wish.stops = guard_text(guard);
+  if (*need == GpuNeed::always) wish.gpu_needed_by = options.recipe;
 
   Result<std::unique_ptr<AwsClient>> client = open_cloud(options);
   if (!client) return fail(std::move(client).error());

@@ -14,6 +14,7 @@
 #include "agent/protocol/json.h"
 #include "controller/cloud/asked_prices.h"
 #include "controller/cloud/holdings.h"
+#include "controller/cloud/launch_record.h"
 #include "controller/cloud/prices.h"
 #include "controller/cloud_verb.h"
 #include "controller/display_width.h"
@@ -55,6 +56,16 @@ Json status_json(const Ec2Status& status) {
   return {{"system", status.system}, {"instance", status.machine}, {"events", std::move(events)}};
 }
 
+/// What this machine knows in other regions, which were not asked.
+Json known_elsewhere(const std::string& state, const std::string& here) {
+  Json list = Json::array();
+  for (const KnownInstance& one : known_instances(state)) {
+    if (!one.record.region.empty() && one.record.region != here)
+      list.push_back({{"name", one.record.name}, {"instance", one.id}, {"region", one.record.region}});
+  }
+  return list;
+}
+
 VerbResult list_instances(const Options& options, Ec2& ec2) {
   const Result<std::string> state = state_directory();
   if (!state) return fail(state.error());
@@ -86,13 +97,19 @@ VerbResult list_instances(const Options& options, Ec2& ec2) {
         entry["idle"] = told->second ? idle_document(*told->second) : Json{{"error", told->second.error().why()}};
       list.push_back(std::move(entry));
     }
-    print(Json{{"version", 1}, {"region", region}, {"prices_as_of", builtin_prices().as_of}, {"instances", std::move(list)}}.dump(2) +
+    print(Json{{"version", 1},
+               {"region", region},
+               {"prices_as_of", builtin_prices().as_of},
+               {"instances", std::move(list)},
+               {"elsewhere", known_elsewhere(*state, region)}}
+              .dump(2) +
           "\n");
     return ExitCode::ok;
   }
   tell_open_orders(ec2, *state, *all);
   if (all->empty()) {
     say(fmt::format("gpustrap has no instance in {}.", region));
+    tell_other_machines(*state, region, *all);
     return ExitCode::ok;
   }
   std::vector<std::vector<std::string>> rows = {{"NAME", "INSTANCE", "TYPE", "STATE", "SINCE", "ADDRESS", "COST"}};
@@ -138,14 +155,22 @@ VerbResult list_instances(const Options& options, Ec2& ec2) {
     say(fmt::format("Cost since the last start, without disks, by {}{}.", join({sources.begin(), sources.end()}, "; "),
                     prices.trouble().empty() ? "" : fmt::format(" (AWS's price list was not asked: {})", prices.trouble())));
   }
+  tell_other_machines(*state, region, *all);
   return ExitCode::ok;
 }
 
 VerbResult list_orphans(const Options& options, Ec2& ec2) {
   const AwsResult<std::vector<Orphan>> orphans = find_orphans(ec2);
   if (!orphans) return fail(orphans.error().error);
+  const std::string& region = ec2.client().settings().region;
+  if (const Result<std::string> state = state_directory()) {
+    const std::vector<std::string> others = regions_used(*state, region);
+    if (!others.empty())
+      say(fmt::format("Looked at: {}. Launched from here was in {}, too: gpustrap ls --orphans --region {}", region, join(others, ", "),
+                      others.front()));
+  }
   if (orphans->empty()) {
-    say(fmt::format("Nothing of gpustrap's is left over in {}.", ec2.client().settings().region));
+    say(fmt::format("Nothing of gpustrap's is left over in {}.", region));
     return ExitCode::ok;
   }
   double total = 0;

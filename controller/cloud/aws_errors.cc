@@ -63,6 +63,16 @@ constexpr Row kRows[] = {
     {"SecurityGroupLimitExceeded", ErrorCode::unsupported, AwsRemedy::none, "there are as many security groups as the account may have",
      "`gpustrap ls --orphans` finds those that nothing uses"},
     {"ResourceLimitExceeded", ErrorCode::unsupported, AwsRemedy::none, "a quota of the account in {region} is used up", kQuota},
+    {"ResourceAlreadyExists*", ErrorCode::busy, AwsRemedy::none, "AWS has such a request already, and has not answered it",
+     "it answers within minutes or a few days, by mail; the Service Quotas console shows what is asked"},
+    {"QuotaExceeded*", ErrorCode::unsupported, AwsRemedy::none, "the account has asked for as many quotas at once as it may",
+     "wait until AWS has answered those; the Service Quotas console shows them"},
+    {"IllegalArgument*", ErrorCode::usage, AwsRemedy::none, "AWS does not accept that number",
+     "ask for more vCPUs than the account may run now (`gpustrap quota`), and for no more than you need"},
+    {"DependencyAccessDenied*", ErrorCode::permission, AwsRemedy::none, "Service Quotas may not look at EC2 for {keys}",
+     "whoever runs the account, or its organization, asks in the Service Quotas console"},
+    {"InvalidResourceState*", ErrorCode::busy, AwsRemedy::none, "the quota is in a state that does not allow this",
+     "an earlier request may be under way: see the Service Quotas console, and run it again later"},
     // where
     {"InsufficientInstanceCapacity", ErrorCode::unsupported, AwsRemedy::elsewhere, "AWS has no such machine free there now", kOtherPlace},
     {"InsufficientHostCapacity", ErrorCode::unsupported, AwsRemedy::elsewhere, "AWS has no such machine free there now", kOtherPlace},
@@ -77,7 +87,7 @@ constexpr Row kRows[] = {
     {"InvalidAMIID*", ErrorCode::not_found, AwsRemedy::none, "there is no such image in {region}",
      "an image belongs to one region: see --region, or name it by what it is: --image ubuntu:24.04"},
     {"InvalidKeyPair.NotFound", ErrorCode::not_found, AwsRemedy::not_yet, "there is no such key pair in {region}",
-     "a key pair belongs to one region; leave the name out and gpustrap uploads its own"},
+     "run the same command again: it uploads the key where it is missing"},
     {"InvalidKeyPair.*", ErrorCode::unsupported, AwsRemedy::none, "there is such a key pair already", "run it again"},
     {"InvalidKey.Format", ErrorCode::usage, AwsRemedy::none, "AWS does not take this kind of key", "ed25519 and RSA keys are taken"},
     {"InvalidGroup.Duplicate", ErrorCode::busy, AwsRemedy::none, "there is such a security group already", "run it again"},
@@ -129,11 +139,14 @@ const Row* row_of(std::string_view code) {
   return nullptr;
 }
 
+/// As permissions have it.
+std::string iam_prefix_of(const std::string& service) { return service == "service-quotas" ? "servicequotas" : service; }
+
 std::string filled_in(std::string_view text, const AwsRefusal& refusal) {
   std::string out(text);
   const std::pair<std::string_view, std::string> values[] = {{"{action}", refusal.action},
                                                              {"{region}", refusal.region},
-                                                             {"{service}", refusal.service},
+                                                             {"{service}", iam_prefix_of(refusal.service)},
                                                              {"{keys}", refusal.keys_from.empty() ? "the credentials" : refusal.keys_from}};
   for (const auto& [name, value] : values) {
     for (std::size_t at = out.find(name); at != std::string::npos; at = out.find(name, at + value.size()))

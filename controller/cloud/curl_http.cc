@@ -132,6 +132,9 @@ class CurlHttp : public Http {
 
   Result<HttpResponse> send(const HttpRequest& request) override {
     if (!handle_) return fail(ErrorCode::internal, "libcurl could not be initialised");
+    if (!request.url.starts_with("https://") && !request.url.starts_with("http://"))
+      return fail(ErrorCode::usage, fmt::format("`{}` is no address: it does not begin with https://", strip_control(request.url)),
+                  "see AWS_ENDPOINT_URL of this shell, and endpoint_url of the profile");
     curl_easy_reset(handle_.get());  // keeps its connections
     std::array<char, CURL_ERROR_SIZE> said{};
     Arriving arriving;

@@ -33,6 +33,8 @@ tl::unexpected<AwsFailure> unreadable(Error error, const std::string& action) {
 
 }  // namespace
 
+bool has_wildcard(std::string_view name) { return name.find_first_of("*?\\") != std::string_view::npos; }
+
 void add_filters(Parameters& parameters, const std::vector<Ec2Filter>& filters) {
   for (std::size_t i = 0; i < filters.size(); ++i) {
     parameters.emplace_back(fmt::format("Filter.{}.Name", i + 1), filters[i].name);

@@ -80,6 +80,8 @@ class Ec2 {
   AwsClient& client_;
 };
 
+/// What a filter's value takes for more than itself; a name that a person gives is none.
+[[nodiscard]] bool has_wildcard(std::string_view name);
 /// "Filter.1.Name=…&Filter.1.Value.1=…"
 void add_filters(Parameters& parameters, const std::vector<Ec2Filter>& filters);
 [[nodiscard]] std::string base64_encoded(std::string_view bytes);

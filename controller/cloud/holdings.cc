@@ -34,21 +34,26 @@ AwsResult<std::vector<Ec2Instance>> own_instances(Ec2& ec2) {
   return ec2.describe<Ec2Instance>("DescribeInstances", {}, {kOwn, {"instance-state-name", kAlive}});
 }
 
-Result<Ec2Instance> own_instance(Ec2& ec2, const std::string& word) {
-  AwsResult<std::vector<Ec2Instance>> all = own_instances(ec2);
-  if (!all) return fail(std::move(all).error().error);
-  std::vector<Ec2Instance> fitting;
-  std::vector<std::string> names;
-  for (const Ec2Instance& one : *all) {
+std::vector<Ec2Instance> instances_called(const std::vector<Ec2Instance>& all, const std::string& word) {
+  std::vector<Ec2Instance> called;
+  for (const Ec2Instance& one : all) {
     if (one.state == "shutting-down") continue;
-    names.push_back(name_of(one));
-    if (one.id == word || name_of(one) == word || (!one.address.empty() && one.address == word)) fitting.push_back(one);
+    if (one.id == word) return {one};  // whatever others are called
+    if (name_of(one) == word || (!one.address.empty() && one.address == word)) called.push_back(one);
   }
-  const std::string region = ec2.client().settings().region;
-  if (fitting.size() == 1) return fitting.front();
-  if (fitting.size() > 1)
-    return fail(ErrorCode::usage, fmt::format("{} instances are called `{}`", fitting.size(), word),
+  return called;
+}
+
+Result<Ec2Instance> own_instance(const std::vector<Ec2Instance>& all, const std::string& word, const std::string& region) {
+  std::vector<Ec2Instance> called = instances_called(all, word);
+  if (called.size() == 1) return std::move(called.front());
+  if (called.size() > 1)
+    return fail(ErrorCode::usage, fmt::format("{} instances are called `{}`", called.size(), word),
                 "name one by its id; `gpustrap ls` shows them");
+  std::vector<std::string> names;
+  for (const Ec2Instance& one : all) {
+    if (one.state != "shutting-down") names.push_back(name_of(one));
+  }
   const std::string near = nearest_name(word, names);
   return fail(ErrorCode::usage,
               fmt::format("gpustrap has no instance `{}` in {}{}", strip_control(word), region,

@@ -12,9 +12,10 @@ namespace gpustrap {
 
 /// Instances with gpustrap's tag that are not over.
 [[nodiscard]] AwsResult<std::vector<Ec2Instance>> own_instances(Ec2& ec2);
-/// The one of that name or id. Errors: not_found with the names there are, busy where several have that name, usage for one that
-/// gpustrap has not made.
-[[nodiscard]] Result<Ec2Instance> own_instance(Ec2& ec2, const std::string& word);
+/// Those that are not over and have that id, else that name or address. An id always wins.
+[[nodiscard]] std::vector<Ec2Instance> instances_called(const std::vector<Ec2Instance>& all, const std::string& word);
+/// The one of them. Errors (usage): none, with the names there are; several.
+[[nodiscard]] Result<Ec2Instance> own_instance(const std::vector<Ec2Instance>& all, const std::string& word, const std::string& region);
 /// What AWS's own checks of a running instance say where it is not that all is well: "impaired (system)", "checks under way".
 [[nodiscard]] std::string checks_text(const Ec2Status& status);
 /// The name that gpustrap knows it by.

@@ -24,7 +24,8 @@ struct LaunchWish {
   std::string identity;  ///< -i; empty: a key of gpustrap's own
   std::int64_t disk_gib = 64;
   bool spot = false;
-  std::string stops;  ///< how it will stop by itself, in words, for who agrees to the launch; empty: it will not
+  std::string gpu_needed_by;  ///< the recipe that runs on a GPU alone; empty: none does
+  std::string stops;          ///< how it will stop by itself, in words, for who agrees to the launch; empty: it will not
 };
 
 /// Who is told and asked.
@@ -63,6 +64,7 @@ class Launch {
   };
   struct Place {
     std::string type, subnet, vpc, zone;
+    double spot_usd = 0;  ///< an hour now; 0: not known, or not asked
   };
   Result<std::optional<Ec2Instance>> existing();
   // launch_offer.cc
@@ -71,6 +73,9 @@ class Launch {
   Result<void> find_image();
   Result<void> find_places();
   Result<std::string> description();
+  void sort_by_spot_price();
+  /// "now 0.21 to 0.35 USD an hour, by zone", of all zones that are to be asked; empty where none is known.
+  [[nodiscard]] std::string spot_text(const std::string& type) const;
   /// With who says so, unless that is known.
   std::string price_text(const std::string& type, const std::string& known_source = "");
   // launch.cc

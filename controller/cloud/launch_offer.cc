@@ -1,6 +1,6 @@
 // What a launch would rent: types, image, zones, quota, and how that is told before it is agreed to.
 #include <algorithm>
-#include <cstdlib>
+#include <tuple>
 #include <utility>
 
 #include <fmt/format.h>
@@ -9,6 +9,7 @@
 #include "controller/cloud/holdings.h"
 #include "controller/cloud/launch.h"
 #include "controller/cloud/prices.h"
+#include "controller/cloud/spot_prices.h"
 
 namespace gpustrap {
 namespace {
@@ -21,6 +22,13 @@ std::string usd(double amount) {
   while (text.ends_with('0')) text.pop_back();
   if (text.ends_with('.')) text += "00";
   return text;
+}
+
+/// A type that shares one among several machines counts none.
+std::int64_t whole_gpus(const Ec2InstanceType& type) {
+  std::int64_t count = 0;
+  for (const Ec2InstanceType::Gpu& gpu : type.gpus) count += gpu.count;
+  return count;
 }
 
 }  // namespace
@@ -44,6 +52,14 @@ Result<void> Launch::know_types() {
                 "another region may: --region us-east-1; or another machine: --gpu t4, --type g5.xlarge");
   }
   std::erase_if(wish_.types, is_unknown);
+  const auto is_unfit = [&](const std::string& type) { return whole_gpus(*known(type)) == 0; };
+  const auto unfit = std::find_if(wish_.types.begin(), wish_.types.end(), is_unfit);
+  if (!wish_.gpu_needed_by.empty() && unfit != wish_.types.end()) {
+    return fail(ErrorCode::recipe,
+                fmt::format("the recipe {} needs a GPU, and {} has {}", wish_.gpu_needed_by, *unfit,
+                            known(*unfit)->gpus.empty() ? "none" : "a part of one, which takes AWS's own driver alone"),
+                "take a type with a whole one: --gpu t4, --gpu a10g, --type g5.xlarge");
+  }
   return {};
 }
 
@@ -59,6 +75,9 @@ Result<void> Launch::find_image() {
   if (wanted == "dlami" || wanted.starts_with("dlami:"))
     parameter = fmt::format("/aws/service/deeplearning/ami/{}/base-oss-nvidia-driver-gpu-{}/latest/ami-id", arch,
                             version.empty() ? "ubuntu-24.04" : version);
+  if (has_wildcard(wanted))
+    return fail(ErrorCode::usage, fmt::format("--image {}: a name has no `*`, `?` or `\\`", strip_control(wanted)),
+                "name one: `gpustrap ls --orphans` shows the images there are");
   std::string id = wanted.starts_with("ami-") ? wanted : "";
   if (!parameter.empty()) {
     AwsResult<std::string> value = ec2_.parameter(parameter);
@@ -81,6 +100,7 @@ Result<void> Launch::find_image() {
   }
   AwsResult<std::vector<Ec2Image>> images = ec2_.describe<Ec2Image>("DescribeImages", parameters, filters);
   if (!images) return fail(std::move(images).error().error);
+  std::erase_if(*images, [&](const Ec2Image& one) { return id.empty() ? one.name != wanted : one.id != id; });
   if (images->empty()) {
     return fail(ErrorCode::usage, fmt::format("--image {}: there is no image of that name or id in {}", wanted, region()),
                 "for instance ubuntu:24.04, ubuntu:22.04, debian:13, dlami, ami-…, or one that `gpustrap image` made");
@@ -138,7 +158,35 @@ Result<void> Launch::find_places() {
         fmt::format("{} is not offered in any zone of {} that the account has a default subnet in", join(wish_.types, ", "), region()),
         "another region may offer it: --region us-east-1");
   }
+  if (wish_.spot) sort_by_spot_price();
   return {};
+}
+
+/// The cheapest zone of a type is asked first: that is the price that is shown. Zones whose price is not known come last.
+void Launch::sort_by_spot_price() {
+  const AwsResult<SpotPrices> prices = spot_prices(ec2_, wish_.types);
+  if (!prices) return;
+  for (Place& place : places_) {
+    const auto known_price = prices->find({place.type, place.zone});
+    if (known_price != prices->end()) place.spot_usd = known_price->second;
+  }
+  const auto order_of = [&](const Place& place) {
+    const auto type = std::find(wish_.types.begin(), wish_.types.end(), place.type);
+    return std::tuple(type - wish_.types.begin(), place.spot_usd <= 0, place.spot_usd);
+  };
+  std::stable_sort(places_.begin(), places_.end(), [&](const Place& a, const Place& b) { return order_of(a) < order_of(b); });
+}
+
+std::string Launch::spot_text(const std::string& type) const {
+  double least = 0, most = 0;
+  for (const Place& place : places_) {
+    if (place.type != type || place.spot_usd <= 0) continue;
+    least = least <= 0 ? place.spot_usd : std::min(least, place.spot_usd);
+    most = std::max(most, place.spot_usd);
+  }
+  if (least <= 0) return "";
+  return least < most ? fmt::format("now {} to {} USD an hour, by zone", usd(least), usd(most))
+                      : fmt::format("now {} USD an hour", usd(least));
 }
 
 Result<void> Launch::check_quota() {
@@ -175,7 +223,9 @@ Result<std::string> Launch::description() {
   const std::string& type = places_.front().type;
   const Ec2InstanceType& info = *known(type);
   std::vector<std::string> parts;
-  for (const Ec2InstanceType::Gpu& gpu : info.gpus) parts.push_back(fmt::format("{}x {} {}", gpu.count, gpu.maker, gpu.name));
+  for (const Ec2InstanceType::Gpu& gpu : info.gpus)
+    parts.push_back(gpu.count > 0 ? fmt::format("{}x {} {}", gpu.count, gpu.maker, gpu.name)
+                                  : fmt::format("a part of an {} {}", gpu.maker, gpu.name));
   parts.push_back(fmt::format("{} vCPUs", info.vcpus));
   parts.push_back(fmt::format("{} GiB", info.memory_mib / 1024));
   std::string text = fmt::format("This rents in {}, until you {} it:\n", region(), wish_.spot ? "terminate" : "stop or terminate");
@@ -184,24 +234,26 @@ Result<std::string> Launch::description() {
   std::string price = "on demand " + price_text(type);
   const std::string source = prices_.price_of(type).value_or(Price{}).source;
   if (wish_.spot) {
-    const AwsResult<std::vector<Ec2SpotPrice>> spot = ec2_.describe<Ec2SpotPrice>(
-        "DescribeSpotPriceHistory",
-        {{"InstanceType.1", type}, {"ProductDescription.1", "Linux/UNIX"}, {"StartTime", iso_time(ec2_.client().clock().now())}});
-    if (spot && !spot->empty()) {
-      const auto cheapest = std::min_element(spot->begin(), spot->end(), [](const Ec2SpotPrice& a, const Ec2SpotPrice& b) {
-        return std::atof(a.price.c_str()) < std::atof(b.price.c_str());
-      });
-      price = fmt::format("spot, now {} USD an hour in {}; {}", usd(std::atof(cheapest->price.c_str())), cheapest->zone, price);
-    } else {
-      price = "spot, at most the price " + price;
-    }
+    const Place& first = places_.front();
+    const std::string zones = spot_text(type);
+    price = first.spot_usd <= 0 ? "spot, at most the price " + price
+                                : fmt::format("spot, now {} USD an hour in {}, which is asked first{}; {}", usd(first.spot_usd), first.zone,
+                                              zones.find(" to ") == std::string::npos ? "" : fmt::format(" ({})", zones), price);
     price += "; AWS may take it back at two minutes' notice";
   }
   line("price", price);
   if (!prices_.trouble().empty()) line("", fmt::format("AWS's price list was not asked: {}", prices_.trouble()));
   std::vector<std::string> others;
-  for (std::size_t i = 1; i < wish_.types.size(); ++i)
-    others.push_back(fmt::format("{} at {}", wish_.types[i], price_text(wish_.types[i], source)));
+  for (const Place& place : places_) {
+    const bool told =
+        std::any_of(others.begin(), others.end(), [&](const std::string& one) { return one.starts_with(place.type + " at "); });
+    if (place.type == type || told) continue;
+    const std::string on_demand = price_text(place.type, source), spot = wish_.spot ? spot_text(place.type) : "";
+    others.push_back(fmt::format("{} at {}", place.type,
+                                 !spot.empty() ? fmt::format("spot, {} (on demand {})", spot, on_demand)
+                                 : wish_.spot  ? "spot, at most " + on_demand
+                                               : on_demand));
+  }
   if (!others.empty()) line("else", join(others, "; "));
   line("disk",
        fmt::format("{} GiB, encrypted; about {} USD a month{}", wish_.disk_gib,

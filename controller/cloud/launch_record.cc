@@ -8,7 +8,10 @@
 #include <cctype>
 #include <cerrno>
 #include <filesystem>
+#include <iterator>
+#include <set>
 #include <system_error>
+#include <tuple>
 
 #include "agent/base/file.h"
 #include "agent/protocol/json.h"
@@ -44,6 +47,50 @@ bool is_instance_name(std::string_view name) {
   const auto allowed = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '_' || c == '-'; };
   return !name.empty() && name.size() <= 63 && std::isalnum(static_cast<unsigned char>(name.front())) != 0 &&
          std::all_of(name.begin(), name.end(), allowed);
+}
+
+bool means_something_else(std::string_view name) {
+  static constexpr std::string_view kSystems[] = {"dlami", "ubuntu", "debian"};
+  return name.starts_with("i-") || name.starts_with("ami-") ||
+         std::find(std::begin(kSystems), std::end(kSystems), name) != std::end(kSystems);
+}
+
+bool KnownInstance::is_called(const std::string& word) const {
+  return !word.empty() && (word == id || word == record.name || word == record.host || word == record.address);
+}
+
+std::vector<KnownInstance> known_instances(const std::string& state) {
+  std::vector<KnownInstance> known;
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(state + "/ec2", none)) {
+    const std::string id = entry.path().stem().string();
+    if (entry.path().extension() != ".json" || !id.starts_with("i-")) continue;
+    if (std::optional<InstanceRecord> record = load_instance(state, id)) known.push_back({id, *std::move(record)});
+  }
+  std::sort(known.begin(), known.end(),
+            [](const KnownInstance& a, const KnownInstance& b) { return std::tie(a.record.name, a.id) < std::tie(b.record.name, b.id); });
+  return known;
+}
+
+std::vector<std::string> other_regions_of(const std::vector<KnownInstance>& known, const std::string& word, const std::string& here) {
+  std::set<std::string> regions;
+  for (const KnownInstance& one : known) {
+    if (one.is_called(word) && !one.record.region.empty() && one.record.region != here) regions.insert(one.record.region);
+  }
+  return {regions.begin(), regions.end()};
+}
+
+std::vector<std::string> regions_used(const std::string& state, const std::string& here) {
+  std::set<std::string> regions;
+  for (const KnownInstance& one : known_instances(state)) regions.insert(one.record.region);
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(state + "/ec2/orders", none)) {
+    const std::string folder = entry.path().filename().string();
+    regions.insert(folder.substr(0, folder.find('@')));
+  }
+  regions.erase(here);
+  regions.erase("");
+  return {regions.begin(), regions.end()};
 }
 
 OrderRecord::OrderRecord(const std::string& state, const std::string& region, const std::string& name)
@@ -119,15 +166,18 @@ Result<void> save_instance(const std::string& state, const std::string& id, cons
                                                    {"identity", record.identity},
                                                    {"host_keys", record.host_keys},
                                                    {"host", record.host},
-                                                   {"region", record.region}});
+                                                   {"region", record.region},
+                                                   {"name", record.name}});
 }
 
 std::optional<InstanceRecord> load_instance(const std::string& state, const std::string& id) {
   if (!is_id(id)) return std::nullopt;
   const Json document = read_json(instance_path(state, id));
   if (!document.is_object()) return std::nullopt;
-  InstanceRecord record{text_of(document, "address"), text_of(document, "user"),  text_of(document, "identity"), {},
-                        text_of(document, "host"),    text_of(document, "region")};
+  InstanceRecord record{text_of(document, "address"), text_of(document, "user"),   text_of(document, "identity"), {},
+                        text_of(document, "host"),    text_of(document, "region"), text_of(document, "name")};
+  // Of an earlier version: where the name is another host's, only the id is left.
+  if (record.name.empty()) record.name = record.host != record.address ? record.host : id;
   if (const auto keys = document.find("host_keys"); keys != document.end() && keys->is_array()) {
     for (const Json& key : *keys) {
       if (key.is_string()) record.host_keys.push_back(key.get<std::string>());

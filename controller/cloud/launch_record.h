@@ -41,12 +41,30 @@ struct InstanceRecord {
   std::string address, user, identity;
   std::vector<std::string> host_keys;
   std::string host, region;  ///< the name by which it is a host here, or its address; where it is
+  std::string name;          ///< what it was launched as
 };
 [[nodiscard]] Result<void> save_instance(const std::string& state, const std::string& id, const InstanceRecord& record);
 [[nodiscard]] std::optional<InstanceRecord> load_instance(const std::string& state, const std::string& id);
 void remove_instance(const std::string& state, const std::string& id);
 
+/// An instance that this machine knows, wherever it is.
+struct KnownInstance {
+  std::string id;
+  InstanceRecord record;
+  /// Whether that word means it: its id, its name, its address.
+  [[nodiscard]] bool is_called(const std::string& word) const;
+};
+/// All of them, by name.
+[[nodiscard]] std::vector<KnownInstance> known_instances(const std::string& state);
+/// Other regions than `here` in which this machine knows one that is called so.
+[[nodiscard]] std::vector<std::string> other_regions_of(const std::vector<KnownInstance>& known, const std::string& word,
+                                                        const std::string& here);
+/// All regions in which something was launched from here, `here` left out.
+[[nodiscard]] std::vector<std::string> regions_used(const std::string& state, const std::string& here);
+
 /// Whether an instance may be called so: [A-Za-z0-9][A-Za-z0-9._-]{0,62}. It becomes a tag, and a file's name here.
 [[nodiscard]] bool is_instance_name(std::string_view name);
+/// Whether verbs take the word for an id (i-…, ami-…) or `--image` for a system: no name that is given to anything.
+[[nodiscard]] bool means_something_else(std::string_view name);
 
 }  // namespace gpustrap

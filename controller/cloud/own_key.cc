@@ -57,15 +57,19 @@ Result<OwnKey> own_key(const std::string& path, MakeKey make) {
       return fail(ErrorCode::usage, fmt::format("-i {}: no such file", path), "give the private key, or leave -i out");
     if (Result<void> made = make_key(path); !made) return fail(std::move(made).error());
   }
+  const std::string shown = make == MakeKey::never ? "-i " + path : path;
+  const std::string anew =
+      "gpustrap made this key and never writes it again: put it back from a copy, or move it away, and it makes another";
   // The private key has the last word: a .pub beside it may be another's.
   Result<std::string> text = ssh_keygen({"-y", "-f", path});
   if (!text) text = read_file(path + ".pub", 64U << 10U);  // one with a passphrase
   if (!text)
-    return fail(ErrorCode::usage, fmt::format("-i {}: its public half cannot be read", path),
-                fmt::format("ssh-keygen -y -f {0} > {0}.pub", shell_quote(path)));
+    return fail(ErrorCode::usage, fmt::format("{}: its public half cannot be read", shown),
+                make == MakeKey::never ? fmt::format("ssh-keygen -y -f {0} > {0}.pub", shell_quote(path)) : anew);
   const std::vector<std::string> fields = words(first_line(trim(*text), 64U << 10U));
   if (fields.size() < 2 || (fields[0] != "ssh-ed25519" && fields[0] != "ssh-rsa"))
-    return fail(ErrorCode::usage, fmt::format("-i {}: EC2 takes ed25519 and RSA keys alone", path), "leave -i out, and gpustrap makes one");
+    return fail(ErrorCode::usage, fmt::format("{}: EC2 takes ed25519 and RSA keys alone", shown),
+                make == MakeKey::never ? "leave -i out, and gpustrap makes one" : anew);
   return OwnKey{path, fields[0] + " " + fields[1] + " gpustrap"};
 }
 

@@ -194,6 +194,53 @@ PY
     expect_exit 0
     expect_equal "$(ask_cloud <<<'print([i["ImageId"] for i in instances() if {"Key": "Name", "Value": "copy"} in i["Tags"]][0])')" "$image"
 
+    case_ "a name is a name: no pattern takes another image, and no name is taken for an id or a system"
+    gpustrap image --remove 'lab*' -y
+    expect_exit 2
+    expect_output "is not the name of one image"
+    expect_count images 1
+    gpustrap launch --gpu t4 --name copy2 --image 'lab*' --no-wait -y
+    expect_exit 2
+    expect_output "a name has no \`*\`"
+    local word
+    for word in i-lab ami-lab dlami; do
+        gpustrap launch --gpu t4 --name "$word" --no-wait -y
+        expect_exit 2
+        expect_output "for instance --name lab-1"
+        gpustrap image lab "$word" -y
+        expect_exit 2
+        expect_output "cannot be an image's name"
+    done
+    expect_count instances 3
+
+    case_ "a machine of another region is told by ls, and found by its name"
+    gpustrap launch --gpu t4 --name far --region eu-west-1 --no-wait -y
+    expect_exit 0
+    gpustrap ls
+    expect_exit 0
+    expect_no_output "g4dn.xlarge  running  0s"
+    expect_output "far was last seen in eu-west-1: gpustrap ls --region eu-west-1"
+    gpustrap ls --json
+    expect_equal "$(python3 -c 'import json, sys; print(*[(i["name"], i["region"]) for i in json.load(sys.stdin)["elsewhere"]])' <stdout)" "('far', 'eu-west-1')"
+    gpustrap ls --region eu-west-1
+    expect_output "far "
+    expect_output "were last seen in us-east-1: gpustrap ls --region us-east-1"
+    gpustrap stop far lab --no-wait
+    expect_exit 2
+    expect_output "far was last seen in eu-west-1: the same command with --region eu-west-1"
+    gpustrap terminate far -y --region us-east-1
+    expect_exit 2
+    expect_output "the same command with --region eu-west-1"
+    gpustrap terminate far -y
+    expect_exit 0
+    expect_output "far is not in us-east-1, and was last seen in eu-west-1; going on there."
+    gpustrap ls
+    expect_no_output "eu-west-1"
+    gpustrap ls --orphans
+    expect_output "Launched from here was in eu-west-1, too"
+    gpustrap ls --orphans --region eu-west-1 -y
+    expect_exit 0
+
     case_ "one that AWS does not start is told, and the others are started"
     gpustrap stop lab other
     fault StartInstances "refuse 400 UnsupportedOperation because"
@@ -279,6 +326,19 @@ PY
     expect_equal "$(<"$cloud/asked_quota")" "L-DB2E81BA 8"
     rm "$cloud/quota"
 
+    case_ "a machine that was ended elsewhere is told, and forgotten on request"
+    gpustrap launch --gpu t4 --name gone --no-wait -y
+    expect_exit 0
+    ask_cloud <<<'client.terminate_instances(InstanceIds=[i["InstanceId"] for i in instances() if {"Key": "Name", "Value": "gone"} in i["Tags"]])'
+    gpustrap ls
+    expect_output "gone is known here, and AWS shows these keys no such instance in us-east-1 any more: \`gpustrap terminate gone\` forgets it."
+    gpustrap terminate gone -y
+    expect_exit 0
+    expect_output "Forgotten; nothing was changed in EC2."
+    gpustrap ls
+    expect_no_output gone
+    fresh_cloud
+
     case_ "a group that somebody opened further is not used"
     launch_lab
     gpustrap terminate lab -y
@@ -311,6 +371,17 @@ PY
     gpustrap launch --gpu t4 --recipe ./old.yaml -y
     expect_exit 2
     expect_output "so it is not rented"
+    expect_count instances 0
+    printf 'name: middle\nsteps:\n  - nvidia_driver: {}\n  - cuda: { version: "11.1" }\n' >middle.yaml
+    gpustrap launch --type g4dn.xlarge,g6.xlarge --recipe ./middle.yaml -y
+    expect_exit 2
+    expect_output "would fail on g6.xlarge, so it is not rented"
+    gpustrap launch --type m7i.large --recipe ./middle.yaml -y
+    expect_exit 2
+    expect_output "m7i.large has none, so it is not rented"
+    gpustrap launch --gpu a100 -y
+    expect_exit 2
+    expect_output "--gpu 8xa100"
     expect_count instances 0
 
     case_ "throttling and cut connections are waited out, and make nothing twice"
@@ -395,6 +466,9 @@ PY
     expect_exit 7
     expect_output "see whether this machine is on the network"
     expect_no_output wJalrXUtnFEMI
+    run_recorded env AWS_ENDPOINT_URL=nonsense "$bin/gpustrap" ls
+    expect_exit 2
+    expect_output "\`nonsense/\` is no address"
 
     case_ "quota, capacity, login, region, clock, network: each has its cause and its next step"
     expect_advice "refuse 400 VcpuLimitExceeded because" RunInstances "quota of vCPUs in us-east-1 is used up" "gpustrap quota"

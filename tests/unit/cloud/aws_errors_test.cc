@@ -37,6 +37,11 @@ TEST(AwsErrors, EachIsToldWithItsCauseAndWhatToDo) {
       {"InvalidAMIID.Malformed", "Invalid id: \"ami\""},
       {"InvalidKeyPair.NotFound", "The key pair 'k' does not exist"},
       {"InvalidInstanceID.NotFound", "The instance ID 'i-1' does not exist"},
+      {"ResourceAlreadyExistsException", "Only one open service quota increase request is allowed per quota"},
+      {"QuotaExceededException", "You have exceeded your service quota"},
+      {"IllegalArgumentException", "You must provide a quota value greater than or equal to the current quota value"},
+      {"DependencyAccessDeniedException", "You can't perform this action because a dependency does not have access"},
+      {"InvalidResourceStateException", "The resource is in an invalid state"},
       {"IncorrectInstanceState", "The instance 'i-1' is not in a state from which it can be started."},
       {"IdempotentParameterMismatch", "Arguments on this idempotent request are inconsistent"},
       {"OperationNotPermitted", "The instance 'i-1' may not be terminated."},
@@ -52,6 +57,12 @@ TEST(AwsErrors, EachIsToldWithItsCauseAndWhatToDo) {
     text += fmt::format("{}\n  {}\n  -> {}\n", code, failure.error.sentence(), failure.error.hint());
   }
   expect_golden("cloud/refusals.txt", text);
+}
+
+TEST(AwsErrors, APermissionIsNamedAsPoliciesHaveIt) {
+  AwsRefusal quota = refusal("AccessDeniedException", "no");
+  quota.service = "service-quotas", quota.action = "GetServiceQuota";
+  EXPECT_NE(explain_refusal(quota).error.hint().find("servicequotas:GetServiceQuota"), std::string::npos);
 }
 
 TEST(AwsErrors, AClockThatIsWrongIsTheCauseWhereItIsMeasured) {

@@ -5,6 +5,7 @@
 
 #include "agent/protocol/json.h"
 #include "controller/cloud/holdings.h"
+#include "controller/cloud/spot_prices.h"
 #include "tests/support/fake_http.h"
 
 namespace gpustrap {
@@ -68,6 +69,49 @@ TEST_F(Ec2Test, ChecksAndWhatIsPlannedAreRead) {
   EXPECT_EQ(checks_text({"i", "initializing", "ok", {}}), "checks under way");
   EXPECT_EQ(checks_text({"i", "ok", "ok", {}}), "");
   EXPECT_EQ(checks_text({"i", "insufficient-data", "not-applicable", {}}), "");
+}
+
+TEST(Ec2Names, AnIdIsStrongerThanAName) {
+  Ec2Instance first, second;
+  first.id = "i-1", first.tags = {{kOwnerTag, "i-2"}};
+  second.id = "i-2", second.tags = {{kOwnerTag, "lab"}};
+  EXPECT_EQ(own_instance({first, second}, "i-2", "r")->id, "i-2");
+  EXPECT_EQ(own_instance({first, second}, "lab", "r")->id, "i-2");
+  first.tags = {{kOwnerTag, "lab"}};
+  EXPECT_THAT(own_instance({first, second}, "lab", "r").error().why(), HasSubstr("2 instances"));
+  first.state = "shutting-down";
+  EXPECT_EQ(own_instance({first, second}, "lab", "r")->id, "i-2");
+  EXPECT_THAT(own_instance({second}, "lap", "us-east-1").error().why(), AllOf(HasSubstr("us-east-1"), HasSubstr("did you mean `lab`?")));
+}
+
+TEST(Ec2Names, AreNoPatterns) {
+  for (const char* bad : {"lab*", "l?b", "lab\\*"}) EXPECT_TRUE(has_wildcard(bad)) << bad;
+  EXPECT_FALSE(has_wildcard("lab-2026"));
+}
+
+TEST_F(Ec2Test, SpotPricesAreTheNewestOfEachTypeAndZone) {
+  const auto item = [](const std::string& type, const std::string& zone, const std::string& price, const std::string& since) {
+    return "<item><instanceType>" + type + "</instanceType><availabilityZone>" + zone + "</availabilityZone><spotPrice>" + price +
+           "</spotPrice><timestamp>" + since + "</timestamp></item>";
+  };
+  log_.answers.emplace_back(answer_of(
+      200, "<DescribeSpotPriceHistoryResponse><spotPriceHistorySet>" + item("g4dn.xlarge", "a", "0.21", "2026-11-21T10:00:00.000Z") +
+               item("g4dn.xlarge", "a", "0.19", "2026-11-21T11:00:00.000Z") + item("g4dn.xlarge", "a", "0.17", "2026-11-21T09:00:00.000Z") +
+               item("g5.xlarge", "b", "0.4", "2026-11-21T10:00:00.000Z") + item("g5.xlarge", "c", "free", "2026-11-21T10:00:00.000Z") +
+               "</spotPriceHistorySet></DescribeSpotPriceHistoryResponse>"));
+  const AwsResult<SpotPrices> prices = spot_prices(ec2_, {"g4dn.xlarge", "g5.xlarge"});
+  ASSERT_TRUE(prices);
+  EXPECT_THAT(*prices, ElementsAre(Pair(Pair("g4dn.xlarge", "a"), 0.19), Pair(Pair("g5.xlarge", "b"), 0.4)));
+  EXPECT_THAT(log_.requests[0].body, AllOf(HasSubstr("InstanceType.1=g4dn.xlarge"), HasSubstr("InstanceType.2=g5.xlarge")));
+}
+
+TEST(Http, WhatIsNoAddressIsToldAsSuch) {
+  HttpRequest request;
+  request.url = "nonsense/";
+  const Result<HttpResponse> sent = make_http("")->send(request);
+  ASSERT_FALSE(sent);
+  EXPECT_THAT(sent.error().why(), HasSubstr("`nonsense/` is no address"));
+  EXPECT_THAT(sent.error().hint(), HasSubstr("AWS_ENDPOINT_URL"));
 }
 
 TEST_F(Ec2Test, AllPagesAreAskedFor) {

@@ -73,6 +73,8 @@ TEST(OwnKeys, AreMadeOnceAndNeverWrittenOver) {
   EXPECT_EQ(own_key(folder / "none", MakeKey::never).error().code(), ErrorCode::usage);
   std::ofstream(folder / "odd") << "not a key\n";
   EXPECT_THAT(own_key(folder / "odd", MakeKey::where_missing).error().why(), HasSubstr("cannot be read"));
+  EXPECT_THAT(own_key(folder / "odd", MakeKey::where_missing).error().why(), Not(HasSubstr("-i"))) << "nobody said -i";
+  EXPECT_THAT(own_key(folder / "odd", MakeKey::never).error().why(), HasSubstr("-i "));
   EXPECT_EQ(*read_file(folder / "odd"), "not a key\n");
 }
 
@@ -112,6 +114,34 @@ TEST(OrderRecords, AreForOneCommandAtATime) {
 TEST(InstanceNames, BecomeFilesAndTags) {
   for (const char* good : {"lab", "t4", "i-0123", "a.b_c-d"}) EXPECT_TRUE(is_instance_name(good)) << good;
   for (const char* bad : {"", "-lab", "../x", "a b", "a/b", ".hidden"}) EXPECT_FALSE(is_instance_name(bad)) << bad;
+}
+
+TEST(InstanceNames, AreNotTakenForIdsOrSystems) {
+  for (const char* word : {"i-0123456789abcdef0", "i-lab", "ami-1", "dlami", "ubuntu", "debian"})
+    EXPECT_TRUE(means_something_else(word)) << word;
+  for (const char* name : {"lab", "image", "amiga", "ubuntu-lab", "my-i-1"}) EXPECT_FALSE(means_something_else(name)) << name;
+}
+
+TEST(KnownInstances, AreFoundByTheirNameInWhateverRegion) {
+  const TemporaryDirectory folder;
+  const auto save = [&](const std::string& id, const std::string& name, const std::string& host, const std::string& region) {
+    ASSERT_TRUE(save_instance(folder.path(), id, {"203.0.113.7", "ubuntu", "", {}, host, region, name}));
+  };
+  save("i-1", "lab", "lab", "us-east-1");
+  save("i-2", "lab", "203.0.113.7", "eu-west-1");
+  save("i-3", "far", "far", "eu-west-1");
+  save("i-4", "", "old", "ap-south-1");  // as earlier versions wrote it
+  std::ofstream(folder / "ec2/prices-us-east-1.json") << "{}";
+  const std::vector<KnownInstance> known = known_instances(folder.path());
+  ASSERT_THAT(known, SizeIs(4));
+  EXPECT_THAT(other_regions_of(known, "lab", "us-east-1"), ElementsAre("eu-west-1"));
+  EXPECT_THAT(other_regions_of(known, "far", "us-east-1"), ElementsAre("eu-west-1"));
+  EXPECT_THAT(other_regions_of(known, "i-3", "us-east-1"), ElementsAre("eu-west-1"));
+  EXPECT_THAT(other_regions_of(known, "old", "us-east-1"), ElementsAre("ap-south-1"));
+  EXPECT_THAT(other_regions_of(known, "far", "eu-west-1"), IsEmpty());
+  EXPECT_THAT(other_regions_of(known, "none", "us-east-1"), IsEmpty());
+  ASSERT_TRUE(OrderRecord(folder.path(), "us-west-2", "lab").lock());
+  EXPECT_THAT(regions_used(folder.path(), "us-east-1"), ElementsAre("ap-south-1", "eu-west-1", "us-west-2"));
 }
 
 TEST(Prices, AreOfADayAndKnowTheirGpus) {
