@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/file.h"
+#include "agent/base/sha256.h"
 #include "agent/base/text.h"
 #include "agent/shown_url.h"
 #include "agent/steps/conda_login.h"
@@ -174,7 +175,9 @@ class CondaStep : public Step {
       return fail(ErrorCode::unsupported, fmt::format("gpustrap knows no digest of {}", installer(host)),
                   fmt::format("give `sha256`; the publisher lists them at {}", conda_digest_source(spec_.distribution)));
     }
-    request.to = fmt::format("{}/{}-{}", cache_directory(host), request.sha256->substr(0, 16), installer(host));
+    // Two steps that run side by side may want the same conda in two places: each has its installer for itself.
+    request.to = fmt::format("{}/{}-{}-{}", cache_directory(host), request.sha256->substr(0, 16),
+                             sha256_hex(host.expand(spec_.prefix.text)).substr(0, 8), installer(host));
     request.attributes.mode = 0600;
     request.name = installer(host);
     return request;

@@ -83,12 +83,34 @@ TEST(CondaStep, InstallsInBatchModeAsTheLoginUser) {
   ASSERT_TRUE(done.has_value()) << done.error().sentence();
   EXPECT_EQ(done->is, StepState::Is::satisfied) << done->reason;
   EXPECT_EQ(done->reason, "conda 26.3.2 in /home/ubuntu/conda; ~/.bashrc knows it");
-  const std::string installer =
-      "/home/ubuntu/.cache/gpustrap/" + sha256_hex(kInstaller).substr(0, 16) + "-Miniforge3-26.3.2-3-Linux-x86_64.sh";
+  const std::string installer = "/home/ubuntu/.cache/gpustrap/" + sha256_hex(kInstaller).substr(0, 16) + "-" +
+                                sha256_hex(kPrefix).substr(0, 8) + "-Miniforge3-26.3.2-3-Linux-x86_64.sh";
   EXPECT_THAT(host.changes(), Contains("act sh " + installer + " -b -f -p /home/ubuntu/conda"));
   EXPECT_FALSE(host.at(installer).has_value()) << "it is of no more use";
   EXPECT_THAT(host.content("/home/ubuntu/.bashrc"), AllOf(StartsWith("alias ll='ls -l'\n"), HasSubstr("# >>> conda initialize >>>")));
   EXPECT_FALSE(host.at("/home/ubuntu/.local/state/gpustrap/conda/init").has_value());
+}
+
+TEST(CondaStep, TwoAtOnceHaveAnInstallerEach) {
+  FakeHost host = bare_host();
+  CondaSpec first = wanted(), second = wanted();
+  first.init = second.init = false;
+  second.prefix.text = "~/other";
+  bool beside = false;
+  host.on({"sh"}, [&](FakeHost& fake, const Command& command) {
+    // All of the second happens while the first one's installer is about to run.
+    if (!std::exchange(beside, true)) {
+      const auto done = run_step(second, fake);
+      EXPECT_TRUE(done.has_value()) << done.error().sentence();
+    }
+    EXPECT_TRUE(fake.at(command.argv.at(1)).has_value()) << "the other step has removed it";
+    for (const char* name : {"/bin/conda", "/bin/python", "/conda-meta/history", "/conda-meta/conda-26.3.2-py313h06a4308_0.json"})
+      fake.put(command.argv.back() + name, "", 0755);
+    return CommandResult{};
+  });
+  const auto done = run_step(first, host);
+  ASSERT_TRUE(done.has_value()) << done.error().sentence();
+  EXPECT_TRUE(host.at("/home/ubuntu/other/bin/conda").has_value());
 }
 
 TEST(CondaStep, LooksOnlyAtFilesOnceItStands) {
