@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2154 # host, key and the like come from lib.sh
-# The same file of 25 MB for four hosts, from a server behind 50 Mbit/s: with `fetch: shared` and without. What counts are the bytes that
-# the server had to send; the seconds follow from them as long as the hosts and this machine are nearer to each other than to it.
+# The same file of 25 MB for four hosts, from a server behind 50 Mbit/s: with `fetch: shared`, without, and by hand: fetched here, and then
+# sent to all hosts at once over ssh. What counts are the bytes that the server had to send; the seconds follow from them as long as the
+# hosts and this machine are nearer to each other than to it.
 
 mbit=50 size=25000000
 
@@ -29,9 +30,23 @@ measure() {
     }
     once each "$fleet $scratch/each.yaml"
     once shared "$fleet $scratch/shared.yaml"
+    ssh-keyscan -t ed25519 "${hosts[@]}" 2>/dev/null >>"$known_hosts"
+    once by_hand "by_hand ${hosts[*]}"
     figure "bytes of the server with fetch: shared, for each of the file" "$(ratio "$sent_shared" $size)" times 1.1
     figure "bytes of the server without" "$(ratio "$sent_each" $size)" times
     figure "seconds with fetch: shared against without" "$(ratio "$took_shared" "$took_each")" times
+    figure "seconds with fetch: shared against curl here, then ssh to all" "$(ratio "$took_shared" "$took_by_hand")" times 1.1
+}
+
+# by_hand HOST…
+by_hand() {
+    local name pids=()
+    curl -sSf -o "$scratch/copy" "http://$(<"$scratch/relay/address")/weights" || return 1
+    for name in "$@"; do
+        ssh "$name" 'cat >weights' <"$scratch/copy" &
+        pids+=($!)
+    done
+    for name in "${pids[@]}"; do wait "$name" || return 1; done
 }
 
 # once NAME COMMAND: $sent_NAME bytes of the server, $took_NAME milliseconds.
@@ -51,7 +66,7 @@ bytes_down() { bench_relay stats | python3 -c 'import json, sys; print(json.load
 
 forget_weights() {
     local name
-    for name in bench second third fourth; do "$repository/tests/testbed/testbed" exec "$name" rm -f /srv/weights </dev/null; done
+    for name in bench second third fourth; do "$repository/tests/testbed/testbed" exec "$name" rm -f /srv/weights "/home/$user/weights" </dev/null; done
 }
 
 # recipe NAME FIELDS
