@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,9 +16,13 @@
 #include <string_view>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "agent/base/file.h"
 #include "agent/base/sha256.h"
+#include "agent/base/text.h"
 #include "agent/base/unique_fd.h"
+#include "agent/fetch.h"
 #include "agent/protocol/json.h"
 #include "agent/safe_directory.h"
 #include "agent/unpack.h"
@@ -29,6 +34,7 @@ namespace {
 /// Between two looks at a file that grows: what is added to its end at most.
 constexpr int kLookEveryMs = 20;
 constexpr std::size_t kBlock = 256U << 10U;
+constexpr std::uint64_t kLookAtRoomEvery = 16U << 20U;
 /// Beside what the archive holds, in the folder that it is unpacked to.
 constexpr const char* kAsideName = ".gpustrap-inflated";
 
@@ -137,6 +143,14 @@ class GrowingFile {
       (void)fetch_.ended(kLookEveryMs);
     }
   }
+  [[nodiscard]] std::uint64_t done() const { return done_; }
+  /// How much has yet to come; 0 where nobody knows.
+  [[nodiscard]] std::uint64_t rest() const {
+    for (const std::string& place : places_) {
+      if (const auto progress = progress_of_part(place); progress && progress->second > done_) return progress->second - done_;
+    }
+    return 0;
+  }
   /// Of everything that was read.
   std::string digest() { return digest_.hex(); }
 
@@ -185,30 +199,20 @@ class Streaming {
   Streaming(const std::vector<std::string>& places, const UnpackRequest& unpack, FetchProcess& fetch, StepLog& log)
       : file_(places, fetch), unpack_(unpack), log_(log) {}
 
-  /// Reads what comes to its end. Entries of a tar come from here; a zip is unpacked when its directory is there.
-  void run() {
+  /// Reads what comes to its end. Entries of a tar come from here; a zip is unpacked when its directory is there. Error no_space where that
+  /// need not be waited for; what else is wrong is found again once all is there.
+  Result<void> run() {
     const Result<std::string_view> first = file_.next();
-    if (!first || first->empty()) return;
+    if (!first || first->empty()) return {};
     bool repeated = false;
     const ByteSource source = [&]() -> Result<std::string_view> {
+      if (const Result<void> room = check_room(); !room) return fail(room.error());
       if (std::exchange(repeated, true)) return file_.next();
       return *first;  // its bytes stay where they are until next() is called
     };
-    if (first->starts_with("PK\3\4")) {
-      Result<UniqueFd> root = open_directory(unpack_.to);
-      struct stat info {};
-      if (!root || ::fstat(root->get(), &info) != 0 || info.st_uid != ::geteuid()) return;
-      root_ = *std::move(root);
-      if (::mkdirat(root_.get(), kAsideName, 0700) != 0) return;
-      UniqueFd folder(::openat(root_.get(), kAsideName, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-      if (!folder.valid()) return;
-      zip_ = std::make_unique<ZipStream>(std::move(folder), unpack_.max_size);
-      if (!zip_->read(source)) zip_.reset();
-    } else if (is_compressed_tar(*first)) {
-      WordsOnly words(log_);
-      if (Result<std::vector<UnpackedEntry>> entries = unpack_stream(unpack_, words, source)) entries_ = *std::move(entries);
-      is_dirty_ = true;
-    }
+    Result<void> read = unpack_from(*first, source);
+    // What another host passes on has no size while it comes, and may be anything: its digest is waited for, and then the origin is asked.
+    return !read && read.error().code() == ErrorCode::no_space && file_.rest() > 0 ? std::move(read) : Result<void>();
   }
 
   Result<std::vector<UnpackedEntry>> finish(const FetchResult& fetched) {
@@ -225,6 +229,44 @@ class Streaming {
   }
 
  private:
+  Result<void> unpack_from(std::string_view first, const ByteSource& source) {
+    if (first.starts_with("PK\3\4")) {
+      Result<UniqueFd> root = open_directory(unpack_.to);
+      struct stat info {};
+      if (!root || ::fstat(root->get(), &info) != 0 || info.st_uid != ::geteuid()) return {};
+      root_ = *std::move(root);
+      if (::mkdirat(root_.get(), kAsideName, 0700) != 0) return {};
+      UniqueFd folder(::openat(root_.get(), kAsideName, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+      if (!folder.valid()) return {};
+      zip_ = std::make_unique<ZipStream>(std::move(folder), unpack_.max_size);
+      Result<void> read = zip_->read(source);
+      if (!read) zip_.reset();
+      return read;
+    }
+    if (!is_compressed_tar(first)) return {};
+    is_dirty_ = true;
+    WordsOnly words(log_);
+    Result<std::vector<UnpackedEntry>> entries = unpack_stream(unpack_, words, source);
+    if (!entries) return fail(std::move(entries).error());
+    entries_ = *std::move(entries);
+    return {};
+  }
+
+  /// An archive never unpacks to much less than itself, so what is still to come needs as much room as that at least.
+  Result<void> check_room() {
+    if (file_.done() < look_at_) return {};
+    look_at_ = file_.done() + kLookAtRoomEvery;
+    struct statvfs disk {};
+    if (::statvfs(unpack_.to.c_str(), &disk) != 0) return {};
+    const std::uint64_t room = static_cast<std::uint64_t>(::geteuid() == 0 ? disk.f_bfree : disk.f_bavail) * disk.f_frsize;
+    const std::uint64_t rest = file_.rest();
+    if (rest <= room) return {};
+    return fail(ErrorCode::no_space,
+                fmt::format("No space left: {} free in {}, {} of the packed archive have yet to come", human_bytes(room),
+                            parent_of(unpack_.to), human_bytes(rest)),
+                "free some space there, or enlarge the disk, and run again");
+  }
+
   void clear_aside() {
     if (root_.valid()) (void)remove_tree_at(root_.get(), kAsideName);
   }
@@ -244,6 +286,7 @@ class Streaming {
   std::unique_ptr<ZipStream> zip_;
   std::optional<std::vector<UnpackedEntry>> entries_;
   bool is_dirty_ = false;
+  std::uint64_t look_at_ = 0;  ///< when so much has come
 };
 
 }  // namespace
@@ -253,7 +296,8 @@ Result<FetchedArchive> fetch_and_unpack_streamed(const std::function<Result<Fetc
   FetchProcess process;
   if (Result<void> started = process.start(fetch); !started) return fail(std::move(started).error());
   Streaming streaming(places, unpack, process, log);
-  streaming.run();
+  // The fetch ends with this; what has come stays, to be gone on with.
+  if (Result<void> ran = streaming.run(); !ran) return fail(std::move(ran).error());
   Result<FetchResult> fetched = process.result();
   if (!fetched) return fail(std::move(fetched).error());
   Result<std::vector<UnpackedEntry>> entries = streaming.finish(*fetched);

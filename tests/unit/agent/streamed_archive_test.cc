@@ -158,6 +158,26 @@ TEST_F(StreamedArchiveTest, AFetchThatDiesIsAnError) {
   EXPECT_THAT(got.error().sentence(), HasSubstr("before it was complete"));
 }
 
+TEST_F(StreamedArchiveTest, WhatHasNoRoomIsNotWaitedFor) {
+  for (const Packing packing : {Packing::zip, Packing::tar_gz}) {
+    const std::string whole = pack(packing, entries_);
+    const auto got = unpack([&]() -> Result<FetchResult> {
+      // Its server says that it is larger than any disk, and is slow.
+      (void)write_file_atomically(notes_of_part(archive_), R"({"url_sha256":"","validator":"","total":1152921504606846976})", 0600);
+      (void)write_file_atomically(part_of(archive_), std::string_view(whole).substr(0, whole.size() / 2), 0600);
+      ::alarm(60);
+      while (true) ::pause();
+    });
+    ASSERT_FALSE(got);
+    EXPECT_EQ(got.error().code(), ErrorCode::no_space);
+    EXPECT_THAT(got.error().sentence(), HasSubstr("of the packed archive have yet to come"));
+    EXPECT_THAT(got.error().hint(), HasSubstr("free some space"));
+    EXPECT_TRUE(path_exists(part_of(archive_))) << "what has come is to be gone on with";
+    fs::remove_all(root_);
+    fs::create_directory(root_);
+  }
+}
+
 TEST_F(StreamedArchiveTest, ADirectoryThatPromisesSomethingElseIsBelievedAndTheZipRefused) {
   std::string zip = pack(Packing::zip, entries_);
   // The checksum of the first name in the directory, 16 bytes behind its signature.
