@@ -34,6 +34,10 @@ using Clock = std::chrono::steady_clock;
 
 /// At most five a second: more is not read by anyone and costs wire.
 constexpr auto kProgressEvery = std::chrono::milliseconds(200);
+/// Less than the least that is kept free.
+constexpr std::uint64_t kLookAtRoomEvery = 16U << 20U;
+/// How often other hosts are asked before the origin is: whoever has the file may go, and another takes its place.
+constexpr int kSharedAttempts = 3;
 constexpr std::size_t kMaxAuthorities = 16U << 20U;
 
 std::uint64_t free_bytes(const std::string& directory) {
@@ -59,6 +63,7 @@ constexpr std::string_view kNotesSuffix = ".meta";
 struct PartNotes {
   std::string url_digest, validator;
   std::uint64_t total = 0;  ///< 0 where the server did not say
+  std::string sha256{};     ///< what was wanted; empty where nothing was said
 };
 
 std::optional<PartNotes> read_notes(int directory, const std::string& name) {
@@ -71,12 +76,14 @@ std::optional<PartNotes> read_notes(int directory, const std::string& name) {
   if (!document["url_sha256"].is_string() || !document["validator"].is_string()) return std::nullopt;
   PartNotes notes{document["url_sha256"].get<std::string>(), document["validator"].get<std::string>()};
   if (document.contains("total") && document["total"].is_number_unsigned()) notes.total = document["total"].get<std::uint64_t>();
+  if (document.contains("sha256") && document["sha256"].is_string()) notes.sha256 = document["sha256"].get<std::string>();
   return notes;
 }
 
 /// Notes that were cut by a crash cannot be read, and are then none.
 Result<void> write_notes(int directory, const std::string& name, const PartNotes& notes) {
-  const Json document = {{"url_sha256", notes.url_digest}, {"validator", notes.validator}, {"total", notes.total}};
+  const Json document = {
+      {"url_sha256", notes.url_digest}, {"validator", notes.validator}, {"total", notes.total}, {"sha256", notes.sha256}};
   ::unlinkat(directory, name.c_str(), 0);
   const UniqueFd file(::openat(directory, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file.valid()) return fail(errno_error(errno, "making " + name));
@@ -157,7 +164,8 @@ class PartFile : public TransferSink {
       return fail(no_space(to_, fmt::format("{} more needed", human_bytes(total_ - size_))));
     }
     // The notes come before the bytes they vouch for.
-    if (Result<void> noted = write_notes(directory_.get(), meta_name_, {sha256_hex(url_), start.validator, total_}); !noted) {
+    if (Result<void> noted = write_notes(directory_.get(), meta_name_, {sha256_hex(url_), start.validator, total_, sha256_.value_or("")});
+        !noted) {
       return fail(space_aware(std::move(noted).error()));
     }
     return {};
@@ -169,12 +177,15 @@ class PartFile : public TransferSink {
     digest_.add(bytes);
     size_ += bytes.size();
     received_ += bytes.size();
-    if (const Clock::time_point now = Clock::now(); now - last_progress_ >= kProgressEvery) {
+    const Clock::time_point now = Clock::now();
+    const bool is_time = now - last_progress_ >= kProgressEvery;
+    if (is_time) {
       last_progress_ = now;
       tell_progress();
-      if (keep_free_ > 0 && free_bytes(parent_of(part_)) < keep_free_) return fail(no_space(to_, "what is left is kept for other steps"));
     }
-    return {};
+    if (keep_free_ == 0 || (!is_time && received_ - looked_at_ < kLookAtRoomEvery)) return {};
+    looked_at_ = received_;
+    return free_bytes(parent_of(part_)) < keep_free_ ? fail(no_space(to_, "what is left is kept for other steps")) : Result<void>();
   }
 
   void say(std::string_view line) override { log_.say(strip_control(line)); }
@@ -193,8 +204,8 @@ class PartFile : public TransferSink {
     ::unlinkat(directory_.get(), part_name_.c_str(), 0);
   }
 
-  /// Digest of all bytes so far; valid until the next clear().
-  [[nodiscard]] std::string digest() { return digest_.hex(); }
+  /// Digest of all bytes so far.
+  [[nodiscard]] std::string digest() const { return digest_.hex_so_far(); }
   /// An earlier call ended between the last byte and the rename. Asking a server for what lies behind the end only gets a refusal.
   [[nodiscard]] bool is_complete() const {
     const std::optional<PartNotes> notes = read_notes(directory_.get(), meta_name_);
@@ -207,10 +218,19 @@ class PartFile : public TransferSink {
   [[nodiscard]] std::uint64_t received() const { return received_; }
 
   [[nodiscard]] int descriptor() const { return file_.get(); }
-  /// After digest(), to go on with what is there.
-  Result<void> hash_again() {
+  /// How many bytes are there that came for the wanted digest, from wherever.
+  [[nodiscard]] std::uint64_t wanted_size() const {
+    const std::optional<PartNotes> notes = read_notes(directory_.get(), meta_name_);
+    return notes && sha256_ && notes->sha256 == *sha256_ ? size_ : 0;
+  }
+  /// What the disk is to keep from here on.
+  void keep_free(std::uint64_t bytes) { keep_free_ = bytes; }
+  /// Forgets what came behind the first `size` bytes.
+  Result<void> cut_to(std::uint64_t size) {
+    if (::ftruncate(file_.get(), static_cast<off_t>(size)) != 0 || ::lseek(file_.get(), 0, SEEK_SET) != 0)
+      return fail(system_error("clearing " + part_));
+    digest_ = Sha256();
     size_ = 0;
-    if (::lseek(file_.get(), 0, SEEK_SET) != 0) return fail(system_error("reading " + part_));
     return hash_what_is_there();
   }
 
@@ -308,14 +328,14 @@ class PartFile : public TransferSink {
   const std::string name_, part_name_, meta_name_, shown_name_;
   UniqueFd directory_;
   const std::optional<std::string> sha256_;
-  const std::uint64_t keep_free_;
+  std::uint64_t keep_free_;
   const bool dated_;
   std::int64_t modified_s_ = 0;
   StepLog& log_;
   UniqueFd file_;
   Sha256 digest_;
   std::string url_;
-  std::uint64_t size_ = 0, total_ = 0, received_ = 0;
+  std::uint64_t size_ = 0, total_ = 0, received_ = 0, looked_at_ = 0;
   bool resumed_ = false;
   Clock::time_point last_progress_{};
 };
@@ -346,23 +366,57 @@ Result<std::string> fetch_from(const std::string& url, const FetchRequest& reque
   }
 }
 
-/// All that another host sends, from the file's beginning. Whether it is the file; where it is not, what has come is gone on with.
-Result<bool> receive_shared(const SharedAnswer& answer, const SharedFiles& files, const std::string& sha256, PartFile& part) {
-  if (Result<void> begun = part.begin({}); !begun) return fail(std::move(begun).error());
+enum class SharedEnd { whole, cut, dropped };
+
+/// All that another host sends, behind what is here. What comes in vain is gone on with, unless the disk has no room for it.
+Result<SharedEnd> receive_shared(const SharedAnswer& answer, const SharedFiles& files, const std::string& sha256, PartFile& part) {
+  const std::uint64_t had = answer.from > 0 ? part.size() : 0;
+  BodyStart start;
+  start.offset = had;
+  if (Result<void> begun = part.begin(start); !begun) return fail(std::move(begun).error());
+  std::uint64_t known = had - answer.from;  // it begins at a block
   std::vector<char> buffer(256U << 10U);
   while (await_shared(answer, files)) {
     const ssize_t got = ::read(answer.socket.get(), buffer.data(), buffer.size());
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) break;
-    if (Result<void> added = part.add({buffer.data(), static_cast<std::size_t>(got)}); !added) {
+    std::string_view bytes(buffer.data(), static_cast<std::size_t>(got));
+    const std::uint64_t skipped = std::min<std::uint64_t>(known, bytes.size());
+    known -= skipped;
+    bytes.remove_prefix(skipped);
+    if (Result<void> added = part.add(bytes); !added) {
       // Another host may send without end. The origin says how much it is.
       part.say(added.error().sentence() + "; what another host has sent is dropped");
-      if (Result<void> cleared = part.clear(); !cleared) return fail(std::move(cleared).error());
-      return false;
+      if (Result<void> cut = part.cut_to(had); !cut) return fail(std::move(cut).error());
+      return SharedEnd::dropped;
     }
   }
-  if (part.size() > 0 && part.digest() == sha256) return true;
-  if (Result<void> hashed = part.hash_again(); !hashed) return fail(std::move(hashed).error());
+  return part.size() > 0 && part.digest() == sha256 ? SharedEnd::whole : SharedEnd::cut;
+}
+
+/// Whether the file came from another host. Else the origin is to be asked; where others take it from here meanwhile, `answer` is theirs.
+Result<bool> take_from_others(const FetchRequest& request, const FetchOptions& options, PartFile& part, SharedAnswer& answer,
+                              StepLog& log) {
+  const std::string shown = shown_url(request.urls.front());
+  for (int attempt = 1; attempt <= kSharedAttempts; ++attempt) {
+    answer = ask_for_shared(*options.shared, *request.sha256, part.wanted_size());
+    if (!answer.socket.valid()) return false;
+    if (!answer.brings) {
+      log.say("other hosts get " + shown + " from here");
+      hand_over(answer, part.descriptor());
+      return false;
+    }
+    part.keep_free(std::max(options.keep_free, options.shared->keep_free));
+    const Result<SharedEnd> came = receive_shared(answer, *options.shared, *request.sha256, part);
+    part.keep_free(options.keep_free);
+    answer = {};  // the agent that brought it goes
+    if (!came) return fail(Error(came.error()).in("taking " + shown + " from another host"));
+    if (*came == SharedEnd::whole) return true;
+    const bool again = *came == SharedEnd::cut && attempt < kSharedAttempts;
+    log.say(fmt::format("another host has sent {} of {}, which is not all of it or not it; asking {}", human_bytes(part.size()), shown,
+                        again ? "who else has it" : "the origin"));
+    if (!again) return false;
+  }
   return false;
 }
 
@@ -426,20 +480,12 @@ Result<FetchResult> fetch_file(const FetchRequest& request, const FetchOptions& 
   if (Result<void> opened = part.open(); !opened) return fail(std::move(opened).error().in("fetching " + shown_url(request.urls.front())));
   SharedAnswer shared;  // let go of with the end: whoever reads along then knows it
   if (options.shared != nullptr && request.sha256 && !part.is_complete()) {
-    shared = ask_for_shared(*options.shared, *request.sha256);
-    if (shared.brings) {
-      const Result<bool> came = receive_shared(shared, *options.shared, *request.sha256, part);
-      if (!came) return fail(Error(came.error()).in("taking " + shown_url(request.urls.front()) + " from another host"));
-      if (*came) {
-        if (Result<void> published = part.publish(request.attributes); !published) return fail(std::move(published).error());
-        log.say(shown_url(request.urls.front()) + " came from another host");
-        return FetchResult{*request.sha256, part.size(), request.urls.front(), false, part.received()};
-      }
-      log.say(fmt::format("another host has sent {} of {}, which is not all of it or not it; asking the origin", human_bytes(part.size()),
-                          shown_url(request.urls.front())));
-    } else if (shared.socket.valid()) {
-      log.say("other hosts get " + shown_url(request.urls.front()) + " from here");
-      hand_over(shared, part.descriptor());
+    const Result<bool> came = take_from_others(request, options, part, shared, log);
+    if (!came) return fail(came.error());
+    if (*came) {
+      if (Result<void> published = part.publish(request.attributes); !published) return fail(std::move(published).error());
+      log.say(shown_url(request.urls.front()) + " came from another host");
+      return FetchResult{*request.sha256, part.size(), request.urls.front(), false, part.received()};
     }
   }
   const Authorities authorities = read_authorities(options);
@@ -453,6 +499,7 @@ Result<FetchResult> fetch_file(const FetchRequest& request, const FetchOptions& 
         if (published.error().code() == ErrorCode::no_space) part.remove();
         return fail(std::move(published).error().in("fetching " + shown_url(url)));
       }
+      say_whole(shared);
       return FetchResult{*digest, part.size(), url, part.resumed(), part.received()};
     }
     const ErrorCode code = digest.error().code();

@@ -550,10 +550,14 @@ Result<void> RealHost::remove_tree(const std::string& path) {
 
 Result<FetchResult> RealHost::fetch_now(const FetchRequest& request, StepLog& log, Ahead ahead) const {
   using Clock = std::chrono::steady_clock;
-  const SharedFiles* shared = shared_.controller >= 0 && !shared_.folder.empty() ? &shared_ : nullptr;
+  std::optional<SharedFiles> shared;
+  if (shared_.controller >= 0 && !shared_.folder.empty()) shared = shared_;
   const auto once = [&](const FetchRequest& wanted, Patience patience) {
     FetchOptions options;
-    options.shared = std::exchange(shared, nullptr);  // asked for before the first place, a mirror or the origin
+    if (shared) {  // asked for before each place, a mirror or the origin
+      shared->keep_free = kept_free(parent_of(wanted.to));
+      options.shared = &*shared;
+    }
     options.proxy = login_.proxy;
     // Ahead of its step a fetch is a favour: what does not come at once is left to the step, and to its words about it.
     if (patience == Patience::short_one || ahead == Ahead::yes) options.attempts = 2;

@@ -60,7 +60,7 @@ class RealHost : public Host {
   /// Where files that were fetched ahead of this step lie; fetch() takes them from there.
   void set_ahead(AheadPlace place) { ahead_ = std::move(place); }
   /// Files with a digest come from another host where there is one that has them; `say_wanted` tells the runner.
-  void set_shared(int controller, std::function<void(const std::string& sha256)> say_wanted) {
+  void set_shared(int controller, std::function<void(const std::string& sha256, std::uint64_t have)> say_wanted) {
     shared_ = {ahead_.folder, controller, std::move(say_wanted)};
   }
   /// Told when this process begins to stand still for a file, and when it goes on.

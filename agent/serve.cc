@@ -364,7 +364,7 @@ class Server {
     if (request.how == ShareRequest::How::give)
       give_shared(*std::move(step), in_fd_, out_fd_);
     else
-      take_shared(*std::move(step), in_fd_);
+      take_shared(*std::move(step), in_fd_, request.from);
   }
 
   void handle(std::uint64_t number, const RemoveRequest& request) {

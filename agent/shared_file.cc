@@ -14,8 +14,10 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #include "agent/base/file.h"
+#include "agent/base/sha256.h"
 #include "agent/protocol/request.h"
 #include "agent/safe_directory.h"
 
@@ -27,7 +29,9 @@ using Clock = std::chrono::steady_clock;
 /// Between two looks at a file that grows: what is added to its end at most.
 constexpr int kLookEveryMs = 20;
 constexpr int kSilenceMs = static_cast<int>(std::chrono::milliseconds(kSilenceLimit).count());
-constexpr char kGives = 'g', kTakes = 't';
+constexpr char kGives = 'g', kTakes = 't', kWhole = 'w';
+/// What may be asked for and not be there yet: more than hosts run at once.
+constexpr std::size_t kMostAsked = 4096;
 
 std::string socket_path(const std::string& folder, const std::string& sha256) { return folder + "/" + sha256.substr(0, 40); }
 
@@ -54,6 +58,18 @@ ssize_t read_some(int fd, char* into, std::size_t size) {
   do got = ::read(fd, into, size);
   while (got < 0 && errno == EINTR);
   return got;
+}
+
+/// What the agent says first: that it gives, or that it takes, and from where.
+bool read_how(SharedAnswer& answer, const SharedFiles& files, std::uint64_t have) {
+  char how = 0;
+  if (!await_shared(answer, files) || read_some(answer.socket.get(), &how, 1) != 1) return false;
+  answer.brings = how == kTakes;
+  if (!answer.brings) return how == kGives;
+  std::array<char, sizeof answer.from> from{};
+  if (::recv(answer.socket.get(), from.data(), from.size(), MSG_WAITALL) != static_cast<ssize_t>(from.size())) return false;
+  std::memcpy(&answer.from, from.data(), from.size());
+  return answer.from <= have;
 }
 
 /// A message of one byte; with it the descriptor, where there is one.
@@ -96,7 +112,7 @@ bool write_patiently(int fd, const char* bytes, std::size_t size) {
 
 }  // namespace
 
-SharedAnswer ask_for_shared(const SharedFiles& files, const std::string& sha256) {
+SharedAnswer ask_for_shared(const SharedFiles& files, const std::string& sha256, std::uint64_t have) {
   SharedAnswer answer;
   sockaddr_un address{};
   const std::string path = socket_path(files.folder, sha256), locked = path + ".lock";
@@ -107,11 +123,9 @@ SharedAnswer ask_for_shared(const SharedFiles& files, const std::string& sha256)
   ::unlink(path.c_str());
   const UniqueFd listener = new_socket();
   if (::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 && ::listen(listener.get(), 1) == 0) {
-    files.say_wanted(sha256);
-    char how = 0;
+    files.say_wanted(sha256, have);
     if (await(listener.get(), POLLIN, files.controller, -1)) answer.socket.reset(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (!await_shared(answer, files) || read_some(answer.socket.get(), &how, 1) != 1) answer.socket.reset();
-    answer.brings = how == kTakes;
+    if (!read_how(answer, files, have)) answer = {};
   }
   ::unlink(path.c_str());
   ::unlink(locked.c_str());
@@ -137,11 +151,14 @@ void hand_over(const SharedAnswer& answer, int file) {
   (void)::sendmsg(answer.socket.get(), &message.header, MSG_NOSIGNAL);  // who is gone wants nothing
 }
 
+void say_whole(const SharedAnswer& answer) {
+  if (answer.socket.valid()) (void)::send(answer.socket.get(), &kWhole, 1, MSG_NOSIGNAL);
+}
+
 Result<UniqueFd> connect_to_wanted(const std::string& folder, const std::string& sha256) {
   sockaddr_un address{};
   UniqueFd socket = new_socket();
-  const bool is_digest = sha256.size() == 64 && sha256.find_first_not_of("0123456789abcdef") == std::string::npos;
-  if (!is_digest || !address_of(socket_path(folder, sha256), address) ||
+  if (!is_sha256(sha256) || !address_of(socket_path(folder, sha256), address) ||
       ::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
     return fail(ErrorCode::not_found, "no step waits for this file");
   return socket;
@@ -151,42 +168,56 @@ void give_shared(UniqueFd step, int in, int out) {
   if (!write_patiently(step.get(), &kGives, 1)) return;
   const UniqueFd file = receive_file(step.get());
   std::array<char, 4096> buffer{};
-  std::string asked, block(kShareBlock, '\0');
+  std::string words, block(kShareBlock, '\0');
+  std::vector<std::uint64_t> asked;  // not in the order of the file: who goes on far ahead keeps nobody waiting
   Clock::time_point heard = Clock::now();
   while (true) {
-    // The step lets go of its end when the file is whole, or given up.
+    // The step says when the file is whole.
     std::array<pollfd, 2> polled = {pollfd{in, POLLIN, 0}, pollfd{step.get(), POLLIN, 0}};
     const int ready = ::poll(polled.data(), polled.size(), asked.empty() || !step.valid() ? kSilenceMs : kLookEveryMs);
     if (ready < 0 && errno != EINTR) return;
-    if (ready > 0 && polled[1].revents != 0) step.reset();
+    if (ready > 0 && polled[1].revents != 0) {
+      char word = 0;
+      if (read_some(step.get(), &word, 1) != 1 || word != kWhole) return;
+      step.reset();
+    }
     if (ready > 0 && polled[0].revents != 0) {
       const ssize_t got = read_some(in, buffer.data(), buffer.size());
-      if (got <= 0 || asked.size() > buffer.size()) return;
+      if (got <= 0 || words.size() > buffer.size()) return;
       heard = Clock::now();
-      asked.append(buffer.data(), static_cast<std::size_t>(got));
+      words.append(buffer.data(), static_cast<std::size_t>(got));
     }
     if (Clock::now() - heard > kSilenceLimit) return;
-    const bool is_final = !step.valid();
-    for (std::size_t end = 0; (end = asked.find('\n')) != std::string::npos; asked.erase(0, end + 1)) {
+    for (std::size_t end = 0; (end = words.find('\n')) != std::string::npos; words.erase(0, end + 1)) {
       std::uint64_t from = 0;
       // An empty line only says that somebody is there.
-      if (std::from_chars(asked.data(), asked.data() + end, from).ptr == asked.data()) continue;
+      if (std::from_chars(words.data(), words.data() + end, from).ptr == words.data()) continue;
+      if (asked.size() == kMostAsked) return;
+      asked.push_back(from);
+    }
+    const bool is_final = !step.valid();
+    bool is_gone = false;
+    std::erase_if(asked, [&](std::uint64_t from) {
       std::size_t there = 0;
       ssize_t got = 1;
-      while (got > 0 && there < block.size()) {
+      while (got > 0 && there < block.size() && !is_gone) {
         got = ::pread(file.get(), block.data() + there, block.size() - there, static_cast<off_t>(from + there));
         if (got > 0) there += static_cast<std::size_t>(got);
       }
-      if (there < block.size() && !is_final) break;  // the rest of it is still to come
-      const std::string head = std::to_string(there) + "\n";
-      if (!write_patiently(out, head.data(), head.size()) || !write_patiently(out, block.data(), there)) return;
-    }
+      if (is_gone || (there < block.size() && !is_final)) return false;  // the rest of it is still to come
+      const std::string head = std::to_string(from) + " " + std::to_string(there) + "\n";
+      is_gone = !write_patiently(out, head.data(), head.size()) || !write_patiently(out, block.data(), there);
+      return true;
+    });
+    if (is_gone) return;
   }
 }
 
-void take_shared(UniqueFd step, int in) {
+void take_shared(UniqueFd step, int in, std::uint64_t from) {
   std::array<char, 64 * 1024> buffer{};
-  if (!write_patiently(step.get(), &kTakes, 1)) return;
+  buffer[0] = kTakes;
+  std::memcpy(buffer.data() + 1, &from, sizeof from);
+  if (!write_patiently(step.get(), buffer.data(), 1 + sizeof from)) return;
   while (await(in, POLLIN, step.get(), -1)) {
     const ssize_t got = read_some(in, buffer.data(), buffer.size());
     if (got <= 0 || !write_patiently(step.get(), buffer.data(), static_cast<std::size_t>(got))) return;

@@ -56,7 +56,7 @@ class RecordLog : public StepLog {
     record["elapsed_ms"] = elapsed.count();
     send(record);
   }
-  void wants_file(const std::string& sha256) { send(Json{{"wanted", sha256}}); }
+  void wants_file(const std::string& sha256, std::uint64_t have) { send(Json{{"wanted", sha256}, {"have", have}}); }
   void is_fetched() { send(Json{{"fetched", true}}); }
   void stands_still(bool is_so) { send(Json{{"stands_still", is_so}}); }
   void checked(const StepChecked& checked) {
@@ -237,7 +237,8 @@ void forbid_core_files() {
       host.set_asked_on_boot(step.asked_on_boot);
       host.set_ahead(step.ahead);
       host.set_python_to_come(step.python_to_come);
-      if (step.shares >= 0) host.set_shared(kSharesFd, [&](const std::string& sha256) { log.wants_file(sha256); });
+      if (step.shares >= 0)
+        host.set_shared(kSharesFd, [&](const std::string& sha256, std::uint64_t have) { log.wants_file(sha256, have); });
       if (step.with_secrets) host.make_new_files_private();
       host.set_masking(secrets.masking());
       const std::unique_ptr<Step> made = make_step(step, secrets);
@@ -346,7 +347,8 @@ Result<StepRecord> step_record_from_line(std::string_view line, const std::strin
       return StepRecord{Progress{step, document->at("progress").get<std::string>(), document->at("done").get<std::uint64_t>(),
                                  document->at("total").get<std::uint64_t>(), document->at("bytes_per_s").get<std::uint64_t>()}};
     }
-    if (document->contains("wanted")) return StepRecord{FileWanted{step, document->at("wanted").get<std::string>()}};
+    if (document->contains("wanted"))
+      return StepRecord{FileWanted{step, document->at("wanted").get<std::string>(), document->at("have").get<std::uint64_t>()}};
     if (document->contains("fetched")) return StepRecord{StepIsFetched{}};
     if (document->contains("stands_still")) return StepRecord{StepStandsStill{document->at("stands_still").get<bool>()}};
     if (document->contains("downloaded")) {

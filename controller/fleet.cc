@@ -182,7 +182,7 @@ struct Fleet::Shared {
         hint = step->error ? step->error->hint : "";
       }
       if (const auto* wanted = std::get_if<FileWanted>(&event.body); wanted != nullptr && sharing != nullptr)
-        sharing->wanted(wanted->sha256);
+        sharing->wanted(wanted->sha256, wanted->have);
       if (log) log->event(event, line);
     };
     // Runs of many hosts say much at once: their logs are written a few times a second.

@@ -17,56 +17,60 @@ using std::chrono::milliseconds;
 constexpr milliseconds kBusy{2}, kIdle{20}, kNothing{1000};
 /// What may come before an agent's answer: a login script's words, hello, the reply.
 constexpr std::size_t kOpeningLimit = 64U << 10U;
-/// A line that says how many bytes follow.
-constexpr std::size_t kHeadLimit = 20;
+/// A line that says which bytes follow, and how many.
+constexpr std::size_t kHeadLimit = 40;
 
 }  // namespace
 
 // ---- PassedFiles
 
-std::optional<PassedFiles::Taking> PassedFiles::want(const std::string& sha256) {
-  const std::lock_guard lock(mutex_);
+PassedFiles::File* PassedFiles::find(const std::string& sha256, std::uint64_t source) {
   const auto found = files_.find(sha256);
-  if (found == files_.end()) {
-    files_[sha256].source = ++sources_;
-    return std::nullopt;
-  }
-  found->second.wanted.insert(0);
-  return Taking{sha256, found->second.source};
+  return found == files_.end() || found->second.source != source ? nullptr : &found->second;
 }
 
-void PassedFiles::end_source(const std::string& sha256) {
+std::variant<PassedFiles::Giving, PassedFiles::Taking> PassedFiles::want(const std::string& sha256, std::uint64_t have) {
   const std::lock_guard lock(mutex_);
-  files_.erase(sha256);
-}
-
-std::vector<std::uint64_t> PassedFiles::to_ask(const std::string& sha256) {
-  const std::lock_guard lock(mutex_);
-  const auto found = files_.find(sha256);
-  std::vector<std::uint64_t> numbers;
-  if (found == files_.end() || found->second.wanted.empty()) return numbers;
+  const auto [found, is_new] = files_.try_emplace(sha256);
   File& file = found->second;
-  const std::set<std::uint64_t> places(file.wanted.begin(), file.wanted.end());
-  const std::size_t ahead = std::max<std::size_t>(1, kBlocksOnTheWay / places.size());
+  if (is_new) {
+    file.source = ++sources_;
+    return Giving{sha256, file.source};
+  }
+  const std::uint64_t next = have > kLargestFile ? 0 : have / kShareBlock;
+  file.wanted.insert(next);
+  return Taking{sha256, file.source, next};
+}
+
+void PassedFiles::end_source(const Giving& giving) {
+  const std::lock_guard lock(mutex_);
+  if (find(giving.sha256, giving.source) != nullptr) files_.erase(giving.sha256);
+}
+
+Result<std::vector<std::uint64_t>> PassedFiles::to_ask(const Giving& giving) {
+  const std::lock_guard lock(mutex_);
+  File* file = find(giving.sha256, giving.source);
+  if (file == nullptr) return fail(ErrorCode::cancelled, "another host gives the file");
+  std::vector<std::uint64_t> numbers;
+  const std::set<std::uint64_t> places(file->wanted.begin(), file->wanted.end());
+  const std::size_t ahead = std::max<std::size_t>(1, kBlocksOnTheWay / std::max<std::size_t>(1, places.size()));
   for (const std::uint64_t first : places) {
     for (std::uint64_t number = first; number < first + ahead; ++number) {
-      if (!file.blocks.contains(number) && file.asked.insert(number).second) numbers.push_back(number);
+      if (!file->blocks.contains(number) && file->asked.insert(number).second) numbers.push_back(number);
     }
   }
   return numbers;
 }
 
-void PassedFiles::came(const std::string& sha256, std::uint64_t number, std::string bytes) {
+void PassedFiles::came(const Giving& giving, std::uint64_t number, std::string bytes) {
   const std::lock_guard lock(mutex_);
-  const auto found = files_.find(sha256);
-  if (found == files_.end()) return;
-  File& file = found->second;
-  file.last_came = now_();
-  file.is_silent = false;
-  file.asked.erase(number);
-  file.blocks[number] = std::make_shared<const std::string>(std::move(bytes));
-  file.order.push_back(number);
-  tidy(file);
+  File* file = find(giving.sha256, giving.source);
+  if (file == nullptr) return;
+  file->given += bytes.size();
+  file->asked.erase(number);
+  file->blocks[number] = std::make_shared<const std::string>(std::move(bytes));
+  file->order.push_back(number);
+  tidy(*file);
 }
 
 /// Lets go of what everybody has, and of what has been there for longest.
@@ -76,52 +80,62 @@ void PassedFiles::tidy(File& file) {
   for (; file.order.size() > kBlocksKept; file.order.pop_front()) file.blocks.erase(file.order.front());
 }
 
+/// Each wait ends by a block, so that who is slow itself, and waits for moments, is not what this finds.
+bool PassedFiles::is_too_slow(File& file) const {
+  const Time now = now_();
+  if (file.waited + (now - file.waiting_since) <= kPatience) return false;
+  if (file.given < kLeastGiven) return true;
+  file.given = 0;
+  file.waited = {};
+  file.waiting_since = now;
+  return false;
+}
+
+void PassedFiles::stop_waiting(File& file, Taking& taking) const {
+  if (std::exchange(taking.waits, false) && --file.waiting == 0) file.waited += now_() - file.waiting_since;
+}
+
 Result<PassedFiles::Block> PassedFiles::next(Taking& taking) {
   const std::lock_guard lock(mutex_);
-  const auto found = files_.find(taking.sha256);
-  if (found == files_.end() || found->second.source != taking.source)
-    return fail(ErrorCode::unreachable, "the host that had the file does not give it any more");
-  File& file = found->second;
-  const auto block = file.blocks.find(taking.next);
-  if (block == file.blocks.end()) {
-    const Time now = now_();
-    if (!taking.waits_since) taking.waits_since = now;
-    // Who is slow finds that nothing has come for long, and who waits behind others that it is others' blocks that come.
-    if (now - std::max(*taking.waits_since, file.last_came.value_or(*taking.waits_since)) > kSourceSilence) file.is_silent = true;
-    if (file.is_silent) return fail(ErrorCode::unreachable, "the host that had the file gives nothing any more");
-    return Block();
+  File* file = find(taking.sha256, taking.source);
+  if (file == nullptr) return fail(ErrorCode::unreachable, "the host that had the file does not give it any more");
+  const auto block = file->blocks.find(taking.next);
+  if (block == file->blocks.end()) {
+    if (!std::exchange(taking.waits, true) && file->waiting++ == 0) file->waiting_since = now_();
+    if (!is_too_slow(*file)) return Block();
+    files_.erase(taking.sha256);
+    return fail(ErrorCode::unreachable, "the host that had the file gives it too slowly");
   }
-  taking.waits_since.reset();
+  stop_waiting(*file, taking);
   Block got = block->second;
   if (got->empty()) return got;
-  file.wanted.erase(file.wanted.find(taking.next));
-  file.wanted.insert(++taking.next);
-  tidy(file);
+  file->wanted.erase(file->wanted.find(taking.next));
+  file->wanted.insert(++taking.next);
+  tidy(*file);
   return got;
 }
 
-void PassedFiles::end_taking(const Taking& taking) {
+void PassedFiles::end_taking(Taking& taking) {
   const std::lock_guard lock(mutex_);
-  const auto found = files_.find(taking.sha256);
-  if (found == files_.end() || found->second.source != taking.source) return;
-  const auto at = found->second.wanted.find(taking.next);
-  if (at != found->second.wanted.end()) found->second.wanted.erase(at);
-  tidy(found->second);
+  File* file = find(taking.sha256, taking.source);
+  if (file == nullptr) return;
+  stop_waiting(*file, taking);
+  if (const auto at = file->wanted.find(taking.next); at != file->wanted.end()) file->wanted.erase(at);
+  tidy(*file);
 }
 
 // ---- HostSharing
 
 struct HostSharing::Talk {
-  std::string sha256;
-  std::optional<PassedFiles::Taking> taking;  ///< none: this host gives
+  std::variant<PassedFiles::Giving, PassedFiles::Taking> part;
   std::unique_ptr<ShareChannel> channel;
   bool is_open = false;  ///< the agent has answered
   std::string came{};
   PassedFiles::Block unsent{};  ///< of which the first `sent` bytes are written
   std::size_t sent = 0;
   bool ended = false;  ///< all is sent
-  std::deque<std::uint64_t> asked{};
-  std::optional<std::size_t> length{};  ///< of the block that comes
+  std::set<std::uint64_t> asked{};
+  std::optional<std::pair<std::uint64_t, std::size_t>> coming{};  ///< a block's number and length
   Clock::time_point last_asked = Clock::now();
 };
 
@@ -133,19 +147,49 @@ HostSharing::~HostSharing() {
 }
 
 bool HostSharing::gives() const {
-  return std::any_of(talks_.begin(), talks_.end(), [](const auto& talk) { return !talk->taking; });
+  return std::any_of(talks_.begin(), talks_.end(),
+                     [](const auto& talk) { return std::holds_alternative<PassedFiles::Giving>(talk->part); });
 }
 
-void HostSharing::end(const Talk& talk) {
-  if (talk.taking)
-    files_->end_taking(*talk.taking);
+void HostSharing::end(Talk& talk) {
+  if (auto* taking = std::get_if<PassedFiles::Taking>(&talk.part))
+    files_->end_taking(*taking);
   else
-    files_->end_source(talk.sha256);
+    files_->end_source(std::get<PassedFiles::Giving>(talk.part));
 }
 
-void HostSharing::begin(const std::string& sha256) {
-  auto talk = std::make_unique<Talk>(Talk{sha256, files_->want(sha256), nullptr});
-  Result<std::unique_ptr<ShareChannel>> channel = open_({talk->taking ? ShareRequest::How::take : ShareRequest::How::give, sha256});
+void HostSharing::wanted(const std::string& sha256, std::uint64_t have) {
+  if (!wishes_.contains(sha256) && wishes_.size() == kMostFiles) {
+    refuses_ = true;
+    return;
+  }
+  Wish& wish = wishes_[sha256];
+  if (++wish.asked > kMostAsks)
+    refuses_ = true;
+  else
+    wish.have = have;
+}
+
+bool HostSharing::is_taken(const std::string& sha256) {
+  for (auto& talk : talks_) {
+    const auto* taking = std::get_if<PassedFiles::Taking>(&talk->part);
+    if (taking == nullptr || taking->sha256 != sha256) continue;
+    if (!talk->ended) return true;
+    end(*talk);
+    talks_.erase(std::find(talks_.begin(), talks_.end(), talk));
+    return false;
+  }
+  return false;
+}
+
+void HostSharing::begin(const std::string& sha256, std::uint64_t have) {
+  auto talk = std::make_unique<Talk>(Talk{files_->want(sha256, have), nullptr});
+  ShareRequest request{ShareRequest::How::give, sha256};
+  if (const auto* taking = std::get_if<PassedFiles::Taking>(&talk->part)) {
+    request.how = ShareRequest::How::take;
+    request.from = taking->next * kShareBlock;
+  }
+  Result<std::unique_ptr<ShareChannel>> channel = open_(request);
   if (!channel) {
     end(*talk);
     return refuse_();
@@ -155,7 +199,11 @@ void HostSharing::begin(const std::string& sha256) {
 }
 
 milliseconds HostSharing::pump() {
-  for (const std::string& sha256 : std::exchange(wanted_, {})) begin(sha256);
+  if (std::exchange(refuses_, false)) refuse_();
+  // An agent that still takes to a step that is gone notices soon; until then who asks again waits.
+  for (auto& [sha256, wish] : wishes_) {
+    if (wish.have && !is_taken(sha256)) begin(sha256, *std::exchange(wish.have, std::nullopt));
+  }
   bool has_moved = false;
   for (std::size_t i = 0; i < talks_.size();) {
     Talk& talk = *talks_[i];
@@ -190,7 +238,7 @@ Result<bool> HostSharing::move(Talk& talk) {
   }
   if (!talk.is_open && talk.came.size() > kOpeningLimit) return fail(ErrorCode::protocol, "words without end");
   if (!talk.is_open) return moved;
-  const Result<bool> more = talk.taking ? take(talk) : give(talk);
+  const Result<bool> more = std::holds_alternative<PassedFiles::Taking>(talk.part) ? take(talk) : give(talk);
   if (!more) return more;
   moved = moved || *more;
   while (talk.unsent && talk.sent < talk.unsent->size()) {
@@ -206,31 +254,38 @@ Result<bool> HostSharing::move(Talk& talk) {
 }
 
 Result<bool> HostSharing::give(Talk& talk) {
+  const auto& giving = std::get<PassedFiles::Giving>(talk.part);
   bool moved = false;
   while (true) {
-    if (!talk.length) {
+    if (!talk.coming) {
       const std::size_t end = talk.came.find('\n');
       if (end == std::string::npos && talk.came.size() <= kHeadLimit) break;
+      std::uint64_t from = 0;
       std::size_t length = 0;
       const char* head = talk.came.data();
-      if (end > kHeadLimit || std::from_chars(head, head + end, length).ptr != head + end || length > kShareBlock || talk.asked.empty())
+      const char* stop = head + std::min(end, kHeadLimit + 1);
+      const char* space = std::from_chars(head, stop, from).ptr;
+      if (end > kHeadLimit || space == stop || *space != ' ' || std::from_chars(space + 1, stop, length).ptr != stop ||
+          length > kShareBlock || from % kShareBlock != 0 || talk.asked.erase(from / kShareBlock) == 0)
         return fail(ErrorCode::protocol, "the agent gives what was not asked for");
-      talk.length = length;
+      talk.coming = {from / kShareBlock, length};
       talk.came.erase(0, end + 1);
     }
-    if (talk.came.size() < *talk.length) break;
-    std::string rest = talk.came.substr(*talk.length);
-    talk.came.resize(*talk.length);
-    files_->came(talk.sha256, talk.asked.front(), std::exchange(talk.came, std::move(rest)));
-    talk.asked.pop_front();
-    talk.length.reset();
+    const auto [number, length] = *talk.coming;
+    if (talk.came.size() < length) break;
+    std::string rest = talk.came.substr(length);
+    talk.came.resize(length);
+    files_->came(giving, number, std::exchange(talk.came, std::move(rest)));
+    talk.coming.reset();
     moved = true;
   }
+  const Result<std::vector<std::uint64_t>> numbers = talk.unsent ? std::vector<std::uint64_t>() : files_->to_ask(giving);
+  if (!numbers) return fail(numbers.error());
   if (talk.unsent) return moved;
   std::string asks;
-  for (const std::uint64_t number : files_->to_ask(talk.sha256)) {
+  for (const std::uint64_t number : *numbers) {
     asks += std::to_string(number * kShareBlock) + "\n";
-    talk.asked.push_back(number);
+    talk.asked.insert(number);
   }
   const Clock::time_point now = Clock::now();
   if (asks.empty() && now - talk.last_asked > kHeartbeat) asks = "\n";
@@ -243,7 +298,7 @@ Result<bool> HostSharing::give(Talk& talk) {
 Result<bool> HostSharing::take(Talk& talk) {
   talk.came.clear();  // it has nothing to say
   if (talk.ended || talk.unsent) return false;
-  const Result<PassedFiles::Block> block = files_->next(*talk.taking);
+  const Result<PassedFiles::Block> block = files_->next(std::get<PassedFiles::Taking>(talk.part));
   if (block && *block == nullptr) return false;
   if (block && !(*block)->empty()) {
     talk.unsent = *block;

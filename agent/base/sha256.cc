@@ -42,6 +42,14 @@ std::string Sha256::hex() {
   return text;
 }
 
+std::string Sha256::hex_so_far() const {
+  Sha256 copy;
+  copy.context_->state = context_->state;
+  return copy.hex();
+}
+
+bool is_sha256(std::string_view text) { return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos; }
+
 std::string sha256_hex(std::string_view bytes) {
   Sha256 digest;
   digest.add(bytes);

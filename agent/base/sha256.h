@@ -20,6 +20,8 @@ class Sha256 {
   void add(std::string_view bytes);
   /// 64 lowercase hex digits. The object starts afresh afterwards.
   [[nodiscard]] std::string hex();
+  /// The same of what was added so far; more may follow.
+  [[nodiscard]] std::string hex_so_far() const;
 
  private:
   struct Context;
@@ -27,6 +29,8 @@ class Sha256 {
 };
 
 [[nodiscard]] std::string sha256_hex(std::string_view bytes);
+/// Whether it looks like one: 64 lowercase hex digits.
+[[nodiscard]] bool is_sha256(std::string_view text);
 /// Digest of a file's content, read in pieces.
 [[nodiscard]] Result<std::string> sha256_of_file(const std::string& path);
 

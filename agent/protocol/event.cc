@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "agent/base/sha256.h"
+#include "agent/protocol/field_types.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/members.h"
 #include "agent/protocol/wire.h"
@@ -172,6 +174,9 @@ decltype(Event::body) read_body(const std::string& type, Members& members, const
     FileWanted body;
     members.must("step", body.step);
     members.must("sha256", body.sha256);
+    members.may("have", body.have);
+    if (!members.error() && !is_sha256(body.sha256))
+      members.fail_with(Error(ErrorCode::protocol, "`sha256` is not a digest: " + quote_value(body.sha256)));
     return body;
   }
   if (type == "cancel_requested") {
@@ -260,6 +265,7 @@ Json to_json(const Event& event) {
                           Json document = head(event, "file_wanted");
                           document["step"] = body.step;
                           document["sha256"] = body.sha256;
+                          if (body.have > 0) document["have"] = body.have;
                           return document;
                         },
                         [&](const StepStarted& body) {

@@ -65,6 +65,7 @@ struct WaitingForSecret {
 /// A step is about to fetch a file of `fetch: shared`, and waits for a word whether another host has it: a request `share`.
 struct FileWanted {
   std::string step, sha256;
+  std::uint64_t have = 0;  ///< bytes of it that are there, from its beginning
 };
 struct StepStarted {
   std::string step;

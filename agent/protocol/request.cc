@@ -111,6 +111,7 @@ decltype(Request::body) read_body(const std::string& verb, Members& members) {
     members.one_of("how", share_names(), body.how);
     if (body.how == ShareRequest::How::none) return body;
     members.must("sha256", body.sha256);
+    members.may("from", body.from);
     return body;
   }
   if (verb == "remove") {
@@ -208,6 +209,7 @@ Json to_json(const Request& request) {
                    document["verb"] = "share";
                    document["how"] = share_names().at(static_cast<std::size_t>(body.how));
                    if (!body.sha256.empty()) document["sha256"] = body.sha256;
+                   if (body.from > 0) document["from"] = body.from;
                  },
                  [&](const RemoveRequest& body) {
                    document["verb"] = "remove";

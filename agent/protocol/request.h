@@ -88,12 +88,14 @@ struct SecretsRequest {
   SecretValues values;
 };
 /// The answer to file_wanted. `give`: the step fetches the file itself, and what comes is to be had here: behind the reply, each line on
-/// stdin that has a number asks for the bytes from there, and is answered by a line with how many follow (kShareBlock, fewer at the file's
-/// end) and by them; an empty line says that somebody is still there. `take`: behind the reply the file's bytes follow on stdin. Both in a
-/// conversation of their own, which has nothing else. `none`, in that of the run: nobody brings files any more; who waits fetches itself.
+/// stdin that has a number asks for the bytes from there, and is answered, once they are there, by a line with that number and how many
+/// follow (kShareBlock, fewer at the file's end) and by them; an empty line says that somebody is still there. `take`: behind the reply the
+/// file's bytes follow on stdin, those from `from` on. Both in a conversation of their own, which has nothing else. `none`, in that of the
+/// run: nobody brings files any more; who waits fetches itself.
 struct ShareRequest {
   enum class How { give, take, none } how = How::none;
   std::string sha256;
+  std::uint64_t from = 0;
 };
 constexpr std::size_t kShareBlock = 256U << 10U;
 /// Lists (preview) or removes agent, journals, cache and gpustrap's own units. Reply: {"paths": […], "units": […]}

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "agent/base/sha256.h"
 #include "agent/base/text.h"
 #include "agent/fetch.h"
 #include "agent/steps/apt_mirror.h"
@@ -39,8 +40,6 @@ bool is_package_name(std::string_view name) {
                   std::string_view("._+~%:-").find(c) != std::string_view::npos;
          });
 }
-
-bool is_sha256(std::string_view text) { return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos; }
 
 }  // namespace
 

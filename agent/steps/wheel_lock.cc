@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "agent/base/sha256.h"
 #include "agent/base/text.h"
 #include "agent/steps/python_version.h"
 
@@ -13,8 +14,6 @@ namespace gpustrap {
 namespace {
 
 constexpr std::size_t kMostPackages = 2000, kMostFiles = 50'000, kLongestName = 250;
-
-bool is_sha256(std::string_view text) { return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos; }
 
 /// The value of an option `--name VALUE` or `--name=VALUE` that is all of a line.
 std::optional<std::string> option_value(const std::string& line, std::string_view name) {

@@ -54,13 +54,14 @@ struct Host {
             files,
             [this, opens](const ShareRequest& request) -> Result<std::unique_ptr<ShareChannel>> {
               asked.push_back(request.how);
+              from.push_back(request.from);
               if (!opens) return fail(ErrorCode::unreachable, "the host opened no channel");
               wires.push_back(std::make_shared<Wire>());
               return std::unique_ptr<ShareChannel>(std::make_unique<FakeChannel>(wires.back()));
             },
             [this] { ++refused; }) {}
-  void want() {
-    sharing.wanted(kDigest);
+  void want(std::uint64_t have = 0, const std::string& sha256 = kDigest) {
+    sharing.wanted(sha256, have);
     (void)sharing.pump();
   }
   void answer() {
@@ -68,6 +69,7 @@ struct Host {
     (void)sharing.pump();
   }
   std::vector<How> asked;
+  std::vector<std::uint64_t> from;
   std::vector<std::shared_ptr<Wire>> wires;
   int refused = 0;
   HostSharing sharing;
@@ -75,15 +77,16 @@ struct Host {
 
 class PassedFilesTest : public testing::Test {
  protected:
-  /// Has the source's agent answer everything that it was asked for.
-  void serve(Host& source) {
+  /// Has the source's agent answer what it was asked for: all of that, or as many blocks.
+  void serve(Host& source, std::size_t blocks = 1000) {
     Wire& wire = *source.wires.back();
-    for (std::size_t end = 0; (end = wire.to_host.find('\n')) != std::string::npos; wire.to_host.erase(0, end + 1)) {
+    for (std::size_t end = 0; blocks > 0 && (end = wire.to_host.find('\n')) != std::string::npos; wire.to_host.erase(0, end + 1)) {
       if (end == 0) continue;
       const std::size_t from = std::stoul(wire.to_host.substr(0, end));
       ++blocks_asked_;
+      --blocks;
       const std::string block = from < body_.size() ? body_.substr(from, kShareBlock) : "";
-      wire.from_host += std::to_string(block.size()) + "\n" + block;
+      wire.from_host += std::to_string(from) + " " + std::to_string(block.size()) + "\n" + block;
     }
   }
   /// What a target's agent was sent, with the source and the others going on beside it.
@@ -166,35 +169,122 @@ TEST_F(PassedFilesTest, WhereTheSourceGoesTheOthersAreLetGo) {
   EXPECT_THAT(three.asked, ElementsAre(How::give));
 }
 
-TEST_F(PassedFilesTest, ASourceThatIsSilentHoldsUpNobodyForLong) {
+TEST_F(PassedFilesTest, ASourceThatIsSilentLosesItsPlace) {
   Host one(files_), two(files_), three(files_);
-  for (Host* host : {&one, &two}) {
+  for (Host* host : {&one, &two, &three}) {
     host->want();
     host->answer();
   }
   const auto pass = [&](std::chrono::seconds time) {
     now_ += time;
-    for (Host* host : {&one, &two}) (void)host->sharing.pump();
+    for (Host* host : {&one, &two, &three}) (void)host->sharing.pump();
   };
   pass(std::chrono::seconds(0));
-  pass(PassedFiles::kSourceSilence);
+  pass(PassedFiles::kPatience);
   EXPECT_FALSE(two.wires.back()->ended);
   pass(std::chrono::seconds(1));
-  EXPECT_TRUE(two.wires.back()->ended);
+  EXPECT_TRUE(two.wires.back()->ended && three.wires.back()->ended);
   EXPECT_TRUE(two.wires.back()->to_host.empty());
-  // Nor does who comes later wait for it anew,
+  pass(std::chrono::seconds(0));
+  EXPECT_FALSE(one.sharing.gives());
+  // Who asks again first is the source now, and gives to the others.
+  two.want();
+  two.answer();
   three.want();
   three.answer();
-  EXPECT_THAT(three.asked, ElementsAre(How::take));
-  EXPECT_TRUE(three.wires.back()->ended);
-  // until it gives something again.
-  Host four(files_);
-  serve(one);
+  EXPECT_THAT(two.asked, ElementsAre(How::take, How::give));
+  EXPECT_THAT(three.asked, ElementsAre(How::take, How::take));
+  run({&three}, two);
+  EXPECT_TRUE(got_[&three] == body_);
+}
+
+TEST_F(PassedFilesTest, ASourceThatGivesABlockNowAndThenLosesItsPlaceToo) {
+  Host one(files_), two(files_);
+  for (Host* host : {&one, &two}) {
+    host->want();
+    host->answer();
+  }
+  int given = 0;
+  for (; given < 10 && !two.wires.back()->ended; ++given, now_ += PassedFiles::kPatience - std::chrono::seconds(1)) {
+    (void)one.sharing.pump();
+    serve(one, 1);
+    (void)one.sharing.pump();
+    (void)two.sharing.pump();
+    got_[&two] += std::exchange(two.wires.back()->to_host, "");
+    (void)two.sharing.pump();
+    (void)two.sharing.pump();
+  }
+  EXPECT_TRUE(two.wires.back()->ended);
+  EXPECT_LE(given, 3);
   (void)one.sharing.pump();
-  four.want();
-  four.answer();
-  run({&four}, one);
-  EXPECT_TRUE(got_[&four] == body_);
+  EXPECT_FALSE(one.sharing.gives());
+}
+
+TEST_F(PassedFilesTest, ASourceBehindANarrowLineKeepsItsPlace) {
+  Host one(files_), two(files_);
+  for (Host* host : {&one, &two}) {
+    host->want();
+    host->answer();
+  }
+  // 0.7 Mbit/s.
+  for (int turn = 0; turn < 400 && !two.wires.back()->ended; ++turn, now_ += std::chrono::seconds(3)) {
+    (void)one.sharing.pump();
+    serve(one, 1);
+    (void)one.sharing.pump();
+    for (int i = 0; i < 4; ++i) {
+      (void)two.sharing.pump();
+      got_[&two] += std::exchange(two.wires.back()->to_host, "");
+    }
+  }
+  EXPECT_TRUE(got_[&two] == body_);
+}
+
+TEST_F(PassedFilesTest, WhoHasSomeOfItIsSentTheRest) {
+  Host one(files_), two(files_), three(files_), liar(files_);
+  one.want();
+  one.answer();
+  two.want(10 * kShareBlock + 5);
+  two.answer();
+  three.want();
+  three.answer();
+  liar.want(UINT64_MAX);
+  liar.answer();
+  EXPECT_THAT(two.from, ElementsAre(10 * kShareBlock));
+  EXPECT_THAT(liar.from, ElementsAre(0U));
+  run({&two, &three, &liar}, one);
+  EXPECT_TRUE(got_[&two] == body_.substr(10 * kShareBlock));
+  EXPECT_TRUE(got_[&three] == body_);
+  EXPECT_TRUE(got_[&liar] == body_);
+}
+
+TEST_F(PassedFilesTest, AHostThatWantsTheSameAgainHasOneAgentForIt) {
+  Host one(files_), two(files_);
+  for (Host* host : {&one, &two}) {
+    host->want();
+    host->answer();
+  }
+  for (int i = 0; i < 5; ++i) two.want();
+  EXPECT_EQ(two.asked.size(), 1U);
+  two.wires.back()->closed = true;  // the step that it took to is gone
+  (void)two.sharing.pump();
+  (void)two.sharing.pump();
+  EXPECT_THAT(two.asked, ElementsAre(How::take, How::take));
+  EXPECT_EQ(two.refused, 0);
+  for (int i = 0; i < HostSharing::kMostAsks; ++i) two.want();
+  EXPECT_GT(two.refused, 0) << "it asks without end";
+}
+
+TEST_F(PassedFilesTest, AHostThatWantsFilesWithoutEndIsToldThatNobodyBringsThem) {
+  Host one(files_);
+  const auto digest = [](std::size_t number) {
+    std::string name = std::to_string(number);
+    return std::string(64 - name.size(), '0') + name;
+  };
+  for (std::size_t i = 0; i < HostSharing::kMostFiles; ++i) one.want(0, digest(i));
+  EXPECT_EQ(one.refused, 0);
+  for (std::size_t i = 0; i < 5; ++i) one.want(0, digest(HostSharing::kMostFiles + i));
+  EXPECT_EQ(one.refused, 5);
+  EXPECT_EQ(one.asked.size(), HostSharing::kMostFiles);
 }
 
 TEST_F(PassedFilesTest, WhoIsSlowOrLateIsNotTakenForWaiting) {
@@ -233,7 +323,7 @@ TEST_F(PassedFilesTest, AHostWithoutAChannelIsToldThatNobodyBringsFiles) {
 }
 
 TEST_F(PassedFilesTest, ASourceThatSaysWhatItWasNotAskedIsNoSource) {
-  for (const char* words : {"5\nhello", "-1\n", "x\n", "262145\n"}) {
+  for (const char* words : {"0 5\nhello", "0 -1\n", "x\n", "0 262145\n", "0\n", "0 5 \n", "1 0\n"}) {
     Host one(files_);
     one.want();
     one.answer();

@@ -104,7 +104,7 @@ TEST(Events, UnknownOnesAreCarried) {
 /// Members that a reader may do without.
 bool is_optional(const std::string& name) {
   return name == "error" || name == "hint" || name == "interrupted" || name == "incarnation" || name == "network" || name == "ahead" ||
-         name == "left_out" || name == "forced" || name == "seconds";
+         name == "left_out" || name == "forced" || name == "seconds" || name == "have" || name == "from";
 }
 
 TEST(Events, EveryMemberMissingOrOfAnotherTypeIsAnError) {
@@ -121,6 +121,17 @@ TEST(Events, EveryMemberMissingOrOfAnotherTypeIsAnError) {
       ASSERT_FALSE(read.has_value()) << example.line << " with " << name << ": true";
       EXPECT_EQ(read.error().code(), ErrorCode::protocol);
     }
+  }
+}
+
+TEST(Events, AFileIsWantedByItsDigestAlone) {
+  Json document{{"event", "file_wanted"}, {"seq", 1}, {"time_ms", 1}, {"step", "a"}, {"sha256", std::string(64, 'a')}};
+  ASSERT_TRUE(event_from_json(document).has_value());
+  for (const std::string& wrong : {std::string(), std::string(63, 'a'), std::string(65, 'a'), std::string(64, 'A'), std::string(64, '/')}) {
+    document["sha256"] = wrong;
+    const auto read = event_from_json(document);
+    ASSERT_FALSE(read.has_value()) << wrong;
+    EXPECT_EQ(read.error().code(), ErrorCode::protocol);
   }
 }
 
