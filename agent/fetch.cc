@@ -1,5 +1,6 @@
 #include "agent/fetch.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -10,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <ctime>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -34,6 +36,8 @@ using Clock = std::chrono::steady_clock;
 
 /// At most five a second: more is not read by anyone and costs wire.
 constexpr auto kProgressEvery = std::chrono::milliseconds(200);
+/// How long a run that was cut can wait for the next one.
+constexpr std::chrono::seconds kKeptPart = std::chrono::days(7);
 /// Less than the least that is kept free.
 constexpr std::uint64_t kLookAtRoomEvery = 16U << 20U;
 /// How often other hosts are asked before the origin is: whoever has the file may go, and another takes its place.
@@ -457,6 +461,27 @@ std::optional<std::pair<std::uint64_t, std::uint64_t>> progress_of_part(const st
   if (::lstat(part_of(to).c_str(), &info) != 0) return std::nullopt;
   const std::optional<PartNotes> notes = read_notes(AT_FDCWD, part_of(to) + std::string(kNotesSuffix));
   return std::pair(static_cast<std::uint64_t>(info.st_size), notes ? notes->total : 0);
+}
+
+std::vector<std::string> old_parts(const std::string& folder) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(::opendir(folder.c_str()), ::closedir);
+  std::vector<std::string> parts;
+  while (const dirent* entry = entries ? ::readdir(entries.get()) : nullptr) {
+    struct stat info {};
+    if (!std::string_view(entry->d_name).ends_with(kPartSuffix)) continue;
+    if (::fstatat(::dirfd(entries.get()), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode)) continue;
+    if (std::time(nullptr) - info.st_mtime > kKeptPart.count()) parts.push_back(folder + "/" + entry->d_name);
+  }
+  return parts;
+}
+
+void remove_old_parts(const std::string& folder) {
+  for (const std::string& part : old_parts(folder)) {
+    const UniqueFd file(::open(part.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+    if (!file.valid() || ::flock(file.get(), LOCK_EX | LOCK_NB) != 0) continue;  // a fetch that stands still for long
+    ::unlink((part + std::string(kNotesSuffix)).c_str());
+    ::unlink(part.c_str());
+  }
 }
 
 Result<FetchResult> adopt_file(const std::string& from, const FetchRequest& request, StepLog& log) {

@@ -50,6 +50,10 @@ struct FetchOptions {
 /// How much of `to` has come, and its size (0: unknown); nullopt while nothing has.
 [[nodiscard]] std::optional<std::pair<std::uint64_t, std::uint64_t>> progress_of_part(const std::string& to);
 
+/// What fetches into `folder` left that were cut, and that nobody has gone on with for a week: most have another address by now.
+[[nodiscard]] std::vector<std::string> old_parts(const std::string& folder);
+void remove_old_parts(const std::string& folder);
+
 /// The certificate authorities for these options, as PEM text; or why there are none, which matters only to https.
 [[nodiscard]] Result<std::string> read_authorities(const FetchOptions& options);
 /// The file with the host's certificate authorities: SSL_CERT_FILE, CURL_CA_BUNDLE, then where distributions keep it.

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "agent/base/file.h"
+#include "agent/fetch.h"
 #include "agent/fetched_ahead.h"
 #include "agent/identity.h"
 
@@ -244,15 +245,24 @@ void Prefetcher::stop() {
 }
 
 void Prefetcher::clear() {
-  for (const auto& [folder, identity] : places(steps_)) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-      // With the user's own rights: a link planted in a home leads root nowhere.
-      if (become(*identity)) clear_ahead(folder);
-      ::_exit(0);
-    }
-    while (child > 0 && ::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {}
+  for (const auto& [folder, identity] : places(steps_)) tidy(folder, *identity, clear_ahead);
+  std::map<std::string, const Identity*> caches;
+  for (const auto& step : steps_) {
+    if (!step->plan.ahead.folder.empty()) caches.emplace(parent_of(step->plan.ahead.folder), &step->plan.identity);
   }
+  for (const auto& [folder, identity] : caches) {
+    if (!old_parts(folder).empty()) tidy(folder, *identity, remove_old_parts);
+  }
+}
+
+/// With the user's own rights: a link planted in a home leads root nowhere.
+void Prefetcher::tidy(const std::string& folder, const Identity& identity, void (*act)(const std::string& folder)) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (become(identity)) act(folder);
+    ::_exit(0);
+  }
+  while (child > 0 && ::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {}
 }
 
 void Prefetcher::end(StepProcess& process) {

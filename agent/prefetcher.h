@@ -60,7 +60,7 @@ class Prefetcher {
   [[nodiscard]] Result<void> listen();
   /// Ends all fetchers; what they have got so far is kept.
   void stop();
-  /// Removes what was fetched and not taken.
+  /// Removes what was fetched and not taken, and what earlier runs began to fetch and nobody wants any more.
   void clear();
 
  private:
@@ -90,6 +90,7 @@ class Prefetcher {
   [[nodiscard]] std::size_t ended() const;
   static void let(Fetcher& fetcher, bool go, LineShare::Clock::time_point now);
   static void end(StepProcess& process);
+  static void tidy(const std::string& folder, const Identity& identity, void (*act)(const std::string& folder));
 
   const LiveSteps& steps_;
   Context context_;

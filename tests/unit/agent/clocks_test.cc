@@ -15,6 +15,7 @@ namespace {
 
 /// Where the wall clock may be asked, and how often: each place is told here what for.
 const std::map<std::string, int> kForPeople = {
+    {"agent/fetch.cc", 1},               // how old a file is
     {"agent/journal.cc", 1},             // the time of an event
     {"agent/runner.cc", 1},              // how long a run took that had several runners
     {"agent/serve.cc", 1},               // for how long another run has been in progress

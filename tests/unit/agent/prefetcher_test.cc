@@ -3,10 +3,12 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <functional>
 #include <optional>
 #include <string>
@@ -135,6 +137,33 @@ TEST_F(PrefetcherTest, AStepThatComesToItsFileEarlierWaitsForTheSameTransfer) {
   EXPECT_EQ(file(), body_);
   EXPECT_THAT(server_.requests(), ElementsAre("GET /f", StartsWith("GET /f bytes=100000-")));
   EXPECT_TRUE(find<Downloaded>("get")->ahead);
+}
+
+TEST_F(PrefetcherTest, PartsThatNobodyHasGoneOnWithForAWeekGoWithARunThatWentWell) {
+  const std::string cache = directory_ / "cache";
+  ASSERT_TRUE(make_directories(cache));
+  const auto leave = [&](const std::string& name, int days) {
+    for (const std::string& path : {part_of(cache + "/" + name), notes_of_part(cache + "/" + name)}) {
+      ASSERT_TRUE(write_file_atomically(path, "some of it", 0600));
+      const timeval then{::time(nullptr) - days * 86400, 0};
+      const timeval times[2] = {then, then};
+      ASSERT_EQ(::utimes(path.c_str(), times), 0);
+    }
+  };
+  leave("old", 8);
+  leave("held", 8);
+  leave("new", 6);
+  ASSERT_TRUE(write_file_atomically(cache + "/whole", "", 0600));
+  const UniqueFd held(::open(part_of(cache + "/held").c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_EQ(::flock(held.get(), LOCK_EX | LOCK_NB), 0);
+  ASSERT_EQ(run(R"([{"command": {"run": "false", "creates": "@/a"}}])").end, RunFinished::End::failed);
+  EXPECT_TRUE(path_exists(part_of(cache + "/old"))) << "it may be what the next run needs";
+  ASSERT_EQ(run(R"([{"command": {"run": "touch @/a", "creates": "@/a"}}])").end, RunFinished::End::ok);
+  EXPECT_FALSE(path_exists(part_of(cache + "/old")) || path_exists(notes_of_part(cache + "/old")));
+  for (const char* kept : {"/held", "/new"}) {
+    EXPECT_TRUE(path_exists(part_of(cache + kept)) && path_exists(notes_of_part(cache + kept)));
+  }
+  EXPECT_TRUE(path_exists(cache + "/whole"));
 }
 
 TEST_F(PrefetcherTest, WrongBytesAreTheStepsOwnError) {
