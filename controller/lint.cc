@@ -105,6 +105,14 @@ std::vector<std::string> LintStep::texts(std::string_view name) const {
   return found;
 }
 
+std::string LintStep::shell_text(std::string_view name) const {
+  const Json* value = field(name);
+  if (value == nullptr || !value->is_array()) return text(name);
+  std::vector<std::string> quoted;
+  for (const std::string& word : texts(name)) quoted.push_back(shell_quote(word));
+  return join(quoted, " ");
+}
+
 std::string LintStep::place_of(std::string_view name) const { return shorthand ? kind_pointer : join_pointer(kind_pointer, name); }
 
 LintReview::LintReview(const ReviewedRecipe& reviewed, const Compat& tables) : recipe(reviewed), compat(tables) {
@@ -261,6 +269,9 @@ Result<LintReport> lint_recipe(const std::string& name_or_path, const LoadOption
   for (const SourceProblem& problem : reviewed->problems) review.add_at("recipe-error", problem.place, problem.message);
   lint_steps(review);
   lint_commands(review);
+  lint_logins(review);
+  lint_secrets(review);
+  lint_units(review);
   lint_texts(review);
   lint_whole(review);
   if (upstream != nullptr) lint_upstream(review, *upstream);

@@ -33,6 +33,7 @@ class ShellReview {
                 text_.find("gpgv") != std::string::npos;
     activates_ = text_.find("activate") != std::string::npos;
     for (const FoundCommand& one : commands) look_at(one);
+    look_at_end();
     if (!only_looks_ && !commands.empty() &&
         std::all_of(commands.begin(), commands.end(), [](const FoundCommand& one) { return is_of_shell(one); }))
       add("shell-state-lost", source_of(commands.front().command), "this changes nothing but its own shell, which ends with the step");
@@ -58,9 +59,22 @@ class ShellReview {
     return text_.substr(command.begin, std::min(command.end, text_.size()) - command.begin);
   }
 
+  /// A command of our own behind the text is one for the reader, too, where everything before it is closed.
+  void look_at_end() {
+    const std::vector<ShellStatement> statements = read_shell(text_ + "\n:\n");
+    if (statements.empty() || (statements.back().text == ":" && !statements.back().commands.empty())) return;
+    const std::string rest = statements.back().text;
+    // What stands in a substitution is not taken apart: there an apostrophe may be in a comment.
+    if (rest.find("$(") != std::string::npos || rest.find('`') != std::string::npos) return;
+    add("shell-unclosed", rest.substr(0, rest.find('\n')), "what begins here has no end for the shell");
+  }
+
   void look_at(const FoundCommand& found) {
     const ShellCommand& command = found.command;
-    if (command.join != ShellJoin::pipe) fetched_ = yes_ = false;
+    if (command.join != ShellJoin::pipe) {
+      fetched_ = yes_ = false;
+      said_.clear();
+    }
     const BareCommand bare = bare_command(command);
     const std::string source = source_of(command);
     words_.clear();
@@ -72,7 +86,7 @@ class ShellReview {
       add("background-process", source, fmt::format("`{}` is left in the background", program_));
     if ((program_ == "screen" && has_option({"-d", "-dm", "-dmS"})) || (program_ == "tmux" && has_option({"-d"})))
       add("background-process", source, fmt::format("`{}` leaves a program in the background", program_));
-    look_at_apt(source);
+    look_at_apt(command, source);
     look_at_restart(source);
     look_at_fetch(command, source);
     look_at_tls(command, bare, source);
@@ -96,7 +110,13 @@ class ShellReview {
     return {};
   }
 
-  void look_at_apt(const std::string& source) {
+  void look_at_apt(const ShellCommand& command, const std::string& source) {
+    const auto is_for_all = [](const std::string& path) { return path.starts_with("/etc/apt/trusted.gpg"); };
+    const bool keeps = is_among(program_, {"gpg", "tee", "cp", "mv", "install", "cat", "curl", "wget"});
+    const bool into_all = std::any_of(words_.begin(), words_.end(), is_for_all) ||
+                          std::any_of(command.redirects.begin(), command.redirects.end(),
+                                      [&](const ShellRedirect& one) { return one.op.starts_with('>') && is_for_all(one.target.shown()); });
+    if (keeps && into_all) add("key-unpinned", source, "a key in /etc/apt/trusted.gpg.d is trusted for every repository");
     if (program_ == "apt-key") return add("key-unpinned", source, "`apt-key` trusts a key for every repository");
     if (!is_among(program_, {"apt", "apt-get", "aptitude"})) return;
     const std::string what = verb();
@@ -182,31 +202,39 @@ class ShellReview {
       add("tls-unchecked", source, fmt::format("`{}` is told not to check certificates", program_.empty() ? "the command" : program_));
   }
 
-  /// Files that every login reads.
-  static bool is_profile(const std::string& path) {
-    const std::string name = name_of_path(path);
-    return is_among(name, {".bashrc", ".profile", ".bash_profile", ".bash_login", ".zshrc", ".zprofile", "bash.bashrc"}) ||
-           path == "/etc/profile" || path == "/etc/environment" || path.starts_with("/etc/profile.d/");
-  }
-
   void look_at_files(const ShellCommand& command, const std::string& source) {
     if (program_ == "chmod") {
       const std::string mode = verb();
       if (is_world_writable(mode)) add("world-writable", source, fmt::format("`chmod {}` lets every user write", mode));
     }
-    std::string appended;
+    std::string appended, written;
     for (const ShellRedirect& redirect : command.redirects) {
-      if (redirect.op == ">>" && is_profile(redirect.target.shown())) appended = redirect.target.shown();
+      if ((redirect.op != ">>" && redirect.op != ">") || !is_profile(redirect.target.shown())) continue;
+      written = redirect.target.shown();
+      if (redirect.op == ">>") appended = written;
     }
-    if (program_ == "tee" && has_option({"-a", "--append"})) {
+    if (program_ == "tee") {
       for (const std::string& word : words_) {
-        if (is_profile(word)) appended = word;
+        if (is_profile(word)) written = word;
       }
+      if (has_option({"-a", "--append"})) appended = written;
     }
-    if (appended.empty()) return;
-    add("shell-profile", source, fmt::format("adds to {} at every run", appended));
-    if (text_.find("LD_LIBRARY_PATH") != std::string::npos)
-      add("ld-library-path", "LD_LIBRARY_PATH", "LD_LIBRARY_PATH is set for every login");
+    if (program_ == "echo" || program_ == "printf") said_ = said();
+    for (const ShellRedirect& redirect : command.redirects) said_ += redirect.document.value_or("");
+    if (written.empty()) return;
+    if (!appended.empty()) add("shell-profile", source, fmt::format("adds to {} at every run", appended));
+    look_at_login_text(review_, said_, written, pointer_);
+  }
+
+  /// What `echo` and `printf` print, as far as it shows.
+  [[nodiscard]] std::string said() const {
+    std::vector<std::string> rest;
+    for (std::size_t i = 1; i < words_.size(); ++i) {
+      if (!words_[i].starts_with('-')) rest.push_back(words_[i]);
+    }
+    std::string text = join(rest, " ");
+    for (std::size_t at = text.find("\\n"); at != std::string::npos; at = text.find("\\n", at)) text.replace(at, 2, "\n");
+    return text + "\n";
   }
 
   void look_at_pip(const std::string& source, bool sudo) {
@@ -242,16 +270,10 @@ class ShellReview {
   bool only_looks_;
   bool waits_ = false, verifies_ = false, activates_ = false;
   bool fetched_ = false, yes_ = false;  // somewhere before in this pipeline
+  std::string said_;                    // what `echo` gives to this pipeline
   std::vector<std::string> words_;
   std::string program_;
 };
-
-/// An argv as shell text: nothing in it is expanded.
-std::string text_of_argv(const Json& argv) {
-  std::vector<std::string> quoted;
-  for (const Json& word : argv) quoted.push_back(shell_quote(word.is_string() ? word.get<std::string>() : word.dump()));
-  return join(quoted, " ");
-}
 
 }  // namespace
 
@@ -261,8 +283,7 @@ void lint_commands(LintReview& review) {
     for (const char* field : {"run", "unless"}) {
       const Json* value = step.field(field);
       if (value == nullptr || (!value->is_string() && !value->is_array())) continue;
-      const std::string text = value->is_array() ? text_of_argv(*value) : value->get<std::string>();
-      ShellReview(review, text, step.place_of(field), std::string_view(field) == "unless").look();
+      ShellReview(review, step.shell_text(field), step.place_of(field), std::string_view(field) == "unless").look();
     }
   }
 }

@@ -30,6 +30,8 @@ struct LintStep {
   [[nodiscard]] std::string text(std::string_view name) const;
   /// The texts of a field that is one or a list of them.
   [[nodiscard]] std::vector<std::string> texts(std::string_view name) const;
+  /// A command's text; of a list of arguments, them as a shell would be told.
+  [[nodiscard]] std::string shell_text(std::string_view name) const;
   /// Where a field stands.
   [[nodiscard]] std::string place_of(std::string_view name) const;
 };
@@ -67,10 +69,16 @@ class LintReview {
 void for_each_text(const Json& value, const std::string& pointer,
                    const std::function<void(const std::string& text, const std::string& pointer)>& visit);
 
+/// Lines that go to a file which logins read: PATH and LD_LIBRARY_PATH in them.
+void look_at_login_text(LintReview& review, const std::string& text, const std::string& file, const std::string& pointer);
+
 // Each looks for its own rules and adds what it finds.
 void lint_steps(LintReview& review);     // lint_steps.cc: fields of the kinds
 void lint_commands(LintReview& review);  // lint_commands.cc: what shell texts do
-void lint_texts(LintReview& review);     // lint_texts.cc: what stands in texts of any kind: secrets, old systems, retired GPUs
+void lint_logins(LintReview& review);    // lint_logins.cc: what every login gets
+void lint_secrets(LintReview& review);   // lint_secrets.cc: secrets in plain text
+void lint_units(LintReview& review);     // lint_units.cc: the texts of systemd's units
+void lint_texts(LintReview& review);     // lint_texts.cc: what stands in texts of any kind: credentials, old systems, retired GPUs
 void lint_whole(LintReview& review);     // lint_texts.cc: the recipe as a whole
 /// Takes out the findings that `# lint: allow RULE reason` is about, and adds those about such comments. Returns how many were allowed.
 /// Where no server was asked, what is allowed of their answers is not called unused.

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <chrono>
 #include <utility>
@@ -18,9 +19,29 @@ namespace {
 /// Whoever reads a page of a book between two cells is away for so long.
 constexpr std::chrono::minutes kShortestPause{10};
 
+/// `creates` is no shell text: only a `~` at its beginning is replaced.
+void look_at_created(LintReview& review, const LintStep& step) {
+  for (const std::string& path : step.texts("creates")) {
+    if (path.find("${{") != std::string::npos) continue;
+    const bool is_home = path.starts_with("$HOME/") || path.starts_with("${HOME}/");
+    const std::string variable = is_home ? path.substr(0, path.find('/')) : variable_behind_home(path);
+    if (!variable.empty())
+      review.add("not-expanded", step.place_of("creates"), path, fmt::format("`{}` in `creates` stays as it stands", variable),
+                 std::nullopt, is_home ? fmt::format("write `~{}`", path.substr(variable.size())) : "");
+    else if (const std::size_t at = path.find_first_of("*?["); at != std::string::npos)
+      review.add("not-expanded", step.place_of("creates"), path, fmt::format("the `{}` in `creates` stays as it stands", path[at]),
+                 std::nullopt, "name one file that is there afterwards, or say it with `unless: ls …`");
+  }
+}
+
 void look_at_guards(LintReview& review, const LintStep& step) {
-  if (step.kind == StepKind::command && step.field("creates") == nullptr && step.field("unless") == nullptr)
-    review.add_key("command-unguarded", step.kind_pointer, "`command` has neither `creates` nor `unless`: it runs at every `up`");
+  const Json* creates = step.field("creates");
+  const bool creates_nothing = creates != nullptr && creates->is_array() && creates->empty();
+  if (step.kind == StepKind::command && (creates == nullptr || creates_nothing) && step.field("unless") == nullptr)
+    review.add_key("command-unguarded", creates_nothing ? step.place_of("creates") : step.kind_pointer,
+                   creates_nothing ? "`creates` names nothing: the command runs at every `up`"
+                                   : "`command` has neither `creates` nor `unless`: it runs at every `up`");
+  if (step.kind == StepKind::command) look_at_created(review, step);
   const auto look = [&](std::string_view field) {
     for (const std::string& path : step.texts(field)) {
       if (const std::string folder = folder_that_goes(path); !folder.empty())
@@ -86,6 +107,31 @@ std::string requirement_name(const std::string& requirement) {
   return std::string(trim(requirement.substr(0, requirement.find_first_of("[=<>!~; @"))));
 }
 
+/// "six==1.16.0 --index-url …" and "scikit learn": each item is one word for pip.
+void look_at_requirements(LintReview& review, const LintStep& step) {
+  for (const std::string& package : step.texts("packages")) {
+    const std::string plain = package.substr(0, package.find(';'));
+    // What begins with an option does not load.
+    if (plain.find("${{") != std::string::npos || plain.starts_with('-')) continue;
+    const std::vector<std::string> parts = words(plain);
+    const auto option = std::find_if(parts.begin(), parts.end(), [](const std::string& word) { return word.starts_with('-'); });
+    if (option != parts.end()) {
+      const bool is_index = option->starts_with("--index-url") || option->starts_with("--extra-index-url") || *option == "-i";
+      review.add("pip-requirement", step.place_of("packages"), package,
+                 fmt::format("`{}` is an option, and no part of a requirement", *option), std::nullopt,
+                 is_index ? "write `index: https://…` beside `packages:`" : "");
+      continue;
+    }
+    // Two names side by side; "torch >= 2", "torch [x]" and "torch @ https://…" have a sign between them.
+    const auto is_name = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; };
+    for (std::size_t i = 0; i + 1 < parts.size(); ++i) {
+      if (!is_name(parts[i].back()) || !is_name(parts[i + 1][0]) || parts[i].find("://") != std::string::npos) continue;
+      review.add("pip-requirement", step.place_of("packages"), package, fmt::format("{} has a space in a name", quote_value(package)));
+      break;
+    }
+  }
+}
+
 void look_at_packages(LintReview& review, const LintStep& step) {
   const auto look = [&](std::string_view field, const auto& table) {
     for (const std::string& package : step.texts(field)) {
@@ -112,6 +158,7 @@ void look_at_packages(LintReview& review, const LintStep& step) {
                              : fmt::format("`{}` may not serve this GPU, or not be there for this kernel", name));
     }
   }
+  if (step.kind == StepKind::pip) look_at_requirements(review, step);
   if (step.kind == StepKind::pip) look("packages", kGoneFromPip);
   if (step.kind == StepKind::conda_env) look("pip", kGoneFromPip);
   if (step.kind != StepKind::pip && step.kind != StepKind::conda_env) return;
@@ -131,6 +178,8 @@ void look_at_paths(LintReview& review, const LintStep& step) {
   for (const FieldDoc& doc : describe_step_kind(step.kind).fields) {
     if (doc.type != "path" && doc.name != "creates") continue;
     for (const std::string& path : step.texts(doc.name)) {
+      if (doc.name != "creates" && path.starts_with("/etc/apt/trusted.gpg") && step.text("absent") != "true")
+        review.add("key-unpinned", step.place_of(doc.name), path, "a key in /etc/apt/trusted.gpg.d is trusted for every repository");
       if (const std::string home = home_of_one(path); !home.empty())
         review.add("home-of-one-user", step.place_of(doc.name), path, fmt::format("`{}` is the home of one user", home));
     }
@@ -141,6 +190,9 @@ void look_at_paths(LintReview& review, const LintStep& step) {
 }
 
 void look_at_choices(LintReview& review, const LintStep& step) {
+  if (step.kind == StepKind::git && step.field("ref") == nullptr)
+    review.add("url-unpinned", step.place_of("url"), step.text("url"), "without `ref` it is the default branch as it is that day",
+               Severity::note, "name a tag or a commit: `ref: v1.2`");
   if (step.kind == StepKind::environment && step.field("LD_LIBRARY_PATH") != nullptr)
     review.add_key("ld-library-path", step.place_of("LD_LIBRARY_PATH"),
                    fmt::format("LD_LIBRARY_PATH is set for every {}", step.text("scope") == "system" ? "user" : "login"));
@@ -178,24 +230,31 @@ class Versions {
  public:
   explicit Versions(LintReview& review) : review_(review) {}
 
-  void look(const LintStep& step) {
-    if (step.kind == StepKind::nvidia_driver) {
-      branch_ = settled(step, "branch");
-      branch_place_ = step.place_of("branch");
-      const std::vector<std::string> known = known_branches(review_.compat);
-      const bool is_known = std::find(known.begin(), known.end(), branch_) != known.end();
-      if (is_number(branch_) && !is_known) {
-        review_.add("cuda-driver-unknown", branch_place_, branch_, fmt::format("no driver branch {} is known", branch_), std::nullopt,
-                    "`auto` chooses one that serves the GPU; the branches are " + join(known, ", "));
-        branch_.clear();
-      }
-      look_at_cuda(settled(step, "cuda"), step.place_of("cuda"));
-    } else if (step.kind == StepKind::cuda) {
-      look_at_cuda(settled(step, "version"), step.place_of("version"));
+  /// Branches of all steps first: whichever comes first, both are for one host.
+  void look() {
+    for (const LintStep& step : review_.steps) {
+      if (step.kind == StepKind::nvidia_driver) look_at_branch(step);
+    }
+    for (const LintStep& step : review_.steps) {
+      if (step.kind == StepKind::nvidia_driver) look_at_cuda(settled(step, "cuda"), step.place_of("cuda"));
+      if (step.kind == StepKind::cuda) look_at_cuda(settled(step, "version"), step.place_of("version"));
     }
   }
 
  private:
+  void look_at_branch(const LintStep& step) {
+    const std::string branch = settled(step, "branch");
+    if (!is_number(branch)) {
+      any_branch_ = true;  // `auto`, or what a var says
+      return;
+    }
+    const std::vector<std::string> known = known_branches(review_.compat);
+    if (std::find(known.begin(), known.end(), branch) != known.end()) return branches_.push_back(branch);
+    any_branch_ = true;
+    review_.add("cuda-driver-unknown", step.place_of("branch"), branch, fmt::format("no driver branch {} is known", branch), std::nullopt,
+                "`auto` chooses one that serves the GPU; the branches are " + join(known, ", "));
+  }
+
   void look_at_cuda(const std::string& version, const std::string& place) {
     if (version.empty() || version == "auto") return;
     if (is_number(version)) {
@@ -214,24 +273,28 @@ class Versions {
                   near.empty() ? "" : "of that major version there are " + join(near, ", "));
       return;
     }
-    if (!is_number(branch_)) return;
-    const KnownDriver driver{branch_, true};
+    if (any_branch_ || branches_.empty()) return;
     const std::string floor = minor_version_floor(review_.compat, *row);
-    if (driver.reaches(row->driver) || (!floor.empty() && driver.reaches(floor))) return;
+    // Of several, each for hosts of its own, one that runs it is enough.
+    if (std::any_of(branches_.begin(), branches_.end(), [&](const std::string& branch) {
+          const KnownDriver driver{branch, true};
+          return driver.reaches(row->driver) || (!floor.empty() && driver.reaches(floor));
+        }))
+      return;
     review_.add("cuda-driver-unknown", place, version,
                 fmt::format("CUDA {} needs driver {} or newer, and the recipe asks for branch {}", version,
-                            floor.empty() ? row->driver : floor, branch_),
+                            floor.empty() ? row->driver : floor, join(branches_, " or ")),
                 std::nullopt, "let `branch: auto` choose, or take an older CUDA");
   }
 
   LintReview& review_;
-  std::string branch_, branch_place_;
+  std::vector<std::string> branches_;
+  bool any_branch_ = false;
 };
 
 }  // namespace
 
 void lint_steps(LintReview& review) {
-  Versions versions(review);
   for (const LintStep& step : review.steps) {
     look_at_guards(review, step);
     look_at_urls(review, step);
@@ -239,8 +302,8 @@ void lint_steps(LintReview& review) {
     look_at_paths(review, step);
     look_at_choices(review, step);
     look_at_stops(review, step);
-    versions.look(step);
   }
+  Versions(review).look();
 }
 
 }  // namespace gpustrap

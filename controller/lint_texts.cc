@@ -11,7 +11,6 @@
 #include "controller/lint_review.h"
 #include "controller/lint_words.h"
 #include "controller/pasted_text.h"
-#include "controller/shell_reader.h"
 
 namespace gpustrap {
 namespace {
@@ -58,6 +57,54 @@ void look_at_asked_systems(LintReview& review, const LintStep& step) {
     if (!old.empty())
       review.add("os-end-of-life", step.place_of("os"), wanted, fmt::format("`{}` lets {} through", wanted, join(old, ", ")));
   }
+}
+
+/// Releases that have security fixes: what a condition may be about.
+constexpr OldRelease kGoodReleases[] = {{"ubuntu", "22.04", "", ""},
+                                        {"ubuntu", "24.04", "", ""},
+                                        {"ubuntu", "26.04", "", ""},
+                                        {"debian", "12", "", ""},
+                                        {"debian", "13", "", ""}};
+
+/// IDs of os-release.
+const std::vector<std::string> kSystems = {
+    "ubuntu", "debian", "linuxmint", "pop",       "kali", "raspbian", "elementary", "zorin",         "fedora",
+    "rhel",   "centos", "rocky",     "almalinux", "ol",   "amzn",     "sles",       "opensuse-leap", "opensuse-tumbleweed",
+    "arch",   "alpine", "nixos",     "gentoo",    "void", "manjaro",  "flatcar",    "azurelinux",    "mariner"};
+
+/// `when: {os_version: <20.04}`, which only releases that are over have; and names that no system has.
+void look_at_named_systems(LintReview& review, const LintStep& step) {
+  const auto when = step.step->find("when");
+  LintStep condition;
+  if (when != step.step->end() && when->is_object()) condition.fields = *when;
+  const std::string pointer = step.pointer + "/when";
+  const auto look = [&](const LintStep& where, const std::string& place) {
+    for (const std::string& wanted : where.texts("os")) {
+      const std::string name = wanted.substr(0, wanted.find_first_of(" <>="));
+      if (name.empty() || name.find('$') != std::string::npos || std::find(kSystems.begin(), kSystems.end(), name) != kSystems.end())
+        continue;
+      const std::string near = nearest_name(lower(name), kSystems);
+      review.add("os-unknown", place, name,
+                 fmt::format("no system is called {}{}", quote_value(name), near.empty() ? "" : fmt::format("; did you mean `{}`?", near)));
+    }
+  };
+  look(condition, pointer + "/os");
+  if (step.kind == StepKind::require) look(step, step.place_of("os"));
+
+  const std::string version = condition.text("os_version");
+  const std::vector<std::string> systems = condition.texts("os");
+  const auto is_meant = [&](const OldRelease& release) {
+    return (systems.empty() || std::find(systems.begin(), systems.end(), release.os) != systems.end()) &&
+           version_matches(release.version, version).value_or(false);
+  };
+  if (version.empty() || std::any_of(std::begin(kGoodReleases), std::end(kGoodReleases), is_meant)) return;
+  std::vector<std::string> old;
+  for (const OldRelease& release : kOldReleases) {
+    if (is_meant(release)) old.push_back(title_of(release));
+  }
+  if (!old.empty())
+    review.add("os-end-of-life", pointer + "/os_version", version, fmt::format("`{}` is true for nothing but {}", version, join(old, ", ")),
+               std::nullopt, "take the step out where no host has such a release any more");
 }
 
 void look_at_old_names(LintReview& review, const std::string& text, const std::string& pointer) {
@@ -144,65 +191,6 @@ void look_at_notebooks(LintReview& review, const std::string& text, const std::s
   }
 }
 
-/// A literal value, not a name of where one is found.
-bool is_literal_secret(const std::string& value) {
-  return value.size() >= 4 && value.find("${{") == std::string::npos && value.find('$') == std::string::npos && !value.starts_with('/') &&
-         !value.starts_with('~') && !value.starts_with('<') && value != "true" && value != "false" && value != "none";
-}
-
-/// `curl -u me:password`, `--password=…`, `--token …`.
-void look_at_password_options(LintReview& review, const BareCommand& bare, const std::string& pointer) {
-  const auto add = [&](const std::string& value, const std::string& option) {
-    if (is_literal_secret(value))
-      review.add_secret("secret-in-text", pointer, value, fmt::format("`{}` has its value in plain text", option));
-  };
-  const std::string program = bare.words.empty() ? "" : name_of_path(bare.words[0].shown());
-  for (std::size_t i = 1; i < bare.words.size(); ++i) {
-    const std::string word = bare.words[i].shown();
-    const std::string next = i + 1 < bare.words.size() ? bare.words[i + 1].shown() : "";
-    const std::size_t equals = word.find('=');
-    const std::string option = word.substr(0, equals);
-    if (program == "curl" && (word == "-u" || word == "--user") && next.find(':') != std::string::npos)
-      add(next.substr(next.find(':') + 1), word);
-    if (!option.starts_with("--") || !is_secret_name_for_people(option.substr(2))) continue;
-    if (equals != std::string::npos)
-      add(word.substr(equals + 1), option);
-    else if (!next.starts_with('-'))
-      add(next, option);
-  }
-}
-
-void look_at_secrets(LintReview& review, const LintStep& step) {
-  const auto named = [&](const std::string& name, const std::string& value, const std::string& pointer) {
-    if (!is_secret_name_for_people(name) || !is_literal_secret(value)) return;
-    review.add_secret("secret-in-text", pointer, value, fmt::format("{} has its value in plain text", quote_value(name)));
-  };
-  const auto env = step.step->find("env");
-  if (env != step.step->end() && env->is_object()) {
-    for (const auto& [name, value] : env->items()) {
-      if (value.is_string()) named(name, value.get<std::string>(), join_pointer(step.pointer + "/env", name));
-    }
-  }
-  if (step.kind == StepKind::environment) {
-    for (const auto& [name, value] : step.fields.items()) {
-      if (value.is_string()) named(name, value.get<std::string>(), step.place_of(name));
-    }
-  }
-  if (step.kind != StepKind::command) return;
-  const std::string run = step.text("run");
-  for (const FoundCommand& found : find_commands(run)) {
-    for (const ShellAssignment& one : found.command.assignments) named(one.name, one.value.plain().value_or(""), step.place_of("run"));
-    const BareCommand bare = bare_command(found.command);
-    look_at_password_options(review, bare, step.place_of("run"));
-    if (bare.words.empty() || bare.words[0].shown() != "export") continue;
-    for (const ShellWord& word : bare.words) {
-      const std::string text = word.plain().value_or("");
-      if (const std::size_t equals = text.find('='); equals != std::string::npos)
-        named(text.substr(0, equals), text.substr(equals + 1), step.place_of("run"));
-    }
-  }
-}
-
 void look_at_text(LintReview& review, const std::string& text, const std::string& pointer) {
   if (const std::string credential = credential_in(text); !credential.empty())
     review.add_secret("secret-in-text", pointer, credential,
@@ -214,6 +202,11 @@ void look_at_text(LintReview& review, const std::string& text, const std::string
        {"StrictHostKeyChecking no", "StrictHostKeyChecking=no", "UserKnownHostsFile /dev/null", "UserKnownHostsFile=/dev/null"}) {
     if (text.find(off) != std::string::npos)
       review.add("host-key-unchecked", pointer, off, fmt::format("`{}`: any server is believed", off));
+  }
+  const bool is_source = text.find("deb ") != std::string::npos || text.find("deb-src ") != std::string::npos;
+  for (const std::string_view all : {"trusted=yes", "Trusted: yes"}) {
+    if (text.find(all) != std::string::npos && (is_source || text.find("URIs:") != std::string::npos))
+      review.add("key-unpinned", pointer, all, fmt::format("`{}`: apt takes packages that nobody has signed", all));
   }
   if (const std::size_t at = lower(text).find("7fa2af80"); at != std::string::npos)
     review.add("repository-key-retired", pointer, text.substr(at, 8), "the key 7fa2af80 no longer signs NVIDIA's repositories");
@@ -303,7 +296,10 @@ void look_at_review_marks(LintReview& review, const std::string& text) {
 void lint_texts(LintReview& review) {
   for (const LintStep& step : review.steps) {
     look_at_asked_systems(review, step);
-    look_at_secrets(review, step);
+    look_at_named_systems(review, step);
+    // Its words are apart in a list, and mean something together.
+    if (step.kind == StepKind::command && step.field("run") != nullptr && step.field("run")->is_array())
+      look_at_notebooks(review, join(step.texts("run"), " "), step.place_of("run"));
     for_each_text(*step.step, step.pointer, [&](const std::string& text, const std::string& pointer) {
       look_at_pasted(review, step, text, pointer);
       look_at_placeholder_forms(review, text, pointer);

@@ -38,6 +38,31 @@ std::string home_of_one(std::string_view path) {
   return "/home/" + std::string(name);
 }
 
+bool is_profile(std::string_view path) {
+  const std::string name = name_of_path(path);
+  for (const std::string_view one :
+       {".bashrc", ".profile", ".bash_profile", ".bash_login", ".zshrc", ".zprofile", ".zshenv", "bash.bashrc"}) {
+    if (name == one) return true;
+  }
+  return path == "/etc/profile" || path == "/etc/environment" || path.starts_with("/etc/profile.d/");
+}
+
+std::string variable_behind_home(std::string_view text) {
+  for (const std::string_view home : {"$HOME", "${HOME}"}) {
+    if (text == home || text.starts_with(std::string(home) + "/")) text.remove_prefix(home.size());
+  }
+  const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
+  for (std::size_t at = text.find('$'); at != std::string_view::npos; at = text.find('$', at + 1)) {
+    const bool braced = text.substr(at + 1, 1) == "{";
+    std::size_t end = at + (braced ? 2 : 1);
+    if (end >= text.size() || !is_letter(text[end])) continue;
+    while (end < text.size() && (is_alnum(text[end]) || text[end] == '_')) ++end;
+    if (braced && text.substr(end, 1) != "}") continue;
+    return std::string(text.substr(at, end + (braced ? 1 : 0) - at));
+  }
+  return {};
+}
+
 bool is_plain_http(std::string_view url) {
   if (!url.starts_with("http://")) return false;
   const std::string_view rest = url.substr(7);
@@ -72,12 +97,23 @@ bool is_world_writable(std::string_view mode) {
 bool is_secret_name_for_people(std::string_view name) {
   std::string text(name);
   std::transform(text.begin(), text.end(), text.begin(), upper);
-  std::replace(text.begin(), text.end(), '-', '_');
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c == '-' || c == '.'; }, '_');
+  if (text == "PGPASSWORD" || text == "MYSQL_PWD" || text == "SSHPASS") return true;
   for (const std::string_view end :
        {"TOKEN", "PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "API_KEY", "APIKEY", "ACCESS_KEY", "SECRET_KEY", "PRIVATE_KEY"}) {
     if (text == end || text.ends_with("_" + std::string(end))) return true;
   }
   return false;
+}
+
+bool is_literal_secret(std::string_view value) {
+  for (const std::string_view hash : {"argon2:", "sha1:", "sha256:"}) {
+    if (value.starts_with(hash)) return false;
+  }
+  return value.size() >= 4 && value.find("${{") == std::string_view::npos && value.find('$') == std::string_view::npos &&
+         value.find("{{") == std::string_view::npos && std::string_view("/~<%").find(value[0]) == std::string_view::npos &&
+         value != "true" && value != "false" && value != "none" && value != "None";
 }
 
 std::string credential_in(std::string_view text) {

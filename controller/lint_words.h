@@ -12,6 +12,10 @@ namespace gpustrap {
 [[nodiscard]] std::string folder_that_goes(std::string_view path);
 /// "/home/ubuntu" for a path below it.
 [[nodiscard]] std::string home_of_one(std::string_view path);
+/// Whether every login reads that file: ~/.bashrc, /etc/profile.d/cuda.sh, /etc/environment.
+[[nodiscard]] bool is_profile(std::string_view path);
+/// The first `$NAME` or `${NAME}` that is not the home at the beginning.
+[[nodiscard]] std::string variable_behind_home(std::string_view text);
 /// Whether it is an http:// URL of another machine.
 [[nodiscard]] bool is_plain_http(std::string_view url);
 /// "latest", "master" …: the part of a URL that changes its meaning.
@@ -20,6 +24,8 @@ namespace gpustrap {
 [[nodiscard]] bool is_world_writable(std::string_view mode);
 /// A name such as HUB_TOKEN or db_password: what it is set to is a secret.
 [[nodiscard]] bool is_secret_name_for_people(std::string_view name);
+/// A literal value, not a name of where one is found; nor the hash of a password, which may be shown.
+[[nodiscard]] bool is_literal_secret(std::string_view value);
 /// The part of `text` that looks like a credential whatever it is called: a key of AWS, GitHub, Hugging Face, …, or a private key.
 [[nodiscard]] std::string credential_in(std::string_view text);
 /// Whether `word` stands in `text` with neither a letter nor a digit beside it; the place, or npos.

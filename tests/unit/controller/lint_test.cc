@@ -176,6 +176,84 @@ TEST_F(LintFile, NoOutputShowsASecret) {
     EXPECT_THAT(output, Not(HasSubstr("leak-number")));
 }
 
+// Where a newcomer writes a secret. One finding each, and never the secret in it.
+TEST_F(LintFile, SecretsAreFoundWhereverProgramsTakeThem) {
+  const std::string hex = "0123456789abcdef0123456789abcdef01234567";
+  for (const std::string& step : std::vector<std::string>{
+           "command: docker run -d -e POSTGRES_PASSWORD=leak-1 postgres:16",
+           "command: sudo docker run --env=HUB_TOKEN=leak-1 image",
+           "command: docker login -u me -p leak-1 registry.example.org",
+           "command: wandb login " + hex,
+           "command: [wandb, login, \"" + hex + "\"]",
+           "command: \"echo 'ubuntu:leak-1' | sudo chpasswd\"",
+           "command: chpasswd <<< ubuntu:leak-1",
+           "command: \"echo leak-1 | sudo -S true\"",
+           "command: jupyter lab --NotebookApp.token=leak-1",
+           "command: jupyter lab --ServerApp.token='leak-1'",
+           "command: jupyter lab --IdentityProvider.token=leak-1",
+           "command: mysql -u root -pleak-1 -e 'show tables'",
+           "command: sshpass -p leak-1 ssh me@example.org true",
+           "command: PGPASSWORD=leak-1 psql -h localhost",
+           "file: { path: ~/.kaggle/kaggle.json, content: '{\"username\":\"me\",\"key\":\"" + hex.substr(0, 32) + "\"}' }",
+           "command: echo '{\"username\":\"me\",\"key\":\"" + hex.substr(0, 32) + "\"}' > ~/.kaggle/kaggle.json",
+           "file: { path: ~/.netrc, content: machine api.example.org login user password leak-1 }",
+           "file: { path: ~/work/.env, content: \"MODE=fast\\nHUB_TOKEN=leak-1\\n\" }",
+           "file: { path: ~/jupyter_config.py, content: \"c.NotebookApp.token = 'leak-1'\" }",
+           "service: { name: lab, unit: \"[Service]\\nEnvironment=JUPYTER_TOKEN=leak-1\\nExecStart=/opt/lab\" }",
+           "service: { name: lab, unit: \"[Service]\\nEnvironment=A=b 'JUPYTER_TOKEN=leak-1'\\nExecStart=/opt/lab\" }",
+           "service: { name: lab, unit: \"[Service]\\nExecStart=/opt/lab --ServerApp.token=leak-1\" }",
+       }) {
+    const LintReport report = lint_text_of("name: r\ndescription: d\nsteps:\n  - " + step + "\n");
+    EXPECT_EQ(std::count_if(report.findings.begin(), report.findings.end(),
+                            [](const LintFinding& finding) { return finding.rule->id == "secret-in-text"; }),
+              1)
+        << step << "\n"
+        << lint_text({report}, 0);
+    for (const std::string& output : {lint_text({report}, 0), lint_json({report}), lint_sarif({report})}) {
+      EXPECT_THAT(output, Not(HasSubstr("leak-1")));
+      EXPECT_THAT(output, Not(HasSubstr(hex.substr(0, 32))));
+    }
+  }
+}
+
+TEST_F(LintFile, WhatIsNoSecretIsNotFound) {
+  for (const std::string step : {
+           "command: docker run -e POSTGRES_PASSWORD=${{ secrets.pw }} -e HUB_TOKEN=$HUB_TOKEN -e A=b -e PGPASSWORD image",
+           "command: docker run -p 8080:80 --env-file .env image",
+           "command: wandb login $WANDB_API_KEY",
+           "command: wandb login --relogin",
+           "command: \"echo \\\"ubuntu:$PASSWORD\\\" | chpasswd\"",
+           "command: chpasswd < /root/users",
+           "command: jupyter lab --NotebookApp.token='' --ServerApp.token=$TOKEN --NotebookApp.password=sha1:67c9e60bb8b6:9ffede0825894254",
+           "command: mysql -p -P 3307 -u root",
+           "command: sshpass -e ssh me@example.org true",
+           "file: { path: ~/.kaggle/kaggle.json, content: '{\"username\":\"me\",\"key\":\"${{ secrets.pw }}\"}' }",
+           "file: { path: ~/.netrc, content: \"machine api.example.org login user password ${{ secrets.pw }}\" }",
+           "file: { path: ~/a.py, content: \"c.NotebookApp.token = ''\\ntoken = 'word'\\nMODE=fast\\nHUB_TOKEN=\\n\" }",
+           "service: { name: lab, unit: \"[Service]\\nEnvironment=JUPYTER_TOKEN=${{ secrets.pw }}\\nExecStart=/opt/lab\" }",
+       }) {
+    const LintReport report =
+        lint_text_of("name: r\ndescription: d\nsecrets: { pw: { env: PW } }\nsteps:\n  - " + std::string(step) + "\n");
+    for (const LintFinding& finding : report.findings) EXPECT_NE(finding.rule->id, "secret-in-text") << step << "\n" << finding.message;
+  }
+}
+
+// A driver and a CUDA are for one host, whichever step comes first; of several branches, one that runs it is enough.
+TEST_F(LintFile, TheOrderOfDriverAndCudaDoesNotMatter) {
+  const std::string head = "name: r\ndescription: d\nsteps:\n";
+  const std::string old = "  - { id: old, nvidia_driver: \"470\" }\n", young = "  - { id: young, nvidia_driver: \"580\" }\n";
+  const std::string cuda = "  - cuda: \"12.4\"\n";
+  EXPECT_THAT(rules_of(lint_text_of(head + old + cuda)), ElementsAre("5 cuda-driver-unknown"));
+  EXPECT_THAT(rules_of(lint_text_of(head + cuda + old)), ElementsAre("4 cuda-driver-unknown"));
+  EXPECT_THAT(rules_of(lint_text_of(head + cuda + old + young)), IsEmpty());
+  EXPECT_THAT(rules_of(lint_text_of(head + cuda + "  - nvidia_driver: auto\n")), IsEmpty());
+}
+
+TEST_F(LintFile, AnEmptyGuardIsNone) {
+  EXPECT_THAT(rules_of(lint_text_of("name: r\ndescription: d\nsteps:\n  - command: { run: make, creates: [] }\n")),
+              ElementsAre("4 command-unguarded"));
+}
+
 TEST_F(LintFile, JsonHasWhatPeopleSee) {
   const Json document = Json::parse(lint_json({lint_text_of("name: r\ndescription: d\nsteps:\n  - command: make\n")}));
   EXPECT_EQ(document["format"], "gpustrap-lint");
