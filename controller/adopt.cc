@@ -3,13 +3,18 @@
 #include <algorithm>
 #include <cctype>
 #include <initializer_list>
+#include <iterator>
 #include <map>
+#include <memory>
+#include <optional>
+#include <regex>
 #include <set>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "controller/adopt_commands.h"
 #include "controller/adopt_state.h"
 #include "controller/adopt_yaml.h"
 #include "controller/compat_loader.h"
@@ -37,6 +42,7 @@ class ScriptReader {
   void read(std::string_view script) {
     const std::vector<ShellStatement> statements = read_shell(script);
     state_.is_root = is_for_root(statements);
+    script_ = script;
     for (const ShellStatement& statement : statements) {
       for (const std::string& comment : statement.comments) {
         if (!comment.starts_with('!')) state_.comments.emplace_back(trim(comment));
@@ -46,26 +52,63 @@ class ScriptReader {
   }
 
  private:
-  /// A script that installs packages or starts services without sudo is run by root.
+  /// A script that looks whether it is root says whose it is; else one that installs packages or starts services without sudo is root's.
+  /// `sudo -u NAME` is what root does to be somebody else.
   static bool is_for_root(const std::vector<ShellStatement>& statements) {
     bool with = false, without = false;
     for (const ShellStatement& statement : statements) {
+      if (const auto wants_root = wants_root_of(statement)) return *wants_root;
       for (const FoundCommand& found : find_commands(statement.text)) {
         const BareCommand bare = bare_command(found.command);
         const std::string program = bare.words.empty() ? "" : bare.words[0].shown();
-        with = with || bare.sudo;
+        with = with || (bare.sudo && (bare.user.empty() || bare.user == "root"));
         without = without || (!bare.sudo && (program == "apt-get" || program == "systemctl" || program == "apt"));
       }
     }
     return without && !with;
   }
 
+  /// `[ "$EUID" -eq 0 ] || die …`: true for a script that ends where it is not root's, false for one that ends where it is.
+  static std::optional<bool> wants_root_of(const ShellStatement& statement) {
+    constexpr std::size_t kLongestCheck = 1000;
+    if (statement.text.size() > kLongestCheck || statement.background) return std::nullopt;
+    std::string text;
+    std::copy_if(statement.text.begin(), statement.text.end(), std::back_inserter(text), [](char c) { return c != '"' && c != '\''; });
+    static const std::regex kCheck(
+        R"re((EUID|\bUID|id -u\)?|id -u`|whoami\)?|whoami`|\$\{?USER\}?)\}?\s*(-eq|-ne|-gt|==|!=|=)\s*(0|root)\b)re");
+    static const std::regex kElse(R"(\b(else|elif)\b)");
+    std::smatch found;
+    if (!std::regex_search(text, found, kCheck) || std::regex_search(text, kElse)) return std::nullopt;
+    bool ends = false;
+    for (const FoundCommand& one : find_commands(statement.text)) {
+      const BareCommand bare = bare_command(one.command);
+      const std::string program = bare.words.empty() ? "" : bare.words[0].shown();
+      const bool becomes_root = bare.sudo && statement.text.find("$0") != std::string::npos;
+      const bool stops = becomes_root || is_among(program, {"exit", "return", "die", "fatal", "error", "err", "abort", "fail", "usage"});
+      const bool is_harmless = is_among(program, {"[", "test", "echo", "printf", "cat", "EUID", "UID", "${EUID}", "${UID}", "${USER}",
+                                                  "$(id -u)", "$(whoami)", "info", "warn", "log"}) ||
+                               program.starts_with("${") || program.empty();
+      if (!stops && !is_harmless) return std::nullopt;
+      ends = ends || stops;
+    }
+    if (!ends) return std::nullopt;
+    const bool is_root_there = found[2] == "-eq" || found[2] == "==" || found[2] == "=";
+    const bool is_if = text.starts_with("if");
+    const bool is_negated = is_if && trim(std::string_view(text).substr(2)).starts_with('!');
+    const bool ends_where_true = is_if || text.find("||") == std::string::npos;
+    return (is_root_there != is_negated) != ends_where_true;
+  }
+
   void take(const ShellStatement& statement) {
+    state_.behind = script_.substr(std::min(statement.end, script_.size()));
+    if (const auto wants_root = wants_root_of(statement))
+      return state_.absorb(statement.text, *wants_root ? "the steps of a script for root say `as: root`" : "steps run as the login user");
     if (statement.commands.empty()) return take_compound(statement);
     const bool chooses = std::any_of(statement.commands.begin(), statement.commands.end(),
                                      [](const ShellCommand& one) { return one.join == ShellJoin::or_else; });
     if (chooses && take_shrugged(statement)) return;
-    if (chooses) return keep({statement.commands, statement.text, statement.background});
+    if (chooses || asks_first(statement)) return keep({statement.commands, statement.text, statement.background});
+    if (take_growth(statement)) return;
     AdoptSegment segment;
     std::vector<AdoptSegment> segments;
     for (std::size_t i = 0; i < statement.commands.size(); ++i) {
@@ -90,8 +133,94 @@ class ScriptReader {
       return keep({statement.commands, statement.text, true});
     }
     for (const AdoptSegment& one : segments) {
-      if (!adopt_segment(one, state_)) keep(one);
+      if (!one.commands.empty() && segments.size() > 1) state_.behind = script_.substr(std::min(one.commands.back().end, script_.size()));
+      if (!adopt(one)) keep(one);
     }
+  }
+
+  /// As typed steps; each remembers the command that it is where its fields turn out to be wrong.
+  bool adopt(const AdoptSegment& segment) {
+    std::vector<bool> was_dropped;
+    for (const AdoptedStep& step : state_.steps) was_dropped.push_back(step.dropped);
+    if (!adopt_segment(segment, state_)) return false;
+    AdoptSegment whole = segment;
+    for (std::size_t i = was_dropped.size(); i-- > 0;) {
+      if (!state_.steps[i].dropped || was_dropped[i] || state_.steps[i].original.empty()) continue;
+      whole.text = state_.steps[i].original + "\n" + whole.text;  // as the lines above had fetched it
+      whole.commands.clear();
+    }
+    for (std::size_t i = was_dropped.size(); i < state_.steps.size(); ++i)
+      state_.steps[i].as_command = std::make_shared<const AdoptedStep>(command_of(whole, fmt::format("was-{}", was_dropped.size() + 1)));
+    return true;
+  }
+
+  /// `[ -f FILE ] && make`: where the first is false the rest is not done, and that is no mistake.
+  static bool asks_first(const ShellStatement& statement) {
+    for (std::size_t i = 0; i + 1 < statement.commands.size(); ++i) {
+      const BareCommand bare = bare_command(statement.commands[i]);
+      const std::string program = bare.words.empty() ? "" : bare.words[0].shown();
+      const bool asks = is_among(program, {"[", "test", "which", "grep", "egrep", "type", "id", "hash", "-v"});  // `command -v`
+      const std::size_t end_of_pipe = statement.commands[i + 1].join == ShellJoin::pipe ? i + 1 : i;
+      if (asks && end_of_pipe == i && statement.commands[i + 1].join == ShellJoin::and_then) return true;
+    }
+    return false;
+  }
+
+  /// `TOOLS+=" tmux"`.
+  bool take_growth(const ShellStatement& statement) {
+    if (statement.commands.size() != 1 || statement.background) return false;
+    const ShellCommand& command = statement.commands[0];
+    if (command.words.size() != 1 || !command.assignments.empty() || !command.redirects.empty()) return false;
+    const ShellWord& word = command.words[0];
+    const std::string first = word.parts.empty() || word.parts[0].kind != ShellPart::Kind::text ? "" : word.parts[0].text;
+    const std::size_t plus = first.find("+=");
+    if (plus == std::string::npos || !is_name(first.substr(0, plus))) return false;
+    const std::string name = first.substr(0, plus);
+    const auto before = state_.value_of(name);
+    const auto text = state_.text_of(word);
+    state_.assign(name, before && text ? std::optional<std::string>(*before + text->substr(plus + 2)) : std::nullopt, statement.text,
+                  false);
+    state_.absorb(statement.text, "known to the steps below");
+    return true;
+  }
+
+  static bool is_name(const std::string& text) {
+    return !text.empty() && std::isdigit(static_cast<unsigned char>(text[0])) == 0 &&
+           std::all_of(text.begin(), text.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; });
+  }
+
+  /// `TOOLS=(git tmux)`, `declare -A PORTS=([web]=80)`.
+  bool take_array(const ShellStatement& statement) {
+    std::string_view rest = statement.text;
+    for (const std::string_view word : {"declare ", "typeset ", "readonly ", "local "}) {
+      if (rest.starts_with(word)) rest = trim(rest.substr(word.size()));
+    }
+    const bool is_plain = !rest.starts_with("-A");
+    while (rest.starts_with('-') && rest.find(' ') != std::string_view::npos) rest = trim(rest.substr(rest.find(' ')));
+    const std::size_t open = rest.find("=(");
+    if (open == std::string_view::npos || !rest.ends_with(')') || statement.background) return false;
+    const bool grows = open > 0 && rest[open - 1] == '+';
+    const std::string name(rest.substr(0, grows ? open - 1 : open));
+    if (!is_name(name)) return false;
+    std::optional<std::vector<std::string>> elements = std::vector<std::string>{};
+    const auto before = state_.variables.find(name);
+    if (grows) elements = before == state_.variables.end() ? std::nullopt : before->second.elements;
+    for (const ShellStatement& line : read_shell(rest.substr(open + 2, rest.size() - open - 3))) {
+      if (line.text.empty()) continue;
+      if (line.commands.size() != 1 || !line.commands[0].assignments.empty() || !line.commands[0].redirects.empty() || line.background)
+        return false;
+      for (const ShellWord& word : line.commands[0].words) {
+        const auto fields = is_plain && elements ? state_.fields_of(word) : std::nullopt;
+        if (fields)
+          elements->insert(elements->end(), fields->begin(), fields->end());
+        else
+          elements.reset();
+      }
+    }
+    state_.assign(name, std::nullopt, statement.text.starts_with("local ") ? std::string(rest) : statement.text, false);
+    state_.variables[name].elements = std::move(elements);
+    state_.absorb(statement.text, "known to the steps below");
+    return true;
   }
 
   /// `… || true`, `… || echo failed`: the command before it as a step, for a person to say whether the run may go on without it.
@@ -106,7 +235,7 @@ class ScriptReader {
     segment.commands.assign(statement.commands.begin(), statement.commands.end() - 1);
     segment.text = text_of(statement, segment.commands.front().begin, segment.commands.back().end);
     const std::size_t before = state_.steps.size();
-    if (!adopt_segment(segment, state_)) return false;
+    if (!adopt(segment)) return false;
     for (std::size_t i = before; !ends && i < state_.steps.size(); ++i)
       state_.steps[i].reviews.emplace_back("the script goes on where this fails, and a run ends there");
     return true;
@@ -121,15 +250,38 @@ class ScriptReader {
       state_.functions[name] = statement.text;
       return state_.absorb(statement.text, "goes along with the steps that call it");
     }
+    if (take_array(statement) || take_settings(statement)) return;
     keep({{}, statement.text, statement.background});
     for (const FoundCommand& found : find_commands(statement.text)) {
       const ShellCommand& command = found.command;
       const std::string program = command.words.empty() ? "" : command.words[0].shown();
       if (program == "cd" || program == "pushd") state_.folder = std::nullopt;
       for (const ShellAssignment& one : command.assignments) {
-        if (command.words.empty()) state_.variables[one.name] = {std::nullopt, statement.text, false};
+        if (command.words.empty()) state_.assign(one.name, std::nullopt, statement.text, false);
       }
     }
+  }
+
+  /// `if [ -f /etc/os-release ]; then . /etc/os-release; fi`: what sets variables and does nothing else goes along with the steps that need
+  /// it.
+  bool take_settings(const ShellStatement& statement) {
+    if (statement.background) return false;
+    std::vector<std::string> names;
+    bool sources = false;
+    for (const FoundCommand& found : find_commands(statement.text)) {
+      const ShellCommand& command = found.command;
+      const std::string program = command.words.empty() ? "" : command.words[0].shown();
+      const auto is_silent = [](const ShellRedirect& one) { return one.target.shown() == "/dev/null" || one.target.shown() == "1"; };
+      if (found.background || !std::all_of(command.redirects.begin(), command.redirects.end(), is_silent)) return false;
+      for (const ShellAssignment& one : command.assignments) names.push_back(one.name);
+      sources = sources || program == "." || program == "source";
+      if (!command.words.empty() && !is_among(program, {"[", "test", ".", "source", "true", ":"})) return false;
+    }
+    if (names.empty() && !sources) return false;
+    for (const std::string& name : names) state_.assign(name, std::nullopt, statement.text, false);
+    if (sources) state_.source(statement.text, {});
+    state_.absorb(statement.text, "carried into the commands below that need it");
+    return true;
   }
 
   static std::string function_name(const std::string& text) {
@@ -143,20 +295,64 @@ class ScriptReader {
     return is_function ? std::string(rest.substr(0, end)) : std::string();
   }
 
-  /// The original text as a command, with what it needs of the lines above.
+  /// The original text as a command.
   void keep(const AdoptSegment& segment) {
+    AdoptSegment whole = segment;
+    // `rm -rf X` and the command that makes X again are one: apart, a run that ends between them would leave neither.
+    if (AdoptedStep* removal = removal_before(segment)) {
+      whole.text = removal->original + "\n" + segment.text;
+      whole.commands.clear();
+      state_.comments.insert(state_.comments.begin(), removal->comments.begin(), removal->comments.end());
+      removal->dropped = true;
+    }
+    AdoptedStep step = command_of(whole, fmt::format("{}", ++marked_));
+    step.id = id_of(segment);
+    step.removes = whole.commands.empty() ? "" : removed_by(segment);
+    step.comments = std::move(state_.comments);
+    state_.comments.clear();
+    state_.steps.push_back(std::move(step));
+  }
+
+  AdoptedStep* removal_before(const AdoptSegment& segment) {
+    if (state_.steps.empty() || segment.commands.empty()) return nullptr;
+    AdoptedStep& last = state_.steps.back();
+    if (last.kind != "command" || last.removes.empty() || last.dropped || last.folder != state_.folder.value_or("") ||
+        !removed_by(segment).empty())
+      return nullptr;
+    const auto holds = [](const std::string& folder, const std::string& path) { return path == folder || path.starts_with(folder + "/"); };
+    for (const ShellCommand& command : segment.commands) {
+      for (const ShellWord& word : command.words) {
+        const auto text = state_.field_of(word);
+        const auto path = text && text->find('/') != std::string::npos ? state_.path_of(*text) : std::nullopt;
+        if (path && (holds(*path, last.removes) || holds(last.removes, *path))) return &last;
+      }
+    }
+    return nullptr;
+  }
+
+  /// Whether root's own step can run it: no home of the login user's in it, and nothing that another shell has to work out.
+  [[nodiscard]] bool may_be_roots(const BareCommand& bare) const {
+    for (const ShellWord& word : bare.words) {
+      const auto text = state_.text_of(word);
+      if (!text || text->find('~') != std::string::npos) return false;
+    }
+    return true;
+  }
+
+  /// With what it needs of the lines above. `mark` names the file that says it has been done.
+  [[nodiscard]] AdoptedStep command_of(const AdoptSegment& segment, const std::string& mark) const {
     std::string text = segment.text;
     const InferredGuard guard = infer_guard(segment, state_);
-    AdoptedStep& step = state_.add("command", Json::object());
+    AdoptedStep step;
+    step.kind = "command";
     step.original = segment.text;
-    step.id = id_of(segment);
-    step.removes = removed_by(segment);
+    step.folder = state_.folder.value_or("");
     const BareCommand bare = segment.commands.size() == 1 ? bare_command(segment.commands[0]) : BareCommand{};
     const std::string program = bare.words.empty() ? "" : bare.words[0].shown();
     if (state_.is_root) {
       step.as = "root";
     } else if (bare.sudo && bare.understood && bare.user.empty() && bare.assignments.empty() && means_no_files(program) &&
-               text.find_first_of("~$`") == std::string::npos && segment.commands[0].assignments.empty()) {
+               may_be_roots(bare) && segment.commands[0].assignments.empty()) {
       step.as = "root";
       text = text.substr(bare.words[0].begin - segment.commands[0].begin);
     }
@@ -164,12 +360,13 @@ class ScriptReader {
     if (std::any_of(inside.begin(), inside.end(), [](const FoundCommand& one) { return is_exit(one.command); }))
       step.reviews.emplace_back("`exit` ended the whole script; here it ends this step alone, and the steps below go on");
     if (program == "read") step.reviews.emplace_back("it asks, and nobody is there to answer: let a var say it (`vars:`, --var)");
+    if (text.find("SUDO_USER") != std::string::npos)
+      step.reviews.emplace_back("SUDO_USER is who typed sudo; nobody does here, and it is empty: name the user");
     if (segment.background) {
       text += " &";
       step.reviews.emplace_back("runs in the background of this step, and ends with the run: a `service` would stay");
     }
-    const std::string prelude = prelude_of(text);
-    std::string run = prelude + text;
+    std::string run = state_.prelude_of(text) + text;
     if (run.find('\n') != std::string::npos) run += "\n";
     if (!guard.creates.empty() || !guard.unless.empty()) {
       if (!guard.creates.empty()) step.fields["creates"] = guard.creates;
@@ -177,14 +374,14 @@ class ScriptReader {
       step.reviews.emplace_back("is it done where that holds?");
     } else {
       const std::string folder = step.as == "root" ? "/var/lib/adopted/" + marks_ : "~/.local/state/adopted/" + marks_;
-      const std::string mark = folder + "/" + fmt::format("{}", ++marked_);
-      run += fmt::format("{}mkdir -p {} && touch {}\n", run.ends_with('\n') ? "" : "\n", folder, mark);
-      step.fields["creates"] = mark;
+      run += fmt::format("{}mkdir -p {} && touch {}/{}\n", run.ends_with('\n') ? "" : "\n", folder, folder, mark);
+      step.fields["creates"] = folder + "/" + mark;
       step.reviews.emplace_back("nothing tells whether this has been done; the file in `creates` says so once it has run");
     }
     if (state_.folder && *state_.folder != "~") step.fields["chdir"] = *state_.folder;
     if (!state_.folder) step.reviews.emplace_back("the lines above may have changed the folder: say `chdir`");
     step.fields["run"] = run;
+    return step;
   }
 
   static bool is_exit(const ShellCommand& command) { return !command.words.empty() && command.words[0].shown() == "exit"; }
@@ -193,7 +390,7 @@ class ScriptReader {
     if (segment.commands.size() != 1) return {};
     const BareCommand bare = bare_command(segment.commands[0]);
     if (bare.words.size() < 2 || bare.words[0].shown() != "rm") return {};
-    const auto file = state_.text_of(bare.words.back());
+    const auto file = state_.field_of(bare.words.back());
     return file && (bare.words.size() == 2 || bare.words[1].shown().starts_with('-')) ? state_.path_of(*file).value_or("") : std::string();
   }
 
@@ -211,78 +408,18 @@ class ScriptReader {
     return id.empty() ? "command" : id.substr(0, 40);
   }
 
-  static bool mentions(const std::string& text, const std::string& name) {
-    const auto is_part = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'; };
-    for (std::size_t at = text.find(name); at != std::string::npos; at = text.find(name, at + 1)) {
-      const std::size_t end = at + name.size();
-      if ((at == 0 || !is_part(text[at - 1])) && (end == text.size() || !is_part(text[end]))) return true;
-    }
-    return false;
-  }
-
-  /// Assignments, exports and functions of the lines above that the text names, in an order that makes sense to a shell.
-  [[nodiscard]] std::string prelude_of(const std::string& text) const {
-    std::string all = text;
-    std::set<std::string> names;
-    for (bool grew = true; grew;) {
-      grew = false;
-      const auto want = [&](const std::string& name, const std::string& definition) {
-        if (names.contains(name) || !mentions(all, name)) return;
-        names.insert(name);
-        all += "\n" + definition;
-        grew = true;
-      };
-      for (const auto& [name, body] : state_.functions) want(name, body);
-      for (const auto& [name, variable] : state_.variables) want(name, variable.text);
-    }
-    std::vector<std::string> lines;
-    if (!state_.is_root && !text.starts_with("sudo ")) {
-      // What the script has activated, by the places of its programs.
-      const std::string conda = state_.conda_prefix.empty() ? "" : state_.conda_prefix + "/bin:";
-      const bool is_named = !state_.conda_prefix.empty() && state_.venv.empty() && !state_.conda_env.empty() && state_.conda_env != "base";
-      const std::string env = !state_.venv.empty() ? state_.venv + "/bin:"
-                              : is_named           ? state_.conda_prefix + "/envs/" + state_.conda_env + "/bin:"
-                                                   : "";
-      if (!conda.empty() || !env.empty()) lines.push_back(fmt::format("PATH={}{}$PATH", env, conda));
-    }
-    const auto add = [&](const std::string& line) {
-      if (std::find(lines.begin(), lines.end(), line) == lines.end()) lines.push_back(line);
-    };
-    // Variables that others are made of come first: those with a value need none of the others.
-    for (const bool known : {true, false}) {
-      for (const auto& [name, variable] : state_.variables) {
-        if (variable.value.has_value() != known || (!names.contains(name) && !variable.exported)) continue;
-        if (known) {
-          const std::string& value = *variable.value;
-          const std::string quoted = value.starts_with("~/") ? "~/" + shell_quote(value.substr(2))
-                                     : value == "~"          ? "~"
-                                                             : shell_quote(value);
-          add(fmt::format("{}{}={}", variable.exported ? "export " : "", name, quoted));
-        } else if (!variable.text.empty()) {
-          add(variable.text);
-        }
-      }
-    }
-    for (const auto& [name, body] : state_.functions) {
-      if (names.contains(name)) add(body);
-    }
-    return lines.empty() ? "" : join(lines, "\n") + "\n";
-  }
-
   AdoptState& state_;
   std::string marks_;
+  std::string_view script_;
   std::size_t marked_ = 0;
 };
 
 /// Turns a step back into the command that it was made of.
-void make_command(AdoptedStep& step, const std::string& marks, std::size_t number) {
-  const std::string mark = fmt::format("~/.local/state/adopted/{}/was-{}", marks, number);
+void make_command(AdoptedStep& step) {
   step.kind = "command";
-  step.fields = {{"creates", mark},
-                 {"run", fmt::format("{}\nmkdir -p ~/.local/state/adopted/{} && touch {}\n", step.original, marks, mark)}};
-  if (!step.folder.empty() && step.folder != "~") step.fields["chdir"] = step.folder;
-  step.as.clear();
-  step.reviews = {"nothing tells whether this has been done; the file in `creates` says so once it has run"};
+  step.fields = step.as_command->fields;
+  step.as = step.as_command->as;
+  step.reviews = step.as_command->reviews;
 }
 
 /// In a script for root ~ is root's home, in its files as in its commands.
@@ -314,9 +451,9 @@ void give_single_ids(std::vector<AdoptedStep>& steps) {
   }
 }
 
-/// What lint says of the recipe, by step: errors of the loader make a step the command it was; everything else is allowed there with
-/// the script as the reason, and marked for review.
-bool settle(AdoptedRecipe& recipe, const std::string& marks) {
+/// What lint says of the recipe, by step: errors of the loader make a step the command it was; everything else is marked for review, and
+/// what is no error is allowed there with the script as the reason.
+bool settle(AdoptedRecipe& recipe) {
   const Result<Compat> compat = load_builtin_compat();
   if (!compat) return false;
   constexpr int kMostRounds = 4;
@@ -337,18 +474,22 @@ bool settle(AdoptedRecipe& recipe, const std::string& marks) {
       const std::size_t index = static_cast<std::size_t>(next - lines.begin()) - 1;
       AdoptedStep& step = recipe.steps[index];
       if (finding.rule->id == "recipe-error") {
-        if (step.kind == "command") return false;
+        if (step.kind == "command" || !step.as_command) return false;
         if (broken.insert(index).second) {
-          make_command(step, marks, index + 1);
+          make_command(step);
           hide_placeholders(step);
         }
         changed = true;
         continue;
       }
       const std::string id(finding.rule->id);
-      if (std::find(step.allows.begin(), step.allows.end(), id) != step.allows.end()) continue;
-      step.allows.push_back(id);
-      step.reviews.push_back(fmt::format("{}: {}", finding.message, finding.advice));
+      const std::string review = fmt::format("{}: {}", finding.message, finding.advice);
+      if (std::find(step.reviews.begin(), step.reviews.end(), review) != step.reviews.end() ||
+          std::find(step.allows.begin(), step.allows.end(), id) != step.allows.end())
+        continue;
+      // An error stays one until somebody has looked: no script is a reason to hide it.
+      if (finding.severity != Severity::error) step.allows.push_back(id);
+      step.reviews.push_back(review);
       changed = true;
     }
     if (!changed) return true;
@@ -382,7 +523,7 @@ AdoptedScript adopt_script(std::string_view script, const std::string& name) {
   }
   give_single_ids(recipe.steps);
   for (AdoptedStep& step : recipe.steps) hide_placeholders(step);
-  if (!settle(recipe, recipe.name)) {
+  if (!settle(recipe)) {
     adopted.problem = "no recipe that loads can be made of it: more than 1 MiB of text, or characters that YAML does not take";
     return adopted;
   }

@@ -104,14 +104,21 @@ std::optional<Words> Adopter::words_of(const ShellCommand& command) const {
   words.user = bare.user;
   const bool installs = !bare.words.empty() && is_among(bare.words[0].shown(), {"apt-get", "apt"});
   for (const ShellWord& word : bare.words) {
-    const std::optional<std::string> text = state_.text_of(word);
+    const std::optional<std::vector<std::string>> fields = state_.fields_of(word);
     const std::string shown = word.shown();
-    if (!text && installs && shown.starts_with("linux-") && shown.find("uname -r") != std::string::npos) {
+    // `$SUDO apt-get …`, where the script works out whether it needs sudo.
+    if (&word == &bare.words.front() && shown == "${SUDO}" && bare.words.size() > 1) {
+      const auto sudo = state_.variables.find("SUDO");
+      if (sudo == state_.variables.end() || sudo->second.text.find("sudo") == std::string::npos) return std::nullopt;
+      words.sudo = !fields || !fields->empty();
+      continue;
+    }
+    if (!fields && installs && shown.starts_with("linux-") && shown.find("uname -r") != std::string::npos) {
       words.of_kernel.push_back(shown);
       continue;
     }
-    if (!text) return std::nullopt;
-    words.all.push_back(*text);
+    if (!fields) return std::nullopt;
+    words.all.insert(words.all.end(), fields->begin(), fields->end());
   }
   if (words.all.empty()) return std::nullopt;
   words.program = name_of_path(words.all[0]);
@@ -132,7 +139,9 @@ bool Adopter::adopt_one(const ShellCommand& command) {
   if (command.words.empty()) return adopt_assignments(command);
   if (adopt_write(command)) return true;
   // Values that only a shell knows go along with the steps that need them.
-  if (command.words[0].shown() == "export" && command.assignments.empty() && command.redirects.empty()) return adopt_export(command);
+  if (is_among(command.words[0].shown(), {"export", "readonly", "declare", "typeset", "local"}) && command.assignments.empty() &&
+      command.redirects.empty())
+    return adopt_declaration(command);
   auto words = words_of(command);
   if (!words) return false;
   if (!std::all_of(command.redirects.begin(), command.redirects.end(), is_silent)) return false;
@@ -182,35 +191,46 @@ bool Adopter::absorb(std::string_view why) { return state_.absorb(segment_.text,
 
 bool Adopter::adopt_assignments(const ShellCommand& command) {
   if (command.assignments.empty() || !command.redirects.empty()) return false;
-  for (const ShellAssignment& one : command.assignments) remember(one.name, state_.text_of(one.value), segment_.text, false);
+  for (const ShellAssignment& one : command.assignments) remember(one.name, state_.text_of(one.value), raw(one.value), false);
   return absorb("known to the steps below");
 }
 
 void Adopter::remember(const std::string& name, std::optional<std::string> value, const std::string& text, bool exported) {
   if (is_among(name, {"DEBIAN_FRONTEND", "NEEDRESTART_MODE", "NEEDRESTART_SUSPEND"})) return;  // steps see to it that nobody is asked
-  AdoptState::Variable& variable = state_.variables[name];
-  variable.value = std::move(value);
-  variable.text = text;
-  variable.exported = variable.exported || exported;
+  state_.assign(name, std::move(value), text, exported);
 }
 
-bool Adopter::adopt_export(const ShellCommand& command) {
-  for (std::size_t i = 1; i < command.words.size(); ++i) {
+std::string Adopter::raw(const ShellWord& word) const {
+  const std::size_t from = word.begin - segment_.commands[0].begin;
+  return from <= segment_.text.size() ? segment_.text.substr(from, word.end - word.begin) : word.shown();
+}
+
+bool Adopter::adopt_declaration(const ShellCommand& command) {
+  bool exported = command.words[0].shown() == "export";
+  std::size_t from = 1;
+  for (; from < command.words.size() && command.words[from].shown().starts_with('-'); ++from) {
+    const std::string options = command.words[from].shown();
+    if (options.find_first_not_of("rxig", 1) != std::string::npos) return false;  // arrays, functions, references
+    exported = exported || options.find('x') != std::string::npos;
+  }
+  for (std::size_t i = from; i < command.words.size(); ++i) {
+    const std::string shown = command.words[i].shown();
+    if (!is_env_name(shown.substr(0, shown.find('=')))) return false;
+  }
+  for (std::size_t i = from; i < command.words.size(); ++i) {
     const std::string shown = command.words[i].shown();
     const std::size_t equals = shown.find('=');
     const std::string name = shown.substr(0, equals);
-    if (!is_env_name(name)) return false;
-  }
-  for (std::size_t i = 1; i < command.words.size(); ++i) {
-    const std::string shown = command.words[i].shown();
-    const std::size_t equals = shown.find('=');
     if (equals == std::string::npos) {
-      state_.variables[shown].exported = true;
+      AdoptState::Variable& variable = state_.variables[name];
+      if (exported && !variable.exported && !variable.value && !variable.text.empty()) variable.text += "\nexport " + name;
+      variable.exported = variable.exported || exported;
       continue;
     }
     // A PATH that grows needs no value: steps name their programs.
     const std::optional<std::string> text = state_.text_of(command.words[i]);
-    remember(shown.substr(0, equals), text ? std::optional<std::string>(text->substr(equals + 1)) : std::nullopt, segment_.text, true);
+    remember(name, text ? std::optional<std::string>(text->substr(equals + 1)) : std::nullopt,
+             (exported ? "export " : "") + raw(command.words[i]), exported);
   }
   return absorb("known to the steps below");
 }
@@ -247,8 +267,22 @@ bool Adopter::adopt_source(Words& words) {
     state_.venv = *path;
     return absorb("the steps below name the environment");
   }
-  if (name == "conda.sh") return absorb("the steps below name the environment");
-  return false;
+  constexpr std::string_view kCarried = "carried into the commands below";
+  if (name == "conda.sh") return state_.source(segment_.text, {"conda", "mamba"}), absorb("the steps below name the environment");
+  if (words.sudo || words.all.size() != 2) return false;
+  if (name == "os-release")
+    return state_.source(segment_.text,
+                         {"ID", "ID_LIKE", "NAME", "PRETTY_NAME", "VERSION", "VERSION_ID", "VERSION_CODENAME", "UBUNTU_CODENAME"}),
+           absorb(kCarried);
+  if (name == "lsb-release")
+    return state_.source(segment_.text, {"DISTRIB_ID", "DISTRIB_RELEASE", "DISTRIB_CODENAME", "DISTRIB_DESCRIPTION"}), absorb(kCarried);
+  if (name == "nvm.sh") return state_.source(segment_.text, {"nvm", "npm", "npx", "node", "yarn"}), absorb(kCarried);
+  // What another file sets may be anything: it comes along by a path that does not depend on the folder.
+  const auto path = state_.path_of(file);
+  if (!path) return false;
+  const bool is_home = path->starts_with("~/");
+  state_.source(fmt::format(". {}", is_home ? "~/" + shell_quote(path->substr(2)) : shell_quote(*path)), {});
+  return absorb(kCarried);
 }
 
 bool Adopter::activate(const std::string& env) {

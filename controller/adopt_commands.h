@@ -60,7 +60,9 @@ class Adopter {
   bool absorb(std::string_view why);
   bool adopt_assignments(const ShellCommand& command);
   void remember(const std::string& name, std::optional<std::string> value, const std::string& text, bool exported);
-  bool adopt_export(const ShellCommand& command);
+  /// export, readonly, declare, typeset, local: assignments, each with its options.
+  bool adopt_declaration(const ShellCommand& command);
+  [[nodiscard]] std::string raw(const ShellWord& word) const;
   static bool is_env_name(const std::string& name);
   bool change_folder(const Words& words);
   bool adopt_apt(Words& words);

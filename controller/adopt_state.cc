@@ -1,15 +1,39 @@
 #include "controller/adopt_state.h"
 
 #include <algorithm>
+#include <cctype>
 #include <initializer_list>
+#include <set>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
 #include "controller/adopt_commands.h"
+#include "controller/lint_words.h"
 
 namespace gpustrap {
+namespace {
+
+bool is_name_part(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; }
+
+bool mentions(const std::string& text, const std::string& name) {
+  for (std::size_t at = text.find(name); at != std::string::npos; at = text.find(name, at + 1)) {
+    const std::size_t end = at + name.size();
+    if ((at == 0 || !is_name_part(text[at - 1])) && (end == text.size() || !is_name_part(text[end]))) return true;
+  }
+  return false;
+}
+
+/// `NAME=value` for a shell; a ~ in front stays one that the shell fills in.
+std::string assignment_text(const std::string& name, const AdoptState::Variable& variable) {
+  if (!variable.value) return variable.text;
+  const std::string& value = *variable.value;
+  const std::string quoted = value.starts_with("~/") ? "~/" + shell_quote(value.substr(2)) : value == "~" ? "~" : shell_quote(value);
+  return fmt::format("{}{}={}", variable.exported ? "export " : "", name, quoted);
+}
+
+}  // namespace
 
 std::optional<std::string> AdoptState::value_of(const std::string& name) const {
   if (name == "HOME") return "~";
@@ -24,6 +48,128 @@ std::optional<std::string> AdoptState::text_of(const ShellWord& word) const {
       text->find("~/", 1) != std::string::npos)
     return std::nullopt;
   return text;
+}
+
+std::optional<std::vector<std::string>> AdoptState::fields_of(const ShellWord& word) const {
+  constexpr std::string_view kBlanks = " \t\n";
+  std::vector<std::string> fields;
+  std::string field;
+  bool begun = false;
+  const auto end_field = [&] {
+    if (begun) fields.push_back(std::move(field));
+    field.clear();
+    begun = false;
+  };
+  for (const ShellPart& part : word.parts) {
+    if (part.kind == ShellPart::Kind::text) {
+      field += part.text;
+      begun = begun || !part.text.empty() || word.quoted;
+      continue;
+    }
+    if (part.kind == ShellPart::Kind::opaque) {
+      const bool is_array = part.text.starts_with("${") && (part.text.ends_with("[@]}") || part.text.ends_with("[*]}"));
+      const auto found = is_array ? variables.find(part.text.substr(2, part.text.size() - 6)) : variables.end();
+      if (found == variables.end() || !found->second.elements || !field.empty() || !fields.empty() || &part != &word.parts.back())
+        return std::nullopt;
+      return found->second.elements;
+    }
+    const std::optional<std::string> value = value_of(part.text);
+    if (!value) return std::nullopt;
+    if (part.quoted) {
+      field += *value;
+      begun = true;
+      continue;
+    }
+    if (value->find_first_of("*?[") != std::string::npos) return std::nullopt;
+    for (const char c : *value) {
+      if (kBlanks.find(c) != std::string_view::npos) {
+        end_field();
+      } else {
+        field += c;
+        begun = true;
+      }
+    }
+  }
+  end_field();
+  // ~ is a home only at the front: `$HOME` further in cannot be said without a shell.
+  const bool has_variable =
+      std::any_of(word.parts.begin(), word.parts.end(), [](const ShellPart& p) { return p.kind == ShellPart::Kind::variable; });
+  for (const std::string& one : fields) {
+    if (has_variable && one.find("~/", 1) != std::string::npos) return std::nullopt;
+  }
+  return fields;
+}
+
+std::optional<std::string> AdoptState::field_of(const ShellWord& word) const {
+  auto fields = fields_of(word);
+  return fields && fields->size() == 1 ? std::optional<std::string>(std::move(fields->front())) : std::nullopt;
+}
+
+void AdoptState::assign(const std::string& name, std::optional<std::string> value, const std::string& text, bool exported) {
+  Variable& variable = variables[name];
+  std::string whole = text;
+  // `PATH=/opt/bin:$PATH` twice: the second is made of the first.
+  const bool grows = text.find("$" + name) != std::string::npos || text.find("${" + name) != std::string::npos ||
+                     text.find(name + "+=") != std::string::npos;
+  if (!value && grows && variable.order > 0) whole = assignment_text(name, variable) + "\n" + text;
+  variable = {std::move(value), std::move(whole), variable.exported || exported, std::nullopt, ++settings};
+}
+
+void AdoptState::source(std::string text, std::vector<std::string> names) {
+  for (const std::string& name : names) variables.erase(name);
+  sources.push_back({std::move(text), std::move(names), ++settings});
+}
+
+std::string AdoptState::prelude_of(const std::string& text) const {
+  std::string all = text;
+  std::set<std::string> names;
+  std::set<std::size_t> wanted;  // sources
+  const bool is_sudo = text.starts_with("sudo ");
+  for (bool grew = true; grew;) {
+    grew = false;
+    const auto want = [&](const std::string& name, const std::string& definition) {
+      if (names.contains(name) || !mentions(all, name)) return;
+      names.insert(name);
+      all += "\n" + definition;
+      grew = true;
+    };
+    for (const auto& [name, body] : functions) want(name, body);
+    for (const auto& [name, variable] : variables) want(name, variable.text);
+    for (std::size_t i = 0; i < sources.size(); ++i) {
+      const auto is_meant = [&](const std::string& name) { return !variables.contains(name) && mentions(all, name); };
+      const bool needed = sources[i].names.empty() ? !is_sudo || all.find('$') != std::string::npos
+                                                   : std::any_of(sources[i].names.begin(), sources[i].names.end(), is_meant);
+      if (!needed || !wanted.insert(i).second) continue;
+      all += "\n" + sources[i].text;
+      grew = true;
+    }
+  }
+  std::vector<std::string> lines;
+  const auto add_line = [&](const std::string& line) {
+    if (!line.empty() && std::find(lines.begin(), lines.end(), line) == lines.end()) lines.push_back(line);
+  };
+  if (!is_root && !is_sudo) {
+    // What the script has activated, by the places of its programs.
+    const std::string conda = conda_prefix.empty() ? "" : conda_prefix + "/bin:";
+    const bool is_named = !conda_prefix.empty() && venv.empty() && !conda_env.empty() && conda_env != "base";
+    const std::string env = !venv.empty() ? venv + "/bin:" : is_named ? conda_prefix + "/envs/" + conda_env + "/bin:" : "";
+    if (!conda.empty() || !env.empty()) add_line(fmt::format("PATH={}{}$PATH", env, conda));
+  }
+  // Values and functions need nothing else to be defined; what a shell has to work out comes behind them as the script has it.
+  std::map<std::size_t, std::string> worked_out;
+  for (const auto& [name, variable] : variables) {
+    if (!names.contains(name) && !variable.exported) continue;
+    if (variable.value && (wanted.empty() || variable.order < sources[*wanted.begin()].order))
+      add_line(assignment_text(name, variable));
+    else
+      worked_out[variable.order] = assignment_text(name, variable);
+  }
+  for (const auto& [name, body] : functions) {
+    if (names.contains(name)) add_line(body);
+  }
+  for (const std::size_t i : wanted) worked_out[sources[i].order] = sources[i].text;
+  for (const auto& [order, line] : worked_out) add_line(line);
+  return lines.empty() ? "" : join(lines, "\n") + "\n";
 }
 
 std::optional<std::string> AdoptState::path_of(const std::string& text) const {
@@ -65,44 +211,98 @@ void AdoptState::absorb(const std::string& text, std::string_view why) {
   for (const std::string& line : lines) comments.push_back(&line == &lines.back() ? fmt::format("{}   ({})", line, why) : line);
 }
 
+namespace {
+
+/// The name in `useradd -m -s /bin/bash NAME`; none where an option is not known.
+std::optional<std::string> account_of(const BareCommand& bare, const AdoptState& state) {
+  std::optional<std::string> name;
+  for (std::size_t i = 1; i < bare.words.size(); ++i) {
+    const auto word = state.field_of(bare.words[i]);
+    if (!word) return std::nullopt;
+    if (is_among(*word,
+                 {"-s",      "-d",     "-u",         "-g",    "-G",    "-c",       "-e",        "-k",      "-p",        "-b",
+                  "--shell", "--home", "--home-dir", "--uid", "--gid", "--groups", "--ingroup", "--gecos", "--comment", "--password"})) {
+      ++i;
+    } else if (!word->starts_with('-')) {
+      if (name) return std::nullopt;  // `adduser NAME GROUP`
+      name = *word;
+    }
+  }
+  return name;
+}
+
+/// Options whose value is the file that a program makes; elsewhere `-o` is an owner, a mount option or a format.
+bool names_output(const std::string& program, const std::string& option) {
+  if (is_among(program, {"curl", "gcc", "g++", "cc", "c++", "clang", "clang++", "nvcc", "gpg", "go", "rustc"}))
+    return option == "-o" || option == "--output";
+  return (program == "wget" && option == "-O") || (program == "openssl" && option == "-out");
+}
+
+}  // namespace
+
 InferredGuard infer_guard(const AdoptSegment& segment, const AdoptState& state) {
-  if (segment.commands.size() != 1) return {};
-  const ShellCommand& command = segment.commands[0];
+  if (segment.commands.empty()) return {};
+  // What a pipeline makes is what its last command writes.
+  const ShellCommand& command = segment.commands.back();
+  const bool is_pipeline = segment.commands.size() > 1;
+  if (is_pipeline && !std::all_of(segment.commands.begin() + 1, segment.commands.end(),
+                                  [](const ShellCommand& one) { return one.join == ShellJoin::pipe; }))
+    return {};
   const auto path = [&](const ShellWord& word) {
-    const auto text = state.text_of(word);
+    const auto text = state.field_of(word);
     return text ? state.path_of(*text).value_or("") : std::string();
   };
   for (const ShellRedirect& one : command.redirects) {
-    if (one.op == ">" && one.descriptor != 2 && one.target.shown() != "/dev/null") return {path(one.target), ""};
+    const auto target = one.op == ">" && one.descriptor != 2 ? state.text_of(one.target) : std::nullopt;
+    if (target && *target != "/dev/null") return {state.path_of(*target).value_or(""), ""};
   }
   const BareCommand bare = bare_command(command);
   if (bare.words.size() < 2) return {};
   const std::string program = bare.words[0].shown();
+  const std::string second = bare.words[1].shown();
   const ShellWord& last = bare.words.back();
   const auto quoted = [&](const ShellWord& word) {
     const std::string where = path(word);
     return where.starts_with("~/") ? "~/" + shell_quote(where.substr(2)) : shell_quote(where);
   };
-  if (program == "touch" || program == "mkfifo") return {path(last), ""};
-  // Several files go into a folder, which is there before.
-  const bool is_one_file = bare.words.size() == 3 || (bare.words.size() == 4 && bare.words[1].shown().starts_with('-'));
-  if ((program == "cp" || program == "mv") && is_one_file && !last.shown().ends_with('/') && last.shown() != "." && state.text_of(last) &&
-      bare.words[bare.words.size() - 2].shown().find('*') == std::string::npos)
-    return {path(last), ""};
-  if (is_among(program, {"rm"}) && !path(last).empty() && bare.words.size() == 3) return {"", "test ! -e " + quoted(last)};
-  if (program == "chmod" && bare.words.size() == 3 && bare.words[1].shown() == "+x" && !path(last).empty())
-    return {"", "test -x " + quoted(last)};
-  if (program == "usermod" && bare.words.size() == 4 && bare.words[1].shown() == "-aG" && state.text_of(bare.words[2])) {
-    const auto user = state.text_of(last);
-    const bool is_login = is_among(last.shown(), {"${USER}", "$(whoami)", "`whoami`"});
-    const std::string group = shell_quote(*state.text_of(bare.words[2]));
-    if (user || is_login) return {"", fmt::format("id -nG {}| tr ' ' '\\n' | grep -qx {}", user ? shell_quote(*user) + " " : "", group)};
-  }
-  if (program == "useradd" || program == "adduser") return {"", state.text_of(last) ? "id " + shell_quote(*state.text_of(last)) : ""};
   for (std::size_t i = 1; i + 1 < bare.words.size(); ++i) {
     const bool is_address = bare.words[i + 1].shown().find("://") != std::string::npos;  // `-O` of curl has no value
-    if (is_among(bare.words[i].shown(), {"-o", "--output", "-out", "-O"}) && !is_address) return {path(bare.words[i + 1]), ""};
+    if (names_output(program, bare.words[i].shown()) && !is_address && bare.words[i + 1].shown() != "-")
+      return {path(bare.words[i + 1]), ""};
   }
+  if (program == "tee" && bare.words.size() == 2) return {path(last), ""};
+  if (is_pipeline) return {};
+  if (program == "touch" && (bare.words.size() == 2 || !second.starts_with('-'))) return {path(last), ""};
+  if (program == "mkfifo") return {path(last), ""};
+  // Several files go into a folder, which is there before.
+  const bool is_plain_option = second.size() > 1 && second[0] == '-' && second.find_first_not_of("rRafpvnuPLd", 1) == std::string::npos;
+  const bool is_one_file = (bare.words.size() == 3 && !second.starts_with('-')) || (bare.words.size() == 4 && is_plain_option);
+  if ((program == "cp" || program == "mv") && is_one_file && !last.shown().ends_with('/') && last.shown() != "." && state.field_of(last) &&
+      bare.words[bare.words.size() - 2].shown().find('*') == std::string::npos)
+    return {path(last), ""};
+  if (program == "rm") {
+    // Where a line below may make the file again, only a file of our own tells that it has been removed: else each run would delete anew.
+    const bool is_recursive = second.starts_with('-') && second.find_first_of("rR") != std::string::npos;
+    const std::string file = path(last);
+    if (is_recursive || file.empty() || bare.words.size() > 3 || (bare.words.size() == 3 && !second.starts_with('-'))) return {};
+    const std::string folder = file.substr(0, file.rfind('/'));
+    const bool is_named_below = state.behind.find(name_of_path(file)) != std::string_view::npos ||
+                                (folder.find('/') != std::string::npos && state.behind.find(folder) != std::string_view::npos);
+    return is_named_below ? InferredGuard{} : InferredGuard{"", "test ! -e " + quoted(last)};
+  }
+  if (program == "chmod" && bare.words.size() == 3 && second == "+x" && !path(last).empty()) return {"", "test -x " + quoted(last)};
+  if (program == "usermod" && bare.words.size() == 4 && second == "-aG" && state.field_of(bare.words[2])) {
+    const auto user = state.field_of(last);
+    const bool is_login = is_among(last.shown(), {"${USER}", "$(whoami)", "`whoami`"});
+    const std::string group = shell_quote(*state.field_of(bare.words[2]));
+    if (user || is_login) return {"", fmt::format("id -nG {}| tr ' ' '\\n' | grep -qx {}", user ? shell_quote(*user) + " " : "", group)};
+  }
+  if (program == "useradd" || program == "adduser") {
+    const auto name = account_of(bare, state);
+    return {"", name ? "id " + shell_quote(*name) : ""};
+  }
+  if (program == "groupadd" && state.field_of(last) && bare.words.size() == 2)
+    return {"", "getent group " + shell_quote(*state.field_of(last))};
   return {};
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,14 +18,15 @@ struct AdoptedStep {
   std::string id;  ///< wanted; made single later
   std::string kind;
   Json fields = Json::object();
-  std::string as;                     ///< empty: the kind's own
-  std::vector<std::string> comments;  ///< what stood in the script, and what became of it
-  std::vector<std::string> reviews;   ///< what a person should look at
-  std::vector<std::string> allows;    ///< rules of lint that the original text breaks
-  std::string original;               ///< the command as it stood
-  std::string folder;                 ///< where it ran; empty: not known
-  std::string removes;                ///< the one file that a command removes
-  bool dropped = false;               ///< another step does its work
+  std::string as;                                 ///< empty: the kind's own
+  std::vector<std::string> comments;              ///< what stood in the script, and what became of it
+  std::vector<std::string> reviews;               ///< what a person should look at
+  std::vector<std::string> allows;                ///< rules of lint that the original text breaks
+  std::string original;                           ///< the command as it stood
+  std::string folder;                             ///< where it ran; empty: not known
+  std::string removes;                            ///< the one file that a command removes
+  bool dropped = false;                           ///< another step does its work
+  std::shared_ptr<const AdoptedStep> as_command;  ///< what it is where its fields turn out to be wrong
 };
 
 /// What the commands above have done to the shell that runs the script.
@@ -33,6 +35,14 @@ struct AdoptState {
     std::optional<std::string> value;  ///< none: only a shell knows
     std::string text;                  ///< of the assignment
     bool exported = false;
+    std::optional<std::vector<std::string>> elements;  ///< of an array, where they are known
+    std::size_t order = 0;                             ///< among all that the script sets
+  };
+  /// `. FILE`: what it sets goes along with the commands that need it.
+  struct Source {
+    std::string text;
+    std::vector<std::string> names;  ///< what it is known to set; none: anything
+    std::size_t order = 0;
   };
   struct Download {
     std::string url;
@@ -43,6 +53,9 @@ struct AdoptState {
   std::optional<std::string> folder = "~";  ///< none: not known
   std::optional<std::string> folder_before = "~";
   std::map<std::string, Variable> variables;
+  std::vector<Source> sources;
+  std::size_t settings = 0;                      ///< counts variables and sources
+  std::string_view behind;                       ///< the script's text behind the segment that is read
   std::map<std::string, std::string> functions;  ///< text by name
   std::map<std::string, Download> downloads;     ///< by path on the host
   std::string venv, conda_env, conda_prefix;     ///< what pip installs into
@@ -52,6 +65,15 @@ struct AdoptState {
 
   [[nodiscard]] std::optional<std::string> value_of(const std::string& name) const;
   [[nodiscard]] std::optional<std::string> text_of(const ShellWord& word) const;
+  /// What a shell makes of a word: it splits a value that stands without quotes. None where only a shell knows.
+  [[nodiscard]] std::optional<std::vector<std::string>> fields_of(const ShellWord& word) const;
+  /// fields_of, where it is one.
+  [[nodiscard]] std::optional<std::string> field_of(const ShellWord& word) const;
+  /// Keeps an assignment for the steps below; `text` is what a shell has to read for it.
+  void assign(const std::string& name, std::optional<std::string> value, const std::string& text, bool exported);
+  void source(std::string text, std::vector<std::string> names);
+  /// Assignments, sourced files and functions of the lines above that `text` needs, in an order that makes sense to a shell.
+  [[nodiscard]] std::string prelude_of(const std::string& text) const;
   /// A path of the script on the host: absolute or below ~; none where that is not known.
   [[nodiscard]] std::optional<std::string> path_of(const std::string& text) const;
   AdoptedStep& add(std::string kind, Json fields);

@@ -158,7 +158,9 @@ class Lexer {
           add(word, std::string_view("$`\"\\").find(escaped) != std::string_view::npos ? text_.substr(at_ + 1, 1) : text_.substr(at_, 2));
         at_ += 2;
       } else if (c == '$') {
+        const std::size_t first = word.parts.size();
         if (!read_dollar(word)) return false;
+        for (std::size_t i = first; i < word.parts.size(); ++i) word.parts[i].quoted = true;
       } else if (c == '`') {
         if (!read_backticks(word)) return false;
       } else {

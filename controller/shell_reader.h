@@ -15,7 +15,8 @@ namespace gpustrap {
 /// A piece of a word: text that is what it says, a variable, or something that only a shell can work out.
 struct ShellPart {
   enum class Kind { text, variable, opaque } kind = Kind::text;
-  std::string text;  ///< the text without its quotes, the variable's name, or what stood there
+  std::string text;     ///< the text without its quotes, the variable's name, or what stood there
+  bool quoted = false;  ///< of a variable or what is opaque: in double quotes, where a shell does not split its value
 };
 
 struct ShellWord {
