@@ -360,7 +360,10 @@ Result<std::string> fetch_from(const std::string& url, const FetchRequest& reque
     if (Result<void> cleared = part.clear(); !cleared) return fail(std::move(cleared).error());
   }
   for (bool once_more = true;; once_more = false) {
-    if (Result<void> got = transfer_in_child(part.request_for(url), options, authorities, part); !got) return fail(std::move(got).error());
+    const TransferRequest wanted = part.request_for(url);
+    Result<void> got = options.transfers != nullptr && request.sha256 ? options.transfers->transfer(wanted, options, authorities, part)
+                                                                      : transfer_in_child(wanted, options, authorities, part);
+    if (!got) return fail(std::move(got).error());
     const bool in_pieces = part.resumed();
     std::string digest = part.digest();
     if (!request.sha256 || digest == *request.sha256) return digest;

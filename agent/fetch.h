@@ -13,6 +13,7 @@
 namespace gpustrap {
 
 struct SharedFiles;
+class TransferChild;
 
 /// How to fetch. The times are options so that tests can shorten them.
 struct FetchOptions {
@@ -25,14 +26,15 @@ struct FetchOptions {
   int attempts = 5;                                   ///< for each URL; only transient failures use more than one
   std::chrono::milliseconds first_pause{1'000};       ///< before the second attempt; doubles up to 30 s
   const SharedFiles* shared = nullptr;                ///< another host may have what has a digest, or want it from here
+  TransferChild* transfers = nullptr;                 ///< for what has a digest, one after the other; else each file has its own
   std::uint64_t keep_free = 0;                        ///< bytes of the disk: what would leave less is given up (no_space)
 };
 
 /// Fetches the first URL that works into `request.to` and returns what arrived.
 ///
-/// The network side runs in a child of its own (as uid 65534 where the caller is root), which holds nothing but a pipe; this
-/// process writes `to.gpustrap-part`, hashes the very bytes it writes, compares, syncs and renames. A cut transfer goes on where it
-/// stopped, in this call or the next, as long as the server says the file is still the same or a digest will tell.
+/// The network side runs in a child of its own, or in options.transfers (as uid 65534 where the caller is root), which holds nothing but a
+/// pipe; this process writes `to.gpustrap-part`, hashes the very bytes it writes, compares, syncs and renames. A cut transfer goes on where
+/// it stopped, in this call or the next, as long as the server says the file is still the same or a digest will tell.
 ///
 /// Errors: digest (the part is removed), no_space (the part is removed, the free bytes are named), tls, not_found, unreachable,
 /// network, timeout, busy (another process fetches into the same file), unsafe (a redirect from https to http).

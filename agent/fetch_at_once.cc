@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -105,14 +106,16 @@ std::vector<std::optional<std::string>> ask_at_once(const std::vector<std::strin
     }
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(1);
+    auto transfers = std::make_unique<TransferChild>();
     for (std::size_t i = first; i < urls.size(); i += kAskedAtOnce) {
       TextSink sink(pages[i].get());
       TransferRequest request;
       request.url = urls[i];
-      if (!transfer_in_child(request, options, authorities, sink)) continue;
+      if (!transfers->transfer(request, options, authorities, sink)) continue;
       const auto index = static_cast<Index>(i);
       if (::write(told->write_end.get(), &index, sizeof index) != sizeof index) ::_exit(1);
     }
+    transfers.reset();
     ::_exit(0);
   }
   told->write_end.reset();
@@ -127,8 +130,7 @@ std::vector<std::optional<std::string>> ask_at_once(const std::vector<std::strin
   return texts;
 }
 
-std::size_t fetch_at_once(const std::vector<FetchRequest>& requests,
-                          const std::function<Result<FetchResult>(const FetchRequest& request, StepLog& log)>& fetch, StepLog& log) {
+std::size_t fetch_at_once(const std::vector<FetchRequest>& requests, const FetchOne& fetch, StepLog& log) {
   Result<Pipe> wanted = make_pipe(), told = make_pipe();
   const std::size_t count = std::min(requests.size(), kMostRequests);
   if (!wanted || !told) return 0;
@@ -149,13 +151,15 @@ std::size_t fetch_at_once(const std::vector<FetchRequest>& requests,
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(1);
     OnlyDownloads quiet(log);
+    auto transfers = std::make_unique<TransferChild>();
     for (Index index = 0; ::read(wanted->read_end.get(), &index, sizeof index) == sizeof index;) {
-      const Result<FetchResult> came = fetch(requests[index], quiet);
+      const Result<FetchResult> came = fetch(requests[index], quiet, *transfers);
       if (!came) log.say(came.error().sentence());
       const bool is_over = !came && came.error().code() == ErrorCode::no_space;
       const Index said = came ? index : is_over ? kGivenUp : kMissed;
       if (::write(told->write_end.get(), &said, sizeof said) != sizeof said || is_over) ::_exit(1);
     }
+    transfers.reset();
     ::_exit(0);
   }
   told->write_end.reset();

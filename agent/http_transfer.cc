@@ -118,7 +118,7 @@ constexpr milliseconds kStopped{500};
 
 /// What one request came to.
 struct Attempt {
-  enum class Outcome { done, retry, restart, redirect, failed } outcome = Outcome::failed;
+  enum class Outcome { done, retry, restart, redirect, leads_away, failed } outcome = Outcome::failed;
   Error error{ErrorCode::internal, ""};  ///< for retry and failed
   std::string location;                  ///< for redirect
   milliseconds asked{0};                 ///< the server's Retry-After
@@ -318,9 +318,13 @@ Attempt judge_status(long status, CURL* handle) {
   return attempt;
 }
 
+using ErrorDetail = std::array<char, CURL_ERROR_SIZE>;
+
+/// One file.
 class HttpTransfer {
  public:
-  HttpTransfer(const TransferRequest& request, const FetchOptions& options, const Authorities& authorities, TransferSink& sink)
+  HttpTransfer(CURLM* multi, CURL* easy, ErrorDetail& detail, const TransferRequest& request, const FetchOptions& options,
+               const Authorities& authorities, TransferSink& sink)
       : request_(request),
         options_(options),
         authorities_(authorities),
@@ -328,11 +332,11 @@ class HttpTransfer {
         have_(request.have),
         validator_(request.validator),
         total_(request.total),
-        multi_(curl_multi_init()),
-        easy_(curl_easy_init()) {}
+        detail_(detail),
+        multi_(multi),
+        easy_(easy) {}
 
-  Result<void> run() {
-    if (!multi_ || !easy_) return fail(ErrorCode::internal, "libcurl could not be initialised");
+  Result<TransferEnd> run() {
     Result<Address> first = parse_address(request_.url);
     if (!first) return fail(std::move(first).error());
     std::uint64_t furthest = have_;
@@ -350,7 +354,8 @@ class HttpTransfer {
           attempt.error = Error(ErrorCode::network, "the server sent a part of the file although all of it was asked for", "name a mirror");
         }
       }
-      if (attempt.outcome == Attempt::Outcome::done) return {};
+      if (attempt.outcome == Attempt::Outcome::done) return TransferEnd::whole;
+      if (attempt.outcome == Attempt::Outcome::leads_away) return TransferEnd::leads_away;
       if (attempt.outcome == Attempt::Outcome::failed) return fail(std::move(attempt.error));
       if (have_ >= furthest + kWorthwhile) {
         furthest = have_;
@@ -393,6 +398,10 @@ class HttpTransfer {
                               "use an https address that stays https, or give the final http address and its sha256 yourself");
         return refused;
       }
+      if (next->origin != address.origin && request_.redirects == TransferRequest::Redirects::within_origin) {
+        attempt.outcome = Attempt::Outcome::leads_away;
+        return attempt;
+      }
       if (!next->has_login() && next->origin == address.origin) {
         next->user = address.user;
         next->password = address.password;
@@ -408,7 +417,7 @@ class HttpTransfer {
       return attempt;
     }
     Exchange exchange;
-    exchange.handle = easy_.get();
+    exchange.handle = easy_;
     exchange.sink = &sink_;
     exchange.have = have_;
     exchange.validator = validator_;
@@ -425,7 +434,7 @@ class HttpTransfer {
     }
     bool stalled = false, was_stopped = false;
     const CURLcode code = perform(exchange, stalled, was_stopped);
-    curl_easy_getinfo(easy_.get(), CURLINFO_RESPONSE_CODE, &exchange.status);
+    curl_easy_getinfo(easy_, CURLINFO_RESPONSE_CODE, &exchange.status);
     if (code == CURLE_OK && exchange.has_body() && !exchange.begun) (void)exchange.begin();  // an empty body
     if (exchange.begun && !exchange.wrong_range) {
       have_ = exchange.start.offset + exchange.received;
@@ -449,15 +458,15 @@ class HttpTransfer {
                             "try again: what has arrived is kept; a mirror may be nearer");
     } else if (exchange.status >= 300 && exchange.status < 400) {
       char* location = nullptr;
-      curl_easy_getinfo(easy_.get(), CURLINFO_REDIRECT_URL, &location);
-      if (location == nullptr) return judge_status(exchange.status, easy_.get());
+      curl_easy_getinfo(easy_, CURLINFO_REDIRECT_URL, &location);
+      if (location == nullptr) return judge_status(exchange.status, easy_);
       attempt.outcome = Attempt::Outcome::redirect;
       attempt.location = location;
     } else if (exchange.status != 0 && !exchange.has_body() && (code == CURLE_OK || code == CURLE_WRITE_ERROR)) {
-      attempt = judge_status(exchange.status, easy_.get());
+      attempt = judge_status(exchange.status, easy_);
     } else if (long proxy_status = 0;
-               curl_easy_getinfo(easy_.get(), CURLINFO_HTTP_CONNECTCODE, &proxy_status) == CURLE_OK && proxy_status == 407) {
-      attempt = judge_status(proxy_status, easy_.get());
+               curl_easy_getinfo(easy_, CURLINFO_HTTP_CONNECTCODE, &proxy_status) == CURLE_OK && proxy_status == 407) {
+      attempt = judge_status(proxy_status, easy_);
     } else if (code == CURLE_OK && !exchange.reached_the_end()) {
       attempt.outcome = Attempt::Outcome::retry;
       attempt.error =
@@ -473,8 +482,8 @@ class HttpTransfer {
   }
 
   CURLcode set_options(const Address& address, Exchange& exchange, curl_slist* headers) {
-    curl_easy_reset(easy_.get());
-    Options set(easy_.get());
+    curl_easy_reset(easy_);
+    Options set(easy_);
     set.pointer(CURLOPT_ERRORBUFFER, detail_.data());
     set.text(CURLOPT_URL, address.url);
     set.text(CURLOPT_PROTOCOLS_STR, "http,https");
@@ -511,12 +520,12 @@ class HttpTransfer {
 
   /// Runs the request to its end. libcurl's own low-speed limit counts whole seconds and the time that our sink takes.
   CURLcode perform(Exchange& exchange, bool& stalled, bool& was_stopped) {
-    if (curl_multi_add_handle(multi_.get(), easy_.get()) != CURLM_OK) return CURLE_FAILED_INIT;
+    if (curl_multi_add_handle(multi_, easy_) != CURLM_OK) return CURLE_FAILED_INIT;
     const int longest_poll = static_cast<int>(std::clamp<std::int64_t>(options_.stall.count() / 4, 1, 1000));
     exchange.last_byte = Clock::now();
     CURLcode code = CURLE_OK;
     for (int running = 1; running > 0;) {
-      if (curl_multi_perform(multi_.get(), &running) != CURLM_OK) {
+      if (curl_multi_perform(multi_, &running) != CURLM_OK) {
         code = CURLE_FAILED_INIT;
         break;
       }
@@ -526,17 +535,17 @@ class HttpTransfer {
         break;
       }
       const Clock::time_point before = Clock::now();
-      curl_multi_poll(multi_.get(), nullptr, 0, longest_poll, nullptr);
+      curl_multi_poll(multi_, nullptr, 0, longest_poll, nullptr);
       if (const auto gap = Clock::now() - before; gap > milliseconds(longest_poll) + kStopped) {
         was_stopped = true;
         exchange.last_byte += gap;
       }
     }
     int left = 0;
-    while (const CURLMsg* message = curl_multi_info_read(multi_.get(), &left)) {
+    while (const CURLMsg* message = curl_multi_info_read(multi_, &left)) {
       if (message->msg == CURLMSG_DONE) code = message->data.result;
     }
-    curl_multi_remove_handle(multi_.get(), easy_.get());
+    curl_multi_remove_handle(multi_, easy_);
     return code;
   }
 
@@ -547,9 +556,9 @@ class HttpTransfer {
   std::uint64_t have_;
   std::string validator_;
   std::optional<std::uint64_t> total_;
-  std::array<char, CURL_ERROR_SIZE> detail_{};  // outlives the handles, which write into it
-  MultiHandle multi_;
-  EasyHandle easy_;
+  ErrorDetail& detail_;
+  CURLM* multi_;
+  CURL* easy_;
 };
 
 constexpr std::size_t kLongestAnswer = 2U << 20U;
@@ -569,12 +578,27 @@ Result<void> initialise() {
 
 }  // namespace
 
-Result<void> http_transfer(const TransferRequest& request, const FetchOptions& options, const Authorities& authorities,
-                           TransferSink& sink) {
+struct HttpClient::Handles {
+  ErrorDetail detail{};  // outlives the handles, which write into it
+  MultiHandle multi;
+  EasyHandle easy;
+};
+
+HttpClient::HttpClient() : handles_(std::make_unique<Handles>()) {}
+HttpClient::~HttpClient() = default;
+
+Result<TransferEnd> HttpClient::transfer(const TransferRequest& request, const FetchOptions& options, const Authorities& authorities,
+                                         TransferSink& sink) {
   // c-ares before 1.20 waits 5 s for a dead first name server whatever resolv.conf says; this makes it 1 s. Others ignore the names.
   ::setenv("RES_OPTIONS", "retrans:1000 retry:2", 0);
-  if (Result<void> ready = initialise(); !ready) return ready;
-  return HttpTransfer(request, options, authorities, sink).run();
+  if (Result<void> ready = initialise(); !ready) return fail(std::move(ready).error());
+  if (!handles_->multi) handles_->multi.reset(curl_multi_init());
+  if (!handles_->easy) handles_->easy.reset(curl_easy_init());
+  if (!handles_->multi || !handles_->easy) return fail(ErrorCode::internal, "libcurl could not be initialised");
+  Result<TransferEnd> end =
+      HttpTransfer(handles_->multi.get(), handles_->easy.get(), handles_->detail, request, options, authorities, sink).run();
+  curl_easy_reset(handles_->easy.get());  // forgets what is gone now; its connections stay
+  return end;
 }
 
 Result<HttpAnswer> http_ask(const HttpQuestion& question) {

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,6 +22,8 @@ struct TransferRequest {
   std::optional<std::uint64_t> total;  ///< size of that version, where it is known
   /// Without a validator: `checked_later` lets the transfer go on behind `have`, because a digest will tell.
   enum class Resume { only_validated, checked_later } resume = Resume::only_validated;
+  /// `within_origin`: what leads to another server is not followed, and TransferEnd::leads_away.
+  enum class Redirects { followed, within_origin } redirects = Redirects::followed;
 };
 
 /// The body that follows begins at `offset` of the file. 0 voids everything received before.
@@ -45,10 +48,26 @@ class TransferSink {
 /// The certificate authorities as PEM text, or why there are none. An error matters only once an https URL comes up.
 using Authorities = Result<std::string>;
 
-/// Gets the file, with retries, redirects and resumption. Blocks. The agent's only user of libcurl; call it in a process that may
-/// crash: see transfer_in_child().
-[[nodiscard]] Result<void> http_transfer(const TransferRequest& request, const FetchOptions& options, const Authorities& authorities,
-                                         TransferSink& sink);
+/// How a transfer ended that has not failed.
+enum class TransferEnd { whole, leads_away };
+
+/// Gets files, one after the other, over connections that it keeps. The agent's only user of libcurl; have it in a process that may
+/// crash: see transfer_in_child() and TransferChild.
+class HttpClient {
+ public:
+  HttpClient();
+  ~HttpClient();
+  HttpClient(const HttpClient&) = delete;
+  HttpClient& operator=(const HttpClient&) = delete;
+
+  /// Gets the file, with retries, redirects and resumption. Blocks.
+  [[nodiscard]] Result<TransferEnd> transfer(const TransferRequest& request, const FetchOptions& options, const Authorities& authorities,
+                                             TransferSink& sink);
+
+ private:
+  struct Handles;
+  std::unique_ptr<Handles> handles_;
+};
 
 /// A question to a service at hand: a notebook on the loopback, a cloud's metadata. No proxy, no redirect, no second attempt.
 struct HttpQuestion {

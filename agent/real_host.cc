@@ -548,7 +548,7 @@ Result<void> RealHost::remove_tree(const std::string& path) {
   return remove_tree_at(entry->parent.get(), entry->name);
 }
 
-Result<FetchResult> RealHost::fetch_now(const FetchRequest& request, StepLog& log, Ahead ahead) const {
+Result<FetchResult> RealHost::fetch_now(const FetchRequest& request, StepLog& log, Ahead ahead, TransferChild* transfers) const {
   using Clock = std::chrono::steady_clock;
   std::optional<SharedFiles> shared;
   if (shared_.controller >= 0 && !shared_.folder.empty()) shared = shared_;
@@ -559,6 +559,7 @@ Result<FetchResult> RealHost::fetch_now(const FetchRequest& request, StepLog& lo
       options.shared = &*shared;
     }
     options.proxy = login_.proxy;
+    options.transfers = transfers;
     // Ahead of its step a fetch is a favour: what does not come at once is left to the step, and to its words about it.
     if (patience == Patience::short_one || ahead == Ahead::yes) options.attempts = 2;
     if (ahead == Ahead::yes) options.keep_free = kept_free(parent_of(wanted.to));
@@ -622,8 +623,8 @@ std::optional<FetchResult> RealHost::take_fetched(const FetchRequest& request, S
 std::size_t RealHost::fetch_many(const std::vector<FetchRequest>& requests, StepLog& log) {
   const ActingAs as(self_);
   const StandsStill still(*this);
-  const auto get = [&](const FetchRequest& request, StepLog& quiet) -> Result<FetchResult> {
-    const auto now = [&](const FetchRequest& wanted) { return fetch_now(wanted, quiet, Ahead::yes); };
+  const auto get = [&](const FetchRequest& request, StepLog& quiet, TransferChild& transfers) -> Result<FetchResult> {
+    const auto now = [&](const FetchRequest& wanted) { return fetch_now(wanted, quiet, Ahead::yes, &transfers); };
     // Of what a fetcher had begun, the rest.
     if (!ahead_.folder.empty()) {
       if (std::optional<Result<FetchResult>> taken = take_ahead(ahead_, request, quiet, now)) return *std::move(taken);
@@ -636,8 +637,8 @@ std::size_t RealHost::fetch_many(const std::vector<FetchRequest>& requests, Step
 std::size_t RealHost::fetch_many_ahead(std::vector<FetchRequest> requests, StepLog& log) {
   const ActingAs as(self_);
   for (FetchRequest& request : requests) request.to = ahead_path(ahead_, request);
-  const auto get = [&](const FetchRequest& request, StepLog& quiet) -> Result<FetchResult> {
-    const auto now = [&](const FetchRequest& wanted) { return fetch_now(wanted, quiet, Ahead::yes); };
+  const auto get = [&](const FetchRequest& request, StepLog& quiet, TransferChild& transfers) -> Result<FetchResult> {
+    const auto now = [&](const FetchRequest& wanted) { return fetch_now(wanted, quiet, Ahead::yes, &transfers); };
     if (Result<void> came = gpustrap::fetch_ahead(
             ahead_, request, [] {}, now);
         !came)

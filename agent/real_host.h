@@ -14,6 +14,8 @@
 
 namespace gpustrap {
 
+class TransferChild;
+
 /// The machine itself, as a step's process sees it: the process runs as `self` already. as_login() is the same machine with every
 /// file operation done with the login user's rights and every command run as that user, so that a root step's work in a home
 /// cannot be led elsewhere by a planted link. Single-threaded.
@@ -92,7 +94,8 @@ class RealHost : public Host {
   [[nodiscard]] CommandResult ask_agent(const Command& command) const;
   enum class Ahead { no, yes };
   class StandsStill;
-  [[nodiscard]] Result<FetchResult> fetch_now(const FetchRequest& request, StepLog& log, Ahead ahead) const;
+  [[nodiscard]] Result<FetchResult> fetch_now(const FetchRequest& request, StepLog& log, Ahead ahead,
+                                              TransferChild* transfers = nullptr) const;
 
   const Facts& facts_;
   Identity self_;

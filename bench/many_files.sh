@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154 # host, key and the like come from lib.sh
 # Many small files over https at RTT 50 ms: what a connection for each costs, what keeping connections saves, and what HTTP/2 would. The server
-# is nginx on the bench host, the client curl here: neither is gpustrap's, whose fetchers take a connection for each file.
+# is nginx on the bench host, the client curl here: neither is gpustrap's, which keeps connections where a step has many files with digests.
 
 files=60 bytes=60000
 

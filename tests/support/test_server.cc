@@ -144,7 +144,8 @@ std::optional<Request> read_request(Peer& peer) {
   return request;
 }
 
-void give(Peer& peer, const Request& request, const Answer& answer) {
+/// Whether another request may follow.
+bool give(Peer& peer, const Request& request, const Answer& answer, bool keeps) {
   int status = answer.status;
   std::string_view body = answer.body;
   std::string head;
@@ -167,28 +168,38 @@ void give(Peer& peer, const Request& request, const Answer& answer) {
   if (!answer.location.empty()) head += "Location: " + answer.location + "\r\n";
   if (!answer.retry_after.empty()) head += "Retry-After: " + answer.retry_after + "\r\n";
   if (answer.content_length) head += fmt::format("Content-Length: {}\r\n", answer.claimed_length.value_or(body.size()));
-  peer.write(fmt::format("HTTP/1.1 {} Test\r\n{}Connection: close\r\n\r\n", status, head));
+  const bool stays = keeps && answer.content_length && !answer.claimed_length && !answer.cut_after && !answer.stall_after;
+  peer.write(fmt::format("HTTP/1.1 {} Test\r\n{}Connection: {}\r\n\r\n", status, head, stays ? "keep-alive" : "close"));
   if (answer.cut_after) body = body.substr(0, *answer.cut_after);
   if (!answer.stall_after) {
     peer.write(body);
-    return;
+    return stays;
   }
   peer.write(body.substr(0, *answer.stall_after));
   pollfd gone{peer.fd(), POLLIN | POLLRDHUP, 0};
   ::poll(&gone, 1, -1);
+  return false;
 }
+
+const std::string kConnection = "connection";
 
 struct Serving {
   const std::map<std::string, std::vector<Answer>>& routes;
   int log;
+  bool keeps;
   std::mutex mutex;
   std::map<std::string, std::size_t> asked;
 
   void serve(UniqueFd connection, SSL_CTX* context) {
     Peer peer(std::move(connection), context);
     if (!peer.usable()) return;
+    (void)write_all(log, kConnection + "\n");
+    while (serve_one(peer)) {}
+  }
+
+  bool serve_one(Peer& peer) {
     const std::optional<Request> request = read_request(peer);
-    if (!request) return;
+    if (!request) return false;
     Answer answer;
     answer.status = 404;
     answer.body = "no such file";
@@ -204,7 +215,7 @@ struct Serving {
       }
       (void)write_all(log, line + "\n");  // before the answer: whoever has the answer finds the line
     }
-    give(peer, *request, answer);
+    return give(peer, *request, answer, keeps);
   }
 };
 
@@ -262,7 +273,7 @@ void TestServer::start() {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::signal(SIGPIPE, SIG_IGN);
   const ContextHandle context = make_context(certificate_, key_);
-  Serving serving{routes_, log_write_.get(), {}, {}};
+  Serving serving{routes_, log_write_.get(), keeps_, {}, {}};
   std::array<pollfd, 2> waiting{pollfd{http_.fd.get(), POLLIN, 0}, pollfd{https_.fd.get(), POLLIN, 0}};
   while (true) {
     ::poll(waiting.data(), waiting.size(), -1);
@@ -278,7 +289,18 @@ void TestServer::start() {
   }
 }
 
+std::size_t TestServer::connections() {
+  const std::vector<std::string> lines = log_lines();
+  return static_cast<std::size_t>(std::count(lines.begin(), lines.end(), kConnection));
+}
+
 std::vector<std::string> TestServer::requests() {
+  std::vector<std::string> lines = log_lines();
+  std::erase(lines, kConnection);
+  return lines;
+}
+
+std::vector<std::string> TestServer::log_lines() {
   std::array<char, 4096> buffer{};
   ssize_t got = 0;
   while ((got = ::read(log_read_.get(), buffer.data(), buffer.size())) > 0) log_.append(buffer.data(), static_cast<std::size_t>(got));

@@ -44,7 +44,11 @@ class TestServer {
 
   /// The n-th request for `path` gets the n-th answer; the last one stays. Before start().
   void route(const std::string& path, std::vector<Answer> answers) { routes_[path] = std::move(answers); }
+  /// What a connection brought whole leaves it open for the next request. Before start().
+  void keep_connections() { keeps_ = true; }
   void start();
+  /// How many connections there were.
+  [[nodiscard]] std::size_t connections();
   /// The requests so far, as "GET /path [Range] [If-Range] [Authorization]" with only the headers that were there.
   [[nodiscard]] std::vector<std::string> requests();
 
@@ -57,7 +61,10 @@ class TestServer {
   UniqueFd log_read_, log_write_;
   std::string certificate_, key_, log_;
   std::map<std::string, std::vector<Answer>> routes_;
+  bool keeps_ = false;
   pid_t pid_ = -1;
+
+  [[nodiscard]] std::vector<std::string> log_lines();
 };
 
 }  // namespace gpustrap

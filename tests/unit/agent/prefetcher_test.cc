@@ -31,6 +31,7 @@
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "agent/runner.h"
+#include "agent/transfer_child.h"
 #include "tests/support/fake_host.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/test_server.h"
@@ -304,11 +305,13 @@ TEST(AskAtOnce, BringsTheTextsThatThereAre) {
     urls.push_back(server.http(path));
     if (i % 5 != 0) server.route(path, {{.body = "page " + std::to_string(i)}});
   }
+  server.keep_connections();
   server.route("/simple/p7/", {{.body = "page 7, whole", .cut_after = 4}, {.body = "page 7, whole"}});
   server.start();
   FetchOptions options;
   options.first_pause = std::chrono::milliseconds(1);
   const auto texts = ask_at_once(urls, options);
+  EXPECT_LE(server.connections(), kAskedAtOnce + 1) << "each keeps its own, but for the one that was cut";
   ASSERT_EQ(texts.size(), urls.size());
   EXPECT_EQ(texts[0], std::nullopt);
   EXPECT_EQ(texts[1], "page 1");
@@ -323,7 +326,7 @@ class FetchAtOnceTest : public ::testing::Test {
     std::vector<FetchRequest> requests(count);
     for (std::size_t i = 0; i < count; ++i) requests[i].to = std::to_string(i);
     return fetch_at_once(
-        requests, [&](const FetchRequest& request, StepLog&) { return one(std::stoul(request.to)); }, log_);
+        requests, [&](const FetchRequest& request, StepLog&, TransferChild&) { return one(std::stoul(request.to)); }, log_);
   }
   RecordingLog log_;
 };
@@ -364,6 +367,130 @@ TEST_F(FetchAtOnceTest, HowFarItIsIsShownAlsoWhereFilesComeFast) {
                   }),
             200U);
   EXPECT_EQ(log_.last_progress.first, "200 files");
+}
+
+/// Files of a server, with digests, as wheels are fetched.
+class KeptConnections : public ::testing::Test {
+ protected:
+  static constexpr std::size_t kFiles = 20;
+
+  void serve(const std::function<Answer(std::size_t number)>& answer) {
+    for (std::size_t i = 0; i < kFiles; ++i) server_.route(name(i), {answer(i)});
+    server_.keep_connections();
+    server_.start();
+    options_.ca_file = directory_ / "ca.pem";
+    options_.attempts = 1;
+    ASSERT_TRUE(write_file_atomically(options_.ca_file, server_.certificate(), 0600));
+  }
+  [[nodiscard]] static std::string name(std::size_t number) { return "/f" + std::to_string(number); }
+  [[nodiscard]] static std::string content(std::size_t number) { return "wheel " + std::to_string(number); }
+  [[nodiscard]] FetchRequest request(std::size_t number) const {
+    FetchRequest request;
+    request.urls = {server_.https(name(number))};
+    request.to = directory_ / std::to_string(number);
+    request.sha256 = sha256_hex(content(number));
+    return request;
+  }
+  [[nodiscard]] Result<FetchResult> fetch(const FetchRequest& request, TransferChild& transfers) {
+    FetchOptions options = options_;
+    options.transfers = &transfers;
+    return fetch_file(request, options, log_);
+  }
+
+  TestServer server_;
+  TemporaryDirectory directory_;
+  FetchOptions options_;
+  RecordingLog log_;
+};
+
+TEST_F(KeptConnections, ManyFilesOfOneServerTakeAFew) {
+  serve([](std::size_t number) { return Answer{.body = content(number)}; });
+  std::vector<FetchRequest> requests;
+  for (std::size_t i = 0; i < kFiles; ++i) requests.push_back(request(i));
+  const std::size_t came = fetch_at_once(
+      requests, [&](const FetchRequest& one, StepLog&, TransferChild& transfers) { return fetch(one, transfers); }, log_);
+  EXPECT_EQ(came, kFiles);
+  for (std::size_t i = 0; i < kFiles; ++i) EXPECT_EQ(read_file(requests[i].to).value_or(""), content(i));
+  EXPECT_EQ(server_.requests().size(), kFiles);
+  EXPECT_LE(server_.connections(), kFetchesAtOnce);
+}
+
+TEST_F(KeptConnections, WhatHasNoDigestHasAChildOfItsOwn) {
+  serve([](std::size_t number) { return Answer{.body = content(number)}; });
+  TransferChild transfers;
+  for (std::size_t i = 0; i < 3; ++i) {
+    FetchRequest one = request(i);
+    one.sha256.reset();
+    ASSERT_TRUE(fetch(one, transfers));
+  }
+  EXPECT_EQ(server_.connections(), 3U);
+}
+
+TEST_F(KeptConnections, AnotherServerIsSpokenWithByAnotherChild) {
+  serve([](std::size_t number) { return Answer{.body = content(number)}; });
+  TransferChild transfers;
+  for (std::size_t i = 0; i < 4; ++i) {
+    FetchRequest one = request(i);
+    if (i >= 2) one.urls = {server_.http(name(i))};
+    ASSERT_TRUE(fetch(one, transfers));
+  }
+  FetchRequest one = request(0);
+  one.to += ".again";
+  ASSERT_TRUE(fetch(one, transfers));
+  EXPECT_EQ(server_.connections(), 3U) << "and the first is not gone back to";
+}
+
+// A server that another one leads to may get hold of the process: what the first is asked for with, a password perhaps, is not for it.
+TEST_F(KeptConnections, AChildThatWouldSpeakWithASecondServerIsNotKept) {
+  serve([this](std::size_t number) {
+    if (number < 3) return Answer{.status = 302, .location = server_.https(name(number + 10))};
+    return Answer{.body = content(number - 10)};
+  });
+  TransferChild transfers;
+  for (std::size_t i = 0; i < 3; ++i) {
+    FetchRequest one = request(i);
+    one.urls = {server_.http(name(i))};
+    ASSERT_TRUE(fetch(one, transfers));
+    EXPECT_EQ(read_file(one.to).value_or(""), content(i));
+  }
+  // The first time it is found out; after that each file has a process of its own, with a connection to each of the two.
+  EXPECT_EQ(server_.connections(), 7U);
+}
+
+TEST_F(KeptConnections, AMissingFileIsAnErrorOfItsOwn) {
+  serve([](std::size_t number) { return number == 1 ? Answer{.status = 404, .body = "no such file"} : Answer{.body = content(number)}; });
+  TransferChild transfers;
+  ASSERT_TRUE(fetch(request(0), transfers));
+  const Result<FetchResult> missing = fetch(request(1), transfers);
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().code(), ErrorCode::not_found);
+  EXPECT_TRUE(fetch(request(2), transfers));
+  EXPECT_EQ(server_.connections(), 1U);
+}
+
+TEST_F(KeptConnections, AChildWhoseBytesAreNotTakenIsNotKept) {
+  const std::string large(3'000'000, 'x');
+  serve([&](std::size_t number) { return Answer{.body = number == 1 ? large : content(number)}; });
+  TransferChild transfers;
+  ASSERT_TRUE(fetch(request(0), transfers));
+  options_.keep_free = std::uint64_t{1} << 60U;  // more than any disk has
+  const Result<FetchResult> refused = fetch(request(1), transfers);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), ErrorCode::no_space);
+  options_.keep_free = 0;
+  ASSERT_TRUE(fetch(request(2), transfers));
+  EXPECT_EQ(server_.connections(), 2U);
+}
+
+TEST_F(KeptConnections, APartIsGoneOnWith) {
+  serve([](std::size_t number) { return Answer{.body = content(number), .etag = "\"1\""}; });
+  TransferChild transfers;
+  ASSERT_TRUE(fetch(request(0), transfers));
+  const FetchRequest second = request(1);
+  ASSERT_TRUE(write_file_atomically(part_of(second.to), content(1).substr(0, 3), 0600));
+  ASSERT_TRUE(fetch(second, transfers));
+  EXPECT_THAT(server_.requests(), ElementsAre("GET /f0", "GET /f1 bytes=3-"));
+  EXPECT_EQ(server_.connections(), 1U);
 }
 
 /// Calls back whenever it is shown how far a file is.
