@@ -14,6 +14,7 @@ void LineShare::enter(Phase phase, Clock::time_point now) {
   phase_ = phase;
   since_ = now;
   is_marked_ = false;
+  if (phase == Phase::alone) alone_ = 0;
 }
 
 std::optional<double> LineShare::rate(std::uint64_t bytes, Clock::time_point now) {
@@ -56,7 +57,11 @@ std::size_t LineShare::look(const First& first, Clock::time_point now) {
       break;
     case Phase::alone:
       if (!measured) break;
-      alone_ = *measured;
+      if (*measured >= kNoticeable && *measured > kRising * alone_) {
+        alone_ = *measured;
+        break;
+      }
+      alone_ = std::max(alone_, *measured);
       // Who does not use the line needs no trial.
       enter(alone_ < kNoticeable ? Phase::open : Phase::trial, now);
       break;

@@ -42,6 +42,8 @@ class LineShare {
   static constexpr double kNoticeable = 128 * 1024;
   /// It goes as fast beside another where it has this part of its rate.
   static constexpr double kUnharmed = 0.8, kHarmed = 0.6;
+  /// Alone it is measured once more where it had this much more than before: the others' connections take what they have room for at first.
+  static constexpr double kRising = 1.2;
 
  private:
   enum class Phase { open, alone, trial, held };

@@ -153,9 +153,9 @@ fetching_cases() {
     expect_exit 0
     expect_equal "$(json_events downloaded | head -n 1 | grep -o '"step":"[a-z0-9]*"')" '"step":"get"'
     # Sharing alike, the three later files would have had as much as the first when it was there: 36 MB. They have what came before its step
-    # began, and what their connections had room for when they were stopped.
+    # began, what their connections had room for when they were stopped, what one of them got when that was tried, and a second or two after.
     as_login sh -c 'cat ~/came'
-    expect_equal "$([ "$(cat stdout)" -lt 12000000 ] && echo few)" few
+    expect_equal "$([ "$(cat stdout)" -lt 18000000 ] && echo few)" few
 
     case_ "wheels of a locked file are fetched before their environment is there, once, and pip checks them"
     needs_python

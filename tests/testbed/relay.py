@@ -26,7 +26,7 @@ import sys
 
 BUFFER_SECONDS = 0.1
 # Of a narrow link: what is read at once, and what a socket at either end of it holds. What lies there has passed the link, or has yet to.
-CHUNK, SOCKET_BYTES = 16384, 65536
+CHUNK, SOCKET_BYTES = 16384, 16384
 
 
 class Relay:
@@ -95,6 +95,10 @@ class Relay:
             end.close()
             raise
 
+    def room(self):
+        """What one connection may have on its way: its part of the buffer, and what is in flight."""
+        return max(2 * CHUNK, self.bandwidth * (self.latency + BUFFER_SECONDS / max(1, len(self.writers) // 2)))
+
     def arrival(self, direction, size):
         """When what is sent now is there, and how long the sender has to wait until the link takes more."""
         now = asyncio.get_running_loop().time()
@@ -114,7 +118,7 @@ class Relay:
         async def receive():
             nonlocal queued
             while True:
-                while self.bandwidth and queued >= max(2 * CHUNK, self.bandwidth * (self.latency + BUFFER_SECONDS)):
+                while self.bandwidth and queued >= self.room():
                     taken.clear()
                     await taken.wait()
                 try:
