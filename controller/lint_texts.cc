@@ -252,6 +252,20 @@ bool names_value(const std::string& text, const std::string& name) {
   return false;
 }
 
+/// `{{ folder }}`, which other tools take for the var `folder`.
+void look_at_bare_braces(LintReview& review, const std::string& name, const std::string& text) {
+  int line = 0;
+  for (const std::string& one : split(text, '\n')) {
+    ++line;
+    for (const std::string& written : {fmt::format("{{{{ {} }}}}", name), fmt::format("{{{{{}}}}}", name)}) {
+      const std::size_t at = one.find(written);
+      if (at == std::string::npos || (at > 0 && one[at - 1] == '$') || trim(one).starts_with('#')) continue;
+      review.add_at("placeholder-form", {review.recipe.source, line, static_cast<int>(at) + 1},
+                    fmt::format("`{}` stays as it stands: expected `${{{{ vars.{} }}}}`", written, name));
+    }
+  }
+}
+
 void look_at_vars(LintReview& review, const Json& document, const PlaceMap& places, const std::string& text) {
   const auto vars = document.find("vars");
   if (vars == document.end() || !vars->is_object()) return;
@@ -261,6 +275,7 @@ void look_at_vars(LintReview& review, const Json& document, const PlaceMap& plac
                                     [&](const Json& other) { return other.is_object() && other.contains("by") && other["by"] == name; });
     if (!is_key && !names_value(text, "vars." + name))
       review.add_at("var-unused", places.at(pointer).key, fmt::format("nothing uses the var `{}`", name));
+    look_at_bare_braces(review, name, text);
     if (value.is_string() && is_secret_name_for_people(name) && is_literal_secret(value.get<std::string>())) {
       review.add_at("secret-in-text", places.at(pointer).value, fmt::format("the var `{}` has its value in plain text", name));
       review.hide(value.get<std::string>());

@@ -82,6 +82,29 @@ constexpr Shape kShapes[] = {
     {"version", 0, 0, "gpustrap version"},
 };
 
+/// What other tools call a verb.
+struct OtherWord {
+  std::string_view word, verb;
+};
+constexpr OtherWord kOtherWords[] = {
+    {"run", "up"},    {"apply", "up"},     {"install", "up"},           {"deploy", "up"},       {"provision", "up"},
+    {"setup", "up"},  {"bootstrap", "up"}, {"execute", "up"},           {"dry-run", "plan"},    {"check", "plan"},
+    {"diff", "plan"}, {"preview", "plan"}, {"validate", "recipe lint"}, {"uninstall", "remove"}};
+constexpr std::string_view kDryRuns[] = {"--dry-run", "--dryrun", "--check", "--diff", "--noop", "--simulate", "-n"};
+
+std::string_view verb_of_other_word(std::string_view word) {
+  const auto* const found =
+      std::find_if(std::begin(kOtherWords), std::end(kOtherWords), [&](const OtherWord& one) { return one.word == word; });
+  return found == std::end(kOtherWords) ? std::string_view() : found->verb;
+}
+
+/// The example of a verb, or the words that stood behind the wrong one.
+std::string with_words(std::string_view verb, const std::vector<std::string>& words) {
+  if (words.size() > 1) return fmt::format("gpustrap {} {}", verb, join({words.begin() + 1, words.end()}, " "));
+  const auto* const shape = std::find_if(std::begin(kShapes), std::end(kShapes), [&](const Shape& one) { return one.verb == verb; });
+  return shape == std::end(kShapes) ? fmt::format("gpustrap {}", verb) : std::string(shape->example);
+}
+
 Result<void> check_recipe_and_host(const std::string& verb, const std::vector<std::string>& places, const std::string& hosts_file) {
   if (!hosts_file.empty()) {
     if (places.size() == 1) return {};
@@ -182,6 +205,11 @@ Result<void> check_verb(const std::vector<std::string>& words) {
     return fail(usage_error("what is to be done with that recipe?",
                             fmt::format("gpustrap recipe lint {0}\ngpustrap plan {0} {1}\ngpustrap up {0} {1}", first,
                                         words.size() > 1 && looks_like_host(words[1]) ? words[1] : "ubuntu@HOST")));
+  const std::vector<std::string> of_recipe = sub_verbs_of("recipe");
+  if (std::find(of_recipe.begin(), of_recipe.end(), first) != of_recipe.end())
+    return fail(usage_error(fmt::format("there is no verb `{0}`; it is `recipe {0}`", first), with_words("recipe " + first, words)));
+  if (const std::string_view verb = verb_of_other_word(first); !verb.empty())
+    return fail(usage_error(fmt::format("there is no verb `{}`; here it is `{}`", first, verb), with_words(verb, words)));
   const std::string near = nearest_name(first, verbs);
   if (!near.empty())
     return fail(usage_error(fmt::format("there is no verb `{}`; did you mean `{}`?", first, near), "`gpustrap --help` lists the verbs"));
@@ -231,6 +259,9 @@ Result<void> check_places(const std::string& verb, const std::vector<std::string
 
 Error unknown_option(const std::string& verb, const std::string& option, const std::vector<std::string>& known) {
   const std::string name = option.substr(0, option.find('='));
+  if (verb == "up" && std::find(std::begin(kDryRuns), std::end(kDryRuns), name) != std::end(kDryRuns))
+    return usage_error(fmt::format("up has no option {}; `plan` says what would change, and changes nothing", name),
+                       "gpustrap plan RECIPE HOST");
   const std::string near = name.starts_with("--") ? nearest_name(name, known) : "";
   return usage_error(fmt::format("{} has no option {}{}", verb, name, near.empty() ? "" : fmt::format("; did you mean {}?", near)),
                      fmt::format("`gpustrap {} --help` lists its options", verb));

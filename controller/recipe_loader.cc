@@ -59,8 +59,12 @@ Result<std::optional<Json>> look_up(const std::string& name, const Vars& vars, c
     if (!value) return fail(std::move(value).error());
     return *std::move(value);
   }
-  return fail(ErrorCode::recipe, fmt::format("`{}` begins with `{}`: expected vars, facts, secrets or hosts{}", name, space,
-                                             did_you_mean(space, {"vars", "facts", "secrets", "hosts"}, "")));
+  const std::string near = nearest_name(space, {"vars", "facts", "secrets", "hosts"});
+  return fail(ErrorCode::recipe,
+              fmt::format("`{}` begins with `{}`: expected vars, facts, secrets or hosts{}", name, space,
+                          space == "env" && !rest.empty() ? fmt::format("; a command knows the variable itself: ${}", rest)
+                          : near.empty()                  ? ""
+                                                          : fmt::format("; did you mean `{}`?", near)));
 }
 
 /// A recipe with its includes taken in: steps with places, none of its own vars left.
@@ -132,6 +136,25 @@ class Loader {
     return recipe;
   }
 
+  /// The kind that a field beside it was meant for: `command:` and, below it, `run: …` that is indented no deeper.
+  static std::string kind_above(const FieldProblem& problem, const Json& document) {
+    const std::size_t slash = problem.pointer.rfind('/');
+    if (problem.at != FieldProblem::At::key || slash == std::string::npos ||
+        std::count(problem.pointer.begin(), problem.pointer.end(), '/') != 3)
+      return {};
+    const Json::json_pointer above(problem.pointer.substr(0, slash));
+    if (!problem.pointer.starts_with("/steps/") || !document.contains(above) || !document[above].is_object()) return {};
+    for (const auto& [name, value] : document[above].items()) {
+      const auto kind = step_kind_from_name(name);
+      if (!kind || !value.is_null()) continue;
+      const StepKindDoc doc = describe_step_kind(*kind);
+      const bool has = std::any_of(doc.fields.begin(), doc.fields.end(),
+                                   [&](const FieldDoc& field) { return field.name == problem.pointer.substr(slash + 1); });
+      if (has) return name;
+    }
+    return {};
+  }
+
   /// What is easily overlooked: a space that is missing, quotes that make a text of a number.
   static std::string remark_on(const FieldProblem& problem, const Json& document) {
     const Json::json_pointer pointer(problem.pointer);
@@ -143,6 +166,8 @@ class Loader {
       }
       return "; each begins with `- `";
     }
+    if (std::string kind = kind_above(problem, document); !kind.empty())
+      return fmt::format("; indent it, so that it belongs to `{}:`", kind);
     if (!value.is_string()) return {};
     const auto text = value.get<std::string>();
     if (problem.message.starts_with("a step is ")) {
@@ -202,6 +227,12 @@ class Loader {
   /// `given` are the vars of an include; none for the recipe that the user named, which takes those of the command line.
   std::optional<Flat> flatten(const RecipeText& source, const std::optional<Vars>& given) {
     texts_.emplace(source.label, source.text);
+    if (const std::string first = first_line(source.text); first.starts_with("#!") && first.find("sh") != std::string::npos) {
+      problems_.push_back(
+          {{source.label, 1, 1},
+           fmt::format("this is a shell script: expected a recipe; `gpustrap adopt {}` makes one of it", shell_quote(source.label))});
+      return std::nullopt;
+    }
     YamlDocument yaml = read_yaml(source.text, source.label, problems_);
     if (!yaml.value) return std::nullopt;
     Json& document = *yaml.value;

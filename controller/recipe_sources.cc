@@ -17,10 +17,14 @@ namespace gpustrap {
 namespace {
 
 Error no_such_file(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_symlink(path, ignored))
+    return {ErrorCode::recipe,
+            fmt::format("{} is a link to {}, which is not there", path, std::filesystem::read_symlink(path, ignored).string()),
+            "name the file itself, or make the link anew"};
   const std::size_t slash = path.rfind('/');
   const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
   std::vector<std::string> files;
-  std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
     const std::string name = entry.path().filename().string();
     if (name.ends_with(".yaml") || name.ends_with(".yml")) files.push_back(name);
@@ -39,6 +43,11 @@ Result<RecipeText> read_recipe_file(const std::string& path) {
   if (std::filesystem::is_directory(path, ignored)) {
     return fail(ErrorCode::recipe, path + " is a directory", "name a recipe file in it");
   }
+  // To open a pipe or a device would wait for somebody to write. One that the shell has made, <(…), has its writer.
+  const bool is_from_shell = path.starts_with("/dev/fd/") || path.starts_with("/proc/self/fd/") || path == "/dev/stdin";
+  const std::filesystem::file_status status = std::filesystem::status(path, ignored);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status) && !is_from_shell)
+    return fail(ErrorCode::recipe, path + " is no file but a pipe, a socket or a device", "a recipe is a .yaml file");
   if (const auto size = std::filesystem::file_size(path, ignored); !ignored && size > kMaxRecipeBytes) {
     return fail(ErrorCode::recipe, fmt::format("{} has {} MiB, and a recipe at most 1", path, (size >> 20U) + 1),
                 "is it the file that you meant?");

@@ -208,6 +208,8 @@ class Converter {
     return value;
   }
 
+  [[nodiscard]] bool is_cut() const { return count_ > kMaxRecipeValues; }
+
  private:
   void add_members(const Node& node, const std::string& pointer, Json& value) {
     std::vector<const Node*> merged;
@@ -338,6 +340,119 @@ std::optional<SourceProblem> find_colon_without_space(const std::string& text, c
   return std::nullopt;
 }
 
+std::size_t indent_of(std::string_view line) { return std::min(line.find_first_not_of(' '), line.size()); }
+
+/// A mark that git leaves where two versions of a line met.
+std::optional<SourcePlace> find_conflict(const std::vector<std::string>& lines, const std::string& file) {
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    for (const std::string_view mark : {"<<<<<<< ", ">>>>>>> "}) {
+      if (lines[i].starts_with(mark)) return SourcePlace{file, static_cast<int>(i) + 1, 1};
+    }
+  }
+  return std::nullopt;
+}
+
+/// The first line of a here-document that is indented less than the text around it: for YAML the text ends there.
+std::optional<SourceProblem> find_here_document(const std::vector<std::string>& lines, const std::string& file, std::size_t last) {
+  for (std::size_t i = 0; i <= last && i < lines.size(); ++i) {
+    const std::size_t at = lines[i].find("<<");
+    if (at == std::string::npos || lines[i].substr(at, 3) == "<<<") continue;
+    std::size_t begin = lines[i].find_first_not_of("-~ '\"\\", at + 2);
+    if (begin == std::string::npos) continue;
+    const std::string word = lines[i].substr(begin, lines[i].find_first_of(" '\"|>;&\r", begin) - begin);
+    const auto is_end = [&](const std::string& line) { return trim(line) == word; };
+    // `1 << 20` is none: nothing ends it.
+    if (word.empty() || std::none_of(lines.begin() + static_cast<std::ptrdiff_t>(i) + 1, lines.end(), is_end)) continue;
+    for (std::size_t k = i + 1; k < lines.size(); ++k) {
+      if (!trim(lines[k]).empty() && indent_of(lines[k]) < indent_of(lines[i]))
+        return SourceProblem{
+            {file, static_cast<int>(k) + 1, static_cast<int>(indent_of(lines[k])) + 1},
+            fmt::format("not YAML: this line of the here-document `{}` ends the text: expected it indented by {} spaces, like "
+                        "line {}; the shell does not see them",
+                        word, indent_of(lines[i]), i + 1)};
+      if (is_end(lines[k])) break;
+    }
+  }
+  return std::nullopt;
+}
+
+/// Where the quoted text or the bracket that begins at `at` ends: behind it; npos where it does not in this line.
+std::size_t end_of_value(std::string_view line, std::size_t at) {
+  const char open = line[at];
+  if (open == '"' || open == '\'') {
+    for (std::size_t i = at + 1; i < line.size(); ++i) {
+      if (open == '"' && line[i] == '\\')
+        ++i;
+      else if (line[i] == open && open == '\'' && line.substr(i + 1, 1) == "'")
+        ++i;
+      else if (line[i] == open)
+        return i + 1;
+    }
+    return std::string_view::npos;
+  }
+  std::size_t depth = 0;
+  for (std::size_t i = at; i < line.size(); ++i) {
+    if (line[i] == '[' || line[i] == '{') ++depth;
+    if ((line[i] == ']' || line[i] == '}') && --depth == 0) return i + 1;
+  }
+  return std::string_view::npos;
+}
+
+/// `run: [ -f x ] || make`, `run: "echo "hi""`, `run: | grep x`: a value that goes on where YAML takes it for ended.
+std::optional<SourceProblem> find_value_that_goes_on(const std::vector<std::string>& lines, const std::string& file, int last) {
+  for (int i = std::min(last, static_cast<int>(lines.size()) - 1), looked = 0; i >= 0 && looked < 2; --i) {
+    const std::string& line = lines[static_cast<std::size_t>(i)];
+    if (trim(line).empty() || trim(line).starts_with('#')) continue;
+    ++looked;
+    std::size_t at = indent_of(line);
+    while (line.compare(at, 2, "- ") == 0) at = std::min(line.find_first_not_of(' ', at + 2), line.size());
+    if (at < line.size() && std::string_view("\"'[{|>").find(line[at]) == std::string_view::npos) {
+      const std::size_t colon = line.find(": ", at);
+      if (colon == std::string::npos) continue;
+      at = std::min(line.find_first_not_of(' ', colon + 1), line.size());
+    }
+    if (at >= line.size()) continue;
+    const SourcePlace place{file, i + 1, static_cast<int>(at) + 1};
+    const char open = line[at];
+    if (open == '|' || open == '>') {
+      const std::string_view rest = trim(std::string_view(line).substr(at + 1));
+      if (rest.empty() || rest.starts_with('#') || rest.find_first_not_of("+-0123456789") == std::string_view::npos) continue;
+      return SourceProblem{place, fmt::format("not YAML: a text that begins with {} must be in quotes", open)};
+    }
+    if (std::string_view("\"'[{").find(open) == std::string_view::npos) continue;
+    const std::size_t end = end_of_value(line, at);
+    if (end == std::string_view::npos) continue;
+    const std::string_view rest = trim(std::string_view(line).substr(end));
+    if (rest.empty() || rest[0] == '#' || rest[0] == ':') continue;
+    if (open == '"')
+      return SourceProblem{place, "not YAML: the second \" ends the text: one that holds \" must be between ' and ', or below `|`"};
+    if (open == '\'')
+      return SourceProblem{place, "not YAML: the second ' ends the text: one that holds ' must be between \" and \", or below `|`"};
+    return SourceProblem{place, fmt::format("not YAML: a text that begins with {} must be in quotes", open)};
+  }
+  return std::nullopt;
+}
+
+/// A placeholder between brackets or braces without quotes: its own braces are taken for some of theirs.
+std::optional<SourceProblem> find_bare_placeholder(const std::vector<std::string>& lines, const std::string& file, int last) {
+  for (int i = 0; i <= last && static_cast<std::size_t>(i) < lines.size(); ++i) {
+    const std::string& line = lines[static_cast<std::size_t>(i)];
+    const std::size_t hash = line.find(" #");
+    for (std::size_t at = line.find("${{"); at < hash; at = line.find("${{", at + 1)) {
+      const std::string_view before = std::string_view(line).substr(0, at);
+      const bool in_flow = before.find('{') != std::string_view::npos || before.find('[') != std::string_view::npos;
+      const bool in_quotes =
+          std::count(before.begin(), before.end(), '"') % 2 == 1 || std::count(before.begin(), before.end(), '\'') % 2 == 1;
+      const std::size_t end = line.find("}}", at);
+      if (!in_flow || in_quotes || end == std::string::npos) continue;
+      return SourceProblem{{file, i + 1, static_cast<int>(at) + 1},
+                           fmt::format("not YAML: between brackets or braces a placeholder must be in quotes: \"{}\"",
+                                       first_line(strip_control(line.substr(at, end + 2 - at)), 60))};
+    }
+  }
+  return std::nullopt;
+}
+
 /// Why the bracket or brace at `place` has no end for the parser. Of several reasons the first in its line.
 std::string why_unclosed(const std::string& text, const SourcePlace& place) {
   std::size_t at = 0;
@@ -367,7 +482,8 @@ std::string explain(const std::string& message) {
   if (message == "unknown token") return "not YAML here: a text that begins with %, @ or ` must be in quotes";
   if (message == "the referenced anchor is not defined")
     return "not YAML here: no anchor has that name; a text that begins with * must be in quotes";
-  if (message.starts_with("unknown escape character")) return "not YAML here: between \" a \\ is special; between ' it is not";
+  if (message.starts_with("unknown escape character") || message.find("scanning hex number") != std::string::npos)
+    return "not YAML here: between \" a \\ is special; between ' it is not";
   if (message == "bad indentation of a mapping entry" || message == "end of map not found" || message == "end of sequence not found") {
     return "not YAML here: expected a key or an item indented like the ones above it";
   }
@@ -433,15 +549,42 @@ YamlDocument read_yaml(const std::string& text, const std::string& file, std::ve
     problems.push_back({*place, "a byte that is not UTF-8: expected the file to be saved as UTF-8"});
     return document;
   }
+  const std::vector<std::string> lines = split(text, '\n');
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    const std::size_t nul = lines[i].find('\0');
+    if (nul == std::string::npos) continue;
+    problems.push_back({{file, static_cast<int>(i) + 1, static_cast<int>(nul) + 1}, "a NUL byte: expected text"});
+    return document;
+  }
+  if (const auto conflict = find_conflict(lines, file)) {
+    problems.push_back({*conflict, "a mark of git, where two versions meet: expected the one that you want, without the marks"});
+    return document;
+  }
   TreeBuilder builder(file, problems);
   const auto stop = [&](const YAML::Mark& mark, std::string message) {
     const int line = std::max(mark.line, 0);
+    // The parser looks for the digits of an escape in the next line, too.
+    if (message.find(" a \\ is special") != std::string::npos) {
+      int at = std::min(line, static_cast<int>(lines.size()) - 1);
+      while (at > 0 && lines[static_cast<std::size_t>(at)].find('\\') == std::string::npos) --at;
+      const std::size_t escape = lines[static_cast<std::size_t>(at)].find('\\');
+      if (at != line && escape != std::string::npos) {
+        problems.push_back({{file, at + 1, static_cast<int>(escape) + 1}, std::move(message)});
+        return;
+      }
+    }
     if (const auto tab = find_tab(text, file, line)) {
       problems.push_back({*tab, "a tab in the indentation: expected spaces"});
+    } else if (auto here = find_here_document(lines, file, static_cast<std::size_t>(line))) {
+      problems.push_back(*std::move(here));
+    } else if (auto bare = find_bare_placeholder(lines, file, line)) {
+      problems.push_back(*std::move(bare));
     } else if (message.find(" flow not found") != std::string::npos && builder.innermost()) {
       problems.push_back({*builder.innermost(), why_unclosed(text, *builder.innermost())});
     } else if (auto colon = find_colon_without_space(text, file, line)) {
       problems.push_back(*std::move(colon));
+    } else if (auto value = find_value_that_goes_on(lines, file, line)) {
+      problems.push_back(*std::move(value));
     } else {
       problems.push_back({{file, line + 1, std::max(mark.column, 0) + 1}, std::move(message)});
     }
@@ -465,7 +608,10 @@ YamlDocument read_yaml(const std::string& text, const std::string& file, std::ve
     if (parser.HandleNextDocument(rest) && rest.root() != nullptr) {
       problems.push_back({rest.root()->place, "a second YAML document: expected one recipe a file, without `---` after its beginning"});
     }
-    document.value = std::make_shared<Json>(Converter(document.places, problems).convert(*root, "", {file, 1, 1}));
+    Converter converter(document.places, problems);
+    auto value = std::make_shared<Json>(converter.convert(*root, "", {file, 1, 1}));
+    // What is left of one that is too large would be found wanting in everything else.
+    if (!converter.is_cut()) document.value = std::move(value);
   } catch (const TooDeep& error) {
     stop(error.mark, fmt::format("nested deeper than {} levels: expected a recipe", kMaxDepth));
   } catch (const YAML::Exception& error) { stop(error.mark, explain(error.msg)); }

@@ -213,7 +213,12 @@ void FieldType<Url>::read(const Json& value, const FieldPlace& place, Url& out) 
       // The value is not quoted: what stands there may be a password.
       return place.say("holds a user name or password: expected a URL without credentials, since recipes and logs are shared");
     }
-    if (authority.empty() || has_control(*text) || text->find_first_of(" \"<>\\^`{|}") != std::string::npos) break;
+    const std::size_t odd = text->find_first_of(" \"<>\\^`{|}");
+    if (odd != std::string::npos)
+      return place.wrong(
+          value, expected(),
+          (*text)[odd] == ' ' ? "it holds a space, which a URL has as %20" : fmt::format("it holds `{}`, which no URL does", (*text)[odd]));
+    if (authority.empty() || has_control(*text)) break;
     out.text = *text;
     return;
   }

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -278,6 +279,27 @@ TEST_F(RecipeLoader, BadRecipesGetTheirSentences) {
     EXPECT_EQ(said, read_file(expected.string()).value_or("")) << entry.path() << "\nGPUSTRAP_UPDATE_GOLDEN=1 writes what is said now";
   }
   EXPECT_GE(recipes, 20U);
+}
+
+// To open a pipe that nobody writes to would wait for ever.
+TEST_F(RecipeLoader, WhatIsNoFileIsRefusedUnread) {
+  ASSERT_EQ(::mkfifo((directory_ + "/pipe.yaml").c_str(), 0600), 0);
+  const auto pipe = load_recipe(directory_ + "/pipe.yaml", options_);
+  ASSERT_FALSE(pipe.has_value());
+  EXPECT_THAT(pipe.error().why(), HasSubstr("is no file but a pipe"));
+  fs::create_symlink("nowhere.yaml", directory_ + "/link.yaml");
+  const auto link = load_recipe(directory_ + "/link.yaml", options_);
+  ASSERT_FALSE(link.has_value());
+  EXPECT_THAT(link.error().why(), HasSubstr("link.yaml is a link to nowhere.yaml, which is not there"));
+}
+
+// `1 << 20` is no here-document, and a placeholder in quotes is none without: what is wrong is said instead.
+TEST_F(RecipeLoader, WhatOnlyLooksLikeAMistakeIsNotBlamed) {
+  EXPECT_THAT(
+      problems_of("name: r\nsteps:\n  - command: |\n      echo $((1 << size))\n  - apt: { a: \"${{ vars.x }}\" }\n  - command: a: b\n"),
+      HasSubstr("recipe.yaml:6:15: not YAML here: a text that holds `: `"));
+  EXPECT_THAT(problems_of("name: r\nsteps:\n  - command: |\n      cat > x <<EOF\n      a\n      EOF\n  - command: a: b\n"),
+              HasSubstr("recipe.yaml:7:15: not YAML here: a text that holds `: `"));
 }
 
 TEST_F(RecipeLoader, TwentyFiveMistakesAreReportedTogether) {
