@@ -14,6 +14,8 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
 #include "controller/adopt_commands.h"
 #include "controller/adopt_state.h"
 #include "controller/adopt_yaml.h"
@@ -100,6 +102,7 @@ class ScriptReader {
   }
 
   void take(const ShellStatement& statement) {
+    state_.script_line = statement.line;
     state_.behind = script_.substr(std::min(statement.end, script_.size()));
     if (const auto wants_root = wants_root_of(statement))
       return state_.absorb(statement.text, *wants_root ? "the steps of a script for root say `as: root`" : "steps run as the login user");
@@ -133,6 +136,10 @@ class ScriptReader {
       return keep({statement.commands, statement.text, true});
     }
     for (const AdoptSegment& one : segments) {
+      if (!one.commands.empty()) {
+        const std::string_view before = std::string_view(statement.text).substr(0, one.commands.front().begin - statement.begin);
+        state_.script_line = statement.line + static_cast<int>(std::count(before.begin(), before.end(), '\n'));
+      }
       if (!one.commands.empty() && segments.size() > 1) state_.behind = script_.substr(std::min(one.commands.back().end, script_.size()));
       if (!adopt(one)) keep(one);
     }
@@ -347,6 +354,7 @@ class ScriptReader {
     step.kind = "command";
     step.original = segment.text;
     step.folder = state_.folder.value_or("");
+    step.line = state_.script_line;
     const BareCommand bare = segment.commands.size() == 1 ? bare_command(segment.commands[0]) : BareCommand{};
     const std::string program = bare.words.empty() ? "" : bare.words[0].shown();
     if (state_.is_root) {
@@ -458,8 +466,8 @@ bool settle(AdoptedRecipe& recipe) {
   if (!compat) return false;
   constexpr int kMostRounds = 4;
   for (int round = 0; round < kMostRounds; ++round) {
-    std::vector<int> lines;
-    const std::string text = write_adopted(recipe, &lines);
+    std::vector<AdoptedLines> lines;
+    const std::string text = write_adopted(recipe, lines);
     const std::vector<BuiltinRecipe> only = {{"adopted", text}};
     LoadOptions options;
     options.sources.builtins = &only;
@@ -469,7 +477,8 @@ bool settle(AdoptedRecipe& recipe) {
     std::set<std::size_t> broken;
     for (const LintFinding& finding : report->findings) {
       if (finding.rule->id == "review") continue;
-      const auto next = std::upper_bound(lines.begin(), lines.end(), finding.place.line);
+      const auto next = std::upper_bound(lines.begin(), lines.end(), finding.place.line,
+                                         [](int line, const AdoptedLines& step) { return line < step.begin; });
       if (next == lines.begin()) return false;
       const std::size_t index = static_cast<std::size_t>(next - lines.begin()) - 1;
       AdoptedStep& step = recipe.steps[index];
@@ -527,12 +536,34 @@ AdoptedScript adopt_script(std::string_view script, const std::string& name) {
     adopted.problem = "no recipe that loads can be made of it: more than 1 MiB of text, or characters that YAML does not take";
     return adopted;
   }
-  adopted.recipe = write_adopted(recipe, nullptr);
-  for (const AdoptedStep& step : recipe.steps) {
+  std::vector<AdoptedLines> lines;
+  adopted.recipe = write_adopted(recipe, lines);
+  for (std::size_t i = 0; i < recipe.steps.size(); ++i) {
+    const AdoptedStep& step = recipe.steps[i];
     ++(step.kind == "command" ? adopted.commands : adopted.typed);
-    adopted.reviews += step.reviews.size();
+    for (std::size_t k = 0; k < step.reviews.size(); ++k)
+      adopted.reviews.push_back({step.id, step.line, lines[i].reviews[k], review_text(step.reviews[k])});
   }
+  for (LeftOut& one : state.left_out) adopted.left_out.push_back({one.line, std::move(one.text), std::move(one.why)});
+  std::stable_sort(adopted.left_out.begin(), adopted.left_out.end(),
+                   [](const AdoptedScript::LeftOut& a, const AdoptedScript::LeftOut& b) { return a.script_line < b.script_line; });
   return adopted;
+}
+
+std::string adopted_json(const AdoptedScript& adopted, const std::string& script, const std::string& file) {
+  Json reviews = Json::array(), left_out = Json::array();
+  for (const AdoptedScript::Review& one : adopted.reviews)
+    reviews.push_back({{"step", one.step}, {"script_line", one.script_line}, {"recipe_line", one.recipe_line}, {"why", one.why}});
+  for (const AdoptedScript::LeftOut& one : adopted.left_out)
+    left_out.push_back({{"script_line", one.script_line}, {"text", one.text}, {"why", one.why}});
+  return to_line({{"adopt", 1},
+                  {"script", script},
+                  {"file", file.empty() ? Json() : Json(file)},
+                  {"recipe", adopted.recipe},
+                  {"typed", adopted.typed},
+                  {"commands", adopted.commands},
+                  {"reviews", std::move(reviews)},
+                  {"left_out", std::move(left_out)}});
 }
 
 }  // namespace gpustrap

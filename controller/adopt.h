@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace gpustrap {
 
@@ -14,11 +15,25 @@ struct AdoptedScript {
   std::string problem;       ///< why nothing can be made of it; empty where something was
   std::size_t typed = 0;     ///< steps of kinds that know what they do
   std::size_t commands = 0;  ///< what stayed shell text
-  std::size_t reviews = 0;
+  /// Where a person should look.
+  struct Review {
+    std::string step;
+    int script_line = 0, recipe_line = 0;
+    std::string why;
+  };
+  std::vector<Review> reviews;
+  /// A command that needs no step.
+  struct LeftOut {
+    int script_line = 0;
+    std::string text, why;
+  };
+  std::vector<LeftOut> left_out;  ///< in the script's order
 };
 
 /// Turns a shell script, or the commands of a tutorial, into a recipe. What is understood becomes typed steps; everything else stays a
 /// `command` with its original text, in its place. `name` is the script's file.
 [[nodiscard]] AdoptedScript adopt_script(std::string_view script, const std::string& name);
+/// The same for programs: one line of JSON (docs/json.md). `script` is as the command line calls it; `file`: what was written, or empty.
+[[nodiscard]] std::string adopted_json(const AdoptedScript& adopted, const std::string& script, const std::string& file);
 
 }  // namespace gpustrap

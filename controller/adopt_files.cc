@@ -61,10 +61,7 @@ bool Adopter::unpack(const std::string& file, const std::string& folder, std::in
   Json fields = Json::object();
   const auto fetched = state_.downloads.find(*path);
   if (fetched != state_.downloads.end() && !state_.steps[fetched->second.step].dropped) {
-    AdoptedStep& download = state_.steps[fetched->second.step];
-    download.dropped = true;
-    state_.comments.insert(state_.comments.begin(), download.original);
-    state_.comments.insert(state_.comments.begin(), download.comments.begin(), download.comments.end());
+    state_.drop(state_.steps[fetched->second.step], "`archive` fetches it");
     fields["url"] = fetched->second.url;
   } else {
     fields["path"] = *path;
@@ -132,11 +129,8 @@ bool Adopter::adopt_link(Words& words) {
   const auto path = state_.path_of(where);
   if (!target || !path) return false;
   // `rm LINK; ln -s … LINK`: the step leads a link anew by itself.
-  if (!state_.steps.empty() && state_.steps.back().kind == "command" && state_.steps.back().removes == *path) {
-    state_.steps.back().dropped = true;
-    state_.comments.insert(state_.comments.begin(), state_.steps.back().original);
-    state_.comments.insert(state_.comments.begin(), state_.steps.back().comments.begin(), state_.steps.back().comments.end());
-  }
+  if (!state_.steps.empty() && state_.steps.back().kind == "command" && state_.steps.back().removes == *path)
+    state_.drop(state_.steps.back(), "`symlink` leads a link anew by itself");
   AdoptedStep& step = add("symlink", {{"path", *path}, {"target", *target}});
   run_as(step, words);
   return true;

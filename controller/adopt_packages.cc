@@ -132,10 +132,7 @@ bool Adopter::adopt_installer(Words& words) {
   const auto where = state_.path_of(prefix);
   if (!where) return false;
   const auto fetched = state_.downloads.find(*path);
-  if (fetched != state_.downloads.end()) {
-    state_.steps[fetched->second.step].dropped = true;
-    state_.comments.insert(state_.comments.begin(), state_.steps[fetched->second.step].original);
-  }
+  if (fetched != state_.downloads.end()) state_.drop(state_.steps[fetched->second.step], "`conda` fetches its own installer");
   Json fields = {{"distribution", distribution}, {"prefix", *where}, {"init", false}};
   if (distribution != "miniforge") fields["accept_tos"] = "${{ vars.accept_tos }}";
   AdoptedStep& step = add("conda", std::move(fields));

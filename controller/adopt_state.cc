@@ -201,6 +201,7 @@ AdoptedStep& AdoptState::add(std::string kind, Json fields) {
   step.fields = std::move(fields);
   step.comments = std::move(comments);
   step.folder = folder.value_or("");
+  step.line = script_line;
   comments.clear();
   steps.push_back(std::move(step));
   return steps.back();
@@ -208,7 +209,15 @@ AdoptedStep& AdoptState::add(std::string kind, Json fields) {
 
 void AdoptState::absorb(const std::string& text, std::string_view why) {
   const std::vector<std::string> lines = split(text, '\n');
-  for (const std::string& line : lines) comments.push_back(&line == &lines.back() ? fmt::format("{}   ({})", line, why) : line);
+  for (const std::string& one : lines) comments.push_back(&one == &lines.back() ? fmt::format("{}   ({})", one, why) : one);
+  left_out.push_back({script_line, text, std::string(why)});
+}
+
+void AdoptState::drop(AdoptedStep& step, std::string_view why) {
+  step.dropped = true;
+  comments.insert(comments.begin(), step.original);
+  comments.insert(comments.begin(), step.comments.begin(), step.comments.end());
+  left_out.push_back({step.line, step.original, std::string(why)});
 }
 
 namespace {

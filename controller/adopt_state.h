@@ -27,6 +27,13 @@ struct AdoptedStep {
   std::string removes;                            ///< the one file that a command removes
   bool dropped = false;                           ///< another step does its work
   std::shared_ptr<const AdoptedStep> as_command;  ///< what it is where its fields turn out to be wrong
+  int line = 0;                                   ///< of the script
+};
+
+/// A command of the script that has no step.
+struct LeftOut {
+  int line;
+  std::string text, why;
 };
 
 /// What the commands above have done to the shell that runs the script.
@@ -49,6 +56,8 @@ struct AdoptState {
     std::size_t step;  ///< index of the step that fetches it
   };
   std::vector<AdoptedStep> steps;
+  std::vector<LeftOut> left_out;
+  int script_line = 0;                      ///< where what is being read begins
   std::vector<std::string> comments;        ///< for the next step
   std::optional<std::string> folder = "~";  ///< none: not known
   std::optional<std::string> folder_before = "~";
@@ -79,6 +88,8 @@ struct AdoptState {
   AdoptedStep& add(std::string kind, Json fields);
   /// A command that needs no step: kept as a comment.
   void absorb(const std::string& text, std::string_view why);
+  /// The step that is made next does the work of that one, too, and takes its comments.
+  void drop(AdoptedStep& step, std::string_view why);
 };
 
 /// What stands between `&&`: a command, or a pipeline of them.

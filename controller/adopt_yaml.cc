@@ -102,8 +102,11 @@ std::string base64_of(std::string_view bytes) {
   return text;
 }
 
-std::string write_adopted(const AdoptedRecipe& recipe, std::vector<int>* lines) {
+std::string review_text(const std::string& review) { return first_line(strip_control(review), 300); }
+
+std::string write_adopted(const AdoptedRecipe& recipe, std::vector<AdoptedLines>& lines) {
   std::string text;
+  const auto next_line = [&] { return static_cast<int>(std::count(text.begin(), text.end(), '\n')) + 1; };
   add_comment(text,
               fmt::format("Made from {} by `gpustrap adopt`. Look at every `review`, then delete that comment.",
                           first_line(strip_control(recipe.script), 100)),
@@ -116,9 +119,12 @@ std::string write_adopted(const AdoptedRecipe& recipe, std::vector<int>* lines) 
   text += "steps:\n";
   for (const AdoptedStep& step : recipe.steps) {
     text += &step == &recipe.steps.front() ? "" : "\n";
-    if (lines != nullptr) lines->push_back(static_cast<int>(std::count(text.begin(), text.end(), '\n')) + 1);
+    lines.push_back({next_line(), {}});
     for (const std::string& comment : step.comments) add_comment(text, comment, 2);
-    for (const std::string& review : step.reviews) text += "  # review: " + first_line(strip_control(review), 300) + "\n";
+    for (const std::string& review : step.reviews) {
+      lines.back().reviews.push_back(next_line());
+      text += "  # review: " + review_text(review) + "\n";
+    }
     for (const std::string& rule : step.allows) text += fmt::format("  # lint: allow {} as the script has it\n", rule);
     text += fmt::format("  - id: {}\n", scalar(Json(step.id)));
     if (!step.as.empty()) text += fmt::format("    as: {}\n", scalar(Json(step.as)));

@@ -17,8 +17,15 @@ struct AdoptedRecipe {
 
 /// "setup" of "scripts/setup.sh": a recipe's name.
 [[nodiscard]] std::string recipe_name_from(const std::string& script);
-/// The recipe's YAML. `lines`, where given, gets the line on which each step's comments begin.
-[[nodiscard]] std::string write_adopted(const AdoptedRecipe& recipe, std::vector<int>* lines);
+/// Where a step stands in the recipe's YAML: its first line, comments included, and those of its reviews.
+struct AdoptedLines {
+  int begin = 0;
+  std::vector<int> reviews;
+};
+/// The recipe's YAML, and where in it each step stands.
+[[nodiscard]] std::string write_adopted(const AdoptedRecipe& recipe, std::vector<AdoptedLines>& lines);
+/// One line: what a person should look at.
+[[nodiscard]] std::string review_text(const std::string& review);
 /// In lines of 76 characters.
 [[nodiscard]] std::string base64_of(std::string_view bytes);
 

@@ -12,6 +12,8 @@
 
 #include "agent/base/file.h"
 #include "agent/base/text.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
 #include "controller/cloud/holdings.h"
 #include "controller/cloud/launch_record.h"
 #include "controller/cloud/ssh_access.h"
@@ -112,6 +114,32 @@ void say(const std::string& text) { static_cast<void>(write_all(STDERR_FILENO, w
 void complain(const Error& error) {
   const Console console = console_of(STDERR_FILENO, ColourChoice::never);
   static_cast<void>(write_all(STDERR_FILENO, complaint(error, "", console.person ? console.size().columns - 1 : 0)).has_value());
+}
+
+void print_document(const Json& document) { print(to_line(document)); }
+
+Json instance_document(const std::string& verb, const Ec2Instance& instance) {
+  return {{verb, 1},
+          {"name", name_of(instance)},
+          {"instance", instance.id},
+          {"type", instance.type},
+          {"zone", instance.zone},
+          {"spot", instance.lifecycle == "spot"},
+          {"state", instance.state}};
+}
+
+Json running_document(const std::string& verb, const Ec2Instance& instance, const InstanceRecord& record,
+                      const std::optional<Price>& price) {
+  Json document = instance_document(verb, instance);
+  document["region"] = record.region;
+  document["host"] = record.host;
+  document["user"] = record.user;
+  document["address"] = record.address;
+  document["identity"] = record.identity;
+  document["host_keys"] = record.host_keys.size();
+  document["usd_per_hour"] = price ? Json(price->usd_per_hour) : Json();
+  document["price_from"] = price ? Json(price->source) : Json();
+  return document;
 }
 
 VerbResult of_cloud(VerbResult result) {

@@ -7,8 +7,11 @@
 #include <vector>
 
 #include "agent/base/result.h"
+#include "agent/protocol/json_fwd.h"
+#include "controller/cloud/asked_prices.h"
 #include "controller/cloud/aws_client.h"
 #include "controller/cloud/ec2.h"
+#include "controller/cloud/launch_record.h"
 #include "controller/options.h"
 #include "controller/verbs.h"
 
@@ -21,6 +24,13 @@ void print(const std::string& text);
 /// To stderr, a line; for a terminal broken between words.
 void say(const std::string& text);
 void complain(const Error& error);
+/// To stdout, a line.
+void print_document(const Json& document);
+/// What programs are told of a machine, first the verb's version; who knows more adds it.
+[[nodiscard]] Json instance_document(const std::string& verb, const Ec2Instance& instance);
+/// The same of one that runs: with how to log in, and what it costs.
+[[nodiscard]] Json running_document(const std::string& verb, const Ec2Instance& instance, const InstanceRecord& record,
+                                    const std::optional<Price>& price);
 /// What EC2 is to blame for ends with an exit code of its own, whatever kind of failure it is.
 [[nodiscard]] VerbResult of_cloud(VerbResult result);
 

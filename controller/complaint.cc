@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/protocol/json.h"
 #include "controller/display_width.h"
 
 namespace gpustrap {
@@ -50,6 +51,12 @@ std::string complaint(const Error& error, std::string_view host, std::size_t col
   if (advice.empty()) return text;
   for (const std::string& line : split(advice, '\n')) add_line(text, "  " + line, columns, "  ");
   return text;
+}
+
+Json error_document(const Error& error) {
+  return {{"code", error_code_name(error.code())},
+          {"message", to_utf8(strip_control(error.sentence()))},
+          {"hint", to_utf8(strip_control(error.hint()))}};
 }
 
 }  // namespace gpustrap

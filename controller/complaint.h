@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "agent/base/result.h"
+#include "agent/protocol/json_fwd.h"
 
 namespace gpustrap {
 
@@ -15,5 +16,8 @@ namespace gpustrap {
 /// agent's advice, which does not know how the user calls it; empty where no host is in question. Lines are broken between words
 /// at `columns`; 0 leaves them whole. Parts of it may be a host's words: control characters are taken out.
 [[nodiscard]] std::string complaint(const Error& error, std::string_view host, std::size_t columns);
+
+/// The member `error` of what --json prints.
+[[nodiscard]] Json error_document(const Error& error);
 
 }  // namespace gpustrap

@@ -75,20 +75,24 @@ constexpr std::array kExamples = {
             "  gpustrap recipe list\n  gpustrap recipe show jupyter > lab.yaml              a start for your own\n"
             "  gpustrap recipe explain d2l --gpu t4 --os ubuntu:22.04\n"
             "  gpustrap recipe explain archive                      what a kind of step takes\n"
+            "  gpustrap recipe explain archive --json               docs/json.md\n"
             "  gpustrap recipe lint ./lab.yaml                      what could be better\n"
             "  gpustrap recipe lint ./*.yaml --format sarif         for code scanning\n"
             "  gpustrap recipe lint ./lab.yaml --upstream           is it all still there?\n"
             "  gpustrap recipe new lab.yaml                         a start with comments\n"
             "  gpustrap recipe test ./lab.yaml                      on a throw-away host\n"
             "  gpustrap recipe test ./lab.yaml --gpu t4 --junit junit.xml\n"
+            "  gpustrap recipe test ./lab.yaml --json               for programs\n"
             "  gpustrap recipe schema > recipe.schema.json          for editors\n"},
     Example{"pack",
             "  gpustrap pack jupyter                                jupyter-x86_64.sh\n"
             "  gpustrap pack ./lab.yaml -o lab.sh --arch aarch64\n"
+            "  gpustrap pack ./lab.yaml --json                      its digest and more\n"
             "  gpustrap pack d2l --user-data https://example.org/d2l-x86_64.sh\n"},
     Example{"adopt",
             "  gpustrap adopt setup.sh -o lab.yaml\n"
-            "  gpustrap adopt - < commands.txt                      a tutorial's commands\n"},
+            "  gpustrap adopt - < commands.txt                      a tutorial's commands\n"
+            "  gpustrap adopt setup.sh --json                       with what to review\n"},
     Example{"completion",
             "  gpustrap completion bash > ~/.local/share/bash-completion/completions/gpustrap\n"
             "  gpustrap completion fish > ~/.config/fish/completions/gpustrap.fish\n"

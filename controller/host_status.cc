@@ -10,6 +10,7 @@
 
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
+#include "controller/complaint.h"
 #include "controller/display_width.h"
 #include "controller/fleet_printer.h"
 #include "controller/host_text.h"
@@ -452,9 +453,7 @@ std::vector<std::string> status_table(std::vector<HostStatus> hosts, const Conso
 Json status_document(const HostStatus& host, const Result<Json>& answer) {
   Json document = {{"status", 1}, {"host", host.name}, {"destination", host.destination}, {"answers", !host.failure}};
   if (host.failure) {
-    document["error"] = {{"code", error_code_name(host.failure->code())},
-                         {"message", to_utf8(strip_control(host.failure->sentence()))},
-                         {"hint", to_utf8(strip_control(host.failure->hint()))}};
+    document["error"] = error_document(*host.failure);
     return document;
   }
   const MachineLook& look = host.look;

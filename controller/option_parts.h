@@ -45,6 +45,8 @@ void declare_cloud_verbs(const DeclaredLine& line);   // options_cloud.cc: EC2
 /// The words of the verbs about EC2, whose places are instances.
 [[nodiscard]] Result<void> check_cloud(Options& options, const RawOptions& raw);
 
+/// --json, for verbs that print one document.
+void add_json(CLI::App& app, Options& options);
 /// --idle-stop, --budget, --price. options_hosts.cc
 void add_guard_options(CLI::App& app, GuardWish& guard);
 

@@ -261,7 +261,10 @@ bool is_given(CLI::App& app, const char* option) {
 /// Whether what is said outside the command line would contradict what is said on it, or means something else for this verb.
 bool is_out_of_place(CLI::App& app, const Options& options, const RawOptions& raw, std::string_view key) {
   if (key == "quiet" || key == "verbose") return is_given(app, "--quiet") || is_given(app, "--verbose");
-  if (key == "json") return is_given(app, "--html") || is_given(app, "--format") || options.verb == Verb::recipe_show;
+  // What a recipe or user data is printed for is a file, and no program that reads documents.
+  if (key == "json")
+    return is_given(app, "--html") || is_given(app, "--format") || options.verb == Verb::recipe_show ||
+           (options.verb == Verb::adopt && options.output.empty()) || (options.verb == Verb::pack && !options.user_data.empty());
   // What ends for good is agreed to where it is asked for: a variable exported for `up` destroys no disk.
   if (key == "yes")
     return options.verb == Verb::terminate || options.verb == Verb::ls || (options.verb == Verb::image && options.cloud.remove);
@@ -328,11 +331,11 @@ void declare(const DeclaredLine& line) {
   CLI::App& config =
       line.add_verb(Verb::config, "config", "What holds where the command line says nothing (docs/configuration.md).", line.app);
   config.add_flag("--origin", line.options.origin, "and where each comes from: a line of a file, a variable, or nobody")->group("Output");
-  config.add_flag("--json", line.options.json, "as one JSON document")->group("Output");
+  add_json(config, line.options);
   add_places(config, "");
   declare_cloud_verbs(line);
   CLI::App& version = line.add_verb(Verb::version, "version", "Versions of the program and of its agents.", line.app);
-  version.add_flag("--json", line.options.json, "as one JSON document")->group("Output");
+  add_json(version, line.options);
   add_places(version, "");
 }
 
@@ -367,6 +370,8 @@ void add_places(CLI::App& app, const std::string& names) {
   app.footer(names);
   app.allow_extras();
 }
+
+void add_json(CLI::App& app, Options& options) { app.add_flag("--json", options.json, "as one JSON document")->group("Output"); }
 
 std::string OptionDescription::synopsis() const { return join(names, ", ") + (value.empty() ? "" : " " + value); }
 

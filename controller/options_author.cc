@@ -8,7 +8,7 @@ void declare_author_verbs(const DeclaredLine& line) {
   CLI::App* recipe = line.app.add_subcommand("recipe", "Recipes: list, show, explain, check and begin them.");
   recipe->require_subcommand(1);
   CLI::App& list = line.add_verb(Verb::recipe_list, "list", "The recipes that can be named.", *recipe);
-  list.add_flag("--json", line.options.json, "as one JSON document")->group("Output");
+  add_json(list, line.options);
   add_places(list, "");
   CLI::App& show = line.add_verb(Verb::recipe_show, "show", "Prints a recipe.", *recipe);
   show.add_flag("--json", line.options.json, "as an agent takes it: includes and vars filled in; for `gpustrap-agent run`")
@@ -35,6 +35,7 @@ void declare_author_verbs(const DeclaredLine& line) {
       ->group("Run")
       ->allow_extra_args(false);
   explain.add_flag("--kind", line.options.kind, "the kind of step of that name, where a recipe has it too")->group("Run");
+  add_json(explain, line.options);
   add_places(explain, "RECIPE|KIND");
   CLI::App& lint =
       line.add_verb(Verb::recipe_lint, "lint", "What recipes that load could still do better, with reasons (docs/lint.md).", *recipe);
@@ -51,7 +52,9 @@ void declare_author_verbs(const DeclaredLine& line) {
   add_places(lint, "RECIPE...");
   add_places(
       line.add_verb(Verb::recipe_schema, "schema", "Prints the JSON Schema of recipes, for completion and hints in editors.", *recipe), "");
-  add_places(line.add_verb(Verb::recipe_new, "new", "Writes a recipe to begin with; never over a file that is there.", *recipe), "[FILE]");
+  CLI::App& starter = line.add_verb(Verb::recipe_new, "new", "Writes a recipe to begin with; never over a file that is there.", *recipe);
+  add_json(starter, line.options);
+  add_places(starter, "[FILE]");
   CLI::App& test = line.add_verb(
       Verb::recipe_test, "test",
       "Runs a recipe twice on a host that is booted on this machine and thrown away\nafterwards. The second run must have nothing to do.",
@@ -65,6 +68,7 @@ void declare_author_verbs(const DeclaredLine& line) {
       ->group("Run");
   test.add_option("--var", line.raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
   test.add_flag("--keep-host", line.options.keep_host, "leave the host for a look at it")->group("Run");
+  add_json(test, line.options);
   test.add_option("--junit", line.options.junit, "write the steps as test cases for CI")->type_name("FILE")->group("Output");
   test.add_flag("--no-color,--no-colour", line.raw.no_colour, "no colours (also: NO_COLOR)")->group("Output");
   test.add_flag("-q,--quiet", line.raw.quiet, "only the ends, and what failed")->group("Output");
@@ -73,6 +77,7 @@ void declare_author_verbs(const DeclaredLine& line) {
   CLI::App& adopt =
       line.add_verb(Verb::adopt, "adopt", "Makes a recipe of a shell script; what is not understood stays a command.", line.app);
   adopt.add_option("-o", line.options.output, "the file to make; printed where not given")->type_name("FILE")->group("Output");
+  add_json(adopt, line.options);
   add_places(adopt, "SCRIPT|-");
   CLI::App& pack = line.add_verb(Verb::pack, "pack", "Makes one file of agent and recipe, which sets a machine up by itself.", line.app);
   pack.add_option("--var", line.raw.vars, "value of a recipe's variable")->type_name("NAME=VALUE")->group("Run")->allow_extra_args(false);
@@ -82,6 +87,7 @@ void declare_author_verbs(const DeclaredLine& line) {
       ->type_name("URL")
       ->group("Output");
   pack.add_option("-o", line.options.output, "the file to make; by default RECIPE-ARCH.sh")->type_name("FILE")->group("Output");
+  add_json(pack, line.options);
   add_places(pack, "RECIPE");
 }
 

@@ -59,6 +59,8 @@ void declare_cloud_verbs(const DeclaredLine& line) {
   launch.add_flag("--no-wait", line.options.cloud.no_wait, "end as soon as it runs")->group("Run");
   launch.add_flag("--no-tunnel", line.options.no_tunnel, "with --recipe: prove the notebook once, then end")->group("Run");
   launch.add_flag("-y,--yes", line.options.yes, "ask nothing")->group("Run");
+  add_json(launch, line.options);
+  launch.get_option("--json")->description("the machine as one JSON document; with --recipe the run's events follow");
   launch.add_option("-i", line.options.identities, "private key to log in with; one is made where none is given")
       ->type_name("FILE")
       ->group("Connection")
@@ -70,7 +72,7 @@ void declare_cloud_verbs(const DeclaredLine& line) {
   ls.add_flag("--idle", line.options.cloud.idle, "ask those that run whether they are in use")->group("Run");
   ls.add_flag("--orphans", line.options.cloud.orphans, "what it made and nothing uses; removed if you say so")->group("Run");
   ls.add_flag("-y,--yes", line.options.yes, "with --orphans: ask nothing")->group("Run");
-  ls.add_flag("--json", line.options.json, "as one JSON document")->group("Output");
+  add_json(ls, line.options);
   add_cloud_options(ls, line.options, line.raw);
   add_places(ls, "");
   for (const auto& [which, name, what, places] :
@@ -85,6 +87,8 @@ void declare_cloud_verbs(const DeclaredLine& line) {
           ->type_name("ADDRESS")
           ->group("Run");
     if (which != Verb::terminate) sub.add_flag("--no-wait", line.options.cloud.no_wait, "do not wait until it is done")->group("Run");
+    add_json(sub, line.options);
+    sub.get_option("--json")->description("a JSON document for each");
     add_cloud_options(sub, line.options, line.raw);
     add_places(sub, places);
   }
@@ -93,12 +97,14 @@ void declare_cloud_verbs(const DeclaredLine& line) {
   image.add_flag("--no-reboot", line.options.cloud.no_reboot, "without a restart; what is being written may be torn")->group("Run");
   image.add_flag("--no-wait", line.options.cloud.no_wait, "do not wait until it can be used")->group("Run");
   image.add_flag("-y,--yes", line.options.yes, "ask nothing; the instance restarts")->group("Run");
+  add_json(image, line.options);
   add_cloud_options(image, line.options, line.raw);
   add_places(image, "NAME [IMAGE]");
   CLI::App& quota =
       line.add_verb(Verb::quota, "quota", "How many vCPUs the account may run, and how many it does; asks AWS for more.", line.app);
   add_machine_options(quota, line.options, line.raw);
   quota.add_flag("-y,--yes", line.options.yes, "ask nothing")->group("Run");
+  add_json(quota, line.options);
   add_cloud_options(quota, line.options, line.raw);
   add_places(quota, "[request VCPUS]");
 }

@@ -8,6 +8,7 @@
 #include "agent/base/sha256.h"
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
 
 namespace gpustrap {
 namespace {
@@ -76,6 +77,25 @@ Result<std::string> user_data_for(const std::string& packed, const std::string& 
     return fail(ErrorCode::usage, fmt::format("the user data would have {} bytes, and EC2 takes {}", text.size(), kUserDataLimit),
                 "give a shorter address");
   return text;
+}
+
+std::string pack_json(const std::string& file, std::string_view packed, const EmbeddedAgent& agent, const Recipe& recipe,
+                      const std::string& user_data) {
+  const auto or_null = [](const std::string& text) { return text.empty() ? Json() : Json(text); };
+  Json secrets = Json::array();
+  for (const SecretSource& secret : recipe.secrets)
+    secrets.push_back({{"name", secret.name}, {"env", or_null(secret.env)}, {"file", or_null(secret.file)}});
+  return to_line({{"pack", 1},
+                  {"file", file},
+                  {"size", packed.size()},
+                  {"sha256", sha256_hex(packed)},
+                  {"arch", agent.arch},
+                  {"agent", agent.digest},
+                  {"recipe", recipe.name},
+                  {"steps", recipe.steps.size()},
+                  {"secrets", std::move(secrets)},
+                  {"user_data", or_null(user_data)},
+                  {"user_data_fits", user_data.empty() ? Json() : Json(user_data.size() <= kUserDataLimit)}});
 }
 
 bool is_packed_script(std::string_view text) { return text.starts_with("#!/bin/sh\n# gpustrap "); }

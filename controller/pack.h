@@ -21,6 +21,10 @@ constexpr std::size_t kUserDataLimit = 16 * 1024;
 /// can be fetched, or what comes of it is too long for user data.
 [[nodiscard]] Result<std::string> user_data_for(const std::string& packed, const std::string& recipe_name, const std::string& url);
 
+/// What was packed, for programs: one line of JSON (docs/json.md). `user_data` may be empty.
+[[nodiscard]] std::string pack_json(const std::string& file, std::string_view packed, const EmbeddedAgent& agent, const Recipe& recipe,
+                                    const std::string& user_data);
+
 /// Whether a file that begins so was made by packed_script.
 [[nodiscard]] bool is_packed_script(std::string_view text);
 

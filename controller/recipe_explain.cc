@@ -11,6 +11,8 @@
 #include "agent/protocol/demands.h"
 #include "agent/protocol/field_types.h"
 #include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
+#include "agent/protocol/recipe.h"
 #include "agent/protocol/step_spec.h"
 #include "controller/display_width.h"
 
@@ -55,12 +57,25 @@ std::string text_field(const Json& spec, const char* name) {
 class Explainer {
  public:
   Explainer(const LoadedRecipe& recipe, const Compat& compat, const ImaginedMachine& machine, std::size_t columns)
-      : recipe_(recipe.recipe), compat_(compat), machine_(machine), columns_(columns) {}
+      : recipe_(recipe.recipe), compat_(compat), machine_(machine), columns_(columns), written_(write_recipe(recipe.recipe)) {}
 
   Explanation explain() {
     line("", recipe_.description.empty() ? recipe_.name : recipe_.name + ": " + recipe_.description);
+    document_ = {{"explain", 1}, {"recipe", recipe_.name}, {"description", recipe_.description}};
+    document_["machine"] = machine_document();
+    document_["choice"] = nullptr;
+    document_["would_fail"] = false;
+    document_["reason"] = nullptr;
+    document_["notes"] = Json::array();
     say_machine();
-    for (std::size_t i = 0; i < recipe_.steps.size(); ++i) say_step(i);
+    Json steps = Json::array();
+    for (std::size_t i = 0; i < recipe_.steps.size(); ++i) {
+      say_step(i);
+      steps.push_back(std::move(step_));
+    }
+    document_["would_fail"] = explanation_.would_fail;
+    document_["steps"] = std::move(steps);
+    explanation_.document = to_line(document_);
     return std::move(explanation_);
   }
 
@@ -73,9 +88,16 @@ class Explainer {
     }
     for (const std::string& one : wrap_to_width(indent + clean, columns_, indent + "  ")) explanation_.text += one + "\n";
   }
-  void would_fail(const std::string& indent, const std::string& why) {
+  /// `of` is the step that it is about, or the whole.
+  void would_fail(Json& of, const std::string& indent, const std::string& why) {
     explanation_.would_fail = true;
+    of["would_fail"] = true;
+    of["reason"] = why;
     line(indent, "would fail: " + why);
+  }
+  void note(Json& of, const std::string& indent, const std::string& what) {
+    of["notes"].push_back(what);
+    line(indent, "note: " + what);
   }
 
   /// The kinds that the resolver answers for; by name, since a recipe may be read by a version that does not have them.
@@ -110,6 +132,46 @@ class Explainer {
     return question;
   }
 
+  /// What somebody said of it; null where nobody did.
+  [[nodiscard]] Json machine_document() const {
+    const auto known = [](bool is_known, const std::string& text) { return is_known && !text.empty() ? Json(text) : Json(); };
+    Json gpus = machine_.gpus_known ? Json::array() : Json();
+    for (const GpuKind& kind : gpu_kinds(compat_, machine_.facts.gpus)) {
+      const GpuRow& row = *kind.row;
+      gpus.push_back({{"name", row.name},
+                      {"count", kind.count},
+                      {"memory", row.memory.bytes == 0 ? Json() : Json(row.memory.bytes)},
+                      {"instances", row.instances.items},
+                      {"retired", row.retired}});
+    }
+    return {{"os", known(machine_.os_known, machine_.facts.os)},
+            {"os_version", known(machine_.os_known, machine_.facts.os_version)},
+            {"arch", known(machine_.os_known || machine_.gpus_known, machine_.facts.arch)},
+            {"gpus", std::move(gpus)}};
+  }
+
+  [[nodiscard]] Json choice_document() const {
+    const DriverAnswer& driver = answer_->driver;
+    Json sources = Json::array();
+    for (const DriverAnswer::Source& source : driver.sources) sources.push_back({{"from", source.from}, {"packages", source.packages}});
+    Json choice = {{"reason", answer_->reason},
+                   {"driver",
+                    {{"branch", driver.branch},
+                     {"at_least", driver.at_least.empty() ? Json() : Json(driver.at_least)},
+                     {"modules", driver.open ? "open" : "proprietary"},
+                     {"sources", std::move(sources)},
+                     {"fabric_packages", driver.fabric_packages}}},
+                   {"cuda", nullptr}};
+    if (!answer_->cuda) return choice;
+    const CudaAnswer& cuda = *answer_->cuda;
+    const bool from_repository = cuda.from_repository && answer_->repository;
+    choice["cuda"] = {{"version", cuda.version},
+                      {"package", from_repository ? Json(cuda.package) : Json()},
+                      {"repository", from_repository ? Json(answer_->repository->url) : Json()},
+                      {"compat_package", cuda.compat_package.empty() ? Json() : Json(cuda.compat_package)}};
+    return choice;
+  }
+
   void say_machine() {
     std::vector<std::string> parts;
     if (machine_.os_known) parts.push_back(machine_.facts.os_name);
@@ -129,21 +191,23 @@ class Explainer {
     }
     auto answer = resolve_compat(compat_, question());
     if (!answer) {
-      would_fail("  ", answer.error().sentence());
+      would_fail(document_, "  ", answer.error().sentence());
       if (!answer.error().hint().empty()) line("    ", answer.error().hint());
       return;
     }
     answer_ = *std::move(answer);
+    document_["choice"] = choice_document();
     line("  ", answer_->reason);
-    for (const std::string& warning : answer_->warnings) line("  ", "note: " + warning);
+    for (const std::string& warning : answer_->warnings) note(document_, "  ", warning);
     if (step_of("nvidia_driver") == nullptr)
-      line("  ", "note: this recipe installs no driver; it takes the one that the machine's image has");
+      note(document_, "  ", "this recipe installs no driver; it takes the one that the machine's image has");
   }
 
   void say_step(std::size_t index) {
     const StepEntry& step = recipe_.steps[index];
     const std::string kind(step_kind_name(step.kind));
     const StepKindDoc doc = describe_step_kind(step.kind);
+    step_ = step_document(index, doc);
     explanation_.text += "\n";
     line("", fmt::format("{}. {}{}, {}{}", index + 1, step.id, step.id == kind ? "" : " (" + kind + ")", who(step), order(step)));
     const std::string indent = "   ";
@@ -154,8 +218,30 @@ class Explainer {
     if (step.kind == StepKind::require) say_demands(step, indent);
     if (kind == "nvidia_driver") say_driver(indent);
     if (kind == "cuda") say_cuda(indent);
-    if (step.kind == StepKind::nvidia_smi && machine_.gpus_known && machine_.facts.gpus.empty()) would_fail(indent, "there is no GPU");
+    if (step.kind == StepKind::nvidia_smi && machine_.gpus_known && machine_.facts.gpus.empty())
+      would_fail(step_, indent, "there is no GPU");
     if (step.kind == StepKind::pip && step.spec) say_frameworks(*step.spec, indent);
+  }
+
+  [[nodiscard]] Json step_document(std::size_t index, const StepKindDoc& doc) const {
+    const StepEntry& step = recipe_.steps[index];
+    const Json& written = written_["steps"][index];
+    const Json& spec = written.at(doc.name);
+    const bool is_short = !spec.is_object() && !spec.is_null() && !doc.shorthand.empty();
+    return {{"id", step.id},
+            {"kind", doc.name},
+            {"name", step.name.empty() ? Json() : Json(step.name)},
+            {"identity", identity_of(step)},
+            {"needs", step.needs ? Json(*step.needs) : Json()},
+            {"when", written.value("when", Json())},
+            {"fields", is_short         ? Json{{doc.shorthand, spec}}
+                       : spec.is_null() ? Json::object()
+                                        : spec},
+            {"skipped", false},
+            {"only_where", Json::array()},
+            {"would_fail", false},
+            {"reason", nullptr},
+            {"notes", Json::array()}};
   }
 
   [[nodiscard]] static std::string order(const StepEntry& step) {
@@ -175,9 +261,12 @@ class Explainer {
     const bool arch_known = machine_.os_known || machine_.gpus_known;
     if (!arch_known && !known.arch.items.empty()) open.push_back("it is " + join(known.arch.items, " or ")), known.arch.items.clear();
     if (const std::string why = unmet_reason(known, machine_.facts); !why.empty()) {
+      step_["skipped"] = true;
+      step_["reason"] = why;
       line(indent, "skipped: " + why);
       return true;
     }
+    step_["only_where"] = open;
     if (!open.empty()) line(indent, "only where " + join(open, " and "));
     return false;
   }
@@ -201,7 +290,7 @@ class Explainer {
     if (!machine_.gpus_known) spec.gpu.reset();
     if (!machine_.os_known && !machine_.gpus_known) spec.arch.items.clear();
     const std::vector<std::string> unmet = unmet_demands(spec, machine_.facts);
-    if (!unmet.empty()) would_fail(indent, join(unmet, "; "));
+    if (!unmet.empty()) would_fail(step_, indent, join(unmet, "; "));
   }
 
   void say_driver(const std::string& indent) {
@@ -237,9 +326,9 @@ class Explainer {
       const std::string name = text.substr(0, text.find_first_of(" [<>=!~;"));
       const auto build = resolve_framework(compat_, name, question(), answer_ ? answer_->driver.branch : "");
       if (!build)
-        line(indent, "note: " + build.error().sentence());
+        note(step_, indent, build.error().sentence());
       else if (*build)
-        line(indent, "note: " + **build + (name == text ? "" : "; this recipe wants " + text));
+        note(step_, indent, **build + (name == text ? "" : "; this recipe wants " + text));
     }
   }
 
@@ -248,6 +337,7 @@ class Explainer {
   const ImaginedMachine& machine_;
   std::size_t columns_;
   Explanation explanation_;
+  Json written_, document_, step_;  ///< the recipe as an agent takes it; what programs get, and of it the step that is being said
   std::optional<CompatAnswer> answer_;
 };
 

@@ -24,6 +24,7 @@ struct ImaginedMachine {
 
 struct Explanation {
   std::string text;
+  std::string document;     ///< the same for programs: one line of JSON (docs/json.md)
   bool would_fail = false;  ///< a `require` or a GPU makes it impossible there
 };
 /// What a recipe would do there, step by step, with the reasons for driver, CUDA and builds of frameworks. Lines are broken at `columns`;

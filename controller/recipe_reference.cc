@@ -8,6 +8,8 @@
 
 #include "agent/base/text.h"
 #include "agent/protocol/facts.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
 #include "agent/protocol/recipe.h"
 #include "agent/protocol/step_spec.h"
 
@@ -145,6 +147,26 @@ Result<std::string> explain_kind(const std::string& name) {
   }
   text += fmt::format("\nFor instance:\n\nsteps:\n{}", example_of_kind(*kind));
   return text;
+}
+
+std::string kind_json(StepKind kind) {
+  const StepKindDoc doc = describe_step_kind(kind);
+  Json fields = Json::array();
+  for (const FieldDoc& field : doc.fields) {
+    fields.push_back({{"name", field.name},
+                      {"type", field.type},
+                      {"expected", field.expected},
+                      {"presence", field.presence == Presence::required ? "required" : "optional"},
+                      {"default", field.default_text.empty() ? Json() : Json::parse(field.default_text)},
+                      {"help", field.help}});
+  }
+  return to_line({{"explain", 1},
+                  {"kind", doc.name},
+                  {"help", doc.help},
+                  {"runs_as", runs_as(kind)},
+                  {"shorthand", doc.shorthand.empty() ? Json() : Json(doc.shorthand)},
+                  {"fields", std::move(fields)},
+                  {"example", fmt::format("steps:\n{}", example_of_kind(kind))}});
 }
 
 }  // namespace gpustrap

@@ -14,6 +14,8 @@ namespace gpustrap {
 
 /// What `recipe explain KIND` prints: one kind as plain text. An unknown kind is an error (usage) with the nearest.
 [[nodiscard]] Result<std::string> explain_kind(const std::string& name);
+/// The same for programs: one line of JSON (docs/json.md).
+[[nodiscard]] std::string kind_json(StepKind kind);
 
 /// A step of that kind as a recipe has it, indented like an item of `steps`.
 [[nodiscard]] std::string_view example_of_kind(StepKind kind);

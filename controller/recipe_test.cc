@@ -7,6 +7,8 @@
 #include <pugixml.hpp>
 
 #include "agent/base/text.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
 
 namespace gpustrap {
 namespace {
@@ -16,7 +18,7 @@ const char* title_of(RunOf run) { return run == RunOf::first ? "first run" : "se
 std::string seconds(std::chrono::milliseconds time) { return fmt::format("{:.3f}", static_cast<double>(time.count()) / 1000); }
 
 RecipeTestCase judge_step(const ReportedStep& step, RunOf run) {
-  RecipeTestCase judged{step.title.id, step.reason, {}, false, step.busy()};
+  RecipeTestCase judged{step.title.id, step.reason, {}, false, step.busy(), step.outcome};
   if (!step.outcome) {
     judged.failure = "the run ended before it did";
   } else if (*step.outcome == Outcome::failed) {
@@ -39,7 +41,7 @@ std::size_t RecipeTestRun::failures() const {
 }
 
 RecipeTestRun judge_run(const RunReport& report, RunOf run) {
-  RecipeTestRun judged{title_of(run), {}, report.wall};
+  RecipeTestRun judged{title_of(run), {}, report.wall, report.run};
   for (const ReportedStep& step : report.steps) judged.cases.push_back(judge_step(step, run));
   return judged;
 }
@@ -80,6 +82,37 @@ std::string junit_document(const std::string& recipe, const std::vector<RecipeTe
   return text.str();
 }
 
+std::string recipe_test_json(const std::string& recipe, const std::string& system, const std::vector<RecipeTestRun>& runs,
+                             const std::optional<KeptHost>& host) {
+  const auto or_null = [](const std::string& text) { return text.empty() ? Json() : Json(text); };
+  Json list = Json::array();
+  std::size_t failures = 0;
+  for (const RecipeTestRun& run : runs) {
+    Json steps = Json::array();
+    for (const RecipeTestCase& one : run.cases) {
+      steps.push_back({{"step", one.step},
+                       {"outcome", one.outcome ? Json(outcome_name(*one.outcome)) : Json()},
+                       {"reason", one.reason},
+                       {"failure", or_null(one.failure)},
+                       {"took_ms", one.took.count()}});
+    }
+    failures += run.failures();
+    list.push_back({{"title", run.title},
+                    {"run", or_null(run.run)},
+                    {"passes", run.failures() == 0},
+                    {"exit", run.exit},
+                    {"took_ms", run.took.count()},
+                    {"log", or_null(run.log)},
+                    {"steps", std::move(steps)}});
+  }
+  return to_line({{"test", 1},
+                  {"recipe", recipe},
+                  {"system", or_null(system)},
+                  {"passes", failures == 0},
+                  {"runs", std::move(list)},
+                  {"host", host ? Json{{"destination", host->destination}, {"key", host->key}, {"ends_by", host->ends_by}} : Json()}});
+}
+
 std::string recipe_test_text(const std::string& recipe, const std::string& system, const std::vector<RecipeTestRun>& runs) {
   std::string text;
   std::size_t failures = 0, steps = 0;
@@ -88,6 +121,7 @@ std::string recipe_test_text(const std::string& recipe, const std::string& syste
     for (const RecipeTestCase& one : run.cases) {
       if (!one.failure.empty()) text += strip_control(fmt::format("  {}, {}: {}\n", run.title, one.step, one.failure));
     }
+    if (run.failures() > 0 && !run.log.empty()) text += fmt::format("  more of it: gpustrap report {}\n", shell_quote(run.log));
     failures += run.failures();
     steps = std::max(steps, run.cases.size());
     took += run.took;

@@ -6,6 +6,7 @@
 
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
+#include "controller/complaint.h"
 
 namespace gpustrap {
 namespace {
@@ -43,9 +44,7 @@ Json cancel_document(const std::string& host, const Result<Json>& answer) {
     document["run"] = run.empty() ? Json() : Json(run);
     return document;
   }
-  document["error"] = {{"code", error_code_name(answer.error().code())},
-                       {"message", to_utf8(strip_control(answer.error().sentence()))},
-                       {"hint", to_utf8(strip_control(answer.error().hint()))}};
+  document["error"] = error_document(answer.error());
   return document;
 }
 

@@ -8,6 +8,8 @@
 
 #include "agent/base/file.h"
 #include "agent/base/text.h"
+#include "agent/protocol/json.h"
+#include "agent/protocol/line.h"
 #include "controller/adopt.h"
 #include "controller/compat_loader.h"
 #include "controller/console.h"
@@ -68,6 +70,7 @@ VerbResult verb_recipe_schema(const Options&) { return print(recipe_schema()); }
 
 VerbResult verb_recipe_new(const Options& options) {
   if (Result<void> written = write_new_file(options.file, starter_recipe(options.file)); !written) return fail(std::move(written).error());
+  if (options.json) return print(to_line({{"new", 1}, {"file", options.file}}));
   const std::string file = as_argument(options.file);
   return print(
       fmt::format("{} is a recipe to begin with. Next:\n  gpustrap recipe lint {}\n  gpustrap plan {} HOST\n", options.file, file, file));
@@ -81,11 +84,12 @@ VerbResult verb_adopt(const Options& options) {
   }
   const AdoptedScript adopted = adopt_script(*script, options.file == "-" ? "the commands" : options.file);
   if (!adopted.problem.empty()) return fail(ErrorCode::usage, fmt::format("{}: {}", options.file, adopted.problem));
-  if (options.output.empty()) return print(adopted.recipe);
+  if (options.output.empty()) return print(options.json ? adopted_json(adopted, options.file, "") : adopted.recipe);
   if (Result<void> written = write_new_file(options.output, adopted.recipe); !written) return fail(std::move(written).error());
+  if (options.json) return print(adopted_json(adopted, options.file, options.output));
   const std::string file = as_argument(options.output);
   return print(fmt::format("{}: {} typed steps, {} commands, {} to review. Next:\n  gpustrap recipe lint {}\n  gpustrap plan {} HOST\n",
-                           options.output, adopted.typed, adopted.commands, adopted.reviews, file, file));
+                           options.output, adopted.typed, adopted.commands, adopted.reviews.size(), file, file));
 }
 
 }  // namespace gpustrap

@@ -1,6 +1,6 @@
 // What is done with machines of EC2 that there are: start, stop, terminate; and how many there may be.
 #include <algorithm>
-#include <set>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -8,19 +8,22 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/protocol/json.h"
+#include "controller/cloud/asked_prices.h"
 #include "controller/cloud/holdings.h"
 #include "controller/cloud/launch_record.h"
-#include "controller/cloud/asked_prices.h"
 #include "controller/cloud/prices.h"
 #include "controller/cloud_verb.h"
+#include "controller/complaint.h"
 #include "controller/known_instance.h"
 #include "controller/machine_choice.h"
 
 namespace gpustrap {
 namespace {
 
-/// Notes where it is now, and opens its SSH to where the caller is now.
-Result<void> follow(const Options& options, Ec2& ec2, const std::string& state, const Ec2Instance& running, AskedPrices& prices) {
+/// Notes where it is now, and opens its SSH to where the caller is now. `document` is what --json prints of it.
+Result<void> follow(const Options& options, Ec2& ec2, const std::string& state, const Ec2Instance& running, AskedPrices& prices,
+                    Json& document) {
   const std::optional<InstanceRecord> before = load_instance(state, running.id);
   const auto noted = running.tags.find("gpustrap:user");
   InstanceRecord record =
@@ -33,7 +36,8 @@ Result<void> follow(const Options& options, Ec2& ec2, const std::string& state, 
                   old_address.empty() || old_address == record.address
                       ? ""
                       : fmt::format("; it was at {} and is at {} now", old_address, record.address)));
-  print(fmt::format("{}@{}\n", record.user, record.address));
+  document = running_document("start", running, record, price);
+  if (!options.json) print(fmt::format("{}@{}\n", record.user, record.address));
   return open_ssh(options, ec2, running);
 }
 
@@ -41,14 +45,20 @@ Result<void> follow(const Options& options, Ec2& ec2, const std::string& state, 
 class Troubles {
  public:
   void add(const std::string& what, const Ec2Instance& one, const Error& error) {
-    complain(Error(error).in(what + " " + name_of(one)));
-    ids_.insert(one.id);
+    const Error whole = Error(error).in(what + " " + name_of(one));
+    complain(whole);
+    by_id_.emplace(one.id, whole);
   }
-  [[nodiscard]] bool with(const Ec2Instance& one) const { return ids_.contains(one.id); }
-  [[nodiscard]] VerbResult result() const { return ids_.empty() ? ExitCode::ok : ExitCode::cloud; }
+  [[nodiscard]] bool with(const Ec2Instance& one) const { return by_id_.contains(one.id); }
+  [[nodiscard]] VerbResult result() const { return by_id_.empty() ? ExitCode::ok : ExitCode::cloud; }
+  /// What --json prints of one in the end.
+  void print(const Ec2Instance& one, Json document) const {
+    if (const auto trouble = by_id_.find(one.id); trouble != by_id_.end()) document["error"] = error_document(trouble->second);
+    print_document(document);
+  }
 
  private:
-  std::set<std::string> ids_;
+  std::map<std::string, Error> by_id_;
 };
 
 VerbResult start(const Options& options, Ec2& ec2, const std::string& state, const std::vector<Ec2Instance>& named) {
@@ -69,13 +79,15 @@ VerbResult start(const Options& options, Ec2& ec2, const std::string& state, con
   }
   AskedPrices prices(ec2.client(), state);
   for (const Ec2Instance& one : named) {
-    if (options.cloud.no_wait || troubles.with(one)) continue;
-    const Result<Ec2Instance> running = wait_for(ec2, one.id, "running");
-    if (!running) {
+    Json document = instance_document("start", one);
+    if (options.cloud.no_wait || troubles.with(one)) {
+      if (!troubles.with(one) && one.state != "running") document["state"] = "pending";
+    } else if (const Result<Ec2Instance> running = wait_for(ec2, one.id, "running"); !running) {
       troubles.add("starting", one, running.error());
-    } else if (const Result<void> followed = follow(options, ec2, state, *running, prices); !followed) {
+    } else if (const Result<void> followed = follow(options, ec2, state, *running, prices, document); !followed) {
       troubles.add("finding the way to", one, followed.error());
     }
+    if (options.json) troubles.print(one, std::move(document));
   }
   return troubles.result();
 }
@@ -87,15 +99,26 @@ VerbResult stop(const Options& options, Ec2& ec2, const std::vector<Ec2Instance>
     if (const AwsResult<void> stopped = ec2.stop(one.id); !stopped) troubles.add("stopping", one, stopped.error().error);
   }
   for (const Ec2Instance& one : named) {
-    if (troubles.with(one)) continue;
+    Json document = instance_document("stop", one);
+    const auto end = [&](const char* now) {
+      document["state"] = now;
+      if (options.json) troubles.print(one, document);
+    };
+    if (troubles.with(one)) {
+      end(one.state.c_str());
+      continue;
+    }
     if (options.cloud.no_wait) {
       say(fmt::format("{} is stopping.", name_of(one)));
+      end(one.state == "stopped" ? "stopped" : "stopping");
       continue;
     }
     if (const Result<Ec2Instance> stopped = wait_for(ec2, one.id, "stopped"); !stopped) {
       troubles.add("stopping", one, stopped.error());
+      end("stopping");
       continue;
     }
+    end("stopped");
     say(fmt::format("{} is stopped. Its disk is still billed; `gpustrap start {}` goes on, `gpustrap terminate {}` ends it.", name_of(one),
                     name_of(one), name_of(one)));
   }
@@ -122,10 +145,16 @@ VerbResult terminate(const Options& options, Ec2& ec2, const std::string& state,
   }
   Troubles troubles;
   for (const Ec2Instance& one : named) {
-    if (const AwsResult<void> ended = ec2.terminate(one.id); !ended) {
-      troubles.add("terminating", one, ended.error().error);
-      continue;
+    Json document = instance_document("terminate", one);
+    document["disks_left"] = Json::array();
+    for (const Ec2Instance::Disk& disk : one.disks) {
+      if (!disk.goes_with_instance) document["disks_left"].push_back(disk.volume);
     }
+    const AwsResult<void> ended = ec2.terminate(one.id);
+    if (!ended) troubles.add("terminating", one, ended.error().error);
+    if (ended) document["state"] = "shutting-down";
+    if (options.json) troubles.print(one, std::move(document));
+    if (!ended) continue;
     forget(state, one);
     say(fmt::format("{} ({}) is being terminated; it is billed no more.", name_of(one), one.id));
   }
@@ -147,6 +176,11 @@ VerbResult quota(const Options& options) {
   Ec2 ec2(**client);
   const std::string& region = (*client)->settings().region;
   std::string text;
+  Json document = {{"quota", 1}, {"region", region}, {"quotas", Json::array()}, {"request", nullptr}};
+  const auto end = [&] {
+    if (options.json) print_document(document);
+    return ExitCode::ok;
+  };
   double limit = 0;
   for (const std::string& code : codes) {
     const AwsResult<Ec2::Quota> one = ec2.quota(code);
@@ -154,15 +188,16 @@ VerbResult quota(const Options& options) {
     const AwsResult<double> used = used_vcpus(ec2, code);
     if (!used) return fail(used.error().error);
     limit = one->vcpus;
+    document["quotas"].push_back({{"code", code}, {"title", quota_title(code)}, {"used", *used}, {"vcpus", one->vcpus}});
     text += fmt::format("  {:<42} {:>5.0f} of {:>5.0f} vCPUs  {}\n", quota_title(code), *used, one->vcpus, code);
   }
   if (options.cloud.vcpus <= 0) {
-    print(fmt::format("In use in {}:\n{}", region, text));
-    return ExitCode::ok;
+    if (!options.json) print(fmt::format("In use in {}:\n{}", region, text));
+    return end();
   }
   if (limit >= options.cloud.vcpus) {
     say(fmt::format("The account may have {:.0f} vCPUs of {} already.", limit, quota_title(codes.front())));
-    return ExitCode::ok;
+    return end();
   }
   const Result<bool> yes = agreed(options,
                                   fmt::format("This asks AWS to raise {} in {} from {:.0f} to {:.0f} vCPUs.\n", quota_title(codes.front()),
@@ -173,7 +208,8 @@ VerbResult quota(const Options& options) {
   const AwsResult<std::string> asked = ec2.request_quota(codes.front(), options.cloud.vcpus);
   if (!asked) return fail(asked.error().error);
   say(fmt::format("Asked; the request is {}. AWS answers within minutes or a few days, by mail.", strip_control(*asked)));
-  return ExitCode::ok;
+  document["request"] = {{"id", *asked}, {"code", codes.front()}, {"vcpus", options.cloud.vcpus}};
+  return end();
 }
 
 }  // namespace

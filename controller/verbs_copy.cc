@@ -20,6 +20,7 @@
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "controller/agent_push.h"
+#include "controller/complaint.h"
 #include "controller/console.h"
 #include "controller/conversation.h"
 #include "controller/copy.h"
@@ -129,11 +130,7 @@ Json document_of(const Options& options, const CopyRequest& request, const CopyR
                    {"failed", lines_document(report.failed, "reason")},
                    {"skipped", lines_document(report.skipped, "reason")}};
   if (request.dry_run) document["would_copy"] = report.would;
-  if (error) {
-    document["error"] = {{"code", error_code_name(error->code())},
-                         {"message", to_utf8(strip_control(error->sentence()))},
-                         {"hint", to_utf8(strip_control(error->hint()))}};
-  }
+  if (error) document["error"] = error_document(*error);
   return document;
 }
 

@@ -154,7 +154,7 @@ VerbResult fix(const Options& options, const std::vector<Finding>& chosen, const
 VerbResult verb_doctor(const Options& options) {
   const Console console = console_of(STDOUT_FILENO, options.colour);
   if (options.list) {
-    print(doctor_class_list(console.person ? console.size().columns - 1 : 0));
+    print(options.json ? doctor_class_json() : doctor_class_list(console.person ? console.size().columns - 1 : 0));
     return ExitCode::ok;
   }
   const Result<Compat> compat = load_builtin_compat();

@@ -8,10 +8,12 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/protocol/json.h"
 #include "controller/cloud/holdings.h"
 #include "controller/cloud/launch_record.h"
 #include "controller/cloud/prices.h"
 #include "controller/cloud_verb.h"
+#include "controller/complaint.h"
 
 namespace gpustrap {
 namespace {
@@ -58,7 +60,16 @@ VerbResult make_image(const Options& options, Ec2& ec2, const Ec2Instance& one) 
       return fail(ErrorCode::timeout, fmt::format("the image {} is not ready after an hour", *id), "see the EC2 console");
     clock.sleep(pause);
   }
-  print(*id + "\n");
+  if (options.json) {
+    print_document({{"image", 1},
+                    {"name", name},
+                    {"id", *id},
+                    {"instance", one.id},
+                    {"type", one.type},
+                    {"state", options.cloud.no_wait ? "pending" : "available"}});
+  } else {
+    print(*id + "\n");
+  }
   say(fmt::format("  gpustrap launch --type {} --image {}      a machine like it", one.type, name));
   return ExitCode::ok;
 }
@@ -130,17 +141,29 @@ VerbResult remove_images(const Options& options, Ec2& ec2) {
   }
   bool all = true;
   for (const Removal& one : removals) {
+    Json document = {{"image", 1},
+                     {"name", one.name},
+                     {"id", one.image ? Json(one.image->id) : Json()},
+                     {"removed", true},
+                     {"snapshots", Json::array()}};
     const auto remove = [&](const char* action, const char* parameter, const std::string& id) {
       const AwsResult<void> removed = ec2.remove(action, parameter, id);
-      if (!removed) complain(Error(removed.error().error).in(fmt::format("removing {} of {}", id, one.name)));
-      all = all && removed.has_value();
-      return removed.has_value();
+      if (removed) return true;
+      const Error error = Error(removed.error().error).in(fmt::format("removing {} of {}", id, one.name));
+      complain(error);
+      document["removed"] = false;
+      document["error"] = error_document(error);
+      all = false;
+      return false;
     };
     // A disk of an image that is there is not given away; the same command again takes those that stay.
-    if (one.image && !remove("DeregisterImage", "ImageId", one.image->id)) continue;
-    bool whole = true;
-    for (const Ec2Snapshot& snapshot : one.snapshots) whole = remove("DeleteSnapshot", "SnapshotId", snapshot.id) && whole;
-    if (whole) say(fmt::format("{} is removed.", one.name));
+    if (!one.image || remove("DeregisterImage", "ImageId", one.image->id)) {
+      for (const Ec2Snapshot& snapshot : one.snapshots) {
+        if (remove("DeleteSnapshot", "SnapshotId", snapshot.id)) document["snapshots"].push_back(snapshot.id);
+      }
+      if (document["removed"] == true) say(fmt::format("{} is removed.", one.name));
+    }
+    if (options.json) print_document(document);
   }
   return all ? ExitCode::ok : ExitCode::cloud;
 }

@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/protocol/json.h"
 #include "agent/protocol/money.h"
 #include "controller/cloud/asked_prices.h"
 #include "controller/cloud/holdings.h"
@@ -181,13 +182,18 @@ VerbResult launch(const Options& options, std::optional<ToDo>& then) {
   const std::optional<Price> price = prices.price_of(instance);
   say(fmt::format("{} runs: {}, {} in {}{}.", wish.name, instance.id, instance.type, instance.zone,
                   price ? fmt::format(", about {} an hour", usd(price->usd_per_hour)) : ""));
+  if (options.json) {
+    Json document = running_document("launch", instance, record, price);
+    document["was_there"] = launched->was_there;
+    print_document(document);
+  }
   const bool spot = instance.lifecycle == "spot";
   const std::string end = fmt::format("gpustrap {} {}", spot ? "terminate" : "stop", wish.name);
   const std::string farewell =
       fmt::format("  {:<36} sets it up\n  {:<36} a shell\n  {:<36} {}", "gpustrap up jupyter " + record.host, "gpustrap ssh " + record.host,
                   end, spot ? "ends it, and the bill" : "ends the bill but the disk's");
   if (options.recipe.empty() && !is_guard_alone) {
-    print(destination + "\n");
+    if (!options.json) print(destination + "\n");
     if (record.host_keys.empty() && options.cloud.no_wait)
       say("Its host key is not known yet; the same command without --no-wait waits for it.");
     say(farewell);
@@ -220,7 +226,7 @@ VerbResult verb_launch(const Options& options) {
   if (wants_guard(then->up.guard) && (!up || *up != ExitCode::ok))
     say("The machine runs and is billed; whether it stops by itself, `gpustrap status` says.");
   if (up && !then->destination.empty()) {
-    print(then->destination + "\n");
+    if (!then->up.json) print(then->destination + "\n");
     say(then->farewell);
   }
   return up;

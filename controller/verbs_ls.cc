@@ -169,7 +169,7 @@ VerbResult list_orphans(const Options& options, Ec2& ec2) {
       say(fmt::format("Looked at: {}. Launched from here was in {}, too: gpustrap ls --orphans --region {}", region, join(others, ", "),
                       others.front()));
   }
-  if (orphans->empty()) {
+  if (orphans->empty() && !options.json) {
     say(fmt::format("Nothing of gpustrap's is left over in {}.", region));
     return ExitCode::ok;
   }
@@ -181,23 +181,31 @@ VerbResult list_orphans(const Options& options, Ec2& ec2) {
     total += one.usd_per_month;
     removable += one.action.empty() ? 0 : 1;
   }
-  print(fmt::format("{}  in all {} a month\n", text, usd(total)));
-  if (removable == 0) return ExitCode::ok;
-  if (!options.yes && !can_ask()) {
-    say("Add -y to remove what is not kept.");
-    return ExitCode::ok;
-  }
-  if (!options.yes && !ask_yes_no(fmt::format("Remove {} of them for good?", removable))) return ExitCode::ok;
+  if (!options.json) print(fmt::format("{}  in all {} a month\n", text, usd(total)));
+  const bool may_ask = !options.json && can_ask();  // a program says -y, or has only a look
+  if (removable > 0 && !options.yes && !may_ask) say("Add -y to remove what is not kept.");
+  const bool remove = removable > 0 && (options.yes || (may_ask && ask_yes_no(fmt::format("Remove {} of them for good?", removable))));
   bool all = true;
+  Json list = Json::array();
   for (const Orphan& one : *orphans) {
-    if (one.action.empty()) continue;
-    if (const AwsResult<void> removed = ec2.remove(one.action, one.parameter, one.id); !removed) {
-      complain(Error(removed.error().error).in(fmt::format("removing {} {}", one.kind, one.id)));
-      all = false;
-      continue;
+    bool is_gone = false;
+    if (remove && !one.action.empty()) {
+      if (const AwsResult<void> removed = ec2.remove(one.action, one.parameter, one.id); !removed) {
+        complain(Error(removed.error().error).in(fmt::format("removing {} {}", one.kind, one.id)));
+        all = false;
+      } else {
+        say(fmt::format("Removed: {} {}.", one.kind, one.id));
+        is_gone = true;
+      }
     }
-    say(fmt::format("Removed: {} {}.", one.kind, one.id));
+    list.push_back({{"kind", one.kind},
+                    {"id", one.id},
+                    {"what", one.what},
+                    {"usd_per_month", one.usd_per_month},
+                    {"removable", !one.action.empty()},
+                    {"removed", is_gone}});
   }
+  if (options.json) print_document({{"version", 1}, {"region", region}, {"usd_per_month", total}, {"orphans", std::move(list)}});
   return all ? ExitCode::ok : ExitCode::cloud;
 }
 

@@ -74,12 +74,6 @@ Result<std::vector<Result<Json>>> ask_all(const Options& options, const std::vec
   return answers;
 }
 
-Json error_document(const Error& error) {
-  return {{"code", error_code_name(error.code())},
-          {"message", to_utf8(strip_control(error.sentence()))},
-          {"hint", to_utf8(strip_control(error.hint()))}};
-}
-
 /// "gpu1  sentence", in columns; the hint of an error below it.
 void print_answers(const std::vector<FleetMember>& members, const std::vector<Result<Json>>& answers,
                    const std::function<std::string(const Json&)>& say) {

@@ -84,6 +84,11 @@ VerbResult verb_pack(const Options& options) {
   const Result<std::string> user_data = options.user_data.empty() ? std::string() : user_data_for(text, recipe.name, options.user_data);
   if (!user_data) return fail(user_data.error());
   if (Result<void> written = write_file_atomically(file, text, 0755); !written) return fail(std::move(written).error());
+  if (options.json) {
+    if (Result<void> shown = write_all(STDOUT_FILENO, pack_json(file, text, **agent, recipe, *user_data)); !shown)
+      return fail(std::move(shown).error());
+    return ExitCode::ok;
+  }
   const std::string said = summary(file, text, recipe, arch);
   if (options.user_data.empty()) {
     if (Result<void> shown = write_all(STDOUT_FILENO, said); !shown) return fail(std::move(shown).error());

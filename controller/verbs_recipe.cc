@@ -86,7 +86,8 @@ VerbResult verb_recipe_explain(const Options& options) {
   const bool is_kind = step_kind_from_name(options.recipe).has_value();
   if (options.kind || (is_kind && !is_recipe)) {
     const Result<std::string> text = explain_kind(options.recipe);
-    return text ? print(*text) : fail(text.error());
+    if (!text) return fail(text.error());
+    return print(options.json ? kind_json(*step_kind_from_name(options.recipe)) : *text);
   }
   if (!is_recipe) {
     std::vector<std::string> known = names;
@@ -111,7 +112,7 @@ VerbResult verb_recipe_explain(const Options& options) {
   Explanation explanation = explain_recipe(*recipe, *compat, *machine, console.person ? console.size().columns - 1 : 0);
   if (is_kind)
     explanation.text += fmt::format("\n`{}` is a kind of step, too: gpustrap recipe explain {} --kind\n", options.recipe, options.recipe);
-  const VerbResult printed = print(explanation.text);
+  const VerbResult printed = print(options.json ? explanation.document : explanation.text);
   return printed && explanation.would_fail ? VerbResult(ExitCode::step_failed) : printed;
 }
 

@@ -25,6 +25,7 @@
 #include "controller/recipe_loader.h"
 #include "controller/recipe_test.h"
 #include "controller/report_files.h"
+#include "controller/run_log.h"
 #include "controller/throw_away_host.h"
 #include "controller/user_recipes.h"
 #include "controller/verbs.h"
@@ -36,7 +37,10 @@ namespace {
 
 constexpr std::chrono::milliseconds kLook{50};
 
-void say(const std::string& text) { static_cast<void>(write_all(STDOUT_FILENO, text).has_value()); }
+/// Where people are told how it goes: stdout, which --json has for its document alone.
+int told_at(const Options& options) { return options.json ? STDERR_FILENO : STDOUT_FILENO; }
+
+void say(const Options& options, const std::string& text) { static_cast<void>(write_all(told_at(options), text).has_value()); }
 
 std::string own_program() {
   std::error_code error;
@@ -71,7 +75,7 @@ std::vector<std::string> command_for(const Options& options, const ThrowAwayHost
 }
 
 /// Runs it with this terminal, to its end; its exit status. On an interrupt it is told to leave, and nothing is returned.
-Result<std::optional<int>> run_to_end(const std::vector<std::string>& words, const std::vector<std::string>& environment,
+Result<std::optional<int>> run_to_end(const std::vector<std::string>& words, const std::vector<std::string>& environment, int output,
                                       Interrupts& interrupts) {
   std::vector<char*> argv, envp;
   for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
@@ -81,6 +85,7 @@ Result<std::optional<int>> run_to_end(const std::vector<std::string>& words, con
   const pid_t child = ::fork();
   if (child < 0) return fail(errno_error(errno, "starting gpustrap up"));
   if (child == 0) {
+    if (output != STDOUT_FILENO && ::dup2(output, STDOUT_FILENO) < 0) ::_exit(127);
     ::execve(argv[0], argv.data(), envp.data());
     ::_exit(127);
   }
@@ -100,23 +105,46 @@ Result<std::optional<int>> run_to_end(const std::vector<std::string>& words, con
   return std::optional<int>(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
+/// The log goes with its host: a copy stays, beside the user's own runs and not among them. Its path; empty where it cannot be written.
+std::string keep_log(const std::string& state, const std::string& run) {
+  const Result<std::string> own = state_directory();
+  if (!own) return {};
+  const std::string tests = *own + "/tests";
+  const std::string log = run_log_path(tests, run);
+  std::error_code error;
+  if (!make_directories(parent_of(log), 0700)) return {};
+  RunLog::forget_oldest(tests);
+  std::filesystem::copy(parent_of(run_log_path(state, run)), parent_of(log),
+                        std::filesystem::copy_options::recursive | std::filesystem::copy_options::overwrite_existing, error);
+  return error ? "" : log;
+}
+
+struct LoggedRun {
+  std::optional<RunReport> report;
+  std::string log;  ///< what is kept of it
+};
+
 /// The run in the host's own memory that was not there before: ids of two within one second tell nothing of their order.
-std::optional<RunReport> report_of(const ThrowAwayHost& host, std::vector<std::string>& known) {
+LoggedRun report_of(const ThrowAwayHost& host, std::vector<std::string>& known) {
   const std::string state = host.state() + "/gpustrap";
   for (const std::string& run : logged_runs(state)) {
     if (std::find(known.begin(), known.end(), run) != known.end()) continue;
     known.push_back(run);
+    LoggedRun logged{std::nullopt, keep_log(state, run)};
     Result<std::vector<RunReport>> reports = read_run_log({run_log_path(state, run), ""});
-    if (!reports || reports->empty()) return std::nullopt;
-    return std::move(reports->back());
+    if (reports && !reports->empty()) logged.report = std::move(reports->back());
+    return logged;
   }
-  return std::nullopt;
+  return {};
 }
 
-RecipeTestRun judged(const std::optional<RunReport>& report, RunOf which, int exit) {
-  if (!report) return broken_run(which, fmt::format("gpustrap up ended with {} before the run began; what it said stands above", exit));
-  RecipeTestRun run = judge_run(*report, which);
+RecipeTestRun judged(const LoggedRun& logged, RunOf which, int exit) {
+  RecipeTestRun run =
+      logged.report ? judge_run(*logged.report, which)
+                    : broken_run(which, fmt::format("gpustrap up ended with {} before the run began; what it said stands above", exit));
   if (exit != 0 && run.failures() == 0) run.cases.push_back({"(the run)", "", fmt::format("gpustrap up ended with {}", exit)});
+  run.log = logged.log;
+  run.exit = exit;
   return run;
 }
 
@@ -138,13 +166,13 @@ Result<bool> run_twice(const Options& options, const ThrowAwayHost& host, const 
   const std::vector<std::string> environment = environment_for(host);
   std::vector<std::string> known;
   for (const RunOf which : {RunOf::first, RunOf::second}) {
-    if (which == RunOf::second) say("\nThe same again; nothing may be left to do.\n");
-    const Result<std::optional<int>> ended = run_to_end(words, environment, interrupts);
+    if (which == RunOf::second) say(options, "\nThe same again; nothing may be left to do.\n");
+    const Result<std::optional<int>> ended = run_to_end(words, environment, told_at(options), interrupts);
     if (!ended) return fail(ended.error());
     if (!ended->has_value()) return false;
-    const std::optional<RunReport> report = report_of(host, known);
-    if (report) system = report->facts.os_name;
-    runs.push_back(judged(report, which, **ended));
+    const LoggedRun logged = report_of(host, known);
+    if (logged.report) system = logged.report->facts.os_name;
+    runs.push_back(judged(logged, which, **ended));
     if (runs.back().failures() == 0) continue;
     exit = **ended == 0 ? ExitCode::step_failed : static_cast<ExitCode>(**ended);
     break;
@@ -166,7 +194,7 @@ VerbResult verb_recipe_test(const Options& options) {
   std::vector<std::string> boot;
   if (!options.codename.empty()) boot.insert(boot.end(), {"--codename", options.codename});
   boot.insert(boot.end(), {"--gpu", options.gpus.empty() ? "none" : join(options.gpus, ",")});
-  say("Booting a throw-away host; the first of its release takes a minute.\n");
+  say(options, "Booting a throw-away host; the first of its release takes a minute.\n");
   Interrupts interrupts;  // from here on there is something to take away
   Result<ThrowAwayHost> host = ThrowAwayHost::boot(*testbed, boot);
   if (!host) return fail(std::move(host).error());
@@ -177,15 +205,18 @@ VerbResult verb_recipe_test(const Options& options) {
   ExitCode exit = ExitCode::ok;
   const Result<bool> whole = run_twice(options, *host, program, runs, system, exit, interrupts);
   if (!whole) return fail(whole.error());
+  std::optional<KeptHost> kept;
   if (options.keep_host) {
-    say(fmt::format("\nThe host is kept: ssh -i {} {}\n  and goes by: {}\n", host->key(), host->destination(), host->keep()));
+    kept = KeptHost{host->destination(), host->key(), host->keep()};
+    say(options, fmt::format("\nThe host is kept: ssh -i {} {}\n  and goes by: {}\n", kept->key, kept->destination, kept->ends_by));
   }
   if (!*whole) return ExitCode::cancelled;
   if (!options.junit.empty()) {
     if (Result<void> written = write_file_atomically(options.junit, junit_document(options.recipe, runs)); !written)
       return fail(std::move(written).error().in("writing " + options.junit));
   }
-  say("\n" + recipe_test_text(options.recipe, system, runs));
+  say(options, "\n" + recipe_test_text(options.recipe, system, runs));
+  if (options.json) static_cast<void>(write_all(STDOUT_FILENO, recipe_test_json(options.recipe, system, runs, kept)).has_value());
   return exit;
 }
 

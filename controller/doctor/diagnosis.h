@@ -75,6 +75,8 @@ struct Diagnosis {
 [[nodiscard]] std::string diagnosis_json(const Diagnosis& diagnosis, const Patient& patient, const std::string& host);
 /// The classes, a line each.
 [[nodiscard]] std::string doctor_class_list(std::size_t columns);
+/// The same for programs: one line of JSON (docs/doctor.md).
+[[nodiscard]] std::string doctor_class_json();
 /// Markdown of all classes: the part of docs/doctor.md below its marker.
 [[nodiscard]] std::string doctor_reference();
 

@@ -152,6 +152,19 @@ std::string doctor_class_list(std::size_t columns) {
   return text;
 }
 
+std::string doctor_class_json() {
+  Json classes = Json::array();
+  for (const DoctorClass& one : doctor_classes()) {
+    classes.push_back({{"id", one.id},
+                       {"severity", severity_name(one.severity)},
+                       {"subject", one.subject},
+                       {"summary", one.summary},
+                       {"advice", one.advice},
+                       {"explains", words(one.explains)}});
+  }
+  return to_line({{"doctor", 1}, {"classes", std::move(classes)}});
+}
+
 std::string doctor_reference() {
   std::string text;
   for (const DoctorClass& one : doctor_classes()) {

@@ -151,6 +151,42 @@ PY
     expect_equal "$(grep -c 'keys/ec2' stdout)" "$before"
     expect_as_aws_sees
 
+    case_ "programs are told the same by --json, as docs/json.md has it"
+    local of_several='start`, `stop`, `terminate'
+    gpustrap stop lab --json
+    expect_exit 0
+    documented "$of_several"
+    expect_equal "$(printed '["state"]')" stopped
+    gpustrap start lab --json
+    expect_exit 0
+    documented "$of_several"
+    expect_equal "$(printed '["host"]') $(printed '["user"]') $(printed '["state"]')" "lab ubuntu running"
+    gpustrap launch --gpu t4 --name lab --no-wait -y --json
+    expect_exit 0
+    documented launch
+    expect_equal "$(printed '["was_there"]') $(printed '["usd_per_hour"]')" "True 0.526"
+    fault StopInstances "refuse 400 UnsupportedOperation because"
+    gpustrap stop lab --json
+    expect_exit 7
+    documented "$of_several"
+    expect_equal "$(printed '["state"]') $(printed '["error"]["hint"]' | wc -l)" "running 1"
+    gpustrap image lab lab-json -y --json
+    expect_exit 0
+    documented image
+    gpustrap image --remove lab-json -y --json
+    expect_exit 0
+    documented image
+    expect_equal "$(printed '["removed"]')" True
+    gpustrap quota --gpu t4 --json
+    expect_exit 0
+    documented quota
+    gpustrap ls --json
+    documented ls
+    gpustrap ls --orphans --json
+    expect_exit 0
+    documented ls
+    expect_equal "$(printed '["orphans"]')" "[]"
+
     case_ "start opens SSH to where its user is now, if that is wanted; rules of others stay"
     echo 203.0.113.9 >"$cloud/caller"
     gpustrap start lab
@@ -261,10 +297,16 @@ PY
     gpustrap terminate lab other -y
     expect_exit 0
     expect_count instances 1
-    gpustrap terminate copy -y
+    gpustrap terminate copy -y --json
+    documented "$of_several"
+    expect_equal "$(printed '["state"]') $(printed '["disks_left"]')" "shutting-down []"
     expect_count instances 0
 
     case_ "what is left over is found, and removed on consent; images are kept"
+    gpustrap ls --orphans --json
+    expect_exit 0
+    documented ls
+    expect_equal "$(printed '["orphans"][0]["removed"]')" False
     gpustrap ls --orphans
     expect_exit 0
     expect_output "gpustrap ssh from 198.51.100.7/32"

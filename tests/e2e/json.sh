@@ -59,6 +59,47 @@ RECIPE
     gpustrap version --json
     documented version
 
+    case_ "what an author asks: explained recipes and kinds, adopted scripts, packed recipes, a first recipe"
+    gpustrap recipe explain d2l --gpu t4 --os ubuntu:24.04 --json
+    expect_exit 0
+    documented 'recipe explain' 'fields when'
+    gpustrap recipe explain check-gpu --gpu none --json
+    expect_exit 1
+    documented 'recipe explain' 'fields when'
+    gpustrap recipe explain jupyter --kind --json
+    documented 'recipe explain' default
+    printf 'sudo apt-get update\nsudo apt-get install -y git\nmake\n' >"$suite_dir/setup.sh"
+    gpustrap adopt "$suite_dir/setup.sh" --json
+    expect_exit 0
+    documented adopt
+    gpustrap adopt "$suite_dir/setup.sh" -o adopted.yaml --json
+    documented adopt
+    expect_equal "$(printed '["recipe"]')" "$(<adopted.yaml)"
+    gpustrap pack "$suite_dir/lab.yaml" -o lab.sh --user-data https://example.org/lab.sh --json
+    expect_exit 0
+    documented pack
+    expect_equal "$(printed '["sha256"]') $(printed '["size"]')" "$(sha256sum <lab.sh | cut -c 1-64) $(stat -c %s lab.sh)"
+    gpustrap recipe new new.yaml --json
+    expect_equal "$(printed '["file"]')" new.yaml
+    documented 'recipe new'
+    gpustrap doctor --list --json
+    documented doctor
+
+    case_ "an error says on stderr what it says without --json, and prints nothing"
+    gpustrap recipe explain nothing --json
+    expect_exit 2
+    expect_output "neither a recipe nor a kind"
+    [ ! -s stdout ] || fail_case "something was printed"
+    gpustrap adopt nowhere.sh --json
+    expect_exit 2
+    [ ! -s stdout ] || fail_case "something was printed"
+
+    case_ "a setting does not make a document of what is printed for a file"
+    GPUSTRAP_JSON=1 gpustrap adopt "$suite_dir/setup.sh"
+    expect_output 'name: "setup"'
+    GPUSTRAP_JSON=1 gpustrap recipe explain apt
+    documented 'recipe explain' default
+
     case_ "lint says the same by --json and by --format json"
     gpustrap recipe lint "$suite_dir/lab.yaml" --json
     cp stdout by-json
@@ -77,40 +118,4 @@ import json, sys
 lines = [json.loads(line) for line in open(sys.argv[1])]
 sys.exit(0 if lines and all(sys.argv[2] in line for line in lines) else 1)
 LINES
-}
-
-# `documented HEADING [MEMBERS-OF-OTHERS]`: each member of what was printed stands in that section, but for those below members that another
-# document describes; the first one says which version it is.
-documented() {
-    local missing
-    missing=$(python3 - stdout "$repository/docs/json.md" "$1" "${2:-}" <<'MEMBERS'
-import json, re, sys
-printed, reference, heading, others = sys.argv[1:]
-text = open(reference).read()
-section = next(part for part in re.split(r"^## ", text, flags=re.M) if part.startswith(f"`{heading}`"))
-known = set(re.findall(r"`([a-z_0-9]+)`", section)) | set(re.findall(r'"([a-z_0-9]+)":', section)) | {"code", "message", "hint", "error"}
-
-
-def walk(value):
-    if isinstance(value, list):
-        for one in value:
-            yield from walk(one)
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            yield name
-            if name not in others.split():
-                yield from walk(inner)
-
-
-lines = [json.loads(line) for line in open(printed) if line.strip()]
-if not lines:
-    print("nothing was printed")
-for line in lines:
-    if next(iter(line.values())) != 1:
-        print("the first member is no version")
-    print(*sorted(set(walk(line)) - known))
-MEMBERS
-    )
-    missing=$(tr -d '\n ' <<<"$missing")
-    [ -z "$missing" ] || fail_case "docs/json.md, $1, does not name: $missing"
 }

@@ -376,3 +376,46 @@ expect_same_listing() {
     difference=$(diff "$case_dir/listing" "$case_dir/listing.after" | head -n 20 || true)
     [ -z "$difference" ] || fail_case "the host was touched:"$'\n'"$difference"
 }
+
+# A member of the document that was printed: `printed '["name"]'`.
+printed() { python3 -c "import json, sys; print(str(json.load(sys.stdin)$1).rstrip())" <stdout; }
+
+# `documented HEADING [MEMBERS-OF-OTHERS]`: each member of what was printed stands in that section, but for those below members that another
+# document describes; the first one says which version it is.
+documented() {
+    local missing
+    missing=$(python3 - stdout "$repository/docs/json.md" "$1" "${2:-}" <<'MEMBERS'
+import json, re, sys
+printed, reference, heading, others = sys.argv[1:]
+text = open(reference).read()
+section = next(part for part in re.split(r"^## ", text, flags=re.M) if part.startswith(f"`{heading}`"))
+known = set(re.findall(r"`([a-z_0-9]+)`", section)) | set(re.findall(r'"([a-z_0-9]+)":', section)) | {"code", "message", "hint", "error"}
+
+
+def walk(value):
+    if isinstance(value, list):
+        for one in value:
+            yield from walk(one)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            if name not in others.split():
+                yield from walk(inner)
+
+
+rest, documents = open(printed).read().strip(), []
+while rest:
+    document, end = json.JSONDecoder().raw_decode(rest)
+    documents.append(document)
+    rest = rest[end:].strip()
+if not documents:
+    print("nothing was printed")
+for document in documents:
+    if next(iter(document.values())) != 1:
+        print("the first member is no version")
+    print(*sorted(set(walk(document)) - known))
+MEMBERS
+    )
+    missing=$(tr -d '\n ' <<<"$missing")
+    [ -z "$missing" ] || fail_case "docs/json.md, $1, does not name: $missing"
+}

@@ -13,6 +13,9 @@ print(eval(sys.argv[2], {"root": root, "suites": root.findall("testsuite")}))
 PARSE
 }
 
+# Of the document of the last test with --json.
+said() { python3 -c "import json, sys; print(json.load(sys.stdin)$1)" <"$suite_dir/document"; }
+
 recipe_test_cases() {
     export XDG_CACHE_HOME=$outer_cache GPUSTRAP_TESTBED=$repository/tests/testbed
     cat >"$suite_dir/good.yaml" <<'RECIPE'
@@ -65,6 +68,22 @@ RECIPE
     expect_exit 1
     expect_output "second run, counts: it changed the host again"
     expect_equal "$(junit junit.xml '[(c.get("name"), c.find("failure") is not None) for c in suites[1]]')" "[('file', False), ('counts', True)]"
+
+    case_ "--json has stdout for its document, with every step of both runs; how it went is told on stderr"
+    recipe_test "$suite_dir/restless.yaml" --json
+    expect_exit 1
+    cp stdout "$suite_dir/document"
+    expect_equal "$(said '["passes"]') $(said '["runs"][0]["passes"]') $(said '["runs"][1]["passes"]') $(said '["host"]')" "False True False None"
+    expect_equal "$(said '["runs"][1]["steps"][1]["outcome"]') $(said '["runs"][0]["exit"]')" "changed 0"
+    expect_output "second run, counts: it changed the host again"
+    expect_output "The same again"
+
+    case_ "the logs of both runs outlive the host, and report reads them"
+    gpustrap report "$(said '["runs"][1]["log"]')"
+    expect_exit 0
+    expect_output counts
+    gpustrap history
+    expect_no_output restless
 
     case_ "a step that fails ends it in the first run"
     recipe_test "$suite_dir/bad.yaml" --junit junit.xml

@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
 #include <string>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -74,6 +76,32 @@ TEST(Adopt, WhatShortensOutputIsLeftOut) {
   EXPECT_EQ(steps_of("apt-get install -y -qq git 2>&1 | tail -2"), "{\"apt\":{\"packages\":[\"git\"]}}\n");
   EXPECT_EQ(steps_of("apt-get install -y git | tee install.log"), "{\"apt\":{\"packages\":[\"git\"]}}\n");
   EXPECT_THAT(steps_of("echo $(hostname) | sudo tee /etc/thing.log"), HasSubstr("sudo tee /etc/thing.log"));
+}
+
+TEST(Adopt, SaysWhereToLookAndWhatWasLeftOut) {
+  const std::string script =
+      "#!/bin/bash\n\n# tools\nsudo apt-get update &&\n  sudo apt-get install -y git || true\nwget https://example.org/a-1.0.zip\n"
+      "unzip a-1.0.zip -d a\n./build &&\n  ./install\necho done\n";
+  const AdoptedScript adopted = adopt_script(script, "setup.sh");
+  const Json document = Json::parse(adopted_json(adopted, "setup.sh", ""));
+  EXPECT_EQ(document.begin().key(), "adopt");
+  EXPECT_EQ(document["file"], nullptr);
+  EXPECT_EQ(document["recipe"], adopted.recipe);
+  EXPECT_EQ(document["typed"].get<std::size_t>() + document["commands"].get<std::size_t>(), adopted.typed + adopted.commands);
+  // Each review stands on the line that is said to hold it, and comes of the line of the script that is said.
+  const std::vector<std::string> lines = split(adopted.recipe, '\n'), of_script = split(script, '\n');
+  ASSERT_FALSE(document["reviews"].empty());
+  std::set<std::string> from;
+  for (const Json& one : document["reviews"]) {
+    EXPECT_EQ(lines.at(one["recipe_line"].get<std::size_t>() - 1), "  # review: " + one["why"].get<std::string>());
+    EXPECT_THAT(adopted.recipe, HasSubstr("- id: " + one["step"].get<std::string>() + "\n"));
+    from.insert(of_script.at(one["script_line"].get<std::size_t>() - 1));
+  }
+  EXPECT_THAT(from, ::testing::IsSupersetOf({"./build &&", "  ./install"}));
+  std::vector<std::string> left;
+  for (const Json& one : document["left_out"])
+    left.push_back(fmt::format("{}: {}", one["script_line"].get<int>(), one["text"].get<std::string>()));
+  EXPECT_THAT(left, ::testing::ElementsAre("6: wget https://example.org/a-1.0.zip", "10: echo done"));
 }
 
 TEST(Adopt, WhatMayFailIsAStepToLookAt) {

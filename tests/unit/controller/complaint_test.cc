@@ -40,5 +40,10 @@ TEST(Complaint, TakesControlCharactersOut) {
   EXPECT_EQ(text.find('\a'), std::string::npos);
 }
 
+TEST(Complaint, ProgramsGetTheSameInParts) {
+  const Json document = error_document(Error(ErrorCode::usage, "it said \x1b[31mred", "look\xff"));
+  EXPECT_EQ(document.dump(), R"({"code":"usage","message":"it said red","hint":"look�"})");
+}
+
 }  // namespace
 }  // namespace gpustrap

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "agent/base/text.h"
+#include "agent/protocol/json.h"
 #include "controller/compat_loader.h"
 #include "controller/display_width.h"
 #include "tests/support/golden_file.h"
@@ -104,6 +105,49 @@ TEST_F(RecipeExplain, SaysWhatDriverAndToolkitWouldBe) {
   EXPECT_THAT(text, HasSubstr("from Debian's own packages: nvidia-open-kernel-dkms nvidia-smi"));
   EXPECT_THAT(text, HasSubstr("driver branch 535"));
   EXPECT_THAT(text, HasSubstr("CUDA 12.4: cuda-toolkit-12-4 from https://"));
+}
+
+TEST_F(RecipeExplain, TellsProgramsTheSame) {
+  const std::string steps =
+      "  - require: { gpu: true }\n  - apt: [git, tmux]\n  - id: driver\n    needs: []\n    nvidia_driver: auto\n"
+      "  - id: old\n    when: { os: debian }\n    command: { run: \"true\", creates: /x }\n  - directory: { path: \"~/notes\" }\n";
+  const Explanation fits = explain(steps, machine({"t4"}, "ubuntu:24.04"));
+  const Json document = Json::parse(fits.document);
+  EXPECT_EQ(document.begin().key(), "explain");
+  EXPECT_EQ(document["explain"], 1);
+  EXPECT_EQ(document["recipe"], "lab");
+  EXPECT_EQ(document["would_fail"], false);
+  EXPECT_EQ(document["machine"]["os"], "ubuntu");
+  EXPECT_EQ(document["machine"]["gpus"][0]["name"], "Tesla T4");
+  EXPECT_EQ(document["choice"]["driver"]["branch"], "580");
+  EXPECT_THAT(document["choice"]["cuda"]["version"].get<std::string>(), ::testing::StartsWith("13"));
+  const Json& list = document["steps"];
+  ASSERT_EQ(list.size(), 5U);
+  EXPECT_EQ(list[1].dump(),
+            R"({"id":"apt","kind":"apt","name":null,"identity":"root","needs":null,"when":null,"fields":{"packages":["git","tmux"]},)"
+            R"("skipped":false,"only_where":[],"would_fail":false,"reason":null,"notes":[]})");
+  EXPECT_EQ(list[2]["needs"], Json::array());
+  EXPECT_EQ(list[2]["kind"], "nvidia_driver");
+  EXPECT_EQ(list[2]["fields"].value("branch", ""), "auto");
+  EXPECT_EQ(list[3]["skipped"], true);
+  EXPECT_EQ(list[3]["when"]["os"], Json({"debian"}));
+  EXPECT_THAT(list[3]["reason"].get<std::string>(), HasSubstr("debian"));
+  EXPECT_EQ(list[4]["identity"], "login");
+
+  const Json refused = Json::parse(explain(steps, machine({"none"})).document);
+  EXPECT_EQ(refused["would_fail"], true);
+  EXPECT_EQ(refused["reason"], nullptr) << "it is the step's";
+  EXPECT_EQ(refused["steps"][0]["would_fail"], true);
+  EXPECT_THAT(refused["steps"][0]["reason"].get<std::string>(), HasSubstr("GPU"));
+  EXPECT_EQ(refused["machine"]["gpus"], Json::array());
+  EXPECT_EQ(refused["machine"]["os"], nullptr);
+  EXPECT_FALSE(refused["steps"][3]["only_where"].empty());
+
+  ImaginedMachine old = machine({"k80"});
+  old.cuda = "12.4";
+  const Json impossible = Json::parse(explain("  - nvidia_smi: {}\n", old).document);
+  EXPECT_EQ(impossible["choice"], nullptr);
+  EXPECT_THAT(impossible["reason"].get<std::string>(), HasSubstr("CUDA 12.4 cannot run on Tesla K80"));
 }
 
 TEST_F(RecipeExplain, BreaksItsLines) {

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "agent/protocol/json.h"
 #include "controller/throw_away_host.h"
 #include "tests/support/folders.h"
 
@@ -67,6 +68,36 @@ TEST(RecipeTest, ThePersonIsToldOfAPass) {
   const RecipeTestRun run = judge_run(report_of({step("a", Outcome::unchanged, "there")}), RunOf::second);
   EXPECT_EQ(recipe_test_text("lab.yaml", "Debian 12", {run}),
             "lab.yaml passes on Debian 12: 1 step, and nothing to do the second time (1.5s).\n");
+}
+
+TEST(RecipeTest, ProgramsAreToldOfBothRuns) {
+  RecipeTestRun first = judge_run(report_of({step("a", Outcome::changed, "made"), step("s", Outcome::skipped, "no GPU")}), RunOf::first);
+  first.run = "20260801-141503-7f3a";
+  first.log = "/state/tests/runs/20260801-141503-7f3a/events.jsonl";
+  RecipeTestRun second = broken_run(RunOf::second, "it ended");
+  second.exit = 4;
+  const Json document = Json::parse(recipe_test_json("./lab.yaml", "Debian 12", {first, second}, std::nullopt));
+  EXPECT_EQ(document.begin().key(), "test");
+  EXPECT_EQ(document["passes"], false);
+  EXPECT_EQ(document["host"], nullptr);
+  EXPECT_EQ(document["runs"][0].dump(), R"({"title":"first run","run":"20260801-141503-7f3a","passes":true,"exit":0,"took_ms":1500,)"
+                                        R"("log":"/state/tests/runs/20260801-141503-7f3a/events.jsonl","steps":[)"
+                                        R"({"step":"a","outcome":"changed","reason":"made","failure":null,"took_ms":0},)"
+                                        R"({"step":"s","outcome":"skipped","reason":"no GPU","failure":null,"took_ms":0}]})");
+  EXPECT_EQ(document["runs"][1]["exit"], 4);
+  EXPECT_EQ(document["runs"][1]["run"], nullptr);
+  EXPECT_EQ(document["runs"][1]["steps"][0]["outcome"], nullptr);
+  EXPECT_EQ(document["runs"][1]["steps"][0]["failure"], "it ended");
+  const Json kept = Json::parse(recipe_test_json("lab", "", {first}, KeptHost{"ubuntu@10.2.0.2", "/k", "end it"}));
+  EXPECT_EQ(kept["host"].dump(), R"({"destination":"ubuntu@10.2.0.2","key":"/k","ends_by":"end it"})");
+  EXPECT_EQ(kept["passes"], true);
+}
+
+TEST(RecipeTest, AFailureSaysWhereItsLogIs) {
+  RecipeTestRun run = judge_run(report_of({step("a", std::nullopt, "")}), RunOf::first);
+  EXPECT_THAT(recipe_test_text("lab.yaml", "", {run}), Not(HasSubstr("report")));
+  run.log = "/tests/runs/1/events.jsonl";
+  EXPECT_THAT(recipe_test_text("lab.yaml", "", {run}), HasSubstr("\n  more of it: gpustrap report /tests/runs/1/events.jsonl\n"));
 }
 
 TEST(JunitDocument, IsXmlWithACaseForEachStep) {

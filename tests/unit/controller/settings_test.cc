@@ -113,6 +113,16 @@ TEST(Settings, AFlagIsTakenBackOnTheCommandLine) {
   EXPECT_TRUE(read("report h --html x", {line("json", {"true"})}).html == "x");
 }
 
+TEST(Settings, WhatIsPrintedForAFileStaysSo) {
+  const std::vector<SettingValue> json = {line("json", {"true"})};
+  for (const char* words : {"recipe show jupyter", "adopt setup.sh", "pack jupyter --user-data https://example.org/a.sh"})
+    EXPECT_FALSE(read(words, json).json) << words;
+  for (const char* words : {"recipe explain jupyter", "adopt setup.sh -o a.yaml", "pack jupyter", "recipe test jupyter", "recipe new",
+                            "stop lab", "launch --gpu t4"})
+    EXPECT_TRUE(read(words, json).json) << words;
+  EXPECT_TRUE(read("adopt setup.sh --json", {}).json);
+}
+
 TEST(Settings, WhatIsForOneHostIsLeftOutOfMany) {
   const std::vector<SettingValue> one = {line("keep", {"10m"}), line("forward", {"9000"})};
   const Options many = read("up jupyter a.example b.example", one);
