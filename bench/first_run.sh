@@ -48,9 +48,10 @@ measure() {
 # The least that the recipe can take, in ms, whoever runs it: all bytes go over the one line; what sleeps does so behind the file that it
 # needs, and the driver's behind the index, too. Unpacking, dpkg and all that a program itself needs count as nothing.
 least_ms() {
-    bytes() { (cd "$scratch/www" && stat -c %s "$@") | awk '{ sum += $1 } END { print sum }'; }
-    printf '%s %s %s\n' "$(bytes runtime.tar.gz notebooks.zip weights.bin repo/*)" "$(bytes runtime.tar.gz)" \
-        "$(bytes repo/Packages repo/Release repo/stand-in-driver_1.0.deb)" |
+    local www=$scratch/www
+    bytes() { stat -c %s "$@" | awk '{ sum += $1 } END { print sum }'; }
+    printf '%s %s %s\n' "$(bytes "$www"/runtime.tar.gz "$www"/notebooks.zip "$www"/weights.bin "$www"/repo/*)" "$(bytes "$www/runtime.tar.gz")" \
+        "$(bytes "$www"/repo/Packages "$www"/repo/Release "$www"/repo/stand-in-driver_1.0.deb)" |
         awk -v mbit=$mbit -v pause=$pause '{
             least = $1 * 8 / mbit / 1000
             for (i = 2; i <= 3; i++) if ((chain = $i * 8 / mbit / 1000 + pause * 1000) > least) least = chain
