@@ -14,6 +14,7 @@
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
+#include "controller/login_shell.h"
 #include "controller/ssh_link.h"
 
 namespace gpustrap {
@@ -30,6 +31,9 @@ constexpr auto kUploadStall = std::chrono::seconds(60);
 /// From the end of a command's output to its exit status, which sshd sends as a message of its own.
 constexpr auto kStatusLimit = std::chrono::seconds(2);
 
+/// How every text begins. What a login file leaves of PATH may have none of the system's folders.
+constexpr std::string_view kShell =
+    "/bin/sh -c 'PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; ";
 constexpr std::string_view kSystemFolder = "/usr/local/lib/gpustrap";
 constexpr std::string_view kUserFolder = "$HOME/.local/lib/gpustrap";
 
@@ -80,10 +84,12 @@ Error no_hello(const std::string& out, const std::string& err, std::optional<int
   const std::string said = first_line(strip_control(trim(err.empty() ? out : err)));
   if (err.find("No space left") != std::string::npos)
     return {ErrorCode::no_space, said, "make room on the host (df -h), then run the same command again"};
+  // The command says something whatever becomes of it.
+  if (said.empty()) return login_shell_error(ShellFault::ended, status, "");
   return {ErrorCode::protocol,
-          fmt::format("the agent did not say hello{}{}", status ? fmt::format(" (exit {})", *status) : "",
-                      said.empty() ? "" : "; the host said: " + said),
-          "does the login shell run commands? try: ssh HOST sh -c true"};
+          fmt::format("the agent did not say hello{}; the host said: {}", status ? fmt::format(" (exit {})", *status) : "", said),
+          "where these are words of a login file (~/.bashrc, ~/.zshenv, config.fish), it ends what it should let pass: `gpustrap doctor "
+          "HOST` says more"};
 }
 
 /// A channel whose command is to say hello, or what else.
@@ -102,7 +108,7 @@ struct Start {
     // What came beside them may be the hello, which is for the caller to see.
     if (err.size() > kChatterLimit && *said == 0) {
       return fail(ErrorCode::protocol, "more than 64 KiB of messages came instead of an agent's hello: " + first_line(strip_control(err)),
-                  "a login script or sudo prints without end; try: ssh HOST true");
+                  "a login script or sudo prints without end: ~/.bashrc (bash), ~/.zshenv (zsh), config.fish (fish)");
     }
     return *said + *words;
   }
@@ -115,10 +121,9 @@ struct Start {
       if (!taken) return fail(taken.error());
       if (Clock::now() >= deadline) {
         const std::string& said = err.empty() ? out : err;
-        return fail(
-            ErrorCode::timeout,
-            fmt::format("the host did not start the agent in time{}", said.empty() ? "" : "; it said: " + first_line(strip_control(said))),
-            "does the login shell run commands? try: ssh HOST sh -c true");
+        if (said.empty()) return fail(login_shell_error(ShellFault::waits, std::nullopt, ""));
+        return fail(ErrorCode::timeout, "the host did not start the agent in time; it said: " + first_line(strip_control(said)),
+                    "a login file or sudo waits for something: `gpustrap doctor HOST` says more");
       }
       if (*taken > 0) return true;
       if (channel.at_end() || !session.connected()) return false;
@@ -378,7 +383,8 @@ std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rig
                        IfAbsent if_absent) {
   // Read from /proc where it can be: each program that is started for a word of it costs a millisecond or two.
   std::string text =
-      "sh -c 'while read k v r; do case $k in Uid:) u=$v;; Gid:) g=$v;; Groups:) p=\"$v $r\"; break;; esac; done </proc/self/status; "
+      std::string(kShell) +
+      "while read k v r; do case $k in Uid:) u=$v;; Gid:) g=$v;; Groups:) p=\"$v $r\"; break;; esac; done </proc/self/status; "
       "test -n \"$p\" || { u=$(id -u); g=$(id -g); p=$(id -G); }; "
       "test -r /proc/sys/kernel/arch && read m </proc/sys/kernel/arch || m=$(uname -m); "
       "IFS=; w=system; case $m in ";
@@ -418,9 +424,9 @@ std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rig
 std::string upload_text(const UploadPlan& plan) {
   const std::string body = install_text(
       {plan.user ? kUserFolder : kSystemFolder, plan.nonce, plan.digest, plan.packed ? "gzip -dc" : "cat", "echo gpustrap-ready"});
-  if (!plan.by_sudo) return fmt::format("sh -c '{}'", body);
+  if (!plan.by_sudo) return fmt::format("{}{}'", kShell, body);
   // Root's shell gets the same words. They hold nothing that the outer shell would expand.
-  return fmt::format("sh -c 'exec {} sh -c \"{}\"'", sudo_text(plan.by_password, plan.nonce), body);
+  return fmt::format("{}exec {} sh -c \"{}\"'", kShell, sudo_text(plan.by_password, plan.nonce), body);
 }
 
 Result<std::unique_ptr<AgentLink>> start_agent(SshSession& session, const PushOptions& options, const Request& first) {

@@ -41,7 +41,7 @@ struct PushOptions {
 /// Where what a host says instead of an answer is that another user should log in.
 [[nodiscard]] std::optional<Error> wrong_user(std::string_view said);
 
-// The texts that the host's login shell is given, whichever it is: one `sh -c '…'` without quotes, exclamation marks or backslashes inside.
+// The texts that the host's login shell is given, whichever it is: one `/bin/sh -c '…'` without quotes, exclamation marks or backslashes inside.
 
 /// A word that nobody can guess, by which sudo's prompt is known from what others print.
 [[nodiscard]] std::string make_nonce();

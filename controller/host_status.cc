@@ -14,6 +14,7 @@
 #include "controller/display_width.h"
 #include "controller/fleet_printer.h"
 #include "controller/host_text.h"
+#include "controller/login_shell.h"
 #include "controller/remote_command.h"
 #include "controller/screen_text.h"
 
@@ -290,7 +291,12 @@ Result<Json> ask_for_status(HostAccess& access, RunClient& client) {
   Result<RemoteResult> look = run_remote(access.session(), look_text(services), "", kLookLimits);
   if (!look) return fail(std::move(look).error());
   const Result<MachineLook> read = read_look(look->out);
-  if (!read) return fail(read.error());
+  if (!read) {
+    // What kept the agent from answering kept the shell from it, too, and was waited for.
+    if (!reply && reply.error().code() != ErrorCode::not_found) return fail(reply.error());
+    return fail(
+        login_shell_error(look->is_whole ? ShellFault::ended : ShellFault::waits, look->status, look->out.empty() ? look->err : look->out));
+  }
   if (!reply && reply.error().code() == ErrorCode::not_found && read->was_here) {
     access.if_absent(IfAbsent::bring);
     reply = client.ask(StatusRequest{});
@@ -454,6 +460,7 @@ Json status_document(const HostStatus& host, const Result<Json>& answer) {
   Json document = {{"status", 1}, {"host", host.name}, {"destination", host.destination}, {"answers", !host.failure}};
   if (host.failure) {
     document["error"] = error_document(*host.failure);
+    document["error"]["hint"] = with_host(document["error"].value("hint", ""), host.destination);
     return document;
   }
   const MachineLook& look = host.look;

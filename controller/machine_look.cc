@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "controller/login_shell.h"
 
 namespace gpustrap {
 namespace {
@@ -145,10 +146,11 @@ void take(MachineLook& look, std::string_view key, std::string_view rest) {
 }  // namespace
 
 std::string look_text(const std::vector<std::pair<std::string, std::uint16_t>>& services) {
-  // One `sh -c '…'` without quote, exclamation mark or backslash inside, for whichever shell the login has. nvidia-smi comes last: on a
-  // sick GPU it hangs.
+  // One `/bin/sh -c '…'` without quote, exclamation mark or backslash inside, for whichever shell the login has. nvidia-smi comes last: on
+  // a sick GPU it hangs.
   std::string text = fmt::format(
-      "sh -c 'exec 2>/dev/null; LC_ALL=C; export LC_ALL; PATH=$PATH:/usr/sbin:/sbin; cd /; echo; echo {}; echo arch $(uname -m); echo "
+      "/bin/sh -c 'exec 2>/dev/null; LC_ALL=C; PATH=${{PATH:+$PATH:}}/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH; cd /; echo; echo "
+      "{}; echo arch $(uname -m); echo "
       "kernel $(uname -r); "
       "echo hostname $(uname -n); while read -r l; do case $l in ID=*|VERSION_ID=*|PRETTY_NAME=*) echo os-release \"$l\";; esac; done "
       "</etc/os-release; read -r u r </proc/uptime; echo uptime $u; read -r l </proc/loadavg; echo load $l; "
@@ -191,10 +193,7 @@ Result<MachineLook> read_look(std::string_view text) {
     const std::size_t space = line.find(' ');
     take(look, std::string_view(line).substr(0, space), space == std::string::npos ? "" : std::string_view(line).substr(space + 1));
   }
-  if (!has_begun) {
-    return fail(ErrorCode::protocol, "the host's shell did not answer; it said: " + name_of(text),
-                "does the login shell run commands? try: ssh HOST sh -c true");
-  }
+  if (!has_begun) { return fail(login_shell_error(ShellFault::ended, std::nullopt, text)); }
   for (const DiskLook& disk : look.disks) {
     if (disk.path == "/") look.facts.disk_free = disk.free;
   }

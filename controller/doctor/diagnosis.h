@@ -41,7 +41,7 @@ struct Verdict {
 struct DoctorClass {
   std::string_view id;
   Severity severity;          ///< of most of its findings
-  std::string_view subject;   ///< driver, gpu, cuda, system, packages, network, notebook
+  std::string_view subject;   ///< driver, gpu, cuda, python, system, packages, network, notebook
   std::string_view summary;   ///< what it is, a sentence
   std::string_view advice;    ///< what to do in general, without a dot
   std::string_view explains;  ///< ids of classes that are its consequences, with spaces

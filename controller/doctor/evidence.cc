@@ -18,7 +18,8 @@ constexpr std::size_t kGreetingLimit = 64U << 10U;
 
 Error broken(const std::string& why) {
   return {ErrorCode::protocol, "the host's answer to the doctor's questions is broken: " + why,
-          "does the login shell run commands undisturbed? try: ssh HOST sh -c true"};
+          "`ssh HOST /bin/sh -c :` prints nothing where the login shell runs commands undisturbed; its files are ~/.bashrc (bash), ~/.zshenv "
+          "(zsh), config.fish (fish)"};
 }
 
 constexpr std::size_t kNoNumber = std::string_view::npos;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +11,15 @@ namespace gpustrap {
 
 // One function for each class: the evidence in, a verdict out. Their table is in classes.cc.
 
+// looks_login.cc
+[[nodiscard]] Verdict look_login_files(const Patient& p);
+[[nodiscard]] Verdict look_null_device(const Patient& p);
+[[nodiscard]] Verdict look_files_closed(const Patient& p);
+[[nodiscard]] Verdict look_preload(const Patient& p);
+[[nodiscard]] Verdict look_python_gone(const Patient& p);
+[[nodiscard]] Verdict look_venv_gone(const Patient& p);
+[[nodiscard]] Verdict look_python_variables(const Patient& p);
+[[nodiscard]] Verdict look_sudo_terminal(const Patient& p);
 // looks_driver.cc
 [[nodiscard]] Verdict look_no_gpu(const Patient& p);
 [[nodiscard]] Verdict look_gpu_vfio(const Patient& p);
@@ -104,6 +114,15 @@ namespace gpustrap {
 [[nodiscard]] Verdict look_notebook_open(const Patient& p);
 [[nodiscard]] Verdict look_notebook_public(const Patient& p);
 [[nodiscard]] Verdict look_notebook_config(const Patient& p);
+
+// Lines of login files, "FILE:NUMBER:TEXT".
+
+/// Those that name a variable, of the login's own files and of the system's.
+[[nodiscard]] std::vector<std::string> settings_of(const Patient& p, std::string_view variable);
+/// The value that a line gives to it for all that follows, without quotes; the last, where there are several.
+[[nodiscard]] std::optional<std::string> value_set(const std::string& line, std::string_view variable);
+/// The command that takes the line out.
+[[nodiscard]] std::string take_out(const std::string& line);
 
 // What looks end with.
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -130,29 +131,6 @@ std::vector<std::string> torch_again(const Patient& p, const std::string& enviro
 }
 
 /// Lines "FILE:NUMBER:TEXT" of login files and of the system's, about a variable.
-std::vector<std::string> settings_of(const Patient& p, std::string_view variable) {
-  std::vector<std::string> lines = matching(p.evidence.lines("login-files"), variable);
-  for (std::string& line : matching(p.evidence.lines("environment"), variable)) lines.push_back(std::move(line));
-  return lines;
-}
-
-/// Whether "FILE:NUMBER:TEXT" gives the variable a value, and does not only ask for it or take it away.
-bool sets(const std::string& line, std::string_view variable) {
-  const std::size_t equals = line.find('=');
-  if (equals == std::string::npos) return false;
-  const std::string_view before = std::string_view(line).substr(0, equals);
-  if (!before.ends_with(variable) || before.size() == variable.size()) return false;
-  return std::string_view(" \t:;&|").find(before[before.size() - variable.size() - 1]) != std::string_view::npos;
-}
-
-/// The command that takes the line "FILE:NUMBER:TEXT" out. In a file of a shell's a command that does nothing stands for it: the line may
-/// be all that an `if` has.
-std::string take_out(const std::string& line) {
-  const std::vector<std::string> place = split(line, ':');
-  const std::string& file = place.front();
-  return fmt::format("{}sed -i.bak '{}s/^/{}/' {}", file.starts_with("/etc/") ? "sudo " : "", place.size() > 1 ? place[1] : "",
-                     file == "/etc/environment" ? "#" : ": #", shell_quote(file));
-}
 
 }  // namespace
 
@@ -235,10 +213,8 @@ Verdict look_visible_devices(const Patient& p) {
   if (!p.has_gpu()) return irrelevant();
   std::vector<std::string> evidence;
   for (const std::string& line : settings_of(p, "CUDA_VISIBLE_DEVICES")) {
-    if (!sets(line, "CUDA_VISIBLE_DEVICES")) continue;
-    std::string value = line.substr(line.find('=') + 1);
-    std::erase_if(value, [](char c) { return c == '"' || c == '\'' || c == ' '; });
-    if (value.empty() || value == "-1" || value == "NoDevFiles") evidence.push_back(line);
+    const std::optional<std::string> value = value_set(line, "CUDA_VISIBLE_DEVICES");
+    if (value && (value->empty() || *value == "-1" || *value == "NoDevFiles")) evidence.push_back(line);
   }
   if (evidence.empty()) return fine();
   const std::string without_line = take_out(evidence.front());

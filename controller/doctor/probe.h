@@ -13,15 +13,19 @@ namespace gpustrap {
 
 /// The script that is run on the host.
 [[nodiscard]] std::string_view probe_script();
-/// What is executed there: takes a line with sudo's password, or an empty one, then the script. The login shell may be any.
+/// What is executed there: says that it has begun, takes a line with sudo's password, or an empty one, then the script. The login shell
+/// may be any.
 [[nodiscard]] std::string_view probe_command();
 
 /// One exec that changes nothing on the host. `sudo_password`: where sudo asks for one. `now`: seconds since 1970 by this machine's clock;
-/// where the host's is another, it asks a server. Errors: authentication where sudo does not take
-/// it, timeout, protocol, unreachable.
+/// where the host's is another, it asks a server. Where the login shell never comes to the
+/// command, that is all the evidence, in the section login-shell. Errors: authentication where sudo does not take the password, timeout,
+/// protocol, unreachable.
 [[nodiscard]] Result<Evidence> probe(SshSession& session, const std::optional<std::string>& sudo_password, std::int64_t now);
 
 /// Of a host that was not waited for any longer: the sections that came, and the others as late ones.
 [[nodiscard]] Result<Evidence> evidence_so_far(std::string_view said);
+/// Of a host whose login shell runs no command: `how` it does that, and no section that was seen but this.
+[[nodiscard]] Evidence evidence_of_no_shell(const std::string& how);
 
 }  // namespace gpustrap

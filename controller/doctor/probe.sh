@@ -7,24 +7,28 @@
 # evidence.cc reads it. $part is `login` (all of it, begun as who logged in), or `rest` (what root sees). $word and $script come from
 # probe.cc: sudo's password or nothing, and this text. $now is what the controller's clock says.
 
-LC_ALL=C LANGUAGE=C PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin:/opt/bin
+given=$PATH
+LC_ALL=C LANGUAGE=C PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin:/opt/bin
 export LC_ALL LANGUAGE PATH
+# Where /dev/null is broken, a command whose output goes there is not even run. /dev/zero swallows as well.
+null=/dev/null
+{ [ -c /dev/null ] && [ -w /dev/null ]; } || null=/dev/zero
 unset LD_PRELOAD GREP_OPTIONS
 count=0
 
-if timeout -k 1 5 true 2>/dev/null; then
+if timeout -k 1 5 true 2>"$null"; then
   bound() { timeout -k 1 "$@"; }
 else
   bound() { shift; "$@"; }
 fi
 
-have() { command -v "$1" >/dev/null 2>&1; }
+have() { command -v "$1" >"$null" 2>&1; }
 
 # sec NAME BYTES COMMAND…: what it says on both outputs, and its status. The status comes behind the text, and again behind what was cut.
 sec() {
   s_name=$1 s_most=$2
   shift 2
-  s_out=$({ "$@" </dev/null 2>&1; echo "@$?"; } | tr -d '\000' | { head -c "$s_most"; tail -c 5; })
+  s_out=$({ : | "$@" 2>&1; echo "@$?"; } | tr -d '\000' | { head -c "$s_most"; tail -c 5; })
   s_status=${s_out##*@}
   s_out=${s_out%@*}
   case $s_status in '' | *[!0-9]*) s_status=255 ;; esac
@@ -56,7 +60,7 @@ lines_of() {
   l_what=$1
   shift
   for l_file in "$@"; do
-    [ -f "$l_file" ] && [ -r "$l_file" ] && grep -E -H -n -- "$l_what" "$l_file" /dev/null | masked
+    [ -f "$l_file" ] && [ -r "$l_file" ] && grep -E -H -n -- "$l_what" "$l_file" | masked
   done
   return 0
 }
@@ -65,26 +69,66 @@ lines_of() {
 
 who() {
   echo "uid $(id -u)"
-  echo "user $(id -un 2>/dev/null)"
+  echo "user $(id -un 2>"$null")"
   echo "home $HOME"
   echo "shell $SHELL"
-  echo "groups $(id -Gn 2>/dev/null)"
+  echo "groups $(id -Gn 2>"$null")"
   echo "rights $1"
   echo "library-path $LD_LIBRARY_PATH"
+  echo "path $given"
+  (PATH=$given && command -v ls >"$null" 2>&1 && command -v uname >"$null" 2>&1) || echo "path-lacks ls uname"
+  [ -z "$PYTHONHOME" ] || echo "PYTHONHOME $PYTHONHOME"
+  [ -z "$PYTHONPATH" ] || echo "PYTHONPATH $PYTHONPATH"
   [ ! -e /etc/resolv.conf ] || [ -r /etc/resolv.conf ] || echo "unreadable $(ls -l /etc/resolv.conf)"
   [ -z "$2" ] || printf '%s\n' "$2" | head -n 4 | sed 's/^/sudo-said /'
 }
 
 # Folders whose mode or owner breaks other programs.
 folders() {
-  ls -ldn /tmp /var/tmp "$HOME" "$HOME/.ssh" 2>/dev/null
-  bound 5 find "$HOME" -maxdepth 2 ! -user "$(id -u)" 2>/dev/null | head -n 12 | sed 's/^/foreign /'
+  ls -ldn /tmp /var/tmp "$HOME" "$HOME/.ssh" 2>"$null"
+  bound 5 find "$HOME" -maxdepth 2 ! -user "$(id -u)" 2>"$null" | head -n 12 | sed 's/^/foreign /'
   return 0
 }
 
 login_files() {
-  lines_of '^[^#]*(LD_LIBRARY_PATH|CUDA_VISIBLE_DEVICES|CUDA_HOME|LD_PRELOAD)' "$HOME/.bashrc" "$HOME/.profile" "$HOME/.bash_profile" \
-    "$HOME/.bash_login" "$HOME/.bash_aliases" "$HOME/.zshrc" "$HOME/.zprofile" "$HOME/.zshenv" "$HOME/.config/fish/config.fish"
+  lines_of '^[^#]*(LD_LIBRARY_PATH|CUDA_VISIBLE_DEVICES|CUDA_HOME|LD_PRELOAD|PYTHONHOME|PYTHONPATH)' "$HOME/.bashrc" "$HOME/.profile" \
+    "$HOME/.bash_profile" "$HOME/.bash_login" "$HOME/.bash_aliases" "$HOME/.zshrc" "$HOME/.zprofile" "$HOME/.zshenv" \
+    "$HOME/.config/fish/config.fish"
+}
+# Of the files that are read before every command, what they do to PATH.
+login_path() {
+  lines_of '^([^#]*[^A-Za-z_#])?PATH([ =]|$)' /etc/environment "$HOME/.bashrc" /etc/bash.bashrc "$HOME/.zshenv" /etc/zsh/zshenv \
+    "$HOME/.config/fish/config.fish" "$HOME/.ssh/environment"
+}
+
+# What every program takes for granted.
+basics() {
+  for f in /dev/null /dev/zero /dev/urandom; do
+    if [ -e "$f" ]; then echo "device $f $(ls -ln "$f")"; else echo "device $f missing"; fi
+  done
+  for f in /etc/passwd /etc/group /etc/hosts /etc/nsswitch.conf /etc/ld.so.cache /etc/ssl/certs/ca-certificates.crt; do
+    [ ! -e "$f" ] || [ -r "$f" ] || echo "unreadable $f $(ls -ld "$f")"
+  done
+  for w in $(sed 's/#.*//' /etc/ld.so.preload 2>"$null" | tr ':' ' '); do
+    case $w in *\$*) ;; /*) [ -e "$w" ] || echo "preload-missing $w" ;; esac
+  done
+  v=
+  have dpkg-query && v=$(bound 5 dpkg-query -W -f '${db:Status-Abbrev}${Version}' python3-minimal 2>"$null")
+  for f in /usr/bin/python3 /usr/local/bin/python3; do
+    [ ! -e "$f" ] || continue
+    if [ -L "$f" ]; then echo "python-gone $f $(readlink "$f")"
+    else case $f-$v in /usr/bin/python3-i*) echo "python-gone $f nothing" ;; esac; fi
+  done
+  case $v in i*) echo "python-packaged ${v##* }" ;; esac
+  for f in /usr/bin/python3.[0-9]*; do case ${f##*python3.} in *[!0-9]*) ;; *) [ -x "$f" ] && echo "python $f" ;; esac; done
+  environments | while IFS= read -r e; do
+    [ -f "$e/pyvenv.cfg" ] || continue
+    for f in "$e"/bin/python "$e"/bin/python3*; do
+      { [ -L "$f" ] && [ ! -e "$f" ]; } || continue
+      case $(readlink "$f") in /*) echo "venv-gone $(readlink "$f") $e"; break ;; esac
+    done
+  done
+  return 0
 }
 
 conda_prefixes() {
@@ -154,13 +198,13 @@ rpm_state() {
   for f in /run/dnf.pid /run/yum.pid /var/cache/dnf/*.pid; do
     [ -r "$f" ] && read -r l <"$f" && [ -d "/proc/$l" ] && echo "busy $l $(cat "/proc/$l/comm")"
   done
-  ls -d /var/lib/yum/transaction-all.* 2>/dev/null | sed 's/^/unfinished /'
+  ls -d /var/lib/yum/transaction-all.* 2>"$null" | sed 's/^/unfinished /'
   return "$r"
 }
 
 rpm_sources() {
   for f in /etc/yum.repos.d/*.repo; do
-    [ -r "$f" ] && grep -H -E '^(\[|baseurl|enabled)' "$f" /dev/null | masked
+    [ -r "$f" ] && grep -H -E '^(\[|baseurl|enabled)' "$f" | masked
   done
   return 0
 }
@@ -175,16 +219,16 @@ jupyter_config() {
 
 system() {
   uname -s -r -m
-  cat /etc/os-release /usr/lib/os-release 2>/dev/null | grep -E '^(ID|VERSION_ID|PRETTY_NAME)=' | sort -u
+  cat /etc/os-release /usr/lib/os-release 2>"$null" | grep -E '^(ID|VERSION_ID|VERSION_CODENAME|PRETTY_NAME)=' | sort -u
   echo "clock $(date +%s)"
-  sed -n 's/^CapEff:[^0-9a-f]*/capabilities /p' /proc/self/status 2>/dev/null
+  sed -n 's/^CapEff:[^0-9a-f]*/capabilities /p' /proc/self/status 2>"$null"
   echo "uptime $(cut -d' ' -f1 /proc/uptime)"
-  echo "pid1 $(cat /proc/1/comm 2>/dev/null)"
+  echo "pid1 $(cat /proc/1/comm 2>"$null")"
   c=no
   if [ -e /run/systemd/container ] || [ -e /.dockerenv ] || [ -e /run/.containerenv ]; then c=yes; fi
   echo "container $c"
   grep -q -s -i microsoft /proc/sys/kernel/osrelease && echo "wsl yes"
-  echo "instance $(cat /sys/class/dmi/id/product_name 2>/dev/null)"
+  echo "instance $(cat /sys/class/dmi/id/product_name 2>"$null")"
   return 0
 }
 
@@ -198,13 +242,13 @@ pci() {
     read -r u <"$d/subsystem_device"
     w=$(readlink "$d/driver")
     echo "${d##*/} ${i#0x} ${k#0x} ${u#0x} ${w##*/}"
-  done 2>/dev/null
+  done 2>"$null"
   [ -d /sys/bus/pci/devices ]
 }
 
 module_files() {
   for k in /lib/modules/*; do
-    [ -d "$k" ] && bound 10 find "$k" -name 'nvidia.ko*' 2>/dev/null | head -n 4
+    [ -d "$k" ] && bound 10 find "$k" -name 'nvidia.ko*' 2>"$null" | head -n 4
   done
   return 0
 }
@@ -227,27 +271,42 @@ headers() {
 # could load (a driver from outside, tools alone).
 nothing_to_load() {
   [ ! -d /sys/module/nvidia ] || return 1
-  [ -e /proc/driver/nvidia/version ] || ! bound 5 modinfo -n nvidia >/dev/null 2>&1
+  [ -e /proc/driver/nvidia/version ] || ! bound 5 modinfo -n nvidia >"$null" 2>&1
 }
 smi() {
   have nvidia-smi || { absent nvidia-smi; return; }
   [ -z "$smi_hangs" ] || { echo "not asked: nvidia-smi hangs"; return 124; }
   [ -e /dev/nvidiactl ] || [ -e /dev/dxg ] || nothing_to_load || { echo "not run: there is no /dev/nvidiactl"; return 126; }
   # One that waits in the kernel for a broken GPU cannot be killed, nor waited for: it is left behind, and its pipe too.
-  m_out=$({ { bound 20 nvidia-smi "$@"; echo "@$?"; } 2>&1 </dev/null & } | bound 23 cat)
+  m_out=$({ { bound 20 nvidia-smi "$@"; echo "@$?"; } 2>&1 & } | bound 23 cat)
   case $m_out in *@[0-9] | *@[0-9][0-9] | *@[0-9][0-9][0-9]) ;; *) m_out=$m_out@124 ;; esac
   printf '%s' "${m_out%@*}"
   return "${m_out##*@}"
 }
 
-devices() { ls -l /dev/nvidia* /dev/dxg 2>/dev/null | cut -c 1-120; return 0; }
+devices() { ls -l /dev/nvidia* /dev/dxg 2>"$null" | cut -c 1-120; return 0; }
 
 kernel_log() {
-  l=$(bound 10 dmesg 2>/dev/null) && [ -n "$l" ] || l=$(bound 10 journalctl -k -b -q -o short-monotonic --no-pager 2>/dev/null | tail -n 20000)
+  l=$(bound 10 dmesg 2>"$null") && [ -n "$l" ] || l=$(bound 10 journalctl -k -b -q -o short-monotonic --no-pager 2>"$null" | tail -n 20000)
   [ -n "$l" ] || { echo "the kernel's log cannot be read"; return 77; }
   printf '%s\n' "$l" | grep -E -i 'NVRM|nvidia|nouveau|Xid|AER:|out of memory|oom-kill|oom_reaper|key was rejected|module verification|unavailable key|unsigned module|lockdown|I/O error|remounting filesystem|fallen off|clocksource|Secure boot' |
     tail -n 160 | cut -c 1-300
   return 0
+}
+
+# What keeps a module from being loaded.
+module_settings() {
+  lines_of '^[[:space:]]*(blacklist[[:space:]]+nvidia([-_](drm|uvm|modeset))?[[:space:]]*$|(install|alias)[[:space:]]+nvidia[[:space:]]+(off|/bin/(true|false)|/usr/bin/(true|false)))' \
+    /etc/modprobe.d/*.conf /run/modprobe.d/*.conf /usr/lib/modprobe.d/*.conf
+  [ -L /lib ] || lines_of '^[[:space:]]*blacklist[[:space:]]+nvidia[[:space:]]*$' /lib/modprobe.d/*.conf
+}
+
+# Whether sshd would pass on the connections of a tunnel: as it says itself, and where that is said.
+ssh_forwarding() {
+  have sshd || { absent sshd; return; }
+  [ "$(id -u)" = 0 ] || return 77
+  bound 5 "$(command -v sshd)" -T 2>"$null" | grep -i -E '^(allowtcpforwarding|disableforwarding) '
+  lines_of '^[[:space:]]*([Aa]llow[Tt][Cc][Pp][Ff]orwarding|[Dd]isable[Ff]orwarding)[[:space:]=]' /etc/ssh/sshd_config.d/*.conf /etc/ssh/sshd_config
 }
 
 secure_boot() {
@@ -301,7 +360,8 @@ apt_lines() {
 apt_sources() {
   have apt-get || { absent apt-get; return; }
   for f in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
-    [ -r "$f" ] && grep -H -v -E '^[[:space:]]*(#|$)' "$f" /dev/null | masked
+    [ ! -e "$f" ] || [ -r "$f" ] || echo "$f:unreadable"
+    [ -r "$f" ] && grep -H -v -E '^[[:space:]]*(#|$)' "$f" | masked
   done
   return 0
 }
@@ -319,7 +379,7 @@ apt_keys() {
     case $f in *.gpg | *.asc | *.pgp) ;; *) continue ;; esac
     apt_lines | grep -q -F -e "$f" || case $f in /etc/apt/trusted*) ;; *) continue ;; esac
     echo "file $f"
-    bound 5 gpg --homedir / --no-options --no-keyring --lock-never --trust-model always --batch --no-autostart --list-packets "$f" 2>/dev/null |
+    bound 5 gpg --homedir / --no-options --no-keyring --lock-never --trust-model always --batch --no-autostart --list-packets "$f" 2>"$null" |
       grep -E '^:(public|user ID|signature)|created [0-9]|keyid: |subpkt 9 len' | grep -v 'subpkt 2 ' | head -n 200
   done
   return 0
@@ -328,7 +388,7 @@ apt_keys() {
 # Whose lists have never come: wrong address, wrong suite, or nobody has asked yet.
 apt_lists() {
   have apt-get || { absent apt-get; return; }
-  bound 10 apt-get -q --print-uris -o Debug::NoLocking=1 update 2>/dev/null | while read -r u f _; do
+  bound 10 apt-get -q --print-uris -o Debug::NoLocking=1 update 2>"$null" | while read -r u f _; do
     case $f in *_InRelease) ;; *) continue ;; esac
     l=/var/lib/apt/lists/$f u=${u#?} u=${u%?}
     if [ -e "$l" ] || [ -e "${l%InRelease}Release" ]; then echo "has $u"; else echo "lacks $u"; fi
@@ -353,10 +413,10 @@ apt_errors() {
   have journalctl || return 0
   since=$(($(date +%s) - 604800))
   for t in $(stat -c %Z /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/sources.list.d/* /etc/apt/trusted.gpg /etc/apt/trusted.gpg.d \
-    /etc/apt/trusted.gpg.d/* /etc/apt/keyrings /etc/apt/keyrings/* /usr/share/keyrings /usr/share/keyrings/* 2>/dev/null); do
+    /etc/apt/trusted.gpg.d/* /etc/apt/keyrings /etc/apt/keyrings/* /usr/share/keyrings /usr/share/keyrings/* 2>"$null"); do
     [ "$t" -le "$since" ] || since=$t
   done
-  bound 10 journalctl -q -u apt-daily.service -u apt-daily-upgrade.service -n 300 -o cat --no-pager --since "@$since" 2>/dev/null |
+  bound 10 journalctl -q -u apt-daily.service -u apt-daily-upgrade.service -n 300 -o cat --no-pager --since "@$since" 2>"$null" |
     grep -E '^(E|W|Err)[: ]' | tail -n 30 | masked | cut -c 1-300
   return 0
 }
@@ -369,7 +429,7 @@ unattended() {
 apt_locks() {
   [ -r /proc/locks ] || return 77
   for f in /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock; do
-    n=$(ls -i "$f" 2>/dev/null) || continue
+    n=$(ls -i "$f" 2>"$null") || continue
     n=${n%% *}
     while read -r _ _ _ _ pid where _; do
       case $where in *:"$n") [ -d "/proc/$pid" ] && echo "$f $pid $(cat "/proc/$pid/comm")" ;; esac
@@ -419,7 +479,7 @@ cuda() {
 }
 
 surroundings() {
-  lines_of '^[^#]*(LD_LIBRARY_PATH|LD_PRELOAD|CUDA_VISIBLE_DEVICES|[hH][tT][tT][pP][sS]?_[pP][rR][oO][xX][yY]|NO_PROXY|no_proxy)' /etc/environment /etc/profile \
+  lines_of '^[^#]*(LD_LIBRARY_PATH|LD_PRELOAD|CUDA_VISIBLE_DEVICES|PYTHONHOME|PYTHONPATH|[hH][tT][tT][pP][sS]?_[pP][rR][oO][xX][yY]|NO_PROXY|no_proxy)' /etc/environment /etc/profile \
     /etc/bash.bashrc /etc/profile.d/*
   lines_of '^[^#/]*Acquire::[a-z]+::[Pp]roxy' /etc/apt/apt.conf /etc/apt/apt.conf.d/*
 }
@@ -430,7 +490,7 @@ try() {
   a=${a##*@}
   case $a in *:*) ;; *) case $1 in https:*) a=$a:443 ;; *) a=$a:80 ;; esac ;; esac
   case $a in *[!A-Za-z0-9.:-]*) return ;; esac
-  if bound 4 bash -c ': <"/dev/tcp/$1/$2"' bash "${a%:*}" "${a##*:}" 2>/dev/null; then echo "answers $a"; else echo "silent $a"; fi
+  if bound 4 bash -c ': <"/dev/tcp/$1/$2"' bash "${a%:*}" "${a##*:}" 2>"$null"; then echo "answers $a"; else echo "silent $a"; fi
 }
 
 indexes() {
@@ -444,22 +504,23 @@ indexes() {
 # Whether the proxies that are set take a connection.
 proxies() {
   have bash || { absent bash; return; }
-  cat /etc/environment /etc/apt/apt.conf /etc/apt/apt.conf.d/* 2>/dev/null | grep -i -E '^[^#/]*proxy' | grep -o -E 'https?://[^/";[:space:]]+' | sort -u | head -n 4 |
+  cat /etc/environment /etc/apt/apt.conf /etc/apt/apt.conf.d/* 2>"$null" | grep -i -E '^[^#/]*proxy' | grep -o -E 'https?://[^/";[:space:]]+' | sort -u | head -n 4 |
     while IFS= read -r u; do try "$u"; done
   return 0
 }
 
 containers() {
   for p in docker podman nvidia-ctk nvidia-container-runtime nvidia-container-cli; do have "$p" && echo "program $p"; done
+  have docker && have getent && getent group docker | sed 's/^/group /'
   [ -r /etc/docker/daemon.json ] && { echo "daemon.json"; masked </etc/docker/daemon.json; echo; echo "end of daemon.json"; }
   for f in /etc/cdi/*.yaml /var/run/cdi/*.yaml; do [ -f "$f" ] && echo "cdi $f"; done
   lines_of '^[^#]*(no-cgroups|mode)' /etc/nvidia-container-runtime/config.toml
 }
 
 # All that is on a disk of the machine's own, and the usual places.
-disks() { bound 10 df -P "$1" -l 2>/dev/null | grep -E '^/dev/' | grep -v -E '^/dev/(loop|ram)'; }
-room() { { disks -k; bound 10 df -P -k / /tmp /var /var/lib /usr /usr/local /home "$HOME" /boot /opt /dev/shm 2>/dev/null; } | grep -v '^Filesystem' | sort -u; }
-inodes() { { disks -i; bound 10 df -P -i / /tmp /var /home "$HOME" /boot /opt /usr/local 2>/dev/null; } | grep -v '^Filesystem' | sort -u; }
+disks() { bound 10 df -P "$1" -l 2>"$null" | grep -E '^/dev/' | grep -v -E '^/dev/(loop|ram)'; }
+room() { { disks -k; bound 10 df -P -k / /tmp /var /var/lib /usr /usr/local /home "$HOME" /boot /opt /dev/shm 2>"$null"; } | grep -v '^Filesystem' | sort -u; }
+inodes() { { disks -i; bound 10 df -P -i / /tmp /var /home "$HOME" /boot /opt /usr/local 2>"$null"; } | grep -v '^Filesystem' | sort -u; }
 mounts() { grep -E '^[^ ]+ (/|/tmp|/var|/usr|/usr/local|/home|/boot|/opt|/dev/shm) ' /proc/mounts; }
 memory() {
   grep -E '^(MemTotal|MemAvailable|SwapTotal|SwapFree|Shmem|Committed_AS|CommitLimit)' /proc/meminfo
@@ -474,9 +535,12 @@ names() {
   n=${n#*@}
   case $n in '' | [0-9]*.[0-9]*) n=pypi.org ;; esac
   have getent || { echo "no getent"; return 0; }
-  if a=$(bound 8 getent hosts "$n" 2>/dev/null) && [ -n "$a" ]; then echo "resolves $n"; else echo "does-not-resolve $n"; fi
+  if a=$(bound 8 getent hosts "$n" 2>"$null") && [ -n "$a" ]; then echo "resolves $n"; else echo "does-not-resolve $n"; fi
   h=$(cat /proc/sys/kernel/hostname)
-  if bound 8 getent hosts "$h" >/dev/null 2>&1; then echo "own-name $h yes"; else echo "own-name $h no"; fi
+  if bound 8 getent hosts "$h" >"$null" 2>&1; then echo "own-name $h yes"; else echo "own-name $h no"; fi
+  lines_of '^hosts:' /etc/nsswitch.conf
+  if grep -q -s -E '^[^#]*[[:space:]]localhost([[:space:]]|$)' /etc/hosts; then l=yes; else l=no; fi
+  if bound 8 getent hosts localhost >"$null" 2>&1; then echo "localhost $l resolves"; else echo "localhost $l fails"; fi
 }
 # What time it is by neither of the two clocks, where they differ: what a server says from which packages come anyway.
 third_clock() {
@@ -485,7 +549,7 @@ third_clock() {
   [ "${d#-}" -ge 60 ] || return 0
   have bash || { absent bash; return; }
   for n in $(apt_lines | grep -o -E 'http://[^/: ]+' | sed -E 's#http://(.*@)?##' | sort -u | head -n 2) pypi.org; do
-    a=$(bound 6 bash -c 'exec 3<>"/dev/tcp/$1/80" && printf "HEAD / HTTP/1.0\r\nHost: %s\r\n\r\n" "$1" >&3 && head -c 2000 <&3' bash "$n" 2>/dev/null |
+    a=$(bound 6 bash -c 'exec 3<>"/dev/tcp/$1/80" && printf "HEAD / HTTP/1.0\r\nHost: %s\r\n\r\n" "$1" >&3 && head -c 2000 <&3' bash "$n" 2>"$null" |
       tr -d '\r' | grep -i -m 1 '^date: ')
     [ -z "$a" ] || { echo "date $n ${a#*: }"; return 0; }
   done
@@ -493,18 +557,18 @@ third_clock() {
 }
 links() {
   for d in /sys/class/net/*; do
-    [ -r "$d/mtu" ] && echo "${d##*/} $(cat "$d/mtu") $(cat "$d/operstate" 2>/dev/null)"
+    [ -r "$d/mtu" ] && echo "${d##*/} $(cat "$d/mtu") $(cat "$d/operstate" 2>"$null")"
   done
-  while read -r i dest _; do [ "$dest" = 00000000 ] && echo "default $i"; done </proc/net/route 2>/dev/null
-  grep -E '^0{32} 00 ' /proc/net/ipv6_route 2>/dev/null | grep -v ' lo$' | sed 's/.* /default /'
+  while read -r i dest _; do [ "$dest" = 00000000 ] && echo "default $i"; done </proc/net/route 2>"$null"
+  grep -E '^0{32} 00 ' /proc/net/ipv6_route 2>"$null" | grep -v ' lo$' | sed 's/.* /default /'
   return 0
 }
 
 listening() {
   if have ss; then
-    bound 5 ss -H -l -t -n -p 2>/dev/null | cut -c 1-240
+    bound 5 ss -H -l -t -n -p 2>"$null" | cut -c 1-240
   else
-    cut -c 1-150 /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep ' 0A ' | sed 's/^/proc /'
+    cut -c 1-150 /proc/net/tcp /proc/net/tcp6 2>"$null" | grep ' 0A ' | sed 's/^/proc /'
   fi
   return 0
 }
@@ -514,18 +578,18 @@ notebooks() {
     p=${p%/cmdline}
     [ "$p" = "$$" ] && continue
     echo "$p $(tr '\000' ' ' <"$f" | masked | cut -c 1-600)"
-  done 2>/dev/null | grep -v -E 'grep -a|ipykernel' | head -n 20
+  done 2>"$null" | grep -v -E 'grep -a|ipykernel' | head -n 20
   return 0
 }
 restart_wanted() {
-  for f in /run/reboot-required /var/run/reboot-required; do [ -e "$f" ] && { echo "required"; sed 's/^/package /' "$f.pkgs" 2>/dev/null | sort -u | head -n 20; break; }; done
+  for f in /run/reboot-required /var/run/reboot-required; do [ -e "$f" ] && { echo "required"; sed 's/^/package /' "$f.pkgs" 2>"$null" | sort -u | head -n 20; break; }; done
   for f in /boot/vmlinuz-*; do [ -e "$f" ] && echo "kernel ${f#/boot/vmlinuz-}"; done
   return 0
 }
 kernel_restart() {
   have needrestart || { absent needrestart; return; }
   [ "$(id -u)" = 0 ] || return 77
-  bound 15 needrestart -b -k -r l 2>/dev/null | grep -E '^NEEDRESTART-K'
+  bound 15 needrestart -b -k -r l 2>"$null" | grep -E '^NEEDRESTART-K'
   return 0
 }
 
@@ -548,6 +612,7 @@ rest() {
   sec smi-list 8000 smi -L
   sec kernel-log 48000 kernel_log
   sec cmdline 4000 cat /proc/cmdline
+  sec module-settings 2000 module_settings
   sec secure-boot 2000 secure_boot
   sec packages 40000 packages
   sec dpkg-database 1000 dpkg_database
@@ -577,6 +642,7 @@ rest() {
   sec third-clock 1000 third_clock
   sec names 4000 names
   sec links 4000 links
+  sec forwarding 2000 ssh_forwarding
   sec listening 16000 listening
   sec notebooks 16000 notebooks
   sec restart 4000 restart_wanted
@@ -602,7 +668,7 @@ else
     rights=root
   elif [ -n "$word" ] && have sudo; then
     rights=password
-  elif have sudo && sudo_said=$(bound 10 sudo -n true </dev/null 2>&1); then
+  elif have sudo && sudo_said=$(: | bound 10 sudo -n true 2>&1); then
     rights=sudo
     sudo_said=$(printf '%s\n' "$sudo_said" | grep -E 'syntax error|parse error')
   elif [ -e /usr/bin/sudo ] && ! have sudo; then
@@ -611,6 +677,8 @@ else
   sec login 4000 who "$rights" "$sudo_said"
   sec folders 4000 folders
   sec login-files 8000 login_files
+  sec login-path 4000 login_path
+  sec basics 4000 basics
   sec python 32000 python_packages
   sec conda 8000 conda_state
   sec jupyter 8000 jupyter_config
@@ -621,7 +689,7 @@ else
     sudo) by_sudo -n ;;
     password) by_sudo -k -S -p '' ;;
     *)
-      rest </dev/null
+      rest
       echo "@end $count"
       ;;
   esac

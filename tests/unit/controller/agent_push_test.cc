@@ -36,11 +36,11 @@ const std::vector<EmbeddedAgent>& two_agents() {
   return agents;
 }
 
-/// What every login shell must be able to take: one `sh -c '…'` with nothing inside that any of them would look at.
+/// What every login shell must be able to take: one `/bin/sh -c '…'` with nothing inside that any of them would look at.
 void expect_plain(const std::string& text) {
-  ASSERT_TRUE(text.starts_with("sh -c '")) << text;
+  ASSERT_TRUE(text.starts_with("/bin/sh -c '")) << text;
   ASSERT_TRUE(text.ends_with("'")) << text;
-  const std::string inside = text.substr(7, text.size() - 8);
+  const std::string inside = text.substr(12, text.size() - 13);
   EXPECT_EQ(inside.find_first_of("'!\\\n"), std::string::npos) << text;
 }
 

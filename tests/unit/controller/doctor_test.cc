@@ -23,6 +23,7 @@
 #include "controller/doctor/evidence.h"
 #include "controller/doctor/fix.h"
 #include "controller/doctor/probe.h"
+#include "controller/login_shell.h"
 #include "tests/support/folders.h"
 #include "tests/support/golden_file.h"
 
@@ -385,10 +386,12 @@ TEST(Doctor, OnlyALineThatEmptiesItHidesTheGpus) {
   for (const char* line :
        {"unset CUDA_VISIBLE_DEVICES", "[ -z \"$CUDA_VISIBLE_DEVICES\" ] && echo none", "echo \"$CUDA_VISIBLE_DEVICES\"",
         "if [ \"$CUDA_VISIBLE_DEVICES\" = \"\" ]; then", "[ x$CUDA_VISIBLE_DEVICES= ]", "export CUDA_VISIBLE_DEVICES=0,1",
-        "export NOT_CUDA_VISIBLE_DEVICES=", "alias cpu='CUDA_VISIBLE_DEVICES= python'", "export CUDA_VISIBLE_DEVICES"})
+        "export NOT_CUDA_VISIBLE_DEVICES=", "alias cpu='CUDA_VISIBLE_DEVICES= python'", "export CUDA_VISIBLE_DEVICES",
+        "FOO=1 CUDA_VISIBLE_DEVICES= python train.py", "echo CUDA_VISIBLE_DEVICES=", "export CUDA_VISIBLE_DEVICES= CUDA_VISIBLE_DEVICES=0"})
     EXPECT_THAT(findings_with("login-files", at + line), IsEmpty()) << line;
   for (const char* line : {"export CUDA_VISIBLE_DEVICES=", "CUDA_VISIBLE_DEVICES=-1", "  export CUDA_VISIBLE_DEVICES=\"\"",
-                           "true;CUDA_VISIBLE_DEVICES=''", "export CUDA_VISIBLE_DEVICES=NoDevFiles"}) {
+                           "true;CUDA_VISIBLE_DEVICES=''", "export CUDA_VISIBLE_DEVICES=NoDevFiles", "export FOO=1 CUDA_VISIBLE_DEVICES=",
+                           "FOO='a' CUDA_VISIBLE_DEVICES=-1 BAR=2", "[ -n \"$DISPLAY\" ] && export CUDA_VISIBLE_DEVICES= # none"}) {
     const std::vector<Finding> findings = findings_with("login-files", at + line);
     ASSERT_EQ(findings.size(), 1U) << line;
     EXPECT_EQ(findings.front().of->id, "visible-devices");
@@ -445,6 +448,46 @@ TEST(Doctor, NoRepairTakesMoreThanItsFindingNames) {
                                                                     "foreign /home/ubuntu/of root");
   ASSERT_EQ(foreign.size(), 1U);
   EXPECT_THAT(foreign.front().commands.front(), testing::StartsWith("sudo chown -R ubuntu: /home/ubuntu/.cache '/home/ubuntu/of root' "));
+}
+
+TEST(Doctor, AShellThatRunsNoCommandIsAllThatIsFound) {
+  const Evidence evidence = evidence_of_no_shell(shell_fault_text(ShellFault::ended, 0, ""));
+  const Patient patient = examine(evidence, tables(), kNow);
+  const Diagnosis diagnosis = diagnose(patient);
+  ASSERT_THAT(ids_of(diagnosis), ElementsAre("login-files-break-commands"));
+  EXPECT_THAT(diagnosis.findings[0].evidence, ElementsAre("the login shell ended (exit 0) before it came to the command"));
+  EXPECT_THAT(diagnosis.findings[0].commands, Contains(HasSubstr("~/.bashrc")));
+  EXPECT_TRUE(diagnosis.has_errors());
+  EXPECT_GE(diagnosis.unknown.size(), 20U);
+  for (const Diagnosis::Unknown& one : diagnosis.unknown) EXPECT_EQ(one.why, "the login shell runs no command") << one.of->id;
+  EXPECT_TRUE(Json::accept(diagnosis_json(diagnosis, patient, "gpu1")));
+}
+
+TEST(Doctor, ALineThatLosesPathIsToldFromOneThatKeepsIt) {
+  const auto commands_with = [](const std::string& shell, const std::string& lines) {
+    Evidence evidence = healthy_but("login-files-break-commands");
+    Section login = *evidence.find("login");
+    login.text.replace(login.text.find("/bin/bash"), 9, shell);
+    evidence.put(login);
+    evidence.put({"login-path", 0, lines});
+    return diagnosis_of(evidence).findings.at(0).commands;
+  };
+  // PAM knows no variables.
+  EXPECT_THAT(commands_with("/bin/bash", "/etc/environment:3:PATH=\"$PATH:/opt/bin\"\n")[0],
+              testing::StartsWith("/usr/bin/sudo /bin/sed -i.bak '3s|\\bPATH=\"\\?|&/usr/local/sbin:"));
+  EXPECT_EQ(commands_with("/bin/bash", "/home/ubuntu/.bashrc:7:export PATH=\"/opt/bin\"\n")[0],
+            "/bin/sed -i.bak '7s|\\bPATH=\"\\?|&$PATH:|' /home/ubuntu/.bashrc");
+  for (const char* line : {"/home/ubuntu/.bashrc:7:export PATH=/opt/bin:${PATH}\n", "/home/ubuntu/.zshenv:7:PATH=/opt/bin\n"})
+    EXPECT_THAT(commands_with("/bin/bash", line)[0], testing::StartsWith("# ")) << line;
+  EXPECT_THAT(commands_with("/usr/bin/zsh", "/home/ubuntu/.zshenv:7:PATH=/opt/bin\n")[0], HasSubstr(".zshenv"));
+}
+
+TEST(Doctor, ASlowLoginIsAWarning) {
+  Evidence evidence = sample("healthy");
+  evidence.put({"login-shell", 0, "took 12\n"});
+  const Diagnosis diagnosis = diagnosis_of(evidence);
+  ASSERT_THAT(ids_of(diagnosis), ElementsAre("login-files-break-commands"));
+  EXPECT_EQ(diagnosis.findings[0].severity, Severity::warning);
 }
 
 TEST(DoctorEvidence, AGreetingBeforeItIsSkipped) {
@@ -553,6 +596,27 @@ TEST(DoctorProbe, SecretsDoNotLeaveTheHost) {
     wanted += masked + "\n";
   }
   for (const char* shell : {"sh", "bash"}) EXPECT_EQ(said_by({shell, "-c", text}, given), wanted) << shell;
+}
+
+TEST(DoctorProbe, ABrokenNullDeviceHidesNoProgram) {
+  const std::string script(probe_script());
+  EXPECT_EQ(script.find("/dev/null 2>"), std::string::npos);
+  EXPECT_EQ(script.find("2>/dev/null"), std::string::npos) << "a redirection that fails keeps the command from running: 2>\"$null\"";
+  EXPECT_EQ(script.find("</dev/null"), std::string::npos);
+}
+
+TEST(DoctorProbe, ItsCommandNeedsNoPath) {
+  for (const char* path : {"/usr/local/cuda/bin", ""}) {
+    Subprocess run;
+    run.argv = {"/bin/sh", "-c", std::string(probe_command())};
+    run.env = {{"PATH", path}};
+    run.input = "secret\necho \"$word-$PATH\"\n";
+    run.timeout = std::chrono::seconds(30);
+    const Result<SubprocessResult> result = run_subprocess(run);
+    ASSERT_TRUE(result.has_value());
+    EXPECT_EQ(result->out, fmt::format("gpustrap-asks\nsecret-{}\n", path));
+    EXPECT_EQ(result->err, "");
+  }
 }
 
 TEST(DoctorProbe, AnNvidiaSmiThatNothingEndsHoldsNothingUp) {

@@ -24,6 +24,7 @@
 #include "agent/base/file.h"
 #include "agent/protocol/request.h"
 #include "controller/agent_push.h"
+#include "controller/doctor/probe.h"
 #include "controller/ssh_session.h"
 #include "tests/support/loopback_server.h"
 #include "tests/support/ssh_fixture.h"
@@ -145,6 +146,42 @@ TEST_F(HostileHost, AHelloOfAnotherKindIsRefused) {
 TEST_F(HostileHost, AnArchitectureWithEscapeCodesIsQuotedWithoutThem) {
   const Error error = failure_of(R"(printf 'gpustrap-absent \033[31mx 0 raw system asks 0\n')");
   EXPECT_THAT(error.code(), AnyOf(ErrorCode::unsupported, ErrorCode::protocol));
+}
+
+// ---- login files that end, replace or hold up the shell
+
+TEST_F(HostileHost, AShellThatEndsBeforeTheCommandIsSaidToHaveDoneSo) {
+  const Error error = failure_of("exit 0");
+  EXPECT_EQ(error.code(), ErrorCode::protocol);
+  EXPECT_EQ(error.why(), "the login shell ended (exit 0) before it came to the command");
+  EXPECT_THAT(error.hint(), AllOf(HasSubstr("~/.bashrc"), HasSubstr("~/.zshenv"), HasSubstr("internal-sftp")));
+}
+
+TEST_F(HostileHost, TheDoctorSaysWhatTheLoginShellDidInsteadAndTellsItNoPassword) {
+  const auto fault_of = [&](const std::string& script) {
+    server_.force(script);
+    Result<SshSession> session = SshSession::connect(server_.target(), {});
+    EXPECT_TRUE(session.has_value());
+    const Result<Evidence> evidence = probe(*session, "secret", 0);
+    EXPECT_TRUE(evidence.has_value()) << (evidence ? "" : evidence.error().sentence());
+    return evidence ? evidence->value("login-shell", "fault") : "";
+  };
+  EXPECT_EQ(fault_of("exit 0"), "the login shell ended (exit 0) before it came to the command");
+  EXPECT_EQ(fault_of("echo '.bashrc: line 1: exec: zsh: not found' >&2; exit 127"),
+            "the login shell ended (exit 127) before it came to the command; it said: .bashrc: line 1: exec: zsh: not found");
+  EXPECT_THAT(fault_of("cat >" + server_.path("taken")), HasSubstr("started another one in its place"));
+  EXPECT_EQ(std::filesystem::file_size(server_.path("taken")), 0U);
+}
+
+TEST_F(HostileHost, AShellThatWaitsIsNotWaitedForForEver) {
+  server_.force("exec sleep 100");
+  Result<SshSession> session = SshSession::connect(server_.target(), {});
+  ASSERT_TRUE(session.has_value());
+  const Clock::time_point begun = Clock::now();
+  const Result<Evidence> evidence = probe(*session, std::nullopt, 0);
+  ASSERT_TRUE(evidence.has_value()) << evidence.error().sentence();
+  EXPECT_THAT(evidence->value("login-shell", "fault"), HasSubstr("does not come to the command"));
+  EXPECT_LT(Clock::now() - begun, seconds(40));
 }
 
 // ---- during the upload

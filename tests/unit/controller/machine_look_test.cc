@@ -24,8 +24,8 @@ constexpr const char* kBegin = "Welcome to Ubuntu\n\ngpustrap-look 1\n";
 
 TEST(MachineLook, IsATextThatEveryLoginShellTakesAsItIs) {
   const std::string text = look_text({{"jupyter", 8888}, {"it's", 1}, {"$(reboot)", 2}, {"-x", 3}});
-  ASSERT_TRUE(text.starts_with("sh -c '") && text.ends_with("'")) << text;
-  EXPECT_EQ(text.substr(7, text.size() - 8).find_first_of("'!\\\n"), std::string::npos) << text;
+  ASSERT_TRUE(text.starts_with("/bin/sh -c '") && text.ends_with("'")) << text;
+  EXPECT_EQ(text.substr(12, text.size() - 13).find_first_of("'!\\\n"), std::string::npos) << text;
   EXPECT_THAT(text, HasSubstr("jupyter.service"));
   EXPECT_THAT(text, Not(HasSubstr("reboot"))) << "a name from a host becomes part of no command";
 }
