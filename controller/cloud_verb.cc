@@ -28,6 +28,8 @@ namespace gpustrap {
 namespace {
 
 constexpr auto kStateWithin = std::chrono::minutes(15);
+/// What an order made is listed within seconds; one that was still under way when its command ended is long over.
+constexpr auto kOrderIsSeen = std::chrono::minutes(10);
 
 /// For a terminal: broken between words, what belongs to a line further in than it begins; in a table below its second column.
 std::string wrapped(const std::string& text) {
@@ -105,6 +107,14 @@ VerbResult forget_gone(const Options& options, const std::string& state, const s
   return ExitCode::ok;
 }
 
+/// Whether EC2 says that what the order made, if it made anything, is over.
+bool has_rented_nothing(Ec2& ec2, const Ec2Order& order) {
+  const AwsResult<std::vector<Ec2Instance>> made =
+      ec2.describe<Ec2Instance>("DescribeInstances", {}, {{"client-token", {order.client_token}}});
+  return made && std::all_of(made->begin(), made->end(),
+                             [](const Ec2Instance& one) { return one.state == "terminated" || one.state == "shutting-down"; });
+}
+
 }  // namespace
 
 void print(const std::string& text) { static_cast<void>(write_all(STDOUT_FILENO, text).has_value()); }
@@ -178,9 +188,11 @@ double hours_since(const std::optional<AwsTime>& time) {
   return std::max(0.0, std::chrono::duration<double, std::ratio<3600>>(std::chrono::system_clock::now() - *time).count());
 }
 
-std::string age_of(const Ec2Instance& instance) {
-  return human_duration(std::chrono::milliseconds(static_cast<std::int64_t>(hours_since(instance.launched) * 3'600'000)));
+std::string age_since(const std::optional<AwsTime>& time) {
+  return human_duration(std::chrono::milliseconds(static_cast<std::int64_t>(hours_since(time) * 3'600'000)));
 }
+
+std::string age_of(const Ec2Instance& instance) { return age_since(instance.launched); }
 
 Result<Ec2Instance> wait_for(Ec2& ec2, const std::string& id, const std::string& state) {
   const CloudClock& clock = ec2.client().clock();
@@ -208,6 +220,11 @@ Result<void> open_ssh(const Options& options, Ec2& ec2, const Ec2Instance& insta
   const std::string name = name_of(instance);
   const Result<SshAccess> access = ssh_access(ec2, instance, source);
   if (!access) return fail(Error(access.error()).in("looking whether SSH is open to " + source));
+  if (!access->wider.empty())
+    say(
+        fmt::format("Somebody has opened {} further than to SSH from one place: {}. Take that out again: aws ec2 "
+                    "revoke-security-group-ingress, or the EC2 console.",
+                    name, strip_control(join(access->wider, "; "))));
   if (access->open) return {};
   if (access->own.empty()) {
     say(fmt::format("The SSH of {} is not open to {}; its security groups are not gpustrap's, which leaves them as they are.", name,
@@ -231,14 +248,21 @@ Result<void> open_ssh(const Options& options, Ec2& ec2, const Ec2Instance& insta
 
 void tell_open_orders(Ec2& ec2, const std::string& state, const std::vector<Ec2Instance>& listed) {
   const AwsClient& client = ec2.client();
-  for (const OpenOrder& one : open_orders(state, client.settings().region, client.clock().now())) {
+  const AwsTime now = client.clock().now();
+  const std::string place = order_place(client.settings());
+  for (const OpenOrder& one : open_orders(state, place, now)) {
     const bool is_listed =
         std::any_of(listed.begin(), listed.end(), [&](const Ec2Instance& instance) { return name_of(instance) == one.name; });
-    if (!is_listed)
-      say(
-          fmt::format("A launch of {0} ({1}) was cut off: whether it is rented, AWS has not said. The same launch again finds out, and "
-                      "`gpustrap terminate {0}` then ends it.",
-                      one.name, one.order.type));
+    if (is_listed) continue;
+    if (now - one.when > kOrderIsSeen && has_rented_nothing(ec2, one.order)) {
+      OrderRecord(state, place, one.name).remove();
+      say(fmt::format("A launch of {} ({}) was cut off; nothing of it is rented.", one.name, one.order.type));
+      continue;
+    }
+    say(
+        fmt::format("A launch of {0} ({1}) was cut off: whether it is rented, AWS has not said. The same launch again finds out, and "
+                    "`gpustrap terminate {0}` then ends it.",
+                    one.name, one.order.type));
   }
 }
 

@@ -41,6 +41,7 @@ void print_document(const Json& document);
 /// "4.20 USD"
 [[nodiscard]] std::string usd(double amount);
 [[nodiscard]] double hours_since(const std::optional<AwsTime>& time);
+[[nodiscard]] std::string age_since(const std::optional<AwsTime>& time);
 [[nodiscard]] std::string age_of(const Ec2Instance& instance);
 
 /// Waits until the instance is in that state.

@@ -29,7 +29,8 @@ Result<std::string> other_owner_of(const std::string& name, const std::string& i
 }  // namespace
 
 Result<SshTarget> target_of(const std::string& address, const std::string& user, const std::string& identity) {
-  return resolve_target(SshRequest{address, user, std::nullopt, {identity}});
+  return resolve_target(
+      SshRequest{address, user, std::nullopt, identity.empty() ? std::vector<std::string>{} : std::vector<std::string>{identity}});
 }
 
 Result<void> make_known(const std::string& state, const Ec2Instance& instance, InstanceRecord& record,
@@ -61,7 +62,8 @@ Result<void> make_known(const std::string& state, const Ec2Instance& instance, I
   entry.address = record.address;
   entry.instance = instance.id;
   entry.user = record.user;
-  entry.identities = {record.identity};
+  entry.identities.clear();
+  if (!record.identity.empty()) entry.identities = {record.identity};
   // The address may have been another machine's, whose user and key are not this one's.
   std::vector<std::string> stale;
   for (const RememberedHost& one : *hosts) {

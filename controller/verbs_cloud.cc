@@ -1,6 +1,7 @@
 // What is done with machines of EC2 that there are: start, stop, terminate; and how many there may be.
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "agent/protocol/json.h"
 #include "controller/cloud/asked_prices.h"
 #include "controller/cloud/holdings.h"
+#include "controller/cloud/launch.h"
 #include "controller/cloud/launch_record.h"
 #include "controller/cloud/prices.h"
 #include "controller/cloud_verb.h"
@@ -26,8 +28,11 @@ Result<void> follow(const Options& options, Ec2& ec2, const std::string& state, 
                     Json& document) {
   const std::optional<InstanceRecord> before = load_instance(state, running.id);
   const auto noted = running.tags.find("gpustrap:user");
-  InstanceRecord record =
-      before.value_or(InstanceRecord{"", noted == running.tags.end() ? "ubuntu" : noted->second, state + "/keys/ec2", {}, "", ""});
+  InstanceRecord record = before.value_or(InstanceRecord{"", noted == running.tags.end() ? "ubuntu" : noted->second, "", {}, "", "", ""});
+  record.identity = key_file_of(running, state, "");
+  if (record.identity.empty())
+    say(fmt::format("{0} was launched with the key {1}, which is not here: log in with its file, as in `gpustrap ssh -i FILE {0}`.",
+                    name_of(running), strip_control(running.key_name)));
   const std::string old_address = std::exchange(record.address, running.address);
   record.region = ec2.client().settings().region;
   if (Result<void> known = make_known(state, running, record, say); !known) return known;
@@ -80,6 +85,9 @@ VerbResult start(const Options& options, Ec2& ec2, const std::string& state, con
   AskedPrices prices(ec2.client(), state);
   for (const Ec2Instance& one : named) {
     Json document = instance_document("start", one);
+    if (options.cloud.no_wait && !options.cloud.ssh_from.empty() && !troubles.with(one)) {
+      if (const Result<void> open = open_ssh(options, ec2, one); !open) troubles.add("finding the way to", one, open.error());
+    }
     if (options.cloud.no_wait || troubles.with(one)) {
       if (!troubles.with(one) && one.state != "running") document["state"] = "pending";
     } else if (const Result<Ec2Instance> running = wait_for(ec2, one.id, "running"); !running) {
@@ -156,6 +164,9 @@ VerbResult terminate(const Options& options, Ec2& ec2, const std::string& state,
     if (options.json) troubles.print(one, std::move(document));
     if (!ended) continue;
     forget(state, one);
+    const OrderRecord order(state, order_place(ec2.client().settings()), name_of(one));
+    const std::optional<Ec2Order> open = order.load(ec2.client().clock().now());
+    if (open && (one.client_token.empty() || open->client_token == one.client_token)) order.remove();  // that is answered now
     say(fmt::format("{} ({}) is being terminated; it is billed no more.", name_of(one), one.id));
   }
   return troubles.result();

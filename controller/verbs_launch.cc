@@ -119,6 +119,8 @@ VerbResult launch(const Options& options, std::optional<ToDo>& then) {
   if (options.identities.size() > 1) return fail(ErrorCode::usage, "-i is given twice", "an instance begins with one key");
   if (!options.identities.empty()) wish.identity = absolute(options.identities.front());
   wish.disk_gib = options.cloud.disk_gib;
+  wish.image_said = wish.image != CloudChoice{}.image;
+  wish.disk_said = wish.disk_gib != CloudChoice{}.disk_gib;
   wish.spot = options.cloud.spot;
   wish.stops = guard_text(guard);
   if (*need == GpuNeed::always) wish.gpu_needed_by = options.recipe;
@@ -126,28 +128,32 @@ VerbResult launch(const Options& options, std::optional<ToDo>& then) {
   Result<std::unique_ptr<AwsClient>> client = open_cloud(options);
   if (!client) return fail(std::move(client).error());
   Ec2 ec2(**client);
+  for (const std::string& region : other_regions_of(known_instances(*state), wish.name, (*client)->settings().region))
+    say(fmt::format("{} is also the name of a machine that was last seen in {}.", wish.name, region));
   AskedPrices prices(**client, *state);
   if (Result<void> affordable = check_budget(guard, prices, machines->types); !affordable) return fail(std::move(affordable).error());
   std::optional<RentedWarning> warning;
-  Launch launching(ec2, *state, wish, {say, [&](const std::string& what) {
-                                         Result<bool> yes = agreed(options, what, "Rent it?");
-                                         if (yes && *yes) warning.emplace();
-                                         return yes;
-                                       }});
+  Launch launching(ec2, *state, wish,
+                   {say,
+                    [&](const std::string& what) {
+                      Result<bool> yes = agreed(options, what, "Rent it?");
+                      if (yes && *yes) warning.emplace();
+                      return yes;
+                    },
+                    !options.yes});
   Result<Launched> launched = launching.run();
   if (!launched) return fail(std::move(launched).error());
   const Ec2Instance& instance = launched->instance;
-  if (launched->was_there) {
+  if (launched->was_there || launched->taken_up) {
     const Result<void> open = open_ssh(options, ec2, instance);
     if (!open) return fail(open.error());
   }
 
-  InstanceRecord record{instance.address, launched->user, launched->identity, {}, "", (*client)->settings().region};
+  InstanceRecord record{instance.address, launched->user, launched->identity, {}, "", (*client)->settings().region, wish.name};
   const std::optional<InstanceRecord> before = load_instance(*state, instance.id);
   if (before) {
     record.host_keys = before->host_keys;
     if (options.user.empty() && !before->user.empty()) record.user = before->user;
-    if (options.identities.empty() && !before->identity.empty()) record.identity = before->identity;
   }
   if (record.host_keys.empty()) {
     if (!options.cloud.no_wait) say("Waiting for its host keys on the console: they come one to four minutes after the start …");

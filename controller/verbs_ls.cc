@@ -1,6 +1,7 @@
 // What gpustrap has in EC2, what it costs, and what is left over.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <set>
@@ -16,6 +17,7 @@
 #include "controller/cloud/holdings.h"
 #include "controller/cloud/launch_record.h"
 #include "controller/cloud/prices.h"
+#include "controller/cloud/spot_prices.h"
 #include "controller/cloud_verb.h"
 #include "controller/display_width.h"
 #include "controller/machine_use.h"
@@ -56,6 +58,61 @@ Json status_json(const Ec2Status& status) {
   return {{"system", status.system}, {"instance", status.machine}, {"events", std::move(events)}};
 }
 
+/// What those that run cost an hour now, and the disks of those that are stopped.
+class Costs {
+ public:
+  Costs(Ec2& ec2, const std::string& state, const std::vector<Ec2Instance>& all) : listed_(ec2.client(), state) {
+    std::set<std::string> types;
+    Parameters volumes;
+    for (const Ec2Instance& one : all) {
+      if (one.state == "running" && one.lifecycle == "spot") types.insert(one.type);
+      for (const Ec2Instance::Disk& disk : one.disks) {
+        if (one.state == "stopped") volumes.emplace_back(fmt::format("VolumeId.{}", volumes.size() + 1), disk.volume);
+      }
+    }
+    if (!types.empty()) spot_ = spot_prices(ec2, {types.begin(), types.end()}).value_or(SpotPrices{});
+    if (volumes.empty()) return;
+    const AwsResult<std::vector<Ec2Volume>> told = ec2.describe<Ec2Volume>("DescribeVolumes", volumes);
+    for (const Ec2Volume& one : told ? *told : std::vector<Ec2Volume>{}) gib_[one.id] = one.gib;
+  }
+  /// Of spot what its zone costs now: what it has cost since its start may be more or less.
+  std::optional<Price> an_hour(const Ec2Instance& one) {
+    if (one.state != "running") return std::nullopt;
+    if (one.lifecycle != "spot") return listed_.price_of(one);
+    const auto now = spot_.find({one.type, one.zone});
+    if (now == spot_.end()) return std::nullopt;
+    return Price{now->second, false, true, "what spot costs now in " + one.zone};
+  }
+  /// 0: not known.
+  [[nodiscard]] std::int64_t disk_gib(const Ec2Instance& one) const {
+    std::int64_t gib = 0;
+    for (const Ec2Instance::Disk& disk : one.disks) {
+      const auto found = gib_.find(disk.volume);
+      if (one.state == "stopped" && found != gib_.end()) gib += found->second;
+    }
+    return gib;
+  }
+  [[nodiscard]] const std::string& trouble() const { return listed_.trouble(); }
+
+ private:
+  AskedPrices listed_;
+  SpotPrices spot_;
+  std::map<std::string, std::int64_t> gib_;
+};
+
+double usd_a_month(std::int64_t gib) { return static_cast<double>(gib) * kVolumeUsdPerGibMonth; }
+
+std::string cost_text(const Ec2Instance& one, const std::optional<Price>& price, std::int64_t gib) {
+  if (price) return (one.lifecycle == "spot" ? "about " : "") + usd(price->usd_per_hour * hours_since(one.launched));
+  if (one.state == "stopped") return gib > 0 ? usd(usd_a_month(gib)) + " a month" : "its disk";
+  return one.state != "running" ? "" : one.lifecycle == "spot" ? "spot" : "?";
+}
+
+std::string since_text(const Ec2Instance& one) {
+  if (one.state == "running") return age_of(one);
+  return one.state == "stopped" && one.stopped ? age_since(one.stopped) : "";
+}
+
 /// What this machine knows in other regions, which were not asked.
 Json known_elsewhere(const std::string& state, const std::string& here) {
   Json list = Json::array();
@@ -74,7 +131,7 @@ VerbResult list_instances(const Options& options, Ec2& ec2) {
   std::sort(all->begin(), all->end(), [](const Ec2Instance& a, const Ec2Instance& b) { return name_of(a) < name_of(b); });
   const std::string& region = ec2.client().settings().region;
   const std::map<std::string, Ec2Status> statuses = statuses_of(ec2, *all);
-  AskedPrices prices(ec2.client(), *state);
+  Costs costs(ec2, *state, *all);
   const auto use = options.cloud.idle ? use_of_machines(*state, *all) : std::map<std::string, Result<IdleStatus>>{};
   if (options.json) {
     Json list = Json::array();
@@ -87,7 +144,12 @@ VerbResult list_instances(const Options& options, Ec2& ec2) {
                     {"zone", one.zone},
                     {"spot", one.lifecycle == "spot"}};
       if (one.launched) entry["started"] = iso_time(*one.launched);
-      if (const std::optional<Price> price = one.state == "running" ? prices.price_of(one) : std::nullopt) {
+      if (one.state == "stopped" && one.stopped) entry["stopped"] = iso_time(*one.stopped);
+      if (const std::int64_t gib = costs.disk_gib(one); gib > 0) {
+        entry["disk_gib"] = gib;
+        entry["usd_per_month"] = std::round(usd_a_month(gib) * 100) / 100;
+      }
+      if (const std::optional<Price> price = costs.an_hour(one)) {
         entry["usd_per_hour"] = price->usd_per_hour;
         entry["usd_so_far"] = std::round(price->usd_per_hour * hours_since(one.launched) * 100) / 100;
         entry["price_from"] = price->source;
@@ -118,18 +180,15 @@ VerbResult list_instances(const Options& options, Ec2& ec2) {
   std::vector<std::string> notes;
   for (const Ec2Instance& one : *all) {
     const bool runs = one.state == "running";
-    const std::optional<Price> price = runs ? prices.price_of(one) : std::nullopt;
-    const std::string cost = !runs                     ? (one.state == "stopped" ? "its disk" : "")
-                             : price                   ? usd(price->usd_per_hour * hours_since(one.launched))
-                             : one.lifecycle == "spot" ? "spot"
-                                                       : "?";
+    const std::optional<Price> price = costs.an_hour(one);
+    const std::string cost = cost_text(one, price, costs.disk_gib(one));
     if (price) sources.insert(price->source);
     std::string shown = one.state;
     if (const auto status = statuses.find(one.id); status != statuses.end()) {
       if (const std::string amiss = checks_text(status->second); !amiss.empty()) shown += ", " + amiss;
       for (const Ec2Status::Event& event : status->second.events) notes.push_back(event_text(name_of(one), event));
     }
-    rows.push_back({name_of(one), one.id, one.type, shown, runs ? age_of(one) : "", one.address, cost});
+    rows.push_back({name_of(one), one.id, one.type, shown, since_text(one), one.address, cost});
     if (options.cloud.idle) {
       const auto told = use.find(one.id);
       rows.back().push_back(told != use.end() ? use_text(told->second) : runs ? "not known here" : "");
@@ -153,7 +212,7 @@ VerbResult list_instances(const Options& options, Ec2& ec2) {
   for (const std::string& note : notes) say(note);
   if (!sources.empty()) {
     say(fmt::format("Cost since the last start, without disks, by {}{}.", join({sources.begin(), sources.end()}, "; "),
-                    prices.trouble().empty() ? "" : fmt::format(" (AWS's price list was not asked: {})", prices.trouble())));
+                    costs.trouble().empty() ? "" : fmt::format(" (AWS's price list was not asked: {})", costs.trouble())));
   }
   tell_other_machines(*state, region, *all);
   return ExitCode::ok;

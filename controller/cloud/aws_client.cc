@@ -19,8 +19,6 @@ constexpr int kAttempts = 5;
 constexpr int kThrottledAttempts = 8;
 constexpr auto kSoon = std::chrono::milliseconds(3'000);
 constexpr auto kLongestPause = std::chrono::milliseconds(20'000);
-/// AWS takes a time that is up to 5 minutes off.
-constexpr auto kToleratedSkew = std::chrono::minutes(4);
 /// Keys that end so soon are fetched anew: a call with its repetitions may take as long.
 constexpr auto kKeysLeft = std::chrono::minutes(2);
 
@@ -32,6 +30,15 @@ std::chrono::milliseconds retry_pause(int n, double random) {
   const double most =
       std::min(static_cast<double>(kLongestPause.count()), 1000.0 * static_cast<double>(1U << static_cast<unsigned>(std::clamp(n, 0, 16))));
   return std::chrono::milliseconds(static_cast<std::int64_t>(random * most));
+}
+
+std::optional<std::chrono::milliseconds> pause_after(const AwsFailure& failure, int status, int attempt, std::optional<int> most,
+                                                     double random) {
+  const AwsRemedy remedy = failure.code.empty() && status == 0 ? AwsRemedy::none : remedy_of(failure.code, status);
+  const bool throttled = remedy == AwsRemedy::throttled;
+  const bool repeat = throttled || remedy == AwsRemedy::soon || (status == 0 && worth_repeating(failure.error.code()));
+  if (!repeat || attempt >= most.value_or(throttled ? kThrottledAttempts : kAttempts)) return std::nullopt;
+  return retry_pause(attempt, random);
 }
 
 std::string plain_error_code(std::string_view type) {
@@ -75,7 +82,8 @@ Result<void> AwsClient::check_credentials() {
 }
 
 Result<Credentials> AwsClient::credentials() {
-  if (credentials_ && (!credentials_->expires || *credentials_->expires - kKeysLeft > clock_.now())) return *credentials_;
+  if (credentials_ && (!credentials_->expires || *credentials_->expires - kKeysLeft > clock_.now() + source_.correction()))
+    return *credentials_;
   Result<Credentials> found = source_.find();
   if (found) credentials_ = *found;
   return found;
@@ -101,7 +109,7 @@ AwsResult<std::string> AwsClient::send_once(const Call& call, std::optional<std:
   if (call.patience == Patience::little) request.connect_timeout = kSoon, request.timeout = 2 * kSoon;
   const std::string region = settings_.region_of(call.service);
   const std::string signing_name = call.service == "service-quotas" ? "servicequotas" : call.service;
-  sign_request(request, keys->keys, {region, signing_name, clock_.now() + correction_});
+  sign_request(request, keys->keys, {region, signing_name, clock_.now() + source_.correction()});
   const AwsTime sent = clock_.now();
   Result<HttpResponse> response = http_->send(request);
   if (!response) return tl::unexpected(AwsFailure{"", std::move(response).error().in(fmt::format("{} {}", call.service, call.action))});
@@ -125,7 +133,7 @@ AwsResult<std::string> AwsClient::send_once(const Call& call, std::optional<std:
   }
   refusal.code = strip_control(first_line(refusal.code, 100));
   // So EC2 calls a session that is over, too; where the clocks agree that is what it means.
-  const bool in_time = skew && std::chrono::abs(*skew + correction_) <= kToleratedSkew;
+  const bool in_time = skew && std::chrono::abs(*skew + source_.correction()) <= kToleratedSkew;
   if (refusal.code == "RequestExpired" && in_time && !keys->keys.session_token.empty()) refusal.code = "ExpiredToken";
   refusal.message = without_secrets(refusal.message);
   refusal.status = response->status;
@@ -134,7 +142,7 @@ AwsResult<std::string> AwsClient::send_once(const Call& call, std::optional<std:
   const AwsRemedy remedy = remedy_of(refusal.code, refusal.status);
   const bool about_login = remedy == AwsRemedy::clock || refusal.code == "AuthFailure" || refusal.code.starts_with("Signature") ||
                            refusal.code.starts_with("InvalidSignature");
-  if (about_login && skew) refusal.skew = *skew + correction_;
+  if (about_login && skew) refusal.skew = *skew + source_.correction();
   if (!about_login) skew.reset();
   return tl::unexpected(explain_refusal(refusal));
 }
@@ -148,9 +156,9 @@ AwsResult<std::string> AwsClient::send(const Call& call) {
     if (answer) return answer;
     const AwsFailure& failure = answer.error();
     const AwsRemedy remedy = failure.code.empty() && status == 0 ? AwsRemedy::none : remedy_of(failure.code, status);
-    if (skew && !clock_tried && std::chrono::abs(*skew + correction_) > kToleratedSkew) {
+    if (skew && !clock_tried && std::chrono::abs(*skew + source_.correction()) > kToleratedSkew) {
       clock_tried = true;
-      correction_ = -*skew;
+      source_.correct_clock(-*skew);
       notice(fmt::format("This machine's clock is {}; requests are dated by that one.", skew_text(*skew)));
       continue;
     }
@@ -162,12 +170,11 @@ AwsResult<std::string> AwsClient::send(const Call& call) {
       if (fresh && fresh->keys.access_key + fresh->keys.session_token != old) continue;
       return answer;
     }
-    const bool throttled = remedy == AwsRemedy::throttled;
-    const bool repeat = throttled || remedy == AwsRemedy::soon || (status == 0 && worth_repeating(failure.error.code()));
-    const int most = call.patience == Patience::little ? 1 : settings_.max_attempts.value_or(throttled ? kThrottledAttempts : kAttempts);
-    if (!repeat || attempt >= most) return answer;
-    if (throttled && attempt == 3) notice("AWS asks to go slower; waiting.");
-    clock_.sleep(retry_pause(attempt, clock_.random()));
+    const std::optional<int> most = call.patience == Patience::little ? 1 : settings_.max_attempts;
+    const std::optional<std::chrono::milliseconds> pause = pause_after(failure, status, attempt, most, clock_.random());
+    if (!pause) return answer;
+    if (remedy == AwsRemedy::throttled && attempt == 3) notice("AWS asks to go slower; waiting.");
+    clock_.sleep(*pause);
   }
 }
 

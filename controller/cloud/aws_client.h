@@ -36,7 +36,10 @@ class AwsClient {
   [[nodiscard]] const CloudClock& clock() const { return clock_; }
   [[nodiscard]] Http& http() { return *http_; }
   /// Takes what a person may want to know while it goes on: that AWS asks to go slower, that the clock is wrong.
-  void on_notice(std::function<void(const std::string&)> notice) { notice_ = std::move(notice); }
+  void on_notice(const std::function<void(const std::string&)>& notice) {
+    notice_ = notice;
+    source_.on_notice(notice);
+  }
   /// Whether there are credentials, before anything else is asked.
   [[nodiscard]] Result<void> check_credentials();
 
@@ -55,12 +58,18 @@ class AwsClient {
   CloudClock clock_;
   CredentialSource source_;
   std::optional<Credentials> credentials_;
-  std::chrono::seconds correction_{0};  ///< added to this machine's time, where AWS's differs
   std::function<void(const std::string&)> notice_;
 };
 
 /// The pause before attempt `n` (1: the first repetition): full jitter, so that many clients do not come back together.
 [[nodiscard]] std::chrono::milliseconds retry_pause(int n, double random);
+
+/// How far a time may be off before AWS takes it amiss, which it does from 5 minutes on.
+constexpr auto kToleratedSkew = std::chrono::minutes(4);
+/// The pause before a call is repeated that failed for the `attempt`th time; nothing where that would not help, or was tried as often as is
+/// right, which is `most` where that is said. `status` 0: no answer came.
+[[nodiscard]] std::optional<std::chrono::milliseconds> pause_after(const AwsFailure& failure, int status, int attempt,
+                                                                   std::optional<int> most, double random);
 
 /// From a JSON protocol's error: "com.amazonaws.ssm#ParameterNotFound" or "ParameterNotFound:http://…" is ParameterNotFound.
 [[nodiscard]] std::string plain_error_code(std::string_view type);

@@ -1,9 +1,16 @@
 #include "controller/cloud/credentials.h"
 
+#include <fcntl.h>
 #include <openssl/evp.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -11,7 +18,9 @@
 #include "agent/base/file.h"
 #include "agent/base/subprocess.h"
 #include "agent/base/text.h"
+#include "agent/base/unique_fd.h"
 #include "agent/protocol/json.h"
+#include "controller/cloud/aws_client.h"
 #include "controller/cloud/aws_errors.h"
 #include "controller/cloud/ec2_answers.h"
 
@@ -22,7 +31,6 @@ using Found = Result<std::optional<Credentials>>;
 
 /// The instance's own service answers at once or is not there.
 constexpr auto kMetadataLimit = std::chrono::milliseconds(1000);
-constexpr auto kProcessLimit = std::chrono::minutes(2);
 
 std::string text_of(const Json& object, const char* name) {
   const auto member = object.find(name);
@@ -30,6 +38,59 @@ std::string text_of(const Json& object, const char* name) {
 }
 
 Error login_error(std::string why, std::string hint) { return {ErrorCode::authentication, std::move(why), std::move(hint)}; }
+
+/// The terminal's foreground, lent to a child in a group of its own: as a group it can be ended with all that it has started. Back with us
+/// once this is over.
+class Foreground {
+ public:
+  Foreground() : terminal_(::open("/dev/tty", O_RDWR | O_CLOEXEC)), group_(::getpgrp()) {
+    if (terminal_.valid() && ::tcgetpgrp(terminal_.get()) != group_) terminal_.reset();  // it was not ours to lend
+  }
+  ~Foreground() { give(group_); }
+  Foreground(const Foreground&) = delete;
+  Foreground& operator=(const Foreground&) = delete;
+  /// In the child, after it has got its group.
+  void take() const { give(::getpgrp()); }
+
+ private:
+  void give(pid_t group) const {
+    if (!terminal_.valid()) return;
+    sigset_t alone{}, before{};  // who is in the background is stopped where he asks for the foreground
+    sigemptyset(&alone);
+    sigaddset(&alone, SIGTTOU);
+    ::pthread_sigmask(SIG_BLOCK, &alone, &before);
+    ::tcsetpgrp(terminal_.get(), group);
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+  UniqueFd terminal_;
+  pid_t group_;
+};
+
+/// Says something once, where this lives longer than so.
+class SaidLate {
+ public:
+  SaidLate(std::chrono::milliseconds after, std::function<void()> say)
+      : waiting_([this, after, say = std::move(say)] {
+          std::unique_lock lock(mutex_);
+          if (!over_told_.wait_for(lock, after, [this] { return over_; })) say();
+        }) {}
+  ~SaidLate() {
+    {
+      const std::lock_guard lock(mutex_);
+      over_ = true;
+    }
+    over_told_.notify_one();
+    waiting_.join();
+  }
+  SaidLate(const SaidLate&) = delete;
+  SaidLate& operator=(const SaidLate&) = delete;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable over_told_;
+  bool over_ = false;
+  std::thread waiting_;  // last: it looks at the others
+};
 
 std::string sha1_hex(std::string_view text) {
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
@@ -112,28 +173,62 @@ Found CredentialSource::of_profile(const std::string& profile, std::vector<std::
   return std::nullopt;
 }
 
-Result<Credentials> CredentialSource::ask_sts(const Parameters& parameters, const Credentials* signer, const std::string& from) {
+struct CredentialSource::StsCall {
+  Parameters parameters;
+  const Credentials* signer = nullptr;  ///< none: the call carries a token of its own
+  std::string from;
+};
+
+AwsResult<Credentials> CredentialSource::ask_sts_once(const StsCall& call, std::optional<std::chrono::seconds>& skew, int& status) {
   HttpRequest request;
   request.url = settings_.endpoint("sts") + "/";
   request.headers = {{"Content-Type", "application/x-www-form-urlencoded; charset=utf-8"}};
-  request.body = form_encoded(parameters);
-  if (signer != nullptr) sign_request(request, signer->keys, {settings_.region, "sts", clock_.now()});
+  request.body = form_encoded(call.parameters);
+  const AwsTime sent = clock_.now();
+  if (call.signer != nullptr) sign_request(request, call.signer->keys, {settings_.region, "sts", sent + correction_});
   const Result<HttpResponse> response = http_.send(request);
-  if (!response) return fail(Error(response.error()).in("asking for " + from));
-  if (response->status != 200) {
-    AwsRefusal refusal;
-    if (const std::optional<AwsAnswerError> error = read_error_xml(response->body))
-      refusal.code = error->code, refusal.message = error->message;
-    refusal.status = response->status;
-    refusal.service = "sts", refusal.action = parameters.front().second, refusal.region = settings_.region;
-    refusal.keys_from = signer == nullptr ? "the identity token" : signer->from;
-    if (const std::optional<AwsTime> theirs = read_http_date(response->header("Date")))
-      refusal.skew = std::chrono::duration_cast<std::chrono::seconds>(clock_.now() - *theirs);
-    return fail(explain_refusal(refusal).error.with_hint("see the role's trust policy"));
+  if (!response) return tl::unexpected(AwsFailure{"", Error(response.error()).in("asking for " + call.from)});
+  status = response->status;
+  if (status == 200) {
+    Result<StsKeys> keys = read_sts_keys(response->body);
+    if (!keys) return tl::unexpected(AwsFailure{"", std::move(keys).error()});
+    return Credentials{{keys->access_key, keys->secret_key, keys->session_token}, read_iso_time(keys->expiration), call.from};
   }
-  Result<StsKeys> keys = read_sts_keys(response->body);
-  if (!keys) return fail(std::move(keys).error());
-  return Credentials{{keys->access_key, keys->secret_key, keys->session_token}, read_iso_time(keys->expiration), from};
+  AwsRefusal refusal;
+  if (const std::optional<AwsAnswerError> error = read_error_xml(response->body))
+    refusal.code = error->code, refusal.message = error->message;
+  refusal.status = status;
+  refusal.service = "sts", refusal.action = call.parameters.front().second, refusal.region = settings_.region;
+  refusal.keys_from = call.signer == nullptr ? "the identity token" : call.signer->from;
+  // STS says of a wrong time that the signature has expired, or is not yet current.
+  const bool about_time = remedy_of(refusal.code, status) == AwsRemedy::clock || refusal.code.starts_with("Signature");
+  if (const std::optional<AwsTime> theirs = read_http_date(response->header("Date")); theirs && about_time && call.signer != nullptr) {
+    skew = std::chrono::duration_cast<std::chrono::seconds>(sent - *theirs);
+    refusal.skew = *skew + correction_;
+  }
+  AwsFailure failure = explain_refusal(refusal);
+  if (refusal.code.starts_with("AccessDenied")) failure.error = std::move(failure.error).with_hint("see the role's trust policy");
+  return tl::unexpected(std::move(failure));
+}
+
+/// With the client's patience, and its trust in AWS's clock.
+Result<Credentials> CredentialSource::ask_sts(const StsCall& call) {
+  bool clock_tried = false;
+  for (int attempt = 1;; ++attempt) {
+    std::optional<std::chrono::seconds> skew;
+    int status = 0;
+    AwsResult<Credentials> answer = ask_sts_once(call, skew, status);
+    if (answer) return *std::move(answer);
+    if (skew && !clock_tried && std::chrono::abs(*skew + correction_) > kToleratedSkew) {
+      clock_tried = true;
+      correction_ = -*skew;
+      notice(fmt::format("This machine's clock is {}; requests are dated by that one.", skew_text(*skew)));
+      continue;
+    }
+    const auto pause = pause_after(answer.error(), status, attempt, settings_.max_attempts, clock_.random());
+    if (!pause) return fail(std::move(answer).error().error);
+    clock_.sleep(*pause);
+  }
 }
 
 Found CredentialSource::assume_role(const std::string& profile, std::vector<std::string>& chain) {
@@ -185,7 +280,7 @@ Found CredentialSource::assume_role(const std::string& profile, std::vector<std:
       {"RoleSessionName", session.empty() ? "gpustrap-" + std::to_string(std::chrono::system_clock::to_time_t(clock_.now())) : session}};
   if (const std::string id = value(profile, "external_id"); !id.empty()) parameters.emplace_back("ExternalId", id);
   if (const std::string seconds = value(profile, "duration_seconds"); !seconds.empty()) parameters.emplace_back("DurationSeconds", seconds);
-  Result<Credentials> taken = ask_sts(parameters, &**base, fmt::format("the role of profile {}", shown));
+  Result<Credentials> taken = ask_sts({parameters, &**base, fmt::format("the role of profile {}", shown)});
   if (!taken) return fail(std::move(taken).error());
   return *std::move(taken);
 }
@@ -194,12 +289,13 @@ Found CredentialSource::of_web_identity(const std::string& role, const std::stri
   const Result<std::string> token = read_file(token_file, 64U << 10U);
   if (!token) return fail(Error(token.error()).in("reading the web identity token"));
   Result<Credentials> taken = ask_sts(
-      {{"Action", "AssumeRoleWithWebIdentity"},
-       {"Version", "2011-06-15"},
-       {"RoleArn", role},
-       {"RoleSessionName", session.empty() ? "gpustrap-" + std::to_string(std::chrono::system_clock::to_time_t(clock_.now())) : session},
-       {"WebIdentityToken", std::string(trim(*token))}},
-      nullptr, "the role of AWS_ROLE_ARN");
+      {{{"Action", "AssumeRoleWithWebIdentity"},
+        {"Version", "2011-06-15"},
+        {"RoleArn", role},
+        {"RoleSessionName", session.empty() ? "gpustrap-" + std::to_string(std::chrono::system_clock::to_time_t(clock_.now())) : session},
+        {"WebIdentityToken", std::string(trim(*token))}},
+       nullptr,
+       "the role of AWS_ROLE_ARN"});
   if (!taken) return fail(std::move(taken).error());
   return *std::move(taken);
 }
@@ -224,7 +320,7 @@ Found CredentialSource::of_sso(const std::string& profile) {
   if (!login.is_object()) return fail(log_in);
   const std::string token = text_of(login, "accessToken");
   const std::optional<AwsTime> until = read_iso_time(text_of(login, "expiresAt"));
-  if (token.empty() || !until || *until <= clock_.now()) return fail(log_in);
+  if (token.empty() || !until || *until <= clock_.now() + correction_) return fail(log_in);
 
   HttpRequest request;
   request.method = "GET";
@@ -255,11 +351,15 @@ Found CredentialSource::of_process(const std::string& profile) {
   const std::string label = fmt::format("the credential_process of profile {}", strip_control(profile));
   Subprocess process;
   process.argv = {"/bin/sh", "-c", value(profile, "credential_process")};
-  process.timeout = kProcessLimit;
-  process.own_group = false;  // it may ask for a passphrase on the terminal, which stops who is not in its foreground
+  process.timeout = end_after_;
+  const Foreground foreground;  // it may ask for a passphrase on the terminal, which stops who is not in its foreground
+  process.in_child = [&] { foreground.take(); };
+  const SaidLate said(say_after_, [&] { notice(fmt::format("Waiting for {} …", label)); });
   const Result<SubprocessResult> ended = run_subprocess(process);
   if (!ended) return fail(Error(ended.error()).in("running " + label));
-  if (ended->timed_out) return fail(login_error(label + " did not end within 2 minutes", "run it by hand and see what it waits for"));
+  if (ended->timed_out)
+    return fail(login_error(fmt::format("{} did not end within {}", label, human_duration(end_after_)),
+                            "run it by hand and see what it waits for"));
   if (ended->exit_code != 0) {
     // What it printed on stdout may be keys; what it says on stderr is for people.
     return fail(login_error(fmt::format("{} ended with {}: {}", label, ended->exit_code, strip_control(first_line(trim(ended->err)))),

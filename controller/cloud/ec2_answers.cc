@@ -41,6 +41,15 @@ std::vector<std::string> texts(Node list, const char* name = nullptr) {
   return all;
 }
 
+/// "User initiated (2026-11-21 10:00:00 GMT)"
+std::optional<AwsTime> time_in_reason(const std::string& reason) {
+  const std::size_t open = reason.find('(');
+  if (open == std::string::npos || reason.size() < open + 20 || reason[open + 11] != ' ') return std::nullopt;
+  std::string time = reason.substr(open + 1, 19) + "Z";
+  time[10] = 'T';
+  return read_iso_time(time);
+}
+
 Ec2Instance instance_of(Node node) {
   Ec2Instance one;
   one.id = text(node, "instanceId");
@@ -60,6 +69,7 @@ Ec2Instance instance_of(Node node) {
   one.lifecycle = text(node, "instanceLifecycle");
   one.client_token = text(node, "clientToken");
   one.launched = read_iso_time(text(node, "launchTime"));
+  one.stopped = time_in_reason(text(node, "reason"));
   one.groups = texts(node.child("groupSet"), "groupId");
   for (const Node item : node.child("blockDeviceMapping").children("item"))
     one.disks.push_back({text(item, "deviceName"), text(item, "ebs/volumeId"), truth(item, "ebs/deleteOnTermination")});

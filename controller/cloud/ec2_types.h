@@ -25,6 +25,7 @@ struct Ec2Instance {
   std::string lifecycle;  ///< "spot"; empty for one on demand
   std::string client_token;
   std::optional<AwsTime> launched;
+  std::optional<AwsTime> stopped;   ///< where EC2 says when
   std::vector<std::string> groups;  ///< ids
   struct Disk {
     std::string device, volume;

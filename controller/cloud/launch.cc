@@ -49,7 +49,7 @@ Launch::Launch(Ec2& ec2, std::string state, LaunchWish wish, LaunchTalk talk)
       state_(std::move(state)),
       wish_(std::move(wish)),
       talk_(std::move(talk)),
-      record_(state_, ec2_.client().settings().region, wish_.name),
+      record_(state_, order_place(ec2_.client().settings()), wish_.name),
       prices_(ec2_.client(), state_) {}
 
 const Ec2InstanceType* Launch::known(const std::string& type) const {
@@ -64,25 +64,15 @@ Result<Launched> Launch::run() {
   if (!there) return fail(std::move(there).error());
   Launched launched;
   if (*there) {
-    launched.was_there = true;
-    launched.instance = **std::move(there);
-    if (std::find(wish_.types.begin(), wish_.types.end(), launched.instance.type) == wish_.types.end()) {
-      return fail(ErrorCode::usage,
-                  fmt::format("there is an instance `{}` already, {}, a {}", wish_.name, launched.instance.id, launched.instance.type),
-                  fmt::format("give another --name, or end that one: gpustrap terminate {}", wish_.name));
-    }
-    if (launched.instance.state != "running" && launched.instance.state != "pending") {
-      return fail(
-          ErrorCode::usage,
-          fmt::format("there is an instance `{}` already, {}, and it is {}", wish_.name, launched.instance.id, launched.instance.state),
-          fmt::format("gpustrap start {}", wish_.name));
-    }
-    talk_.say(fmt::format("{} is there already: {}, {}.", wish_.name, launched.instance.id, launched.instance.state));
+    Result<Launched> taken = take_existing(**std::move(there));
+    if (!taken) return taken;
+    launched = *std::move(taken);
   } else {
     Result<std::optional<Ec2Instance>> again = order_again();
     if (!again) return fail(std::move(again).error());
     if (*again) {
       launched.instance = **std::move(again);
+      launched.taken_up = true;
     } else {
       for (const auto step : {&Launch::know_types, &Launch::find_image, &Launch::find_places, &Launch::check_quota}) {
         if (Result<void> done = (this->*step)(); !done) return fail(std::move(done).error());
@@ -90,6 +80,11 @@ Result<Launched> Launch::run() {
       const Result<std::string> from = wish_.ssh_from.empty() ? caller_source(ec2_) : read_source(wish_.ssh_from);
       if (!from) return fail(from.error());
       caller_ = *from;
+      std::vector<std::string> types;
+      for (const Place& place : places_) {
+        if (place.spot_usd <= 0) types.push_back(place.type);
+      }
+      if (Result<void> priced = know_prices(types); !priced) return fail(std::move(priced).error());
       Result<std::string> what = description();
       if (!what) return fail(std::move(what).error());
       const Result<bool> agreed = talk_.agree(*what);
@@ -104,7 +99,7 @@ Result<Launched> Launch::run() {
   const auto note = launched.instance.tags.find("gpustrap:user");
   launched.user = !wish_.user.empty() ? wish_.user : note != launched.instance.tags.end() ? note->second : image_.user;
   if (launched.user.empty()) launched.user = "ubuntu";
-  launched.identity = wish_.identity.empty() ? state_ + "/keys/ec2" : wish_.identity;
+  if (launched.identity.empty()) launched.identity = wish_.identity.empty() ? state_ + "/keys/ec2" : wish_.identity;
   Result<Ec2Instance> running = wait_until_running(launched.instance.id);
   if (!running) return fail(std::move(running).error());
   launched.instance = *std::move(running);
@@ -125,22 +120,102 @@ Result<std::optional<Ec2Instance>> Launch::existing() {
   return std::move(found->front());
 }
 
+std::string key_file_of(const Ec2Instance& instance, const std::string& state, const std::string& said) {
+  std::vector<std::string> paths = {said};
+  if (said.empty()) {
+    const std::optional<InstanceRecord> record = load_instance(state, instance.id);
+    paths = {record ? record->identity : "", state + "/keys/ec2"};
+  }
+  for (const std::string& path : paths) {
+    if (path.empty()) continue;
+    if (instance.key_name.empty()) return path;  // made by other means, with who knows which
+    if (const Result<OwnKey> key = own_key(path, MakeKey::never); key && key->name() == instance.key_name) return path;
+  }
+  return {};
+}
+
+std::vector<std::string> Launch::differences(const Found& found) const {
+  std::vector<std::string> all;
+  if (found.spot != wish_.spot) all.emplace_back(found.spot ? "it is spot, and --spot is not asked for" : "it is not spot");
+  const bool by_id = wish_.image.starts_with("ami-");
+  const std::string& image = by_id || found.image_word.empty() ? found.image : found.image_word;
+  if (wish_.image_said && image != wish_.image && (by_id || !found.image_word.empty()))
+    all.push_back(fmt::format("its image is {}, not {}", strip_control(image), wish_.image));
+  if (wish_.disk_said && found.disk_gib > 0 && found.disk_gib < wish_.disk_gib)
+    all.push_back(fmt::format("its disk has {} GiB, not {}", found.disk_gib, wish_.disk_gib));
+  return all;
+}
+
+/// 0 where it cannot be told: whoever may not ask goes on without.
+std::int64_t Launch::disk_of(const Ec2Instance& instance) {
+  if (!wish_.disk_said || instance.disks.empty()) return 0;
+  const AwsResult<std::vector<Ec2Volume>> volumes =
+      ec2_.describe<Ec2Volume>("DescribeVolumes", {{"VolumeId.1", instance.disks.front().volume}});
+  return volumes && !volumes->empty() ? volumes->front().gib : 0;
+}
+
+/// An instance of that name: whether it is what is asked for now.
+Result<Launched> Launch::take_existing(Ec2Instance instance) {
+  const std::string there = fmt::format("there is an instance `{}` already, {}", wish_.name, instance.id);
+  const std::string other = fmt::format("give another --name, or end that one: gpustrap terminate {}", wish_.name);
+  if (std::find(wish_.types.begin(), wish_.types.end(), instance.type) == wish_.types.end())
+    return fail(ErrorCode::usage, fmt::format("{}, a {}", there, instance.type), other);
+  if (instance.state != "running" && instance.state != "pending")
+    return fail(ErrorCode::usage, fmt::format("{}, and it is {}", there, instance.state), fmt::format("gpustrap start {}", wish_.name));
+  const auto word = instance.tags.find("gpustrap:image");
+  const Found found{instance.lifecycle == "spot", instance.image, word == instance.tags.end() ? "" : word->second, instance.key_name,
+                    disk_of(instance)};
+  if (const std::vector<std::string> unlike = differences(found); !unlike.empty())
+    return fail(ErrorCode::usage, fmt::format("{}, and it is not what is asked for: {}", there, join(unlike, "; ")), other);
+  Launched launched;
+  launched.identity = key_file_of(instance, state_, wish_.identity);
+  if (launched.identity.empty())
+    return fail(ErrorCode::usage,
+                fmt::format("{} was launched with the key {}, {}", wish_.name, strip_control(instance.key_name),
+                            wish_.identity.empty() ? "which is not here" : fmt::format("and {} is another", wish_.identity)),
+                wish_.identity.empty()
+                    ? "give its file: -i FILE; it is on the computer that launched it, below ~/.local/state/gpustrap/keys"
+                    : "leave -i out, or give the file of that key");
+  talk_.say(fmt::format("{} is there already: {}, {}.", wish_.name, instance.id, instance.state));
+  if (wish_.disk_said && found.disk_gib > wish_.disk_gib) talk_.say(fmt::format("Its disk has {} GiB.", found.disk_gib));
+  launched.was_there = true;
+  launched.instance = std::move(instance);
+  return launched;
+}
+
+/// Who asks nothing agrees to no price that nobody knows.
+Result<void> Launch::know_prices(const std::vector<std::string>& types) {
+  if (talk_.asks) return {};
+  const auto unknown = std::find_if(types.begin(), types.end(), [&](const std::string& type) { return !prices_.price_of(type); });
+  if (unknown == types.end()) return {};
+  return fail(ErrorCode::usage, fmt::format("what an hour of {} costs is not known here, and -y would agree to any price", *unknown),
+              "leave -y out: then it shows the machine and asks; https://aws.amazon.com/ec2/pricing/on-demand/ has the prices");
+}
+
 /// An order that an earlier command gave and did not see answered.
 Result<std::optional<Ec2Instance>> Launch::order_again() {
   const std::optional<Ec2Order> order = record_.load(ec2_.client().clock().now());
   if (!order) return std::nullopt;
-  const bool same = std::find(wish_.types.begin(), wish_.types.end(), order->type) != wish_.types.end() && order->spot == wish_.spot &&
-                    order->disk_gib >= wish_.disk_gib && (!wish_.image.starts_with("ami-") || order->image == wish_.image);
-  if (!same) {
+  const auto word = order->tags.find("gpustrap:image");
+  std::vector<std::string> unlike =
+      differences({order->spot, order->image, word == order->tags.end() ? "" : word->second, order->key_name, order->disk_gib});
+  if (std::find(wish_.types.begin(), wish_.types.end(), order->type) == wish_.types.end()) unlike.push_back("it is a " + order->type);
+  const std::string path = wish_.identity.empty() ? state_ + "/keys/ec2" : wish_.identity;
+  if (const Result<OwnKey> key = own_key(path, MakeKey::never); !key || key->name() != order->key_name)
+    unlike.push_back(fmt::format("its key is {}, which is not {}", order->key_name, path));
+  if (!unlike.empty()) {
     // Something else is wanted now. If that order has made an instance, it is listed by then, and found.
     ec2_.client().clock().sleep(kBecomesListed);
     Result<std::optional<Ec2Instance>> there = existing();
     if (!there) return there;
     record_.remove();
     if (!*there) return std::nullopt;
-    return fail(ErrorCode::usage, fmt::format("an earlier launch has made `{}`, {}, a {}", wish_.name, (*there)->id, (*there)->type),
+    return fail(ErrorCode::usage,
+                fmt::format("an earlier launch has made `{}`, {}, and it is not what is asked for: {}", wish_.name, (*there)->id,
+                            join(unlike, "; ")),
                 fmt::format("give another --name, or end that one: gpustrap terminate {}", wish_.name));
   }
+  if (Result<void> priced = know_prices({order->type}); !priced) return fail(std::move(priced).error());
   talk_.say(fmt::format("Taking up the launch of {} that did not come to its end.", wish_.name));
   const Result<bool> agreed = talk_.agree(
       fmt::format("An earlier command ordered this in {} and saw no answer. It is asked for again, which rents it, or finds it rented:\n"
@@ -168,7 +243,16 @@ Result<void> Launch::upload_key() {
   key_ = *std::move(key);
   const AwsResult<std::vector<Ec2KeyPair>> there = ec2_.describe<Ec2KeyPair>("DescribeKeyPairs", {}, {{"key-name", {key_->name()}}});
   if (!there) return fail(there.error().error);
-  if (!there->empty()) return {};
+  if (!there->empty()) {
+    const std::string& told = there->front().fingerprint;
+    if (has_fingerprint(key_->public_key, told).value_or(true)) return {};
+    return fail(
+        ErrorCode::unsafe,
+        fmt::format("the key pair {} in {} is not the key in {}, after which it is named (its fingerprint is {}): machines would let "
+                    "in somebody else",
+                    key_->name(), region(), path, strip_control(told)),
+        fmt::format("take it away, and run this again: aws ec2 delete-key-pair --region {} --key-name {}", region(), key_->name()));
+  }
   // Its name is made of the key: whoever else made it a moment ago made the same.
   const AwsResult<void> imported = ec2_.import_key(key_->name(), key_->public_key, {{kOwnerTag, "key"}});
   if (!imported && imported.error().code != "InvalidKeyPair.Duplicate") return fail(imported.error().error);
@@ -186,7 +270,10 @@ AwsResult<Ec2Instance> Launch::order_at(const Place& place, const std::string& g
                  wish_.spot,
                  new_token(),
                  "",
-                 {{"Name", wish_.name}, {kOwnerTag, wish_.name}, {"gpustrap:user", wish_.user.empty() ? image_.user : wish_.user}}};
+                 {{"Name", wish_.name},
+                  {kOwnerTag, wish_.name},
+                  {"gpustrap:user", wish_.user.empty() ? image_.user : wish_.user},
+                  {"gpustrap:image", wish_.image}}};
   if (const Result<void> saved = record_.save(order, ec2_.client().clock().now()); !saved)
     return tl::unexpected(AwsFailure{"", saved.error()});
   AwsResult<Ec2Instance> made = ec2_.run(order);

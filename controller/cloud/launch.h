@@ -23,6 +23,7 @@ struct LaunchWish {
   std::string ssh_from;  ///< CIDR; empty: this machine's address, as the internet sees it
   std::string identity;  ///< -i; empty: a key of gpustrap's own
   std::int64_t disk_gib = 64;
+  bool image_said = false, disk_said = false;  ///< by somebody; else they are what is usual
   bool spot = false;
   std::string gpu_needed_by;  ///< the recipe that runs on a GPU alone; empty: none does
   std::string stops;          ///< how it will stop by itself, in words, for who agrees to the launch; empty: it will not
@@ -33,6 +34,7 @@ struct LaunchTalk {
   std::function<void(const std::string&)> say;
   /// Whether what was described may be rented. An error where nobody can be asked.
   std::function<Result<bool>(const std::string& description)> agree;
+  bool asks = true;  ///< false: `agree` says yes to whatever it is
 };
 
 struct Launched {
@@ -40,6 +42,7 @@ struct Launched {
   std::string user, identity;
   std::vector<std::string> host_keys;
   bool was_there = false;
+  bool taken_up = false;  ///< by an order that an earlier command gave
 };
 
 /// From a wish to an instance that runs and has an address. The same wish again, at whatever point the last one ended, goes on from
@@ -66,13 +69,23 @@ class Launch {
     std::string type, subnet, vpc, zone;
     double spot_usd = 0;  ///< an hour now; 0: not known, or not asked
   };
+  /// What there is, or was ordered, as far as it can differ from the wish.
+  struct Found {
+    bool spot = false;
+    std::string image, image_word, key_name;
+    std::int64_t disk_gib = 0;  ///< 0: not known
+  };
   Result<std::optional<Ec2Instance>> existing();
+  Result<Launched> take_existing(Ec2Instance instance);
+  [[nodiscard]] std::vector<std::string> differences(const Found& found) const;
+  std::int64_t disk_of(const Ec2Instance& instance);
   // launch_offer.cc
   Result<void> know_types();
   Result<void> check_quota();
   Result<void> find_image();
   Result<void> find_places();
   Result<std::string> description();
+  Result<void> know_prices(const std::vector<std::string>& types);
   void sort_by_spot_price();
   /// "now 0.21 to 0.35 USD an hour, by zone", of all zones that are to be asked; empty where none is known.
   [[nodiscard]] std::string spot_text(const std::string& type) const;
@@ -101,6 +114,10 @@ class Launch {
   bool fault_told_ = false;
   std::map<std::string, std::string> groups_;  ///< by network
 };
+
+/// The private key here that an instance was launched with: `said`, the one that it was used with, gpustrap's own. Empty: it is not on this
+/// computer.
+[[nodiscard]] std::string key_file_of(const Ec2Instance& instance, const std::string& state, const std::string& said);
 
 /// The user that images of that name let in.
 [[nodiscard]] std::string login_user_of(const std::string& image_name);

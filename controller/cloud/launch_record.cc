@@ -15,6 +15,7 @@
 
 #include "agent/base/file.h"
 #include "agent/protocol/json.h"
+#include "controller/cloud/sigv4.h"
 
 namespace gpustrap {
 namespace {
@@ -93,14 +94,19 @@ std::vector<std::string> regions_used(const std::string& state, const std::strin
   return {regions.begin(), regions.end()};
 }
 
-OrderRecord::OrderRecord(const std::string& state, const std::string& region, const std::string& name)
-    : path_(state + "/ec2/orders/" + region + "/" + name + ".json") {}
+std::string order_place(const AwsSettings& settings) {
+  return settings.profile == "default" ? settings.region : settings.region + "@" + form_encoded({{"", settings.profile}}).substr(1);
+}
 
-std::optional<Ec2Order> OrderRecord::load(AwsTime now) const {
+OrderRecord::OrderRecord(const std::string& state, const std::string& place, const std::string& name)
+    : path_(state + "/ec2/orders/" + place + "/" + name + ".json") {}
+
+std::optional<Ec2Order> OrderRecord::load(AwsTime now, AwsTime* given) const {
   const Json document = read_json(path_);
   if (!document.is_object()) return std::nullopt;
   const std::optional<AwsTime> when = read_iso_time(text_of(document, "when"));
   if (!when || now - *when > kTokenLives) return std::nullopt;
+  if (given != nullptr) *given = *when;
   Ec2Order order;
   order.image = text_of(document, "image");
   order.type = text_of(document, "type");
@@ -146,13 +152,14 @@ Result<UniqueFd> OrderRecord::lock() const {
   return file;
 }
 
-std::vector<OpenOrder> open_orders(const std::string& state, const std::string& region, AwsTime now) {
+std::vector<OpenOrder> open_orders(const std::string& state, const std::string& place, AwsTime now) {
   std::vector<OpenOrder> open;
   std::error_code none;
-  for (const auto& entry : std::filesystem::directory_iterator(state + "/ec2/orders/" + region, none)) {
+  for (const auto& entry : std::filesystem::directory_iterator(state + "/ec2/orders/" + place, none)) {
     if (entry.path().extension() != ".json") continue;
     const std::string name = entry.path().stem().string();
-    if (std::optional<Ec2Order> order = OrderRecord(state, region, name).load(now)) open.push_back({name, *std::move(order)});
+    AwsTime when;
+    if (std::optional<Ec2Order> order = OrderRecord(state, place, name).load(now, &when)) open.push_back({name, *std::move(order), when});
   }
   return open;
 }

@@ -6,6 +6,7 @@
 
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
+#include "controller/cloud/aws_settings.h"
 #include "controller/cloud/ec2.h"
 
 namespace gpustrap {
@@ -13,13 +14,17 @@ namespace gpustrap {
 // What is kept of launches on this machine, below its state folder, so that a launch that was cut off anywhere is taken up and not
 // repeated.
 
+/// Where orders of a region and profile are kept: "eu-west-1", "eu-west-1@work". Another profile may be another account, which has another
+/// machine of the same name.
+[[nodiscard]] std::string order_place(const AwsSettings& settings);
+
 /// An order that may have been given: written before RunInstances is called, gone when the instance is known or was refused. Given again
 /// with the same token it makes no second instance.
 class OrderRecord {
  public:
-  OrderRecord(const std::string& state, const std::string& region, const std::string& name);
+  OrderRecord(const std::string& state, const std::string& place, const std::string& name);
   /// Nothing where there is none, or where it is so old that AWS has forgotten its token.
-  [[nodiscard]] std::optional<Ec2Order> load(AwsTime now) const;
+  [[nodiscard]] std::optional<Ec2Order> load(AwsTime now, AwsTime* given = nullptr) const;
   [[nodiscard]] Result<void> save(const Ec2Order& order, AwsTime now) const;
   void remove() const;
   /// Held while a launch of that name goes on: two at once would both find nothing, and rent twice. busy where another holds it.
@@ -33,8 +38,9 @@ class OrderRecord {
 struct OpenOrder {
   std::string name;
   Ec2Order order;
+  AwsTime when;
 };
-[[nodiscard]] std::vector<OpenOrder> open_orders(const std::string& state, const std::string& region, AwsTime now);
+[[nodiscard]] std::vector<OpenOrder> open_orders(const std::string& state, const std::string& place, AwsTime now);
 
 /// What is known of an instance that EC2 does not keep: how to log in, and its host keys, which a new address does not change.
 struct InstanceRecord {

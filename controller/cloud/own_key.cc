@@ -1,9 +1,14 @@
 #include "controller/cloud/own_key.h"
 
+#include <openssl/evp.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <chrono>
+#include <string_view>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -11,6 +16,7 @@
 #include "agent/base/sha256.h"
 #include "agent/base/subprocess.h"
 #include "agent/base/text.h"
+#include "controller/cloud/ec2.h"
 
 namespace gpustrap {
 namespace {
@@ -44,7 +50,72 @@ Result<void> make_key(const std::string& path) {
   return {};
 }
 
+/// The fields of a public key as SSH writes them: a length of four bytes before each.
+std::vector<std::string> ssh_fields(std::string_view blob) {
+  std::vector<std::string> fields;
+  while (blob.size() >= 4) {
+    std::size_t length = 0;
+    for (int i = 0; i < 4; ++i) length = length << 8U | static_cast<unsigned char>(blob[static_cast<std::size_t>(i)]);
+    blob.remove_prefix(4);
+    if (length > blob.size()) break;
+    fields.emplace_back(blob.substr(0, length));
+    blob.remove_prefix(length);
+  }
+  return fields;
+}
+
+/// An element of DER: tag, length, content.
+std::string der(char tag, const std::string& content) {
+  std::string length;
+  for (std::size_t left = content.size(); left > 0; left >>= 8U) length.insert(length.begin(), static_cast<char>(left & 0xffU));
+  if (content.size() < 128) return std::string{tag, static_cast<char>(content.size())} + content;
+  return std::string{tag, static_cast<char>(0x80U | length.size())} + length + content;
+}
+
+/// As SubjectPublicKeyInfo; empty for another kind of key.
+std::string der_of(const std::string& blob) {
+  using namespace std::string_literals;
+  const std::vector<std::string> fields = ssh_fields(blob);
+  constexpr char kSequence = 0x30, kInteger = 0x02, kBits = 0x03;
+  if (fields.size() == 2 && fields[0] == "ssh-ed25519")
+    return der(kSequence, der(kSequence, "\x06\x03\x2b\x65\x70"s) + der(kBits, "\0"s + fields[1]));
+  if (fields.size() == 3 && fields[0] == "ssh-rsa") {  // SSH has the exponent first
+    const std::string key = der(kSequence, der(kInteger, fields[2]) + der(kInteger, fields[1]));
+    return der(kSequence, der(kSequence, "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\0"s) + der(kBits, "\0"s + key));
+  }
+  return {};
+}
+
+std::string digest(std::string_view bytes, const EVP_MD* kind) {
+  std::string out(EVP_MAX_MD_SIZE, '\0');
+  unsigned int length = 0;
+  EVP_Digest(bytes.data(), bytes.size(), reinterpret_cast<unsigned char*>(out.data()), &length, kind, nullptr);
+  out.resize(length);
+  return out;
+}
+
 }  // namespace
+
+std::optional<bool> has_fingerprint(const std::string& public_key, const std::string& fingerprint) {
+  const std::vector<std::string> words_of_key = words(public_key);
+  const std::optional<std::string> blob = words_of_key.size() < 2 ? std::nullopt : base64_decoded(words_of_key[1]);
+  if (!blob) return std::nullopt;
+  std::string told = fingerprint.starts_with("SHA256:") ? fingerprint.substr(7) : fingerprint;
+  if (const std::size_t colons = static_cast<std::size_t>(std::count(told.begin(), told.end(), ':')); colons == 15 || colons == 31) {
+    const std::string form = der_of(*blob);
+    if (form.empty()) return std::nullopt;
+    std::string hex;
+    for (const char byte : digest(form, colons == 15 ? EVP_md5() : EVP_sha256()))
+      hex += fmt::format("{}{:02x}", hex.empty() ? "" : ":", static_cast<unsigned char>(byte));
+    std::transform(told.begin(), told.end(), told.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    return told == hex;
+  }
+  while (told.ends_with('=')) told.pop_back();
+  if (told.size() != 43) return std::nullopt;  // of 32 bytes
+  std::string own = base64_encoded(digest(*blob, EVP_sha256()));
+  while (own.ends_with('=')) own.pop_back();
+  return told == own;
+}
 
 std::string OwnKey::name() const {
   const std::vector<std::string> fields = words(public_key);

@@ -140,7 +140,16 @@ Result<SshAccess> ssh_access(Ec2& ec2, const Ec2Instance& instance, const std::s
     for (const Ec2Group::Rule& rule : group.rules) {
       const bool ssh = rule.protocol == "-1" || (rule.protocol == "tcp" && rule.from_port <= 22 && rule.to_port >= 22);
       for (const std::string& from : rule.sources) {
-        if (own) access.sources.push_back(from);
+        const bool everybody = from == "0.0.0.0/0" || from == "::/0";
+        const bool only_ssh = rule.protocol == "tcp" && rule.from_port == 22 && rule.to_port == 22;
+        if (own && (everybody || !only_ssh)) {
+          const std::string ports = rule.protocol == "-1" ? "everything"
+                                    : rule.from_port == rule.to_port
+                                        ? fmt::format("{} {}", rule.protocol, rule.from_port)
+                                        : fmt::format("{} {} to {}", rule.protocol, rule.from_port, rule.to_port);
+          access.wider.push_back(fmt::format("{} from {} ({})", ports, from, group.id));
+        }
+        if (own && ssh) access.sources.push_back(from);
         if (ssh && holds(from, source)) access.open = true;
       }
     }

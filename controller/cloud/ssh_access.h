@@ -21,6 +21,7 @@ namespace gpustrap {
 struct SshAccess {
   bool open = false;                     ///< to the source that was asked about
   std::vector<std::string> sources;      ///< those of gpustrap's groups
+  std::vector<std::string> wider;        ///< what gpustrap's groups let in besides: "tcp 8888 from 0.0.0.0/0 (sg-1)"
   std::vector<std::string> own, others;  ///< ids of groups: gpustrap's, and those that somebody else gave it
 };
 [[nodiscard]] Result<SshAccess> ssh_access(Ec2& ec2, const Ec2Instance& instance, const std::string& source);

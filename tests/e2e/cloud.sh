@@ -58,7 +58,7 @@ print(client.describe_instance_attribute(InstanceId=one["InstanceId"], Attribute
 PY
     cp all output
     expect_output "g4dn.xlarge running required gpustrap-"
-    expect_output "['Name=lab', 'gpustrap:user=ubuntu', 'gpustrap=lab']"
+    expect_output "['Name=lab', 'gpustrap:image=ubuntu:24.04', 'gpustrap:user=ubuntu', 'gpustrap=lab']"
     expect_output "64 gp3 True ['gpustrap']"
     expect_output "[(22, 22, ['198.51.100.7/32'])]"
     expect_output "stop"
@@ -134,10 +134,59 @@ PY
     expect_exit 2
     expect_output "there is an instance \`lab\` already"
 
+    case_ "so is what differs otherwise, by its name: spot, image, disk, key"
+    gpustrap launch --gpu t4 --name lab --spot --no-wait -y
+    expect_exit 2
+    expect_output "it is not what is asked for: it is not spot"
+    gpustrap launch --gpu t4 --name lab --image dlami --disk 200 --no-wait -y
+    expect_exit 2
+    expect_output "its image is ubuntu:24.04, not dlami; its disk has 64 GiB, not 200"
+    ssh-keygen -q -t ed25519 -N '' -f other-key
+    gpustrap launch --gpu t4 --name lab -i other-key --no-wait -y
+    expect_exit 2
+    expect_output "lab was launched with the key gpustrap-"
+    expect_output "leave -i out"
+    gpustrap hosts
+    expect_no_output other-key
+    mv "$own_key" "$own_key.away"
+    gpustrap start lab
+    expect_output "which is not here"
+    gpustrap launch --gpu t4 --name lab --no-wait -y
+    expect_exit 2
+    expect_output "which is not here"
+    mv "$own_key.away" "$own_key"
+    gpustrap start lab
+    expect_no_output "which is not here"
+
+    case_ "-y agrees to no price that nobody knows"
+    gpustrap launch --type m7i.large --name dear --no-wait -y
+    expect_exit 2
+    expect_output "what an hour of m7i.large costs is not known here, and -y would agree to any price"
+    expect_output "leave -y out"
+    expect_count instances 2
+
+    case_ "a key pair in EC2 that is another key than its name says is not used"
+    ssh-keygen -q -t ed25519 -N '' -f stranger
+    ask_cloud <<'PY'
+name = keys()[0]["KeyName"]
+client.delete_key_pair(KeyName=name)
+client.import_key_pair(KeyName=name, PublicKeyMaterial=open("stranger.pub", "rb").read())
+PY
+    gpustrap launch --gpu t4 --name third --no-wait -y
+    expect_exit 7
+    expect_output "is not the key in"
+    expect_output "aws ec2 delete-key-pair --region us-east-1 --key-name gpustrap-"
+    ask_cloud <<<'client.delete_key_pair(KeyName=keys()[0]["KeyName"])'
+    expect_count instances 2
+
     case_ "stop and start: the address that changed is followed"
     gpustrap stop lab
     expect_exit 0
     expect_output "Its disk is still billed"
+    gpustrap ls
+    expect_output "5.12 USD a month"
+    gpustrap ls --json
+    expect_equal "$(python3 -c 'import json, sys; one, = [i for i in json.load(sys.stdin)["instances"] if i["name"] == "lab"]; print(one["disk_gib"], one["usd_per_month"], "stopped" in one)' <stdout)" "64 5.12 True"
     gpustrap launch --gpu t4 --name lab --no-wait -y
     expect_exit 2
     expect_output "gpustrap start lab"
@@ -381,6 +430,19 @@ PY
     expect_no_output gone
     fresh_cloud
 
+    case_ "spot is offered at the price of the zone that is asked first, and ls tells about what it has cost"
+    gpustrap launch --type g5.xlarge,g6.xlarge --spot --name cheap
+    expect_exit 2
+    expect_output "USD an hour in us-east-1"
+    expect_output "which is asked first"
+    expect_output "g6.xlarge at spot, now"
+    gpustrap launch --type g5.xlarge --spot --name cheap --no-wait -y
+    expect_exit 0
+    gpustrap ls
+    expect_output "about 0.00 USD"
+    expect_output "what spot costs now in us-east-1"
+    fresh_cloud
+
     case_ "a group that somebody opened further is not used"
     launch_lab
     gpustrap terminate lab -y
@@ -391,6 +453,26 @@ PY
     expect_exit 7
     expect_output "tcp 8888 to 8888 from 0.0.0.0/0"
     expect_count instances 0
+    fresh_cloud
+
+    case_ "one that somebody opens later is told by start, and by the same launch again"
+    launch_lab
+    ask_cloud <<'PY'
+client.authorize_security_group_ingress(GroupId=groups()[0]["GroupId"], IpProtocol="tcp", FromPort=8888, ToPort=8888, CidrIp="0.0.0.0/0")
+PY
+    gpustrap start lab
+    expect_exit 0
+    expect_output "Somebody has opened lab further than to SSH from one place: tcp 8888 from 0.0.0.0/0 (sg-"
+    launch_lab
+    expect_exit 0
+    expect_output "Somebody has opened lab further"
+
+    case_ "start --no-wait opens SSH to whom it is told"
+    gpustrap stop lab
+    gpustrap start lab --no-wait --ssh-from 203.0.113.0/24 -y
+    expect_exit 0
+    expect_output "The SSH of lab is open to 203.0.113.0/24 now."
+    expect_equal "$(sources_of lab)" 203.0.113.0/24
     fresh_cloud
 
     case_ "a zone without capacity gives way to the next one, then to the next type"
@@ -532,7 +614,7 @@ PY
     fresh_cloud
 
     case_ "killed at any of its calls, the same command again completes it, and nothing is made twice"
-    local calls n
+    local calls n ended
     : >"$cloud/calls"
     launch_lab
     calls=$(wc -l <"$cloud/calls")
@@ -551,9 +633,11 @@ PY
         fresh_cloud
         kill_at "$n after"
         gpustrap terminate lab -y
+        ended=$status
         gpustrap ls --orphans -y
         expect_exit 0
         expect_equal "$n: $(aws_counts)" "$n: 0 0 0 0"
+        [ "$ended" -ne 0 ] || [ ! -e "$HOME/.local/state/gpustrap/ec2/orders/us-east-1/lab.json" ] || fail_case "$n: the order is still open"
     done
 
     case_ "killed before its order is given, the next launch gives it once"

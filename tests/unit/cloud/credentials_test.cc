@@ -8,6 +8,7 @@
 #include <map>
 
 #include "tests/support/fake_http.h"
+#include "tests/support/process_state.h"
 #include "tests/support/temporary_directory.h"
 
 namespace gpustrap {
@@ -39,7 +40,10 @@ class CredentialSourceTest : public ::testing::Test {
     });
     if (!settings) return fail(settings.error());
     FakeHttp http(log_);
-    return CredentialSource(*settings, http, time_.clock()).find();
+    CredentialSource source(*settings, http, time_.clock());
+    source.on_notice([this](const std::string& sentence) { notices_ += sentence + "\n"; });
+    source.be_patient(patience_.first, patience_.second);
+    return source.find();
   }
   /// All that was asked of the network.
   std::string asked() const {
@@ -52,6 +56,8 @@ class CredentialSourceTest : public ::testing::Test {
   std::map<std::string, std::string> variables_;
   FakeHttp::Log log_;
   FakeTime time_;
+  std::string notices_;
+  std::pair<std::chrono::milliseconds, std::chrono::milliseconds> patience_{60'000, 60'000};
 };
 
 TEST_F(CredentialSourceTest, TheEnvironmentComesFirst) {
@@ -101,6 +107,41 @@ TEST_F(CredentialSourceTest, ARefusedRoleSaysWhatAwsSaid) {
   ASSERT_FALSE(role);
   EXPECT_THAT(role.error().sentence(), AllOf(HasSubstr("AssumeRole"), HasSubstr("profile base"), HasSubstr("User u is not authorized"),
                                              Not(HasSubstr("topsecret"))));
+}
+
+TEST_F(CredentialSourceTest, ARoleIsAskedForAgainWhereAwsIsBusyAndDatedByItsClock) {
+  config("[profile role]\nrole_arn=arn:r\nsource_profile=base\n");
+  stored("[base]\naws_access_key_id=BASE\naws_secret_access_key=topsecret\n");
+  const auto refused = [](int status, const std::string& code) {
+    return answer_of(status, "<ErrorResponse><Error><Code>" + code + "</Code><Message>m</Message></Error></ErrorResponse>",
+                     {{"Date", "Sat, 21 Nov 2026 14:00:30 GMT"}});
+  };
+  log_.answers.emplace_back(refused(400, "Throttling"));
+  log_.answers.emplace_back(fail(ErrorCode::network, "cut"));
+  log_.answers.emplace_back(refused(403, "SignatureDoesNotMatch"));
+  log_.answers.emplace_back(answer_of(200, kRoleAnswer));
+  const Result<Credentials> role = find("role");
+  ASSERT_TRUE(role) << role.error().sentence();
+  ASSERT_EQ(log_.requests.size(), 4U);
+  const auto date = [&](std::size_t at) { return HttpResponse{0, log_.requests[at].headers, ""}.header("X-Amz-Date"); };
+  EXPECT_THAT(date(2), HasSubstr("20261121T12"));
+  EXPECT_THAT(date(3), HasSubstr("20261121T14")) << "two hours later, as it is there";
+  EXPECT_THAT(notices_, HasSubstr("clock is 2 hours behind"));
+  log_ = {};
+  log_.answers.emplace_back(refused(403, "AccessDenied"));
+  EXPECT_FALSE(find("role"));
+  EXPECT_EQ(log_.requests.size(), 1U) << "no is no";
+}
+
+TEST_F(CredentialSourceTest, AProcessThatHangsIsToldAndEndedWithAllThatItStarted) {
+  const std::string pid_file = folder_ / "pid";
+  config("[profile p]\ncredential_process = sleep 600 & echo $! > " + pid_file + "; wait\n");
+  patience_ = {std::chrono::milliseconds(1), std::chrono::milliseconds(500)};
+  const Result<Credentials> hung = find("p");
+  ASSERT_FALSE(hung);
+  EXPECT_THAT(hung.error().why(), HasSubstr("did not end within"));
+  EXPECT_THAT(notices_, HasSubstr("Waiting for the credential_process of profile p"));
+  EXPECT_TRUE(ends_soon(std::stoi(*read_file(pid_file)))) << "its child goes on";
 }
 
 TEST_F(CredentialSourceTest, ProfilesThatNameEachOtherComeToAnEnd) {

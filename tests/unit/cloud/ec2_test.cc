@@ -204,6 +204,19 @@ TEST(Ec2Answers, WhatIsNotTheAnswerIsNotReadAsOne) {
   EXPECT_TRUE(read_page<Ec2Volume>("<DescribeVolumesResponse/>")->items.empty());
 }
 
+TEST(Ec2Answers, WhenOneWasStoppedStandsInAReason) {
+  const auto stopped = [](const std::string& reason) {
+    return read_page<Ec2Instance>(
+               "<DescribeInstancesResponse><reservationSet><item><instancesSet><item><instanceId>i-1</instanceId><reason>" + reason +
+               "</reason></item></instancesSet></item></reservationSet></DescribeInstancesResponse>")
+        ->items.at(0)
+        .stopped;
+  };
+  EXPECT_EQ(stopped("User initiated (2026-11-21 10:00:00 GMT)"), read_iso_time("2026-11-21T10:00:00Z"));
+  for (const char* none : {"", "User initiated", "(", "(2026-11-21", "User initiated (some day or another)"})
+    EXPECT_FALSE(stopped(none)) << none;
+}
+
 TEST(Ec2Answers, TypesAndGroups) {
   const Result<Ec2Page<Ec2InstanceType>> types = read_page<Ec2InstanceType>(
       "<DescribeInstanceTypesResponse><instanceTypeSet><item><instanceType>g5.12xlarge</instanceType><vCpuInfo><defaultVCpus>48</"

@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "controller/cloud/launch.h"
 #include "tests/support/fake_cloud.h"
 #include "tests/support/temporary_directory.h"
@@ -64,10 +66,12 @@ class LaunchOfferTest : public ::testing::Test {
                   {[](const std::string&) {},
                    [&](const std::string& description) -> Result<bool> {
                      offer = description;
-                     return false;
-                   }});
+                     return agrees_;
+                   },
+                   asks_});
     const Result<Launched> launched = launch.run();
-    return offer.empty() ? launched.error().sentence() + " -> " + launched.error().hint() : offer;
+    if (launched) return launched->instance.id + " " + launched->identity;
+    return offer.empty() || agrees_ ? launched.error().sentence() + " -> " + launched.error().hint() : offer;
   }
 
   TemporaryDirectory folder_;
@@ -76,6 +80,7 @@ class LaunchOfferTest : public ::testing::Test {
   AwsClient client_;
   Ec2 ec2_;
   LaunchWish wish_;
+  bool agrees_ = false, asks_ = true;
 };
 
 TEST_F(LaunchOfferTest, SpotIsOfferedAtThePriceOfTheZoneThatIsAskedFirst) {
@@ -129,6 +134,116 @@ TEST_F(LaunchOfferTest, AnImageIsTheOneOfThatNameAndNoOther) {
   EXPECT_THAT(offered(), HasSubstr("there is no image of that name"));
   wish_.image = "ubuntu-24.04";
   EXPECT_THAT(offered(), AllOf(HasSubstr("ubuntu-24.04 (ami-1)"), Not(HasSubstr("spot"))));
+}
+
+TEST_F(LaunchOfferTest, WhoIsNotAskedAgreesToNoPriceThatNobodyKnows) {
+  cloud_.list("DescribeInstanceTypes", "instanceTypeSet", type_item("m7i.large", 0));
+  cloud_.list("DescribeInstanceTypeOfferings", "instanceTypeOfferingSet",
+              "<item><instanceType>m7i.large</instanceType><location>us-east-1a</location></item>");
+  wish_.types = {"m7i.large"};
+  EXPECT_THAT(offered(), HasSubstr("of a price that is not known here")) << "a person sees that";
+  asks_ = false;
+  EXPECT_THAT(offered(), AllOf(HasSubstr("what an hour of m7i.large costs is not known here"), HasSubstr("leave -y out")));
+  wish_.spot = true;
+  cloud_.list("DescribeSpotPriceHistory", "spotPriceHistorySet", spot_item("m7i.large", "us-east-1a", "0.03"));
+  EXPECT_THAT(offered(), HasSubstr("spot, now 0.03 USD an hour"));
+}
+
+TEST_F(LaunchOfferTest, AKeyPairThatIsAnotherKeyIsNotUsed) {
+  const Result<OwnKey> key = own_key(folder_ / "keys/ec2", MakeKey::where_missing);
+  ASSERT_TRUE(key);
+  cloud_.list(
+      "DescribeKeyPairs", "keySet",
+      "<item><keyName>" + key->name() + "</keyName><keyFingerprint>YqyHyuVhHI/McpgiWHT//qlol1OPezr3hqb9cfoK6Kk=</keyFingerprint></item>");
+  agrees_ = true;
+  EXPECT_THAT(offered(),
+              AllOf(HasSubstr("is not the key in"), HasSubstr("aws ec2 delete-key-pair --region us-east-1 --key-name " + key->name())));
+  EXPECT_EQ(cloud_.count("RunInstances"), 0U);
+}
+
+/// Of a machine that is there, or was ordered: what is asked for now is compared with it.
+class LaunchAgainTest : public LaunchOfferTest {
+ protected:
+  LaunchAgainTest() { key_ = own_key(folder_ / "keys/ec2", MakeKey::where_missing)->name(); }
+  static std::string instance(const std::string& key, const std::string& lifecycle, const std::string& image_word) {
+    return "<item><instancesSet><item><instanceId>i-1</instanceId><imageId>ami-1</imageId><instanceType>g4dn.xlarge</"
+           "instanceType><keyName>" +
+           key + "</keyName><ipAddress>203.0.113.7</ipAddress><instanceState><name>running</name></instanceState>" +
+           (lifecycle.empty() ? "" : "<instanceLifecycle>" + lifecycle + "</instanceLifecycle>") +
+           "<blockDeviceMapping><item><deviceName>/dev/sda1</deviceName><ebs><volumeId>vol-1</volumeId></ebs></item></blockDeviceMapping>" +
+           "<tagSet><item><key>gpustrap</key><value>lab</value></item><item><key>gpustrap:image</key><value>" + image_word +
+           "</value></item></tagSet></item></instancesSet></item>";
+  }
+  void there(const std::string& lifecycle = "", const std::string& image_word = "ubuntu:24.04") {
+    cloud_.list("DescribeInstances", "reservationSet", instance(key_, lifecycle, image_word));
+    cloud_.list("DescribeVolumes", "volumeSet", "<item><volumeId>vol-1</volumeId><size>64</size></item>");
+  }
+  void ordered(bool spot = false, const std::string& image_word = "ubuntu:24.04") {
+    const Ec2Order order{"ami-1",
+                         "g4dn.xlarge",
+                         key_,
+                         "sg-1",
+                         "subnet-1",
+                         "/dev/sda1",
+                         64,
+                         spot,
+                         "token",
+                         "",
+                         {{"gpustrap", "lab"}, {"gpustrap:image", image_word}}};
+    ASSERT_TRUE(OrderRecord(folder_.path(), "us-east-1", "lab").save(order, time_.now));
+  }
+  std::string key_;
+};
+
+TEST_F(LaunchAgainTest, TheSameWishTakesWhatIsThere) {
+  there();
+  EXPECT_EQ(offered(), "i-1 " + (folder_ / "keys/ec2"));
+  wish_.disk_gib = 32, wish_.disk_said = true;
+  EXPECT_EQ(offered(), "i-1 " + (folder_ / "keys/ec2")) << "a larger disk does";
+}
+
+TEST_F(LaunchAgainTest, AnotherWishIsRefusedWithWhatDiffers) {
+  there("spot");
+  EXPECT_THAT(offered(), AllOf(HasSubstr("it is spot, and --spot is not asked for"), HasSubstr("give another --name")));
+  there();
+  wish_.spot = true;
+  EXPECT_THAT(offered(), HasSubstr("it is not spot"));
+  wish_.spot = false;
+  wish_.disk_gib = 200, wish_.disk_said = true;
+  EXPECT_THAT(offered(), HasSubstr("its disk has 64 GiB, not 200"));
+  wish_.disk_gib = 64, wish_.disk_said = false;
+  there("", "dlami");
+  EXPECT_EQ(offered(), "i-1 " + (folder_ / "keys/ec2")) << "nobody has said which image";
+  wish_.image = "debian:13", wish_.image_said = true;
+  EXPECT_THAT(offered(), HasSubstr("its image is dlami, not debian:13"));
+  wish_.image = "ami-2";
+  EXPECT_THAT(offered(), HasSubstr("its image is ami-1, not ami-2"));
+}
+
+TEST_F(LaunchAgainTest, AKeyThatItWasNotLaunchedWithIsNeverNoted) {
+  there();
+  ASSERT_TRUE(own_key(folder_ / "mine", MakeKey::where_missing));
+  wish_.identity = folder_ / "mine";
+  EXPECT_THAT(offered(), AllOf(HasSubstr("launched with the key " + key_), HasSubstr("mine is another"), HasSubstr("leave -i out")));
+  wish_.identity.clear();
+  key_ = "gpustrap-0123456789ab";
+  there();
+  EXPECT_THAT(offered(), AllOf(HasSubstr("launched with the key gpustrap-0123456789ab, which is not here"), HasSubstr("-i FILE")));
+}
+
+TEST_F(LaunchAgainTest, AnOrderIsTakenUpOnlyForTheSameWish) {
+  ordered();
+  EXPECT_THAT(offered(), HasSubstr("An earlier command ordered this"));
+  wish_.spot = true;
+  EXPECT_THAT(offered(), HasSubstr("This rents in us-east-1")) << "it has made nothing, and is over";
+  EXPECT_FALSE(OrderRecord(folder_.path(), "us-east-1", "lab").load(time_.now));
+  wish_.spot = false;
+  ordered(false, "dlami");
+  wish_.image_said = true;
+  EXPECT_THAT(offered(), HasSubstr("This rents in us-east-1"));
+  ordered();
+  std::filesystem::remove(folder_ / "keys/ec2");
+  EXPECT_THAT(offered(), HasSubstr("This rents in us-east-1")) << "the key that it was ordered with is gone";
 }
 
 }  // namespace

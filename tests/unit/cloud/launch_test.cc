@@ -78,6 +78,38 @@ TEST(OwnKeys, AreMadeOnceAndNeverWrittenOver) {
   EXPECT_EQ(*read_file(folder / "odd"), "not a key\n");
 }
 
+/// What ssh-keygen and openssl say of two keys.
+TEST(OwnKeys, AreComparedWithTheFingerprintsThatCloudsTell) {
+  const std::string rsa =
+      "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQCyvNS4xam/QHiHIyw2gMEFSBBDtAzUkXYZUM2nGViBHQHJVUY85Zz7bP93MQ11QV7PNgYwQ0IWWhlvoQLhTCInlx0XQslF"
+      "dWFIlwjWDWQ7SVI95Sh8MWxH01+JaG9rYf0zsB2h4xRZ/Yr5CJKAEgc3KT6akflu0yWaWb+N2Cs/CjBe/Gvg2Kh+Vd7/"
+      "Ec71Vg4okg5RyrnKU6TM3UQd469VxT2d6by2VpkdC"
+      "76QxeSTE2sKF71GVj0r+oB+wd28fvOY1xod2a/v5M++lxlx4EsOMb/psMW0PSbd8+h4+YZxS41O5gfeh2+JqT7JAo6RuhnFJBaW9TgZM3XdWqc4Hts1 x";
+  const std::string ed25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIJ5D49EHTCCwFd+stgby/NIT6dRSZHNutu7d91X0JMm x";
+  const std::string md5 = "86:0e:a4:d9:4f:bb:87:d8:b7:5e:0f:0f:cb:0f:50:b8";
+  EXPECT_EQ(has_fingerprint(rsa, md5), true) << "AWS, of an RSA key that was imported";
+  EXPECT_EQ(has_fingerprint(rsa, "86:0E:A4:D9:4F:BB:87:D8:B7:5E:0F:0F:CB:0F:50:B8"), true);
+  EXPECT_EQ(has_fingerprint(ed25519, md5), false);
+  for (const char* sha256 : {"YqyHyuVhHI/McpgiWHT//qlol1OPezr3hqb9cfoK6Kk=", "SHA256:YqyHyuVhHI/McpgiWHT//qlol1OPezr3hqb9cfoK6Kk"}) {
+    EXPECT_EQ(has_fingerprint(ed25519, sha256), true) << sha256;
+    EXPECT_EQ(has_fingerprint(rsa, sha256), false);
+  }
+  EXPECT_EQ(has_fingerprint(ed25519, "6c:e2:89:91:ac:3b:52:f3:a3:3a:9e:ed:7d:9b:de:b7:5f:25:f7:91:be:bd:7b:fe:62:5b:b3:e1:9c:ac:f2:15"),
+            true);
+  for (const char* unknown : {"", "?", "1f:51:ae:28:bf:89:e9:d8:1f:25:5d:37:2d:7d:b8:ca:9f:f5:f1:6f"})
+    EXPECT_EQ(has_fingerprint(rsa, unknown), std::nullopt) << unknown;
+  EXPECT_EQ(has_fingerprint("ssh-ed25519", md5), std::nullopt);
+  EXPECT_EQ(has_fingerprint("ssh-ed25519 AAAA", md5), std::nullopt);
+}
+
+TEST(OrderRecords, AreOfOneProfile) {
+  AwsSettings settings;
+  settings.region = "eu-west-1";
+  EXPECT_EQ(order_place(settings), "eu-west-1");
+  settings.profile = "work/../x";
+  EXPECT_EQ(order_place(settings), "eu-west-1@work%2F..%2Fx");
+}
+
 TEST(OrderRecords, OutliveACrashButNotTheirToken) {
   const TemporaryDirectory folder;
   const OrderRecord record(folder.path(), "us-east-1", "lab");

@@ -78,6 +78,14 @@ TEST_F(SshAccessTest, IsWhatAllGroupsTogetherLetIn) {
   EXPECT_FALSE(ask(group("sg-1", "203.0.113.9/32", true, 8888, 8888))->open) << "not of SSH";
 }
 
+TEST_F(SshAccessTest, WhatSomebodyOpenedFurtherIsNoticed) {
+  EXPECT_THAT(ask(group("sg-1", "0.0.0.0/0", true, 8888, 8888))->wider, ElementsAre("tcp 8888 from 0.0.0.0/0 (sg-1)"));
+  EXPECT_THAT(ask(group("sg-1", "0.0.0.0/0", true))->wider, ElementsAre("tcp 22 from 0.0.0.0/0 (sg-1)"));
+  EXPECT_THAT(ask(group("sg-1", "203.0.113.9/32", true, 0, 65535))->wider, ElementsAre("tcp 0 to 65535 from 203.0.113.9/32 (sg-1)"));
+  EXPECT_TRUE(ask(group("sg-1", "203.0.113.0/24", true))->wider.empty());
+  EXPECT_TRUE(ask(group("sg-2", "0.0.0.0/0", false, 8888, 8888))->wider.empty()) << "others' groups are theirs";
+}
+
 TEST_F(SshAccessTest, MovesWithoutTouchingGroupsOfOthers) {
   const Result<SshAccess> before = ask(group("sg-1", "198.51.100.7/32", true) + group("sg-2", "10.0.0.0/8", false));
   ASSERT_TRUE(before);

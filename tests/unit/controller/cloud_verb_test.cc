@@ -1,0 +1,73 @@
+#include "controller/cloud_verb.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "controller/cloud/launch_record.h"
+#include "tests/support/fake_cloud.h"
+#include "tests/support/temporary_directory.h"
+
+namespace gpustrap {
+namespace {
+
+using ::testing::HasSubstr;
+
+class OpenOrdersTest : public ::testing::Test {
+ protected:
+  OpenOrdersTest() : client_(settings(), std::make_unique<FakeCloud>(cloud_), time_.clock()), ec2_(client_) {
+    const Ec2Order order{"ami-1", "g5.xlarge", "k", "sg-1", "subnet-1", "/dev/sda1", 64, false, "token-1", "", {{"gpustrap", "lab"}}};
+    static_cast<void>(record_.save(order, time_.now));
+  }
+  static AwsSettings settings() {
+    AwsSettings settings;
+    settings.region = "us-east-1";
+    settings.variables = [](const std::string& name) {
+      return std::string(name.starts_with("AWS_ENDPOINT") || name.starts_with("AWS_IGNORE") ? "" : "x");
+    };
+    return settings;
+  }
+  std::string told(const std::vector<Ec2Instance>& listed = {}) {
+    ::testing::internal::CaptureStderr();
+    tell_open_orders(ec2_, folder_.path(), listed);
+    return ::testing::internal::GetCapturedStderr();
+  }
+  void made(const std::string& state) {
+    cloud_.list("DescribeInstances", "reservationSet",
+                "<item><instancesSet><item><instanceId>i-1</instanceId><instanceState><name>" + state +
+                    "</name></instanceState></item></instancesSet></item>");
+  }
+  TemporaryDirectory folder_;
+  FakeCloud::Answers cloud_;
+  FakeTime time_;
+  AwsClient client_;
+  Ec2 ec2_;
+  OrderRecord record_{folder_.path(), "us-east-1", "lab"};
+};
+
+TEST_F(OpenOrdersTest, AYoungOneIsTold) {
+  EXPECT_THAT(told(), HasSubstr("A launch of lab (g5.xlarge) was cut off: whether it is rented"));
+  EXPECT_TRUE(cloud_.asked.empty());
+  Ec2Instance lab;
+  lab.id = "i-1", lab.tags = {{kOwnerTag, "lab"}};
+  EXPECT_EQ(told({lab}), "");
+}
+
+TEST_F(OpenOrdersTest, OneThatHasRentedNothingIsClosed) {
+  time_.now += std::chrono::minutes(11);
+  made("terminated");
+  EXPECT_THAT(told(), HasSubstr("nothing of it is rented"));
+  EXPECT_THAT(cloud_.asked.back(), HasSubstr("Filter.1.Name=client-token&Filter.1.Value.1=token-1"));
+  EXPECT_FALSE(record_.load(time_.now));
+  EXPECT_EQ(told(), "");
+}
+
+TEST_F(OpenOrdersTest, OneOfWhichNothingIsKnownStays) {
+  time_.now += std::chrono::minutes(11);
+  EXPECT_THAT(told(), HasSubstr("whether it is rented")) << "AWS was not reached";
+  made("running");
+  EXPECT_THAT(told(), HasSubstr("whether it is rented"));
+  EXPECT_TRUE(record_.load(time_.now));
+}
+
+}  // namespace
+}  // namespace gpustrap
