@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstddef>
+#include <functional>
 #include <initializer_list>
 #include <iterator>
 #include <map>
@@ -17,6 +19,7 @@
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "controller/adopt_commands.h"
+#include "controller/adopt_input.h"
 #include "controller/adopt_state.h"
 #include "controller/adopt_yaml.h"
 #include "controller/compat_loader.h"
@@ -45,21 +48,315 @@ class ScriptReader {
     const std::vector<ShellStatement> statements = read_shell(script);
     state_.is_root = is_for_root(statements);
     script_ = script;
+    find_functions(statements);
+    take_all(statements);
+  }
+
+ private:
+  void find_functions(const std::vector<ShellStatement>& statements) {
+    for (const ShellStatement& statement : statements) {
+      const auto block = statement.commands.empty() ? read_block(statement.text) : std::nullopt;
+      if (!block || block->kind != ShellBlock::Kind::function) continue;
+      const bool is_new = bodies_.emplace(block->name, Body{block->body, statement.line + block->line}).second;
+      if (!is_new) bodies_[block->name].text.clear();  // which one is meant depends on the place
+    }
+  }
+
+  /// Statements of a block's body, which begins on that line of the script.
+  static std::vector<ShellStatement> read_inside(const std::string& body, int line) {
+    std::vector<ShellStatement> statements = read_shell(body);
+    for (ShellStatement& one : statements) one.line += line - 1;
+    return statements;
+  }
+
+  void take_all(const std::vector<ShellStatement>& statements) {
     for (const ShellStatement& statement : statements) {
       for (const std::string& comment : statement.comments) {
         if (!comment.starts_with('!')) state_.comments.emplace_back(trim(comment));
       }
-      if (!statement.text.empty()) take(statement);
+      if (statement.text.empty()) continue;
+      state_.script_line = statement.line;
+      if (statement.commands.size() == 1 && is_exit(statement.commands[0]) && !statement.background) {
+        const auto behind = std::count_if(statements.begin() + (&statement - statements.data()) + 1, statements.end(),
+                                          [](const ShellStatement& one) { return !one.text.empty(); });
+        state_.absorb(statement.text,
+                      behind > 0 ? fmt::format("the script ends here: {} behind it left out", counted(behind)) : "the script ends here");
+        ended_ = true;
+      } else if (statement.commands.size() == 1 && program_of(statement.commands[0]) == "return" && depth_ > 0) {
+        return;
+      } else {
+        take(statement);
+      }
+      if (ended_) return;
     }
   }
 
- private:
+  static std::string counted(std::ptrdiff_t n) { return n == 1 ? "one command" : fmt::format("{} commands", n); }
+
+  static std::string program_of(const ShellCommand& command) {
+    const BareCommand bare = bare_command(command);
+    return bare.words.empty() ? "" : bare.words[0].shown();
+  }
+
+  /// Whether every command in `text` is one of these, or a function whose own are.
+  [[nodiscard]] bool holds_only(const std::string& text, const std::function<bool(const ShellCommand&)>& is_meant) const {
+    const std::vector<FoundCommand> found = find_commands(text);
+    return std::all_of(found.begin(), found.end(), [&](const FoundCommand& one) { return !one.background && is_meant(one.command); });
+  }
+
+  /// `log() { echo "[setup] $*"; }`: says something and does nothing.
+  [[nodiscard]] bool only_speaks(const std::string& name, int depth = 0) const {
+    const auto body = bodies_.find(name);
+    if (body == bodies_.end() || body->second.text.empty() || depth > 3) return false;
+    return holds_only(body->second.text, [&](const ShellCommand& command) {
+      const std::string program = program_of(command);
+      const auto is_silent = [](const ShellRedirect& one) {
+        return one.target.shown() == "2" || one.target.shown() == "1" || one.target.shown() == "/dev/null";
+      };
+      return std::all_of(command.redirects.begin(), command.redirects.end(), is_silent) &&
+             (program.empty() || is_among(program, {"echo", "printf", "tput", "local"}) || only_speaks(program, depth + 1));
+    });
+  }
+
+  /// `die() { echo "$*" >&2; exit 1; }`.
+  [[nodiscard]] bool only_ends(const std::string& name) const {
+    const auto body = bodies_.find(name);
+    if (body == bodies_.end() || body->second.text.empty()) return false;
+    bool ends = false;
+    return holds_only(body->second.text,
+                      [&](const ShellCommand& command) {
+                        const std::string program = program_of(command);
+                        ends = ends || program == "exit";
+                        return program == "exit" || program.empty() || is_among(program, {"echo", "printf", "tput", "local"}) ||
+                               only_speaks(program);
+                      }) &&
+           ends;
+  }
+
+  /// `main "$@"`: the lines of a function in the place of its call, where they mean there what they mean inside.
+  bool open_call(const ShellStatement& statement) {
+    constexpr int kDeepest = 8, kMostCalls = 200;
+    if (statement.commands.size() != 1 || statement.background || depth_ >= kDeepest || opened_ >= kMostCalls) return false;
+    const ShellCommand& command = statement.commands[0];
+    if (command.words.empty() || !command.assignments.empty() || !command.redirects.empty()) return false;
+    const std::string name = command.words[0].plain().value_or("");
+    const auto body = bodies_.find(name);
+    if (body == bodies_.end() || body->second.text.empty() || active_.contains(name)) return false;
+    const bool passes_on = std::all_of(command.words.begin() + 1, command.words.end(),
+                                       [](const ShellWord& word) { return word.shown() == "$@" || word.shown() == "$*"; });
+    const std::string& text = body->second.text;
+    const bool asks = text.find("FUNCNAME") != std::string::npos || (!passes_on && takes_arguments(text));
+    const std::vector<ShellStatement> inside = read_inside(text, body->second.line);
+    if (asks || returns_early(inside)) return false;
+    state_.absorb(statement.text, "its lines follow");
+    active_.insert(name);
+    ++opened_;
+    ++depth_;
+    find_functions(inside);
+    take_all(inside);
+    --depth_;
+    active_.erase(name);
+    return true;
+  }
+
+  static bool takes_arguments(const std::string& text) {
+    for (std::size_t at = text.find('$'); at != std::string::npos; at = text.find('$', at + 1)) {
+      const char c = at + 1 < text.size() ? text[at + 1] : ' ';
+      const char next = c == '{' && at + 2 < text.size() ? text[at + 2] : c;
+      if (std::string_view("123456789@*#").find(next) != std::string_view::npos) return true;
+    }
+    return false;
+  }
+
+  /// A `return`, `shift` or `set` of arguments anywhere but as a line of its own at the end.
+  static bool returns_early(const std::vector<ShellStatement>& statements) {
+    for (const ShellStatement& statement : statements) {
+      const bool is_last_word = statement.commands.size() == 1 && program_of(statement.commands[0]) == "return";
+      for (const FoundCommand& found : find_commands(statement.text)) {
+        const std::string program = program_of(found.command);
+        if (program == "shift" || program == "trap" || (program == "return" && !is_last_word)) return true;
+      }
+    }
+    return false;
+  }
+
+  /// A test that can stand in `unless`: of a file, or whether there is a program. `holds` is what it says where it is not negated.
+  struct Test {
+    std::string holds;
+    bool negated = false;
+  };
+  [[nodiscard]] std::optional<Test> test_of(std::string text) const {
+    Test test;
+    if (text.starts_with("! ")) {
+      test.negated = true;
+      text = trim(std::string_view(text).substr(2));
+    }
+    if (text.starts_with("[[ ") && text.ends_with(" ]]")) text = "[ " + text.substr(3, text.size() - 6) + " ]";
+    const std::vector<ShellStatement> statements = read_shell(text);
+    if (statements.size() != 1 || statements[0].commands.size() != 1 || statements[0].background) return std::nullopt;
+    const ShellCommand& command = statements[0].commands[0];
+    const auto is_silent = [](const ShellRedirect& one) {
+      return one.op.find('>') != std::string::npos && is_among(one.target.shown(), {"/dev/null", "1", "2"});
+    };
+    if (!command.assignments.empty() || !std::all_of(command.redirects.begin(), command.redirects.end(), is_silent)) return std::nullopt;
+    std::vector<std::string> words;
+    for (const ShellWord& word : command.words) {
+      const auto field = state_.field_of(word);
+      if (!field) return std::nullopt;
+      words.push_back(*field);
+    }
+    if (words.empty()) return std::nullopt;
+    if (words[0] == "[" && words.back() == "]")
+      words.pop_back();
+    else if (words[0] == "[")
+      return std::nullopt;
+    if (words[0] == "[" || words[0] == "test") {
+      words.erase(words.begin());
+      if (!words.empty() && words[0] == "!") {
+        test.negated = !test.negated;
+        words.erase(words.begin());
+      }
+      if (words.size() != 2 || !is_among(words[0], {"-d", "-e", "-f", "-x", "-s", "-L", "-h", "-S", "-r"})) return std::nullopt;
+      const auto path = state_.path_of(words[1]);
+      if (!path) return std::nullopt;
+      test.holds = fmt::format("test {} {}", words[0], path->starts_with("~/") ? "~/" + shell_quote(path->substr(2)) : shell_quote(*path));
+      return test;
+    }
+    const bool is_command = words[0] == "command" && words.size() == 3 && words[1] == "-v";
+    const bool is_which = words.size() == 2 && is_among(words[0], {"which", "hash", "type"});
+    if (!is_command && !is_which) return std::nullopt;
+    test.holds = "command -v " + shell_quote(words.back());
+    return test;
+  }
+
+  /// `if [ ! -d X ]; then …; fi`, `[ -d X ] || …`: as steps, where each knows by itself when it is done, or as one with that guard.
+  bool take_guarded(const ShellStatement& statement) {
+    if (statement.background || depth_ > 8) return false;
+    std::string condition, body;
+    bool where_false = false;
+    int line = statement.line;
+    if (statement.commands.empty()) {
+      const auto block = read_block(statement.text);
+      if (!block || block->kind != ShellBlock::Kind::condition) return false;
+      condition = block->condition;
+      body = block->body;
+      line += block->line;
+    } else {
+      const std::vector<ShellCommand>& all = statement.commands;
+      if (all.size() < 2 || (all[1].join != ShellJoin::or_else && all[1].join != ShellJoin::and_then)) return false;
+      where_false = all[1].join == ShellJoin::or_else;
+      for (std::size_t i = 2; i < all.size(); ++i) {
+        if (all[i].join == ShellJoin::or_else || (where_false && all[i].join == ShellJoin::and_then)) return false;
+      }
+      condition = text_of(statement, all[0].begin, all[0].end);
+      body = statement.text.substr(all[1].begin - statement.begin);  // with its here-documents
+      line += static_cast<int>(std::count(statement.text.begin(), statement.text.end(), '\n') - std::count(body.begin(), body.end(), '\n'));
+    }
+    if (condition.find("BASH_SOURCE") != std::string::npos && condition.find("=") != std::string::npos &&
+        condition.find("!=") == std::string::npos && !where_false) {
+      take_all(read_inside(body, line));  // the script is run, and not sourced
+      return true;
+    }
+    const auto test = test_of(condition);
+    if (!test || test->negated == where_false) return false;
+    const std::vector<ShellStatement> inside = read_inside(body, line);
+    if (!may_be_opened(body) || returns_early(inside)) return false;
+    return open_under(statement.text, inside, test->holds);
+  }
+
+  /// No line of it ends anything, or sets what lines behind it would know only sometimes.
+  [[nodiscard]] bool may_be_opened(const std::string& body) const {
+    return holds_only(body, [&](const ShellCommand& command) {
+      const std::string program = program_of(command);
+      return !command.words.empty() &&
+             !is_among(program, {"exit", "return", "break", "continue", "export", "declare", "readonly", "local", "typeset"}) &&
+             !only_ends(program);
+    });
+  }
+
+  /// Tries the lines as steps; where any of them stays a command beside others, nothing is changed.
+  bool open_under(const std::string& text, const std::vector<ShellStatement>& inside, const std::string& holds) {
+    const AdoptState before = state_;
+    const std::size_t marked = marked_;
+    const auto undo = [&] {
+      state_ = before;
+      marked_ = marked;
+    };
+    const auto take_inside = [&] {
+      const std::string first = text.substr(0, text.find('\n'));
+      if (inside.size() > 1 || text.find('\n') != std::string::npos)
+        state_.comments.push_back(fmt::format("{}   (its lines follow)", first));
+      ++depth_;
+      take_all(inside);
+      --depth_;
+    };
+    take_inside();
+    std::size_t typed = 0, commands = 0;
+    for (std::size_t i = before.steps.size(); i < state_.steps.size(); ++i) {
+      if (!state_.steps[i].dropped) ++(state_.steps[i].kind == "command" ? commands : typed);
+    }
+    const bool moved = state_.folder != before.folder || state_.venv != before.venv;
+    if (!moved && commands == 1 && typed == 0 && inside.size() == 1) {
+      undo();
+      guard_ = {"", holds};
+      take_inside();
+      guard_.reset();
+      return true;
+    }
+    if (moved || commands > 0) return undo(), false;
+    for (std::size_t i = before.steps.size(); i < state_.steps.size(); ++i) {
+      AdoptedStep& step = state_.steps[i];
+      const bool is_of_itself = std::any_of(step.fields.begin(), step.fields.end(), [&](const Json& value) {
+        return value.is_string() && holds.ends_with(" " + value.get_ref<const std::string&>());
+      });
+      if (!is_of_itself || step.kind == "git")
+        step.reviews.push_back(fmt::format("the script does this only where `{}` does not hold", holds));
+    }
+    return true;
+  }
+
+  /// `for name in a b c; do …; done`, where each round is steps that know when they are done.
+  bool unroll(const ShellStatement& statement) {
+    constexpr std::size_t kMostRounds = 10;
+    const auto block = statement.commands.empty() && !statement.background && depth_ <= 4 ? read_block(statement.text) : std::nullopt;
+    if (!block || block->kind != ShellBlock::Kind::loop || !is_name(block->name) || !may_be_opened(block->body)) return false;
+    std::vector<std::string> values;
+    for (const ShellWord& word : block->words) {
+      const auto fields = state_.fields_of(word);
+      if (!fields) return false;
+      values.insert(values.end(), fields->begin(), fields->end());
+    }
+    if (values.empty() || values.size() > kMostRounds) return false;
+    const std::vector<ShellStatement> inside = read_inside(block->body, statement.line + block->line);
+    const AdoptState before = state_;
+    const std::size_t marked = marked_;
+    state_.comments.push_back(fmt::format("{}   (round by round)", statement.text.substr(0, statement.text.find('\n'))));
+    ++depth_;
+    for (const std::string& value : values) {
+      state_.assign(block->name, value, fmt::format("{}={}", block->name, shell_quote(value)), false);
+      take_all(inside);
+    }
+    --depth_;
+    const bool is_typed = std::none_of(state_.steps.begin() + static_cast<std::ptrdiff_t>(before.steps.size()), state_.steps.end(),
+                                       [](const AdoptedStep& step) { return step.kind == "command" && !step.dropped; });
+    if (is_typed && state_.folder == before.folder && state_.venv == before.venv) return true;
+    state_ = before;
+    marked_ = marked;
+    return false;
+  }
+
   /// A script that looks whether it is root says whose it is; else one that installs packages or starts services without sudo is root's.
   /// `sudo -u NAME` is what root does to be somebody else.
   static bool is_for_root(const std::vector<ShellStatement>& statements) {
     bool with = false, without = false;
     for (const ShellStatement& statement : statements) {
       if (const auto wants_root = wants_root_of(statement)) return *wants_root;
+      const auto block = statement.commands.empty() ? read_block(statement.text) : std::nullopt;
+      if (block && block->kind == ShellBlock::Kind::function) {
+        for (const ShellStatement& one : read_shell(block->body)) {
+          if (const auto wants_root = wants_root_of(one)) return *wants_root;
+        }
+      }
       for (const FoundCommand& found : find_commands(statement.text)) {
         const BareCommand bare = bare_command(found.command);
         const std::string program = bare.words.empty() ? "" : bare.words[0].shown();
@@ -89,7 +386,7 @@ class ScriptReader {
       const bool stops = becomes_root || is_among(program, {"exit", "return", "die", "fatal", "error", "err", "abort", "fail", "usage"});
       const bool is_harmless = is_among(program, {"[", "test", "echo", "printf", "cat", "EUID", "UID", "${EUID}", "${UID}", "${USER}",
                                                   "$(id -u)", "$(whoami)", "info", "warn", "log"}) ||
-                               program.starts_with("${") || program.empty();
+                               program.starts_with("${") || program.starts_with("((") || program.empty();
       if (!stops && !is_harmless) return std::nullopt;
       ends = ends || stops;
     }
@@ -103,12 +400,14 @@ class ScriptReader {
 
   void take(const ShellStatement& statement) {
     state_.script_line = statement.line;
-    state_.behind = script_.substr(std::min(statement.end, script_.size()));
+    state_.behind = behind(statement.end);
     if (const auto wants_root = wants_root_of(statement))
       return state_.absorb(statement.text, *wants_root ? "the steps of a script for root say `as: root`" : "steps run as the login user");
+    if (open_call(statement) || take_guarded(statement) || unroll(statement)) return;
     if (statement.commands.empty()) return take_compound(statement);
     const bool chooses = std::any_of(statement.commands.begin(), statement.commands.end(),
                                      [](const ShellCommand& one) { return one.join == ShellJoin::or_else; });
+    if (statement.commands.size() > 1 && take_settings(statement)) return;
     if (chooses && take_shrugged(statement)) return;
     if (chooses || asks_first(statement)) return keep({statement.commands, statement.text, statement.background});
     if (take_growth(statement)) return;
@@ -140,9 +439,29 @@ class ScriptReader {
         const std::string_view before = std::string_view(statement.text).substr(0, one.commands.front().begin - statement.begin);
         state_.script_line = statement.line + static_cast<int>(std::count(before.begin(), before.end(), '\n'));
       }
-      if (!one.commands.empty() && segments.size() > 1) state_.behind = script_.substr(std::min(one.commands.back().end, script_.size()));
+      if (segments.size() > 1) state_.behind = behind(one.commands.back().end);
+      if (speaks(one)) {
+        state_.absorb(one.text, "it only looks or speaks");
+        continue;
+      }
       if (!adopt(one)) keep(one);
     }
+  }
+
+  /// The script's text behind a place; all of it from inside of a block, which has places of its own.
+  [[nodiscard]] std::string_view behind(std::size_t end) const {
+    return depth_ > 0 ? script_ : script_.substr(std::min(end, script_.size()));
+  }
+
+  [[nodiscard]] bool speaks(const AdoptSegment& segment) const {
+    if (segment.commands.size() != 1 || segment.background || !segment.commands[0].redirects.empty()) return false;
+    const ShellCommand& command = segment.commands[0];
+    const bool runs = std::any_of(command.words.begin(), command.words.end(), [](const ShellWord& word) {
+      return std::any_of(word.parts.begin(), word.parts.end(), [](const ShellPart& part) {
+        return part.kind == ShellPart::Kind::opaque && (part.text.starts_with("$(") || part.text.starts_with('`'));
+      });
+    });
+    return !runs && !command.words.empty() && command.assignments.empty() && only_speaks(command.words[0].plain().value_or(""));
   }
 
   /// As typed steps; each remembers the command that it is where its fields turn out to be wrong.
@@ -234,8 +553,9 @@ class ScriptReader {
   bool take_shrugged(const ShellStatement& statement) {
     const ShellCommand& last = statement.commands.back();
     const std::string program = last.words.empty() ? "" : last.words[0].shown();
-    const bool ends = program == "exit" || program == "return";  // as a run does by itself
-    const bool shrugs = last.join == ShellJoin::or_else && (ends || program == "true" || program == ":" || program == "echo");
+    const bool ends = program == "exit" || program == "return" || only_ends(program);  // as a run does by itself
+    const bool shrugs =
+        last.join == ShellJoin::or_else && (ends || program == "true" || program == ":" || program == "echo" || only_speaks(program));
     const auto joins = [](const ShellCommand& one) { return one.join == ShellJoin::none || one.join == ShellJoin::pipe; };
     if (!shrugs || statement.background || !std::all_of(statement.commands.begin(), statement.commands.end() - 1, joins)) return false;
     AdoptSegment segment;
@@ -243,6 +563,9 @@ class ScriptReader {
     segment.text = text_of(statement, segment.commands.front().begin, segment.commands.back().end);
     const std::size_t before = state_.steps.size();
     if (!adopt(segment)) return false;
+    for (std::size_t i = before; i < state_.steps.size(); ++i)
+      state_.steps[i].as_command =
+          std::make_shared<const AdoptedStep>(command_of({statement.commands, statement.text, false}, fmt::format("was-{}", before + 1)));
     for (std::size_t i = before; !ends && i < state_.steps.size(); ++i)
       state_.steps[i].reviews.emplace_back("the script goes on where this fails, and a run ends there");
     return true;
@@ -255,7 +578,9 @@ class ScriptReader {
   void take_compound(const ShellStatement& statement) {
     if (const std::string name = function_name(statement.text); !name.empty()) {
       state_.functions[name] = statement.text;
-      return state_.absorb(statement.text, "goes along with the steps that call it");
+      const bool is_long = std::count(statement.text.begin(), statement.text.end(), '\n') > 3;
+      return state_.absorb(is_long ? statement.text.substr(0, statement.text.find('\n')) + " …" : statement.text,
+                           "a function: goes where it is called");
     }
     if (take_array(statement) || take_settings(statement)) return;
     keep({{}, statement.text, statement.background});
@@ -349,7 +674,7 @@ class ScriptReader {
   /// With what it needs of the lines above. `mark` names the file that says it has been done.
   [[nodiscard]] AdoptedStep command_of(const AdoptSegment& segment, const std::string& mark) const {
     std::string text = segment.text;
-    const InferredGuard guard = infer_guard(segment, state_);
+    const InferredGuard guard = guard_ ? *guard_ : infer_guard(segment, state_);
     AdoptedStep step;
     step.kind = "command";
     step.original = segment.text;
@@ -420,6 +745,15 @@ class ScriptReader {
   std::string marks_;
   std::string_view script_;
   std::size_t marked_ = 0;
+  struct Body {
+    std::string text;
+    int line = 1;
+  };
+  std::map<std::string, Body> bodies_;  ///< of functions; no text where a name has two
+  std::set<std::string> active_;        ///< functions that are open
+  int depth_ = 0, opened_ = 0;
+  bool ended_ = false;
+  std::optional<InferredGuard> guard_;  ///< of the command in an `if`
 };
 
 /// Turns a step back into the command that it was made of.
@@ -510,15 +844,17 @@ bool settle(AdoptedRecipe& recipe) {
 
 AdoptedScript adopt_script(std::string_view script, const std::string& name) {
   AdoptedScript adopted;
-  if (script.find('\0') != std::string_view::npos || !is_utf8(script)) {
-    adopted.problem = "this is no text: expected a shell script";
+  AdoptInput input = read_adopt_input(script, name);
+  if (!input.problem.empty()) {
+    adopted.problem = std::move(input.problem);
+    adopted.advice = std::move(input.advice);
     return adopted;
   }
   AdoptedRecipe recipe;
   recipe.script = name;
   recipe.name = recipe_name_from(name);
   AdoptState state;
-  ScriptReader(state, recipe.name).read(script);
+  ScriptReader(state, recipe.name).read(input.text);
   recipe.asks_terms = state.asks_terms;
   recipe.comments = std::move(state.comments);
   for (AdoptedStep& step : state.steps) {
@@ -528,12 +864,14 @@ AdoptedScript adopt_script(std::string_view script, const std::string& name) {
   }
   if (recipe.steps.empty()) {
     adopted.problem = "there is no command in it that changes a host";
+    adopted.advice = "name a script that installs or sets something; `gpustrap recipe new FILE` begins a recipe without one";
     return adopted;
   }
   give_single_ids(recipe.steps);
   for (AdoptedStep& step : recipe.steps) hide_placeholders(step);
   if (!settle(recipe)) {
     adopted.problem = "no recipe that loads can be made of it: more than 1 MiB of text, or characters that YAML does not take";
+    adopted.advice = "give a part of the script";
     return adopted;
   }
   std::vector<AdoptedLines> lines;

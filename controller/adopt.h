@@ -13,6 +13,7 @@ constexpr std::size_t kLongestScript = 256U << 10U;
 struct AdoptedScript {
   std::string recipe;        ///< YAML that loads, with the script's comments and a `# review:` wherever a person should look
   std::string problem;       ///< why nothing can be made of it; empty where something was
+  std::string advice;        ///< what to do about the problem
   std::size_t typed = 0;     ///< steps of kinds that know what they do
   std::size_t commands = 0;  ///< what stayed shell text
   /// Where a person should look.

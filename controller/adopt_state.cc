@@ -25,6 +25,21 @@ bool mentions(const std::string& text, const std::string& name) {
   return false;
 }
 
+/// Whether a shell would run `name` somewhere in the text.
+bool calls(const std::string& text, const std::string& name) {
+  for (std::size_t at = text.find(name); at != std::string::npos; at = text.find(name, at + 1)) {
+    const std::size_t end = at + name.size();
+    if (end < text.size() && std::string_view(" \t\n;&|)`").find(text[end]) == std::string_view::npos) continue;
+    const std::size_t before = at == 0 ? std::string::npos : text.find_last_not_of(" \t", at - 1);
+    if (before == std::string::npos || std::string_view("\n;&|({`!").find(text[before]) != std::string_view::npos) return true;
+    std::size_t word = before;
+    while (word > 0 && is_name_part(text[word - 1])) --word;
+    if (is_among(text.substr(word, before + 1 - word), {"if", "then", "else", "elif", "do", "while", "until", "time"}) && before + 1 < at)
+      return true;
+  }
+  return false;
+}
+
 /// `NAME=value` for a shell; a ~ in front stays one that the shell fills in.
 std::string assignment_text(const std::string& name, const AdoptState::Variable& variable) {
   if (!variable.value) return variable.text;
@@ -127,14 +142,14 @@ std::string AdoptState::prelude_of(const std::string& text) const {
   const bool is_sudo = text.starts_with("sudo ");
   for (bool grew = true; grew;) {
     grew = false;
-    const auto want = [&](const std::string& name, const std::string& definition) {
-      if (names.contains(name) || !mentions(all, name)) return;
+    const auto want = [&](const std::string& name, const std::string& definition, bool is_meant) {
+      if (!is_meant || names.contains(name)) return;
       names.insert(name);
       all += "\n" + definition;
       grew = true;
     };
-    for (const auto& [name, body] : functions) want(name, body);
-    for (const auto& [name, variable] : variables) want(name, variable.text);
+    for (const auto& [name, body] : functions) want(name, body, calls(all, name));
+    for (const auto& [name, variable] : variables) want(name, variable.text, mentions(all, name));
     for (std::size_t i = 0; i < sources.size(); ++i) {
       const auto is_meant = [&](const std::string& name) { return !variables.contains(name) && mentions(all, name); };
       const bool needed = sources[i].names.empty() ? !is_sudo || all.find('$') != std::string::npos
@@ -310,8 +325,8 @@ InferredGuard infer_guard(const AdoptSegment& segment, const AdoptState& state) 
     const auto name = account_of(bare, state);
     return {"", name ? "id " + shell_quote(*name) : ""};
   }
-  if (program == "groupadd" && state.field_of(last) && bare.words.size() == 2)
-    return {"", "getent group " + shell_quote(*state.field_of(last))};
+  const bool is_one_group = bare.words.size() == 2 || (bare.words.size() == 3 && is_among(second, {"-f", "-r", "--force", "--system"}));
+  if (program == "groupadd" && is_one_group && state.field_of(last)) return {"", "getent group " + shell_quote(*state.field_of(last))};
   return {};
 }
 

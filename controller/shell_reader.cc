@@ -4,6 +4,8 @@
 #include <array>
 #include <utility>
 
+#include <fmt/format.h>
+
 namespace gpustrap {
 namespace {
 
@@ -31,11 +33,15 @@ class Lexer {
 
   std::vector<Token> read() {
     while (next()) {}
-    if (!pending_.empty() && broken_ == std::string_view::npos) broken_ = tokens_[pending_.front()].begin;
+    if (!pending_.empty() && broken_ == std::string_view::npos) {
+      broken_ = tokens_[pending_.front()].begin;
+      broken_by_ = "the here-document " + tokens_[pending_.front()].word.shown();
+    }
     tokens_.push_back({Token::Kind::end, "", {}, text_.size(), text_.size(), -1, {}});
     return std::move(tokens_);
   }
   [[nodiscard]] std::size_t broken() const { return broken_; }
+  [[nodiscard]] const std::string& broken_by() const { return broken_by_; }
 
  private:
   [[nodiscard]] char at(std::size_t i) const { return i < text_.size() ? text_[i] : '\0'; }
@@ -58,9 +64,24 @@ class Lexer {
       tokens_.push_back({Token::Kind::comment, std::string(text_.substr(begin + 1, at_ - begin - 1)), {}, begin, at_, -1, {}});
       return true;
     }
+    if (here("((") && take_arithmetic()) return true;
     const bool substitutes = (c == '<' || c == '>') && at(at_ + 1) == '(';
     if (!substitutes && std::string_view(";&|()<>").find(c) != std::string_view::npos) return read_operator();
     return read_word();
+  }
+
+  /// `(( 1 << 3 ))` is a command of its own, and no here-document.
+  bool take_arithmetic() {
+    std::size_t end = at_ + 2;
+    if (!skip_to(end, ')', 0) || at(end) != ')') return false;
+    ShellWord word;
+    word.begin = at_;
+    word.end = end + 1;
+    word.parts.push_back({ShellPart::Kind::opaque, std::string(text_.substr(at_, word.end - at_))});
+    at_ = word.end;
+    tokens_.push_back({Token::Kind::word, "", std::move(word), 0, at_, -1, {}});
+    tokens_.back().begin = tokens_.back().word.begin;
+    return true;
   }
 
   bool read_operator() {
@@ -94,11 +115,16 @@ class Lexer {
       const char c = text_[at_];
       const bool substitutes = (c == '<' || c == '>') && at(at_ + 1) == '(';
       if (substitutes && at_ == word.begin) {
-        if (!take_opaque(word, at_ + 2, ')')) return broken_at(word.begin);
+        if (!take_opaque(word, at_ + 2, ')')) return broken_at(word.begin, "`" + std::string(1, c) + "(`");
         continue;
       }
       if (ends_word(c)) break;
-      if (!read_part(word, c)) return broken_at(word.begin);
+      const std::string_view rest = text_.substr(at_);
+      if (!read_part(word, c)) {
+        return broken_at(word.begin, c == '$'    ? fmt::format("`{}`", rest.substr(0, 2))
+                                     : c == '\\' ? "a line that goes on"
+                                                 : fmt::format("the quote {}", c));
+      }
     }
     word.end = at_;
     if (awaits_delimiter_) pending_.push_back(tokens_.size());
@@ -277,14 +303,18 @@ class Lexer {
         closed = line == end;
         if (!closed) body += std::string(line) + "\n";
       }
-      if (!closed && broken_ == std::string_view::npos) broken_ = delimiter.begin;
+      if (!closed && broken_ == std::string_view::npos) {
+        broken_ = delimiter.begin;
+        broken_by_ = "the here-document " + end;
+      }
       delimiter.document = std::move(body);
     }
     pending_.clear();
     tabs_of_.clear();
   }
 
-  bool broken_at(std::size_t where) {
+  bool broken_at(std::size_t where, std::string by) {
+    if (where < broken_) broken_by_ = std::move(by);
     broken_ = std::min(broken_, where);
     at_ = text_.size();
     return false;
@@ -293,6 +323,7 @@ class Lexer {
   std::string_view text_;
   std::size_t at_ = 0;
   std::size_t broken_ = std::string_view::npos;
+  std::string broken_by_;
   bool awaits_delimiter_ = false, strip_tabs_ = false;
   std::vector<std::size_t> pending_, tabs_of_;
   std::vector<Token> tokens_;
@@ -356,54 +387,91 @@ std::optional<ShellCommand> simple_command(const std::vector<Token>& tokens, std
   return command;
 }
 
-/// Where the statement that begins at `from` ends: the index of its separator. Follows what is nested. `compound` where anything is.
+/// Follows what is nested, token by token: if … fi, { … }, ( … ).
+class Nesting {
+ public:
+  struct Open {
+    std::string word;
+    std::size_t at;
+  };
+  std::vector<Open> open;
+  std::optional<Open> stray;  ///< closes what nothing has opened
+  bool compound = false;
+
+  /// The reserved word that the token is in its place; empty where it is none.
+  std::string take(const Token& token) {
+    if (token.kind == Token::Kind::word) return take_word(token);
+    if (token.kind == Token::Kind::comment || is_redirect(token)) return {};
+    if (is_op(token, "(")) {
+      open.push_back({"(", token.begin});
+      compound = true;
+    } else if (is_op(token, ")")) {
+      compound = true;
+      if (!open.empty() && open.back().word == "(")
+        open.pop_back();
+      else if (!stray && std::none_of(open.begin(), open.end(), [](const Open& one) { return one.word == "case"; }))
+        stray = {")", token.begin};
+    }
+    command_position_ = true;  // behind `name()` too: what follows is its body
+    return {};
+  }
+
+ private:
+  std::string take_word(const Token& token) {
+    const std::string word = bare_text(token);
+    if (names_function_) {
+      names_function_ = false;
+      return {};
+    }
+    const bool in_place = command_position_;
+    if (in_place && (word == "function" || word == "[[" || word == "!" || word == "time")) {
+      compound = true;
+      names_function_ = word == "function";
+    } else if (in_place && is_among(word, kOpening)) {
+      open.push_back({word, token.begin});
+      compound = true;
+    } else if (in_place && is_among(word, kClosing)) {
+      compound = true;
+      close(word, token.begin);
+    }
+    const bool is_reserved = in_place && (is_among(word, kOpening) || is_among(word, kMiddle) || is_among(word, kClosing));
+    command_position_ =
+        in_place && (word == "{" || is_among(word, kMiddle) || word == "if" || word == "while" || word == "until" || names_function_);
+    return is_reserved ? word : std::string();
+  }
+
+  void close(const std::string& word, std::size_t at) {
+    const std::string opened = open.empty() ? "" : open.back().word;
+    const bool fits = word == "fi"     ? opened == "if"
+                      : word == "esac" ? opened == "case"
+                      : word == "}"    ? opened == "{"
+                                       : opened == "for" || opened == "while" || opened == "until" || opened == "select";
+    if (!fits && !stray) stray = {word, at};
+    if (!open.empty()) open.pop_back();
+  }
+
+  bool command_position_ = true, names_function_ = false;
+};
+
+/// Where the statement that begins at `from` ends: the index of its separator. `compound` where anything is nested.
 std::size_t end_of_statement(const std::vector<Token>& tokens, std::size_t from, bool& compound) {
-  std::vector<std::string> open;
-  bool command_position = true;
+  Nesting nesting;
   std::size_t i = from;
   for (; tokens[i].kind != Token::Kind::end; ++i) {
     const Token& token = tokens[i];
-    if (token.kind == Token::Kind::word) {
-      const std::string word = bare_text(token);
-      const bool after_brace = word == "{";
-      if (command_position && is_among(word, kOpening) && word != "function" && word != "[[") {
-        open.push_back(word);
-        compound = true;
-      } else if (command_position && is_among(word, kClosing)) {
-        compound = true;
-        if (!open.empty()) open.pop_back();
-      } else if (command_position && (word == "function" || word == "[[" || word == "!" || word == "time")) {
-        compound = true;
-      }
-      command_position = command_position && (after_brace || is_among(word, kMiddle) || word == "if" || word == "while" || word == "until");
-      continue;
-    }
-    if (token.kind == Token::Kind::comment) continue;
-    if (is_op(token, "(")) {
-      open.emplace_back("(");
-      compound = command_position = true;
-      continue;
-    }
-    if (is_op(token, ")")) {
-      compound = true;
-      if (!open.empty() && open.back() == "(") open.pop_back();
-      command_position = true;
-      // `name() {`: what follows is its body.
-      continue;
-    }
-    if (is_redirect(token)) continue;
     const bool separates = token.kind == Token::Kind::newline || is_op(token, ";") || is_op(token, "&");
-    if (separates && open.empty()) {
+    if (separates && nesting.open.empty()) {
       std::size_t before = i;
       while (before > from && tokens[before - 1].kind == Token::Kind::comment) --before;
-      const bool goes_on =
-          token.kind == Token::Kind::newline && before > from &&
-          (is_join(tokens[before - 1]) || (is_op(tokens[before - 1], ")") && before >= from + 3 && is_op(tokens[before - 2], "(")));
-      if (!goes_on) return i;
+      const bool names_function = before == from + 2 && bare_text(tokens[from]) == "function";
+      const bool goes_on = token.kind == Token::Kind::newline && before > from &&
+                           (is_join(tokens[before - 1]) || names_function ||
+                            (is_op(tokens[before - 1], ")") && before >= from + 3 && is_op(tokens[before - 2], "(")));
+      if (!goes_on) break;
     }
-    command_position = true;
+    nesting.take(token);
   }
-  if (!open.empty()) compound = true;
+  compound = compound || nesting.compound;
   return i;
 }
 
@@ -538,6 +606,72 @@ std::vector<ShellStatement> read_shell(std::string_view text) {
     statements.push_back(std::move(rest));
   }
   return statements;
+}
+
+std::optional<ShellFault> find_fault(std::string_view text) {
+  Lexer lexer(text);
+  const std::vector<Token> tokens = lexer.read();
+  const auto line_of = [&](std::size_t at) {
+    return 1 + static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(std::min(at, text.size())), '\n'));
+  };
+  if (lexer.broken() != std::string_view::npos) return ShellFault{line_of(lexer.broken()), lexer.broken_by(), false};
+  Nesting nesting;
+  for (const Token& token : tokens) {
+    nesting.take(token);
+    if (nesting.stray) return ShellFault{line_of(nesting.stray->at), "`" + nesting.stray->word + "`", true};
+  }
+  if (nesting.open.empty()) return std::nullopt;
+  return ShellFault{line_of(nesting.open.back().at), "`" + nesting.open.back().word + "`", false};
+}
+
+std::optional<ShellBlock> read_block(std::string_view text) {
+  Lexer lexer(text);
+  std::vector<Token> tokens = lexer.read();
+  if (lexer.broken() != std::string_view::npos) return std::nullopt;
+  std::erase_if(tokens, [](const Token& one) { return one.kind == Token::Kind::comment; });
+  while (!tokens.empty() && (tokens.back().kind == Token::Kind::newline || tokens.back().kind == Token::Kind::end)) tokens.pop_back();
+  constexpr std::size_t kLeast = 4;
+  if (tokens.size() < kLeast) return std::nullopt;
+  const auto between = [&](std::size_t from, std::size_t to) { return std::string(text.substr(from, to - from)); };
+  ShellBlock block;
+  const std::string first = bare_text(tokens[0]);
+  std::size_t name = first == "function" || first == "for" ? 1 : 0;
+  if (first == "if") {
+    block.kind = ShellBlock::Kind::condition;
+  } else if (first == "for") {
+    block.kind = ShellBlock::Kind::loop;
+    if (bare_text(tokens[2]) != "in") return std::nullopt;
+    for (std::size_t i = 3; i < tokens.size() && tokens[i].kind == Token::Kind::word; ++i) block.words.push_back(tokens[i].word);
+  } else {
+    block.kind = ShellBlock::Kind::function;
+    std::size_t i = name + 1;
+    const bool has_brackets = is_op(tokens[i], "(") && is_op(tokens[i + 1], ")");
+    if (has_brackets) i += 2;
+    while (i < tokens.size() && tokens[i].kind == Token::Kind::newline) ++i;
+    if (i >= tokens.size() || bare_text(tokens[i]) != "{" || (!has_brackets && name == 0)) return std::nullopt;
+  }
+  block.name = bare_text(tokens[name]);
+  const std::string_view begins = first == "if" ? "then" : first == "for" ? "do" : "{";
+  Nesting nesting;
+  std::optional<std::size_t> body;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const std::string word = nesting.take(tokens[i]);
+    if (!body && word == begins && nesting.open.size() == 1) {
+      body = tokens[i].end;
+      if (first == "if") block.condition = between(tokens[1].begin, tokens[i].begin);
+    } else if (nesting.open.size() == 1 && (word == "else" || word == "elif")) {
+      return std::nullopt;
+    } else if (body && nesting.open.empty()) {
+      if (i + 1 != tokens.size()) return std::nullopt;
+      block.body = between(*body, tokens[i].begin);
+      block.line = static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(*body), '\n'));
+      while (!block.condition.empty() &&
+             (is_blank(block.condition.back()) || block.condition.back() == ';' || block.condition.back() == '\n'))
+        block.condition.pop_back();
+      return block;
+    }
+  }
+  return std::nullopt;
 }
 
 std::vector<FoundCommand> find_commands(std::string_view text) {

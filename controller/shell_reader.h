@@ -70,6 +70,25 @@ struct ShellStatement {
 /// All statements in order. Comments behind the last one come as a statement without text.
 [[nodiscard]] std::vector<ShellStatement> read_shell(std::string_view text);
 
+/// What is not closed before the text ends, or closes what nothing has opened.
+struct ShellFault {
+  int line = 1;
+  std::string what;  ///< "`if`", "the quote \"", "the here-document END"
+  bool stray = false;
+};
+[[nodiscard]] std::optional<ShellFault> find_fault(std::string_view text);
+
+/// `if CONDITION; then BODY; fi`, `for NAME in WORDS; do BODY; done` or `NAME() { BODY }`, and nothing else beside it.
+struct ShellBlock {
+  enum class Kind { condition, loop, function } kind = Kind::condition;
+  std::string condition;         ///< of `if`
+  std::string name;              ///< of `for` and of a function
+  std::vector<ShellWord> words;  ///< of `for`
+  std::string body;
+  int line = 0;  ///< of the body, counted from the block's first, which is 0
+};
+[[nodiscard]] std::optional<ShellBlock> read_block(std::string_view text);
+
 /// Every simple command there is, those inside of compound ones too; `background` ones say so.
 struct FoundCommand {
   ShellCommand command;

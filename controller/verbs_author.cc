@@ -83,7 +83,7 @@ VerbResult verb_adopt(const Options& options) {
                       script.error().hint().empty() ? "name a shell script; `-` is what comes on standard input" : script.error().hint()));
   }
   const AdoptedScript adopted = adopt_script(*script, options.file == "-" ? "the commands" : options.file);
-  if (!adopted.problem.empty()) return fail(ErrorCode::usage, fmt::format("{}: {}", options.file, adopted.problem));
+  if (!adopted.problem.empty()) return fail(Error(ErrorCode::usage, fmt::format("{}: {}", options.file, adopted.problem), adopted.advice));
   if (options.output.empty()) return print(options.json ? adopted_json(adopted, options.file, "") : adopted.recipe);
   if (Result<void> written = write_new_file(options.output, adopted.recipe); !written) return fail(std::move(written).error());
   if (options.json) return print(adopted_json(adopted, options.file, options.output));

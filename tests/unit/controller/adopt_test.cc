@@ -290,6 +290,106 @@ TEST(Adopt, AnErrorOfLintIsNotAllowed) {
   EXPECT_THAT(adopted.recipe, Not(HasSubstr("lint: allow jupyter-no-token")));
 }
 
+TEST(Adopt, APromptIsNoPartOfTheCommand) {
+  EXPECT_EQ(steps_of("$ sudo apt-get install -y git\nReading package lists... Done\n$ mkdir -p \\\n> a\n"),
+            "{\"apt\":{\"packages\":[\"git\"]}}\n{\"directory\":{\"path\":\"~/a\"}}\n");
+  EXPECT_EQ(steps_of("(base) ubuntu@gpu-1:~/data$ mkdir ~/b\nroot@gpu:~# mkdir /srv/c\n[lab@gpu ~]$ mkdir ~/d\n>>> import torch\n"),
+            "{\"directory\":{\"path\":\"~/b\"}}\n{\"directory\":{\"path\":\"/srv/c\"}}\n{\"directory\":{\"path\":\"~/d\"}}\n");
+  EXPECT_EQ(steps_of("# apt-get update\n# apt-get install -y git\n"), "{\"apt\":{\"packages\":[\"git\"]}}\n");
+  EXPECT_EQ(steps_of("$ cat > ~/a.txt <<'END'\none\nEND\n"), "{\"file\":{\"path\":\"~/a.txt\",\"content\":\"one\\n\"}}\n");
+  EXPECT_EQ(steps_of("#!/bin/sh\ncat > ~/a.txt <<'END'\n$ one\nEND\n"), "{\"file\":{\"path\":\"~/a.txt\",\"content\":\"$ one\\n\"}}\n");
+}
+
+TEST(Adopt, WhatIsNoShellTextIsRefused) {
+  struct Wrong {
+    const char* text;
+    const char* name;
+    const char* says;
+    const char* advice;
+  };
+  for (const Wrong& one : {
+           Wrong{"import os\nos.system('ls')\n", "setup.py", "Python", "commands.txt"},
+           Wrong{"#!/usr/bin/env python3\nprint(1)\n", "setup", "asks for `python3`", "commands.txt"},
+           Wrong{"# base\nARG V=1\nFROM ubuntu:22.04\nRUN apt-get update\n", "Dockerfile", "a Dockerfile", "behind RUN"},
+           Wrong{"#cloud-config\npackages: [git]\n", "user-data", "cloud-config", "runcmd"},
+           Wrong{"set -gx CUDA_HOME /usr/local/cuda\nif test -d x\n  echo\nend\n", "setup", "fish", "bash"},
+           Wrong{"name: x\nsteps:\n  - apt: {}\n", "x.yaml", "recipe already", "recipe lint"},
+           Wrong{"apt-get install -y git\necho 'a\nb\n", "s.sh", "line 2: the quote ' is not closed", "bash -n"},
+           Wrong{"echo \"$(date\"\n", "s.sh", "line 1: the quote \" is not closed", "bash -n"},
+           Wrong{"a\nif test -e b; then\n  c\n", "s.sh", "line 2: `if` is not closed", "bash -n"},
+           Wrong{"cat > x <<EOF\na\n", "s.sh", "line 1: the here-document EOF is not closed", "bash -n"},
+           Wrong{"f() {\n  a\n", "s.sh", "line 1: `{` is not closed", "bash -n"},
+           Wrong{"a\nfi\n", "s.sh", "line 2: `fi` closes what nothing has opened", "bash -n"},
+       }) {
+    const AdoptedScript adopted = adopt_script(one.text, one.name);
+    EXPECT_THAT(adopted.problem, HasSubstr(one.says)) << one.text;
+    EXPECT_THAT(adopted.advice, HasSubstr(one.advice)) << one.text;
+    EXPECT_EQ(adopted.recipe, "");
+  }
+}
+
+TEST(Adopt, WhatStandsBehindAnExitIsLeftOut) {
+  const AdoptedScript adopted = adopt_script("apt-get install -y git\nexit 0\nmake old\nmake older\n", "s.sh");
+  EXPECT_THAT(adopted.recipe, Not(HasSubstr("make")));
+  EXPECT_THAT(adopted.recipe, HasSubstr("exit 0   (the script ends here: 2 commands behind it left out)"));
+}
+
+TEST(Adopt, AFunctionIsOpenedWhereItIsCalled) {
+  EXPECT_EQ(steps_of("log() { echo \"== $*\"; }\ntools() { log tools; apt-get install -y git; }\nfunction main {\n  tools\n  return "
+                     "0\n}\nmain \"$@\"\n"),
+            "{\"apt\":{\"packages\":[\"git\"]}}\n");
+  EXPECT_EQ(steps_of("main() { local d=/srv/a; mkdir -p \"$d\"; }\nif [[ \"${BASH_SOURCE[0]}\" == \"$0\" ]]; then main \"$@\"; fi"),
+            "{\"directory\":{\"path\":\"/srv/a\"}}\n");
+  // A function of arguments, one that returns early and one that calls itself stay whole.
+  EXPECT_THAT(steps_of("f() { mkdir \"/srv/$1\"; }\nf a\n"), HasSubstr(R"(f() { mkdir \"/srv/$1\"; }\nf a\n)"));
+  EXPECT_THAT(steps_of("f() { test -e a && return; mkdir /srv/b; }\nf\n"), Not(HasSubstr("\"directory\"")));
+  EXPECT_THAT(steps_of("f() { mkdir /srv/b; f; }\nf\n"), HasSubstr(R"(f() { mkdir /srv/b; f; }\nf\n)"));
+  EXPECT_THAT(steps_of("f() { mkdir /srv/a; }\nf() { mkdir /srv/b; }\nf\n"), Not(HasSubstr("\"directory\"")));
+}
+
+TEST(Adopt, AStepOfABlockKnowsItsLineInTheScript) {
+  const AdoptedScript adopted =
+      adopt_script("main() {\n  make a\n  if [ ! -d ~/x ]; then\n    make b\n  fi\n}\n\nmain\n[ -d ~/y ] ||\n  make c\n", "s.sh");
+  std::vector<int> lines;
+  for (const AdoptedScript::Review& one : adopted.reviews) lines.push_back(one.script_line);
+  EXPECT_THAT(lines, ::testing::ElementsAre(2, 4, 10)) << adopted.recipe;
+}
+
+TEST(Adopt, ATestInFrontIsTheGuardOfTheOneCommandBehindIt) {
+  for (const char* script :
+       {"if ! command -v uv >/dev/null 2>&1; then make uv; fi", "command -v uv || make uv", "if ! which uv; then\n  make uv\nfi"})
+    EXPECT_THAT(steps_of(script), HasSubstr(R"({"command":{"unless":"command -v uv","run":"make uv"}})")) << script;
+  for (const char* script : {"[ -d ~/x ] || make x", "if [ ! -d ~/x ]; then make x; fi", "if [[ ! -d \"$HOME/x\" ]]; then make x; fi",
+                             "! test -d ~/x && make x"})
+    EXPECT_THAT(steps_of(script), HasSubstr("make x")) << script;
+  EXPECT_THAT(steps_of("D=~/x\n[ -d \"$D\" ] || make x"), HasSubstr(R"("unless":"test -d ~/x")"));
+}
+
+TEST(Adopt, ATestInFrontOfTypedStepsIsLookedAt) {
+  EXPECT_EQ(steps_of("if [ ! -d ~/x ]; then\n  mkdir ~/x\n  sudo apt-get install -y git\nfi"),
+            "{\"directory\":{\"path\":\"~/x\"}}\n{\"apt\":{\"packages\":[\"git\"]}}\n");
+  EXPECT_THAT(adopt_script("if [ ! -d ~/x ]; then apt-get install -y git; fi", "s.sh").recipe,
+              HasSubstr("only where `test -d ~/x` does not hold"));
+  // The first line would make the test true for the second.
+  for (const char* script : {"if [ ! -d ~/x ]; then mkdir ~/x; make x; fi", "if [ -d ~/x ]; then mkdir ~/y; fi",
+                             "if [ ! -d ~/x ]; then mkdir ~/x; else make; fi", "if [ ! -d ~/x ]; then mkdir ~/x; exit 0; fi",
+                             "if [ ! -d ~/x ]; then mkdir ~/x; cd ~/x; fi"}) {
+    const std::string steps = steps_of(script);
+    EXPECT_THAT(steps, HasSubstr(script)) << script;
+    EXPECT_EQ(split(steps, '\n').size(), 2U) << steps;
+  }
+}
+
+TEST(Adopt, ALoopOverKnownWordsIsUnrolled) {
+  EXPECT_EQ(steps_of("for d in a b; do mkdir -p \"/srv/$d\"; done"),
+            "{\"directory\":{\"path\":\"/srv/a\"}}\n{\"directory\":{\"path\":\"/srv/b\"}}\n");
+  EXPECT_EQ(steps_of("P=(git tmux)\nfor p in \"${P[@]}\"\ndo\n  apt-get install -y $p\ndone"),
+            "{\"apt\":{\"packages\":[\"git\"]}}\n{\"apt\":{\"packages\":[\"tmux\"]}}\n");
+  for (const char* script : {"for d in a b; do make $d; done", "for f in *.sh; do mkdir $f; done", "for d in a b; do mkdir $d; break; done",
+                             "for d in 1 2 3 4 5 6 7 8 9 10 11; do mkdir $d; done"})
+    EXPECT_EQ(split(steps_of(script), '\n').size(), 2U) << script;
+}
+
 TEST(Adopt, NothingToDoIsSaid) {
   EXPECT_THAT(steps_of("# only words\nset -e\n"), HasSubstr("no command"));
   EXPECT_THAT(steps_of(std::string("\x7f\x45LF\0\1", 6)), HasSubstr("expected a shell script"));
