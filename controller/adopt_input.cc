@@ -85,7 +85,8 @@ std::optional<Foreign> foreign(std::string_view text, const std::string& name) {
   if (lines[0].starts_with("<!") || lines[0].starts_with("<html"))
     return Foreign{"this is a web page, and no shell script", "copy the commands out of it"};
   if (lines[0] == "{" || lines[0].starts_with("{\"")) return Foreign{"this is JSON, and no shell script", kCommands};
-  if (has_line([](std::string_view line) { return line == "steps:"; }))
+  if (is_among(first_word(lines[0]), {"name:", "steps:", "description:", "vars:"}) &&
+      has_line([](std::string_view line) { return line == "steps:"; }))
     return Foreign{"this is a recipe already", "`gpustrap recipe lint FILE` checks it, `gpustrap plan FILE HOST` shows what it would do"};
   if (lines[0] == "---") return Foreign{"this is YAML, and no shell script", kCommands};
   return std::nullopt;

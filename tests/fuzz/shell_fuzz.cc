@@ -43,6 +43,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (found.command.end < found.command.begin || found.command.end > text.size()) std::abort();
     (void)bare_command(found.command);
   }
+  if (const auto fault = find_fault(text); fault && (fault->line < 1 || fault->what.empty())) std::abort();
+  if (const auto block = read_block(text); block && (block->body.size() >= text.size() || block->line < 0)) std::abort();
   // A recipe is made only where it loads; that takes a while, so not of every input.
   if (size % 64 == 0) {
     const AdoptedScript adopted = adopt_script(text, "setup.sh");

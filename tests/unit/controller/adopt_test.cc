@@ -59,9 +59,9 @@ TEST_P(AdoptsTutorials, AsTheGoldenFileHasIt) {
   expect_golden("adopt/" + name + ".yaml", adopted.recipe);
   EXPECT_THAT(steps_of(script), HasSubstr("{")) << "it does not load";
 }
-INSTANTIATE_TEST_SUITE_P(Five, AdoptsTutorials,
+INSTANTIATE_TEST_SUITE_P(Six, AdoptsTutorials,
                          ::testing::Values("cuda_deb_and_conda", "default_cuda_and_tensorflow", "open_notebook", "anaconda_and_runfile",
-                                           "lab_machine"));
+                                           "lab_machine", "lab_functions"));
 
 TEST(Adopt, WhatOnlyLooksOrSpeaksIsNoStep) {
   EXPECT_EQ(steps_of("apt-get install -y git\necho \"installing…\"\ngcc --version | head -1\nnvidia-smi --query-gpu=name --format=csv\n"
@@ -326,6 +326,12 @@ TEST(Adopt, WhatIsNoShellTextIsRefused) {
     EXPECT_THAT(adopted.advice, HasSubstr(one.advice)) << one.text;
     EXPECT_EQ(adopted.recipe, "");
   }
+  // A script may write any of them.
+  EXPECT_EQ(
+      adopt_script("mkdir -p ~/a\ncat > ~/a/Dockerfile <<'END'\nFROM ubuntu\nEND\ncat > ~/r.yaml <<'END'\nname: x\nsteps:\n  - a\nEND\n",
+                   "s.sh")
+          .problem,
+      "");
 }
 
 TEST(Adopt, WhatStandsBehindAnExitIsLeftOut) {
