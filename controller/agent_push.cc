@@ -70,6 +70,10 @@ std::string user_asked_for(std::string_view text) {
 }
 
 Error sudo_error(const std::string& words) {
+  if (words.find("must have a tty") != std::string::npos)
+    return {ErrorCode::authentication,
+            "the recipe needs root, and sudo works at a terminal alone: " + first_line(strip_control(last_lines(words, 1))),
+            "`Defaults:USER !requiretty` in a file of /etc/sudoers.d lets programs use it: `gpustrap doctor HOST` has the command"};
   const bool wants_password =
       words.find("password is required") != std::string::npos || words.find("terminal is required") != std::string::npos;
   return {ErrorCode::authentication, "the recipe needs root, and sudo refuses: " + first_line(strip_control(last_lines(words, 1))),

@@ -254,8 +254,9 @@ Error login_error(ssh_session session, const SshTarget& target, const Attempts& 
   if (attempts.key_error) why += "; " + attempts.key_error->sentence();
   if (ssh_is_connected(session) == 0) why += "; the host ended the connection";
   return {ErrorCode::authentication, why,
-          fmt::format("is the key right (-i KEY), and the user? Images use {}: gpustrap … {}@{}", join(others, ", "), others.front(),
-                      target.given)};
+          fmt::format("is the key right (-i KEY), and the user? Images use {}: gpustrap … {}@{}\nof a key that was good before: sshd "
+                      "refuses it while others may write to the home or ~/.ssh; there: chmod go-w ~ && chmod 700 ~/.ssh",
+                      join(others, ", "), others.front(), target.given)};
 }
 
 /// The user's SSH agent, asked for its keys when one of them may be the private half of a file that cannot be used by itself. A file that

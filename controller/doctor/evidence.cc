@@ -17,9 +17,10 @@ constexpr std::string_view kHeader = "gpustrap-probe 1", kSection = "@section ",
 constexpr std::size_t kGreetingLimit = 64U << 10U;
 
 Error broken(const std::string& why) {
-  return {ErrorCode::protocol, "the host's answer to the doctor's questions is broken: " + why,
-          "`ssh HOST /bin/sh -c :` prints nothing where the login shell runs commands undisturbed; its files are ~/.bashrc (bash), ~/.zshenv "
-          "(zsh), config.fish (fish)"};
+  return {
+      ErrorCode::protocol, "the host's answer to the doctor's questions is broken: " + why,
+      "`ssh HOST /bin/sh -c :` prints nothing where the login shell runs commands undisturbed; its files are ~/.bashrc (bash), ~/.zshenv "
+      "(zsh), config.fish (fish)"};
 }
 
 constexpr std::size_t kNoNumber = std::string_view::npos;
@@ -33,6 +34,16 @@ std::size_t number_in(std::string_view text) {
 
 bool is_plain_name(std::string_view name) {
   return !name.empty() && name.size() <= 32 && name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string_view::npos;
+}
+
+/// What every program says on a host whose /etc/ld.so.preload is broken is nothing that this one has to say.
+std::string without_loaders_words(std::string text) {
+  constexpr std::string_view kWords = "ERROR: ld.so: object '";
+  for (std::size_t at = text.find(kWords); at != std::string::npos; at = text.find(kWords, at)) {
+    const std::size_t end = text.find('\n', at);
+    text.erase(at, end == std::string::npos ? end : end + 1 - at);
+  }
+  return text;
 }
 
 /// Takes the first line, without its end, off `text`; none where no line is whole.
@@ -76,7 +87,7 @@ Result<Evidence> Evidence::read(std::string_view said, Ending ending) {
     if (evidence.sections_.size() == kMostSections) return fail(broken("it has too many sections"));
     if (size >= said.size() && size != kNoNumber && ending == Ending::cut) return evidence;
     if (size >= said.size() || said[size] != '\n') return fail(broken(fmt::format("section {} is not as long as it says", parts[1])));
-    evidence.sections_.push_back({parts[1], static_cast<int>(status), strip_control(to_utf8(said.substr(0, size)))});
+    evidence.sections_.push_back({parts[1], static_cast<int>(status), without_loaders_words(strip_control(to_utf8(said.substr(0, size))))});
     said.remove_prefix(size + 1);
   }
 }

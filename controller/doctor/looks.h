@@ -32,6 +32,7 @@ namespace gpustrap {
 [[nodiscard]] Verdict look_dkms_failed(const Patient& p);
 [[nodiscard]] Verdict look_module_other_kernel(const Patient& p);
 [[nodiscard]] Verdict look_sources_mixed(const Patient& p);
+[[nodiscard]] Verdict look_blacklisted(const Patient& p);
 [[nodiscard]] Verdict look_driver_not_loaded(const Patient& p);
 [[nodiscard]] Verdict look_driver_mismatch(const Patient& p);
 [[nodiscard]] Verdict look_driver_library_missing(const Patient& p);
@@ -67,6 +68,7 @@ namespace gpustrap {
 [[nodiscard]] Verdict look_cudnn_twice(const Patient& p);
 [[nodiscard]] Verdict look_toolkit_missing(const Patient& p);
 [[nodiscard]] Verdict look_toolkit_not_set(const Patient& p);
+[[nodiscard]] Verdict look_docker_group(const Patient& p);
 [[nodiscard]] Verdict look_conda_terms(const Patient& p);
 // looks_system.cc
 [[nodiscard]] Verdict look_root_read_only(const Patient& p);
@@ -89,6 +91,8 @@ namespace gpustrap {
 [[nodiscard]] Verdict look_apt_locked(const Patient& p);
 [[nodiscard]] Verdict look_apt_interrupted(const Patient& p);
 [[nodiscard]] Verdict look_apt_sources(const Patient& p);
+[[nodiscard]] Verdict look_apt_preferences(const Patient& p);
+[[nodiscard]] Verdict look_apt_no_sources(const Patient& p);
 [[nodiscard]] Verdict look_dpkg_database(const Patient& p);
 [[nodiscard]] Verdict look_apt_lists(const Patient& p);
 [[nodiscard]] Verdict look_rpm_database(const Patient& p);
@@ -105,6 +109,10 @@ namespace gpustrap {
 // looks_network.cc
 [[nodiscard]] Verdict look_names(const Patient& p);
 [[nodiscard]] Verdict look_no_route(const Patient& p);
+[[nodiscard]] Verdict look_nsswitch(const Patient& p);
+[[nodiscard]] Verdict look_loopback(const Patient& p);
+[[nodiscard]] Verdict look_localhost(const Patient& p);
+[[nodiscard]] Verdict look_forwarding(const Patient& p);
 [[nodiscard]] Verdict look_index_silent(const Patient& p);
 [[nodiscard]] Verdict look_certificates(const Patient& p);
 [[nodiscard]] Verdict look_own_name(const Patient& p);

@@ -384,6 +384,20 @@ Verdict look_toolkit_missing(const Patient& p) {
                 "sudo systemctl reload-or-restart docker"});
 }
 
+Verdict look_docker_group(const Patient& p) {
+  if (p.user == "root" || !contains(p.evidence.text("containers"), "program docker")) return irrelevant();
+  const std::string group = p.evidence.value("containers", "group");
+  if (!group.starts_with("docker:")) return irrelevant();
+  const std::string own = p.evidence.value("login", "groups");
+  const std::vector<std::string> groups = words(own);
+  if (std::find(groups.begin(), groups.end(), "docker") != groups.end()) return fine();
+  const std::string add = fmt::format("usermod -aG docker {}", shell_quote(p.user));
+  return found({"groups of " + p.user + ": " + own, "/etc/group: " + group},
+               fmt::format("{} is not in the group docker: docker says `permission denied` without sudo", p.user),
+               {"sudo " + add + "   # whoever is in it has root's rights", "# then log in again"},
+               {step_of("group", "command", {{"run", add}, {"unless", fmt::format("id -nG {} | grep -qw docker", shell_quote(p.user))}})});
+}
+
 Verdict look_toolkit_not_set(const Patient& p) {
   const std::string& said = p.evidence.text("containers");
   if (!p.has_gpu() || !contains(said, "program docker") || !contains(said, "program nvidia-ctk")) return irrelevant();

@@ -257,6 +257,30 @@ Verdict look_sources_mixed(const Patient& p) {
                                                        "# then the packages again, whose files it has taken along:", kInstall});
 }
 
+Verdict look_blacklisted(const Patient& p) {
+  if (p.facts.container) return irrelevant();
+  if (!p.evidence.was_seen("module-settings") && p.evidence.find("module-settings") != nullptr) return unseen(p, "module-settings");
+  std::vector<std::string> evidence, commands;
+  for (const std::string& line : p.evidence.lines("module-settings")) {
+    const std::vector<std::string> place = split(line, ':');
+    if (!line.starts_with("/") || place.size() < 3) continue;
+    evidence.push_back(line);
+    commands.push_back(fmt::format("sudo sed -i.bak '{}s/^/# /' {}", place[1], shell_quote(place[0])));
+  }
+  for (const std::string& word : words(p.evidence.text("cmdline"))) {
+    if (!word.starts_with("modprobe.blacklist=") || !contains("," + word.substr(19) + ",", ",nvidia,")) continue;
+    evidence.push_back("/proc/cmdline: " + word);
+    commands.emplace_back("# take it out of GRUB_CMDLINE_LINUX in /etc/default/grub, then: sudo update-grub");
+  }
+  if (evidence.empty()) return fine();
+  commands.emplace_back("sudo update-initramfs -u || sudo dracut -f");
+  commands.emplace_back("sudo modprobe nvidia");
+  Verdict verdict = found(std::move(evidence), "NVIDIA's module is kept from being loaded at the next start, by a setting of modprobe's",
+                          std::move(commands));
+  if (!p.has_gpu() || p.nvidia_loaded) verdict.severity = Severity::warning;
+  return verdict;
+}
+
 Verdict look_driver_not_loaded(const Patient& p) {
   if (!p.has_gpu() || p.facts.container) return irrelevant();
   if (p.nvidia_loaded || (p.module_version.empty() && !has_driver_packages(p))) return fine();

@@ -296,12 +296,11 @@ Verdict look_python_variables(const Patient& p) {
 Verdict look_sudo_terminal(const Patient& p) {
   const std::vector<std::string> said = matching(p.evidence.lines("login"), "must have a tty");
   if (said.empty()) return p.evidence.value("login", "rights") == "root" ? irrelevant() : fine();
-  const std::string file = "/etc/sudoers.d/zz-" + p.user + "-without-terminal";
+  const std::string file = "/etc/sudoers.d/zz-without-terminal", line = shell_quote("Defaults:" + p.user + " !requiretty");
   return found(
       {said.front().substr(said.front().starts_with("sudo-said ") ? 10 : 0)},
       "sudo works at a terminal alone (requiretty): no program can use it, gpustrap neither",
-      {"# at a terminal: ssh -t HOST", fmt::format("echo 'Defaults:{} !requiretty' | sudo tee {} && sudo chmod 440 {} && sudo visudo -c",
-                                                   p.user, shell_quote(file), shell_quote(file))});
+      {"# at a terminal: ssh -t HOST", fmt::format("echo {0} | sudo tee -a {1} && sudo chmod 440 {1} && sudo visudo -c", line, file)});
 }
 
 }  // namespace gpustrap

@@ -110,6 +110,77 @@ Verdict look_names(const Patient& p) {
                 "# is the name server reachable (security group, VPC's DNS settings)?"});
 }
 
+Verdict look_nsswitch(const Patient& p) {
+  if (!p.evidence.was_seen("names")) return unseen(p, "names");
+  if (matching(p.evidence.lines("names"), "does-not-resolve ").empty()) return fine();
+  for (const std::string& line : p.evidence.lines("names")) {
+    const std::size_t at = line.find(":hosts:");
+    if (at == std::string::npos || !line.starts_with("/etc/nsswitch.conf")) continue;
+    const std::vector<std::string> sources = words(line.substr(at + 7));
+    if (std::any_of(sources.begin(), sources.end(), [](const std::string& one) { return one == "dns" || one == "resolve"; })) return fine();
+    const std::string run = "sed -i.bak 's/^hosts:.*/& dns/' /etc/nsswitch.conf";
+    return found({line}, "no program asks a name server, since /etc/nsswitch.conf does not name dns: only what is in files resolves",
+                 {"sudo " + run},
+                 {step_of("nsswitch", "command", {{"run", run}, {"unless", "grep -qE '^hosts:.*(dns|resolve)' /etc/nsswitch.conf"}})});
+  }
+  return fine();
+}
+
+Verdict look_loopback(const Patient& p) {
+  if (!p.evidence.was_seen("links")) return unseen(p, "links");
+  const std::vector<std::string> lines = p.evidence.lines("links");
+  if (std::find(lines.begin(), lines.end(), "loopback no") == lines.end()) return fine();
+  const std::string run = "ip link set lo up; ip address show dev lo | grep -q 127.0.0.1 || ip address add 127.0.0.1/8 dev lo";
+  return found({"/proc/net/fib_trie: no 127.0.0.1"},
+               "the loopback interface is down: nothing on the host reaches 127.0.0.1, notebooks and their tunnels neither",
+               {"sudo ip link set lo up", "ip address show dev lo   # has 127.0.0.1/8"}, {step_of("loopback", "command", {{"run", run}})});
+}
+
+Verdict look_localhost(const Patient& p) {
+  if (!p.evidence.was_seen("names")) return unseen(p, "names");
+  for (const std::string& line : matching(p.evidence.lines("names"), "localhost no")) {
+    const bool fails = line.ends_with("fails");
+    Verdict verdict =
+        found({"/etc/hosts: no line for localhost", fails ? "localhost does not resolve" : "it resolves by other means (systemd)"},
+              "localhost is missing in /etc/hosts: notebooks, databases and tests that ask for it fail",
+              {"echo '127.0.0.1 localhost' | sudo tee -a /etc/hosts"},
+              {step_of("localhost", "block", {{"path", "/etc/hosts"}, {"marker", "localhost"}, {"content", "127.0.0.1 localhost\n"}})});
+    if (!fails) verdict.severity = Severity::warning;
+    return verdict;
+  }
+  return fine();
+}
+
+Verdict look_forwarding(const Patient& p) {
+  const Section* seen = p.evidence.find("forwarding");
+  if (seen == nullptr || seen->status == Section::kAbsent) return irrelevant();
+  if (!p.evidence.was_seen("forwarding")) return unseen(p, "forwarding");
+  std::vector<std::string> evidence, places;
+  bool is_off = false;
+  for (const std::string& line : p.evidence.lines("forwarding")) {
+    const std::vector<std::string> parts = words(line);
+    if (line.starts_with("/etc/ssh/")) places.push_back(line);
+    if (parts.size() != 2 || line.starts_with("/")) continue;
+    const bool off = parts[0] == "disableforwarding" ? parts[1] == "yes" : parts[1] == "no" || parts[1] == "remote";
+    if (off) evidence.push_back("sshd -T: " + line);
+    is_off = is_off || off;
+  }
+  if (!is_off) return fine();
+  std::vector<std::string> commands;
+  for (const std::string& line : places) {
+    const std::vector<std::string> place = split(line, ':');
+    if (place.size() < 3) continue;
+    const bool all = matching({place[2]}, "disableforwarding").size() == 1;
+    commands.push_back(fmt::format("sudo sed -i.bak '{}s/.*/{}/' {}", place[1], all ? "DisableForwarding no" : "AllowTcpForwarding yes",
+                                   shell_quote(place[0])));
+    evidence.push_back(line);
+  }
+  if (commands.empty()) commands.emplace_back("# AllowTcpForwarding yes, in /etc/ssh/sshd_config");
+  commands.emplace_back("sudo sshd -t && sudo systemctl reload ssh || sudo systemctl reload sshd");
+  return found(std::move(evidence), "sshd passes on no connections: `gpustrap open` and `tunnel` cannot reach a notebook",
+               std::move(commands));
+}
+
 Verdict look_no_route(const Patient& p) {
   if (!p.evidence.was_seen("links")) return unseen(p, "links");
   if (!matching(p.evidence.lines("links"), "default ").empty() || has_proxy(p)) return fine();

@@ -164,6 +164,64 @@ Verdict look_apt_sources(const Patient& p) {
                 "# remove the older of the two files, or correct the line, then: sudo apt-get update"});
 }
 
+Verdict look_apt_preferences(const Patient& p) {
+  if (!has_apt(p)) return irrelevant();
+  std::vector<std::string> evidence, commands;
+  for (const char* what : {"preferences file", "Did not understand pin type", "specified for pin"}) {
+    for (const std::string& line : matching(apt_errors(p), what)) {
+      if (!line.starts_with("E:")) continue;
+      evidence.push_back(line);
+      const std::size_t at = line.find("/etc/apt/preferences");
+      if (at == std::string::npos) continue;
+      const std::string file = line.substr(at, line.find_first_of(" ,", at) - at);
+      commands.push_back(
+          fmt::format("sudo mv {0} {0}.off   # or correct it: `Package: *`, `Pin: …`, `Pin-Priority: N`", shell_quote(file)));
+    }
+  }
+  if (evidence.empty()) return p.evidence.was_seen("apt-check") ? fine() : unseen(p, "apt-check");
+  if (commands.empty())
+    commands.emplace_back("grep -rn Pin /etc/apt/preferences /etc/apt/preferences.d   # correct or remove the one that is named");
+  commands.emplace_back("sudo apt-get update");
+  return found(std::move(evidence), "a file of apt's preferences cannot be read: apt refuses to work at all", std::move(commands));
+}
+
+Verdict look_apt_no_sources(const Patient& p) {
+  if (!has_apt(p)) return irrelevant();
+  if (!p.evidence.was_seen("apt-sources")) return unseen(p, "apt-sources");
+  if (!p.evidence.lines("apt-sources").empty()) return fine();
+  std::string codename;
+  for (const std::string& line : p.evidence.lines("system")) {
+    if (line.starts_with("VERSION_CODENAME=")) codename = line.substr(17);
+  }
+  std::erase(codename, '"');
+  const bool is_plain = !codename.empty() && codename.find_first_not_of("abcdefghijklmnopqrstuvwxyz") == std::string::npos;
+  std::string content;
+  if (is_plain && p.facts.os == "ubuntu") {
+    const std::string_view at = p.facts.arch == "x86_64" ? "http://archive.ubuntu.com/ubuntu" : "http://ports.ubuntu.com/ubuntu-ports";
+    for (const char* suite : {"", "-updates", "-security"})
+      content += fmt::format("deb {} {}{} main restricted universe multiverse\n", at, codename, suite);
+  } else if (is_plain && p.facts.os == "debian") {
+    content = fmt::format(
+        "deb http://deb.debian.org/debian {0} main contrib non-free non-free-firmware\n"
+        "deb http://deb.debian.org/debian {0}-updates main contrib non-free non-free-firmware\n"
+        "deb http://deb.debian.org/debian-security {0}-security main contrib non-free non-free-firmware\n",
+        codename);
+  }
+  constexpr const char* kPath = "/etc/apt/sources.list.d/system.list";
+  const std::vector<std::string> evidence = {"/etc/apt/sources.list and /etc/apt/sources.list.d: no line that says anything"};
+  constexpr const char* kCause = "apt has no sources: no package can be installed";
+  if (content.empty())
+    return found(evidence, kCause, {"# write those of your release to " + std::string(kPath) + ", then: sudo apt-get update"});
+  std::vector<std::string> commands;
+  for (const std::string& line : split(content, '\n')) {
+    if (!line.empty()) commands.push_back(fmt::format("echo '{}' | sudo tee -a {}", line, kPath));
+  }
+  commands.emplace_back("sudo apt-get update");
+  return found(evidence, kCause, std::move(commands),
+               {step_of("sources", "file", {{"path", kPath}, {"content", content}, {"mode", "0644"}}),
+                step_of("lists", "command", {{"run", "apt-get update -q"}})});
+}
+
 // dpkg keeps a file of each package's files beside its database: many more of them than packages that it knows is a database cut short.
 Verdict look_dpkg_database(const Patient& p) {
   if (!p.evidence.was_seen("dpkg-database")) return irrelevant();

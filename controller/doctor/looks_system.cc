@@ -36,6 +36,16 @@ std::vector<FileSystem> table_of(const Patient& p, std::string_view section) {
   return all;
 }
 
+/// Where the file system is mounted that holds a path, as far as the table knows.
+std::string mount_of(const std::vector<FileSystem>& table, std::string_view path) {
+  std::string longest;
+  for (const FileSystem& one : table) {
+    const bool holds = one.at == "/" || path == one.at || (path.starts_with(one.at) && path[one.at.size()] == '/');
+    if (holds && one.at.size() >= longest.size()) longest = one.at;
+  }
+  return longest;
+}
+
 bool is_ordinary(const FileSystem& one) { return one.at != "/dev/shm" && one.at != "/boot" && !one.at.starts_with("/snap"); }
 
 std::uint64_t memory_value(const Patient& p, std::string_view key) { return number_of(p.evidence.value("memory", key)).value_or(0) * kKiB; }
@@ -61,39 +71,57 @@ Verdict look_root_read_only(const Patient& p) {
 
 Verdict look_disk_full(const Patient& p) {
   if (!p.evidence.was_seen("room")) return unseen(p, "room");
-  std::vector<std::string> evidence;
+  std::vector<std::string> evidence, commands;
+  std::vector<FileSystem> full;
   Severity severity = Severity::warning;
-  for (const FileSystem& one : table_of(p, "room")) {
+  const std::vector<FileSystem> table = table_of(p, "room");
+  for (const FileSystem& one : table) {
     if (!is_ordinary(one)) continue;
     const std::uint64_t free = one.free * kKiB;
     if (one.used_percent < 95 && free >= 100 * kMiB) continue;
     if (free >= 5 * kGiB) continue;  // of a large disk 5 % are many packages
     if (free < 500 * kMiB || one.used_percent >= 99) severity = Severity::error;
     evidence.push_back(fmt::format("{}: {} % used, {} free", one.at, one.used_percent, human_size(free)));
+    full.push_back(one);
   }
   if (evidence.empty()) return fine();
-  Verdict verdict = found(std::move(evidence),
-                          severity == Severity::error ? "a disk is full: installing, logging and saving fail" : "a disk is nearly full",
-                          {"sudo apt-get clean", "sudo journalctl --vacuum-size=200M",
-                           "sudo du -xh --max-depth=2 / | sort -h | tail -n 20   # what takes the room",
-                           "conda clean --all; pip cache purge; docker image prune   # where those are used"},
-                          {step_of("clean", "command", {{"run", "apt-get clean; journalctl --vacuum-size=200M"}})});
+  const auto is_full = [&](std::string_view path) {
+    const std::string at = mount_of(table, path);
+    return std::any_of(full.begin(), full.end(), [&](const FileSystem& one) { return one.at == at; });
+  };
+  // What can be fetched again, where it lies on what is full.
+  std::vector<std::string> cleaning;
+  if (is_full("/var/cache")) cleaning.emplace_back("apt-get clean");
+  if (is_full("/var/log")) cleaning.emplace_back("journalctl --vacuum-size=200M");
+  for (const std::string& one : cleaning) commands.push_back("sudo " + one);
+  for (const FileSystem& one : full) {
+    commands.push_back(fmt::format("sudo du -xh --max-depth=2 {} | sort -h | tail -n 20   # what takes the room", shell_quote(one.at)));
+    if (one.device == "tmpfs") commands.push_back(fmt::format("# {} is kept in memory: a restart empties it", one.at));
+  }
+  if (is_full(p.home.empty() ? "/home" : p.home)) commands.emplace_back("conda clean --all; pip cache purge   # where those are used");
+  if (is_full("/var/lib/docker")) commands.emplace_back("docker image prune   # where that is used");
+  Verdict verdict = found(
+      std::move(evidence), severity == Severity::error ? "a disk is full: installing, logging and saving fail" : "a disk is nearly full",
+      std::move(commands),
+      cleaning.empty() ? std::vector<Json>{} : std::vector<Json>{step_of("clean", "command", {{"run", join(cleaning, "; ")}})});
   verdict.severity = severity;
   return verdict;
 }
 
 Verdict look_inodes_full(const Patient& p) {
   if (!p.evidence.was_seen("inodes")) return unseen(p, "inodes");
-  std::vector<std::string> evidence;
+  std::vector<std::string> evidence, commands;
   for (const FileSystem& one : table_of(p, "inodes")) {
     if (one.size == 0 || (one.used_percent < 98 && one.free > 2000)) continue;
     evidence.push_back(
         fmt::format("{}: {} of {} inodes used, {} free", one.at, one.size - std::min(one.free, one.size), one.size, one.free));
+    commands.push_back(
+        fmt::format("sudo du --inodes -x --max-depth=3 {} | sort -n | tail -n 20   # where the many files are", shell_quote(one.at)));
   }
   if (evidence.empty()) return fine();
+  commands.emplace_back("# remove them, or give the data a file system of its own (mkfs.ext4 -N, xfs)");
   return found(std::move(evidence), "a file system has no more inodes: no new file can be made on it, however much room is left",
-               {"sudo du --inodes -x --max-depth=3 / | sort -n | tail -n 20   # where the many files are",
-                "# remove them, or give the data a file system of its own (mkfs.ext4 -N, xfs)"});
+               std::move(commands));
 }
 
 Verdict look_boot_full(const Patient& p) {

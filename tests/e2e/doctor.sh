@@ -315,6 +315,89 @@ doctor_cases() {
     expect_output "nothing may be run from /tmp"
     expect_output "Repaired: tmp-noexec."
 
+    case_ "login files that leave no PATH are named with their line, and hold nothing else up"
+    as_login sh -c 'cp ~/.bashrc ~/.bashrc.whole; { echo "export PATH=/usr/local/cuda/bin"; cat ~/.bashrc.whole; } >~/.bashrc'
+    doctor
+    expect_exit 1
+    expect_output "[login-files-break-commands]"
+    expect_output "/home/ubuntu/.bashrc:1:export PATH=/usr/local/cuda/bin"
+    expect_output "possible faults looked at"
+    gpustrap status "$host" -i "$key"
+    expect_exit 0
+
+    case_ "a login shell that ends before the command is a finding, and a document"
+    as_login sh -c '{ echo "exit 0"; cat ~/.bashrc.whole; } >~/.bashrc'
+    doctor
+    expect_exit 1
+    expect_output "the login shell ended (exit 0) before it came to the command"
+    doctor --json
+    expect_exit 1
+    expect_output '"login-files-break-commands"'
+    doctor --fix -y
+    expect_output "the login shell ended (exit 0) before it came to the command"
+    gpustrap status "$host" -i "$key"
+    expect_output "before it came to the command"
+    expect_output "/etc/bash.bashrc (bash)"
+
+    case_ "another shell in the place of the login shell is told from one that waits"
+    as_login sh -c '{ echo "exec sh"; cat ~/.bashrc.whole; } >~/.bashrc'
+    doctor
+    expect_exit 1
+    expect_output "the login shell started another one in its place"
+    as_login sh -c '{ echo "sleep 300"; cat ~/.bashrc.whole; } >~/.bashrc'
+    doctor
+    expect_exit 1
+    expect_output "the login shell does not come to the command"
+    as_login mv /home/ubuntu/.bashrc.whole /home/ubuntu/.bashrc
+
+    case_ "a /dev/null that is a file is found, and nothing is said to be broken that is not"
+    on_host sh -c 'rm -f /dev/null; echo >/dev/null; chmod 644 /dev/null'
+    doctor
+    expect_exit 1
+    expect_output "/dev/null is not the device that it should be"
+    expect_no_output "[sudo-broken]"
+    expect_no_output "[no-route]"
+    doctor --fix null-device -y
+    expect_exit 0
+    expect_output "Repaired: null-device."
+    on_host test -c /dev/null
+    expect_exit 0
+
+    case_ "what every program takes for granted is looked at"
+    on_host sh -c 'chmod 600 /etc/passwd; cp /etc/hosts /root/hosts; sed -i /localhost/d /etc/hosts; ip link set lo down
+        ln -s python3.8 /usr/local/bin/python3; echo /usr/lib/gone.so >/etc/ld.so.preload'
+    doctor
+    expect_exit 1
+    local id
+    for id in files-closed localhost loopback-down python-gone preload-missing; do expect_output "[$id]"; done
+    expect_no_output "[driver-blacklisted]"
+    doctor --fix files-closed localhost loopback-down python-gone preload-missing -y
+    expect_exit 0
+    expect_output "Healthy: "
+    on_host cp /root/hosts /etc/hosts
+
+    case_ "a disk in memory that is full is not cleaned by apt"
+    on_host sh -c 'mount -t tmpfs -o size=1M small /opt; head -c 2M /dev/zero >/opt/all; true'
+    doctor
+    expect_exit 1
+    expect_output "/opt: 100 % used"
+    expect_output "du -xh --max-depth=2 /opt"
+    expect_no_output "apt-get clean"
+    on_host umount /opt
+
+    case_ "a sudo that wants a terminal, an sshd that forwards nothing, and preferences that apt cannot read"
+    on_host sh -c 'echo "Package" >/etc/apt/preferences.d/pin; cp /etc/ssh/sshd_config /root/; sed -i "1i AllowTcpForwarding no" /etc/ssh/sshd_config'
+    doctor
+    expect_exit 1
+    expect_output "[apt-preferences]"
+    expect_output "[forwarding-off]"
+    on_host sh -c 'rm /etc/apt/preferences.d/pin; cp /root/sshd_config /etc/ssh/; echo "Defaults requiretty" >/etc/sudoers.d/aa; chmod 440 /etc/sudoers.d/aa'
+    doctor
+    expect_exit 1
+    expect_output "[sudo-terminal]"
+    expect_no_output "[sudo-broken]"
+    on_host rm /etc/sudoers.d/aa
+
     case_ "an index of pip that nobody is behind"
     as_login sh -c 'mkdir -p ~/.config/pip; printf "[global]\nindex-url = http://127.0.0.1:9/simple\n" >~/.config/pip/pip.conf'
     doctor

@@ -482,6 +482,57 @@ TEST(Doctor, ALineThatLosesPathIsToldFromOneThatKeepsIt) {
   EXPECT_THAT(commands_with("/usr/bin/zsh", "/home/ubuntu/.zshenv:7:PATH=/opt/bin\n")[0], HasSubstr(".zshenv"));
 }
 
+TEST(Doctor, WhatMakesRoomIsForTheDiskThatIsNamed) {
+  const auto with_room = [](const std::string& room) {
+    const std::vector<Finding> findings = findings_with("room", room);
+    EXPECT_EQ(findings.size(), 1U) << room;
+    return findings.empty() ? Finding{} : findings.front();
+  };
+  const std::string root = "/dev/root 101430960 30211112 71203464 30% /\n";
+  const Finding tmp = with_room(root + "tmpfs 1024000 1024000 0 100% /tmp\n");
+  EXPECT_THAT(tmp.commands, ElementsAre(HasSubstr("du -xh --max-depth=2 /tmp "), HasSubstr("/tmp is kept in memory")));
+  EXPECT_THAT(tmp.steps, IsEmpty()) << "--fix would repair nothing";
+  const Finding opt = with_room(root + "/dev/sdb1 1024000 1024000 0 100% /opt\n");
+  EXPECT_THAT(opt.commands, ElementsAre(HasSubstr("du -xh --max-depth=2 /opt ")));
+  const Finding home = with_room(root + "/dev/sdb1 1024000 1024000 0 100% /home\n");
+  EXPECT_THAT(home.commands, ElementsAre(HasSubstr(" /home "), HasSubstr("pip cache purge")));
+  const Finding log = with_room(root + "/dev/sdb1 1024000 1024000 0 100% /var/log\n");
+  EXPECT_EQ(log.steps.at(0)["command"]["run"], "journalctl --vacuum-size=200M");
+  const Finding var = with_room(root + "/dev/sdb1 1024000 1024000 0 100% /var\n");
+  EXPECT_EQ(var.steps.at(0)["command"]["run"], "apt-get clean; journalctl --vacuum-size=200M");
+  EXPECT_THAT(var.commands, Contains(HasSubstr("docker image prune")));
+  // A name that only begins so holds nothing of it.
+  EXPECT_THAT(with_room(root + "/dev/sdb1 1024000 1024000 0 100% /va\n").steps, IsEmpty());
+  const std::vector<Finding> inodes = findings_with("inodes", "/dev/sdb1 1000 1000 0 100% /opt\n");
+  ASSERT_EQ(inodes.size(), 1U);
+  EXPECT_THAT(inodes[0].commands[0], HasSubstr("--max-depth=3 /opt "));
+}
+
+TEST(Doctor, SshdSaysItselfWhetherItForwards) {
+  for (const char* said : {"allowtcpforwarding yes\ndisableforwarding no", "allowtcpforwarding local\ndisableforwarding no",
+                           "allowtcpforwarding yes\ndisableforwarding no\n/etc/ssh/sshd_config:99:AllowTcpForwarding no"})
+    EXPECT_THAT(findings_with("forwarding", said), IsEmpty()) << said;
+  for (const char* said : {"allowtcpforwarding no\ndisableforwarding no", "allowtcpforwarding remote\ndisableforwarding no",
+                           "allowtcpforwarding yes\ndisableforwarding yes"})
+    EXPECT_EQ(findings_with("forwarding", said).size(), 1U) << said;
+}
+
+TEST(Doctor, SourcesOfARelease) {
+  Evidence evidence = healthy_but("apt-no-sources");
+  EXPECT_THAT(diagnosis_of(evidence).findings.at(0).steps.at(0).dump(), HasSubstr("noble-security main restricted"));
+  Section system = *evidence.find("system");
+  system.text.replace(system.text.find("VERSION_CODENAME=noble"), 22, "VERSION_CODENAME=a;reboot");
+  evidence.put(system);
+  EXPECT_THAT(diagnosis_of(evidence).findings.at(0).steps, IsEmpty()) << "a name from a host becomes part of no command";
+}
+
+TEST(Doctor, AServerOfNamesThatNobodyAsksIsNotAccused) {
+  const std::string names = "does-not-resolve mirror.example\nown-name ip-10-0-0-7 yes\n/etc/resolv.conf:1:nameserver 10.0.0.2\n";
+  for (const char* hosts : {"files dns", "files resolve [!UNAVAIL=return]"})
+    EXPECT_EQ(findings_with("names", names + "/etc/nsswitch.conf:12:hosts: " + hosts).at(0).of->id, "names") << hosts;
+  EXPECT_EQ(findings_with("names", names + "/etc/nsswitch.conf:12:hosts: files mymachines").at(0).of->id, "nsswitch");
+}
+
 TEST(Doctor, ASlowLoginIsAWarning) {
   Evidence evidence = sample("healthy");
   evidence.put({"login-shell", 0, "took 12\n"});
@@ -497,6 +548,13 @@ TEST(DoctorEvidence, AGreetingBeforeItIsSkipped) {
   EXPECT_TRUE(evidence->was_seen("a"));
   EXPECT_FALSE(evidence->was_seen("b"));
   EXPECT_FALSE(evidence->was_seen("c"));
+}
+
+TEST(DoctorEvidence, WhatTheLoaderSaysIsNotWhatTheProgramSays) {
+  const std::string noise = "ERROR: ld.so: object '/gone.so' from /etc/ld.so.preload cannot be preloaded (cannot open): ignored.";
+  for (const auto& [text, wanted] : {std::pair(noise + "\nup\n" + noise, std::string("up\n")), std::pair(noise, std::string()),
+                                     std::pair("a\n" + noise + "\nb", std::string("a\nb"))})
+    EXPECT_EQ(Evidence::read(fmt::format("gpustrap-probe 1\n@section a 0 {}\n{}\n@end 1\n", text.size(), text))->text("a"), wanted);
 }
 
 TEST(DoctorEvidence, WhatIsNotWholeIsRefusedWithItsPlace) {
