@@ -45,8 +45,10 @@ std::string gpu_step_of(const Recipe& recipe) {
 
 /// Why the recipe would fail with that GPU, in words; empty: it is not known to.
 Result<std::string> trouble_with(const LoadedRecipe& recipe, const Compat& compat, const std::string& gpu, const std::string& os) {
-  const Result<ImaginedMachine> machine =
-      imagine_machine(compat, gpu.empty() ? std::vector<std::string>{} : std::vector<std::string>{gpu}, os, "");
+  const std::vector<std::string> gpus = gpu.empty() ? std::vector<std::string>{} : std::vector<std::string>{gpu};
+  Result<ImaginedMachine> machine = imagine_machine(compat, gpus, os, "");
+  // A release that the tables do not have yet can be rented all the same.
+  if (!machine && !os.empty()) machine = imagine_machine(compat, gpus, "", "");
   if (!machine) return fail(machine.error());
   const Explanation explanation = explain_recipe(recipe, compat, *machine, 0);
   if (!explanation.would_fail) return std::string();

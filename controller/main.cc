@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "agent/base/file.h"
 #include "controller/complaint.h"
 #include "controller/console.h"
@@ -78,6 +80,10 @@ int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);  // a reader that went away is an error of write(), not the end of the run's supervision
   const Result<Options> options = read_options(std::vector<std::string>(argv + 1, argv + argc), user_settings);
   if (!options) return complain(options.error(), "");
+  // Completion is asked at every key; it has nobody to tell.
+  if (options->verb != Verb::complete && options->detail != Detail::quiet) {
+    for (const std::string& said : unknown_variables()) print(STDERR_FILENO, fmt::format("gpustrap: note: {}\n", said));
+  }
   const VerbResult result = with_memory(*options).and_then(run_verb);
   const int code = result ? static_cast<int>(*result) : complain(result.error(), options->destination());
   // Everything is written and closed. What libraries would put away at an end takes milliseconds, and of many hosts one that was left may

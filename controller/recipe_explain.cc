@@ -370,6 +370,26 @@ Result<void> add_gpus(const Compat& compat, const std::string& word, std::vector
   return {};
 }
 
+/// Of other systems the tables say nothing, and the answer would be made up.
+Result<void> check_system(const Compat& compat, const Facts& facts) {
+  std::vector<std::string> systems, releases;
+  bool known = false;
+  for (const DistributionRow& row : compat.distributions) {
+    if (std::find(systems.begin(), systems.end(), row.os) == systems.end()) systems.push_back(row.os);
+    if (row.os == facts.os) releases.push_back(row.version);
+    known = known || (row.os == facts.os && (facts.os_version.empty() || row.version == facts.os_version));
+  }
+  if (known) return {};
+  if (!releases.empty())
+    return fail(ErrorCode::usage, fmt::format("--os {}:{}: not a release that is known", facts.os, facts.os_version),
+                fmt::format("of {} there are {}", facts.os, join(releases, ", ")));
+  const std::string nearest = nearest_name(facts.os, systems);
+  return fail(
+      ErrorCode::usage,
+      fmt::format("--os {}: not a system that is known{}", facts.os, nearest.empty() ? "" : fmt::format("; did you mean `{}`?", nearest)),
+      fmt::format("systems: {}; for instance --os ubuntu:24.04", join(systems, ", ")));
+}
+
 }  // namespace
 
 Result<ImaginedMachine> imagine_machine(const Compat& compat, const std::vector<std::string>& gpus, const std::string& os,
@@ -391,6 +411,7 @@ Result<ImaginedMachine> imagine_machine(const Compat& compat, const std::vector<
     machine.facts.os_version = colon == std::string::npos ? "" : os.substr(colon + 1);
     if (!is_plain_id(machine.facts.os) || (colon != std::string::npos && !is_plain_id(machine.facts.os_version)))
       return fail(ErrorCode::usage, fmt::format("--os {}: expected NAME:VERSION", quote_value(os)), "for instance --os ubuntu:24.04");
+    if (Result<void> known = check_system(compat, machine.facts); !known) return fail(std::move(known).error());
     machine.facts.os_name = machine.facts.os + (machine.facts.os_version.empty() ? "" : " " + machine.facts.os_version);
   }
   if (!arch.empty() && arch != "x86_64" && arch != "aarch64")

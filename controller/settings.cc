@@ -49,8 +49,7 @@ const std::vector<Setting>& settings() {
       {"parallel", "--parallel", Kind::number, InFile::yes, "50", "how many hosts at once"},
       {"forward", "-L", Kind::ports, InFile::yes, "8889 or the next free one", "ports of the tunnel"},
       {"no_tunnel", "--no-tunnel", Kind::flag, InFile::yes, "false", "end once the notebook is proven"},
-      {"yes", "--yes", Kind::flag, InFile::no, "false",
-       "ask nothing: a driver may be installed, the host restarted, a machine rented"},
+      {"yes", "--yes", Kind::flag, InFile::no, "false", "ask nothing: a driver may be installed, the host restarted, a machine rented"},
       {"allow_disruption", "--allow-disruption", Kind::flag, InFile::no, "false", "restart even while others are at work there"},
       {"json", "--json", Kind::flag, InFile::yes, "false", "for programs"},
       {"no_color", "--no-color", Kind::flag, InFile::yes, "false", "no colours"},
@@ -133,6 +132,24 @@ Result<std::vector<SettingValue>> settings_of_environment(const std::vector<std:
       if (setting.kind == SettingKind::flag) one = flag_of(one);
     }
     said.push_back(std::move(value));
+  }
+  return said;
+}
+
+std::vector<std::string> unknown_variables(const std::vector<std::pair<std::string, std::string>>& environment) {
+  constexpr std::string_view kOthers[] = {"SECRET_", "TEST",   "BENCH",    "BIN",  "JOBS",     "UPDATE_GOLDEN", "CACHE", "SOURCE",
+                                          "PACKAG",  "STATIC", "ONE_FILE", "ARCH", "COMPILER", "DEVELOPER",     "TRIES"};
+  std::vector<std::string> said;
+  for (const auto& [name, text] : environment) {
+    if (!name.starts_with(kPrefix)) continue;
+    const std::string_view rest = std::string_view(name).substr(kPrefix.size());
+    const bool is_setting = std::any_of(settings().begin(), settings().end(), [&](const Setting& one) { return variable_of(one) == name; });
+    const bool is_other =
+        std::any_of(std::begin(kOthers), std::end(kOthers), [&](std::string_view other) { return rest.starts_with(other); });
+    if (is_setting || is_other) continue;
+    const bool looks = rest == "DRY_RUN" || rest == "DRYRUN" || rest == "CHECK" || rest == "NOOP";
+    said.push_back(fmt::format("the variable {} says nothing to gpustrap; {}", strip_control(name),
+                               looks ? "`gpustrap plan` says what would change" : "`gpustrap config` shows those that do"));
   }
   return said;
 }

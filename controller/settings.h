@@ -65,6 +65,10 @@ struct SettingValue {
 [[nodiscard]] Result<std::vector<SettingValue>> settings_of_environment(
     const std::vector<std::pair<std::string, std::string>>& environment);
 
+/// What to say of names that begin with GPUSTRAP_ and are nothing to gpustrap, one sentence each: most were meant for it. Those of this
+/// repository's own scripts are left out.
+[[nodiscard]] std::vector<std::string> unknown_variables(const std::vector<std::pair<std::string, std::string>>& environment);
+
 /// What holds for a key: the environment before the file.
 [[nodiscard]] const SettingValue* value_of(const std::vector<SettingValue>& said, std::string_view key);
 

@@ -308,6 +308,8 @@ Result<UserConfig> load_user_config() {
   return config;
 }
 
+std::vector<std::string> unknown_variables() { return unknown_variables(environment()); }
+
 Result<std::vector<SettingValue>> user_settings() {
   Result<std::vector<SettingValue>> said = settings_of_environment(environment());
   if (!said) return said;

@@ -25,6 +25,9 @@ struct UserConfig {
 /// The file's; an empty one where there is no file.
 [[nodiscard]] Result<UserConfig> load_user_config();
 
+/// unknown_variables() of this process.
+[[nodiscard]] std::vector<std::string> unknown_variables();
+
 /// What the environment and the user's file say of options.
 [[nodiscard]] Result<std::vector<SettingValue>> user_settings();
 

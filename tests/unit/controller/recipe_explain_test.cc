@@ -185,6 +185,11 @@ TEST(ImagineMachine, RefusesWhatItDoesNotKnow) {
   EXPECT_EQ(said("h1000", "", ""), "--gpu `h1000`: not a GPU that is known; did you mean `h100`?");
   EXPECT_EQ(said("900xt4", "", ""), "--gpu 900xt4: expected 1 to 64 GPUs");
   EXPECT_EQ(said("t4", ":24.04", ""), "--os `:24.04`: expected NAME:VERSION");
+  EXPECT_EQ(said("t4", "windows", ""), "--os windows: not a system that is known");
+  EXPECT_EQ(said("t4", "ubunut:24.04", ""), "--os ubunut: not a system that is known; did you mean `ubuntu`?");
+  EXPECT_EQ(said("t4", "ubuntu:99", ""), "--os ubuntu:99: not a release that is known");
+  EXPECT_THAT(imagine_machine(table(), {"t4"}, "ubuntu:99", "").error().hint(), HasSubstr("22.04, 24.04"));
+  EXPECT_EQ(said("t4", "ubuntu", ""), "");
   EXPECT_EQ(said("t4", "", "arm64"), "--arch `arm64`: expected x86_64 or aarch64");
 }
 

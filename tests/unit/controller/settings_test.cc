@@ -186,6 +186,17 @@ TEST(SettingsOfEnvironment, AreChecked) {
     EXPECT_TRUE(settings_of_environment({{other, "x"}})) << other;
 }
 
+TEST(SettingsOfEnvironment, WhatIsNothingToGpustrapIsSaid) {
+  EXPECT_THAT(unknown_variables({{"GPUSTRAP_DRY_RUN", "1"},
+                                 {"GPUSTRAP_HOST", ""},
+                                 {"GPUSTRAP_WAIT", "5m"},
+                                 {"GPUSTRAP_SECRET_token", "x"},
+                                 {"GPUSTRAP_TESTBED_DIR", "/t"},
+                                 {"HOME", "/"}}),
+              ElementsAre("the variable GPUSTRAP_DRY_RUN says nothing to gpustrap; `gpustrap plan` says what would change",
+                          "the variable GPUSTRAP_HOST says nothing to gpustrap; `gpustrap config` shows those that do"));
+}
+
 TEST(SettingsOfFile, HaveTheirLines) {
   const auto config = read_user_config(
       "wait: 5m\n# more\nidentity: [~/.ssh/a, ~/.ssh/b]\nport: 2222\njson: true\nmirrors: { uni: { pypi: https://m.example.org } "
