@@ -36,7 +36,11 @@ Result<Identity> identity_for(const StepEntry& entry, const Identity& login, con
   }
   if (as == "root") return self;
   if (as == login.name) return login;
-  return identity_of_name(as);
+  Result<Identity> user = identity_of_name(as);
+  if (user || user.error().code() != ErrorCode::not_found) return user;
+  return fail(ErrorCode::recipe, user.error().why(),
+              as == "sudo" ? "write `as: root`"
+                           : "write `as: root` or `as: login`; a user that a recipe makes is there for the recipe that runs after it");
 }
 
 /// A field of the first step of this kind that stands in the recipe as a text; empty where there is none.
@@ -144,7 +148,7 @@ void tell_python(PlannedStep& step, const std::vector<PlannedStep>& earlier) {
 }  // namespace
 
 Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& facts, const Identity& login, const Identity& self,
-                                           const StepChoice& choice) {
+                                           const StepChoice& choice, std::string* first_wrong) {
   std::vector<PlannedStep> plan;
   const std::vector<std::vector<std::size_t>> order = order_of(recipe);
   std::vector<std::string> mistakes;
@@ -154,7 +158,10 @@ Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& fa
     step.entry = entry;
     step.after = order[plan.size()];
     step.type = &step_type(entry.kind);
-    const auto mistake = [&](const std::string& why) { mistakes.push_back(fmt::format("step `{}`: {}", entry.id, why)); };
+    const auto mistake = [&](const std::string& why) {
+      if (mistakes.empty() && first_wrong != nullptr) *first_wrong = entry.id;
+      mistakes.push_back(fmt::format("step `{}`: {}", entry.id, why));
+    };
 
     if (!entry.stall && step.type->stall.count() > 0) step.entry.stall = Duration{step.type->stall};
     if (entry.when) step.skip_reason = unmet_reason(*entry.when, facts);

@@ -41,8 +41,10 @@ struct PlannedStep {
 /// The steps as run_started tells them.
 [[nodiscard]] std::vector<StepTitle> titles_of(const Recipe& recipe);
 
-/// Decides everything that can be decided before a step starts. All mistakes at once, as one error (recipe): nothing has been changed yet.
+/// Decides everything that can be decided before a step starts. All mistakes at once, as one error (recipe): nothing has been changed yet;
+/// `first_wrong` is then the id of the first step with one.
 [[nodiscard]] Result<std::vector<PlannedStep>> make_plan(const Recipe& recipe, const Facts& facts, const Identity& login,
-                                                         const Identity& self, const StepChoice& choice);
+                                                         const Identity& self, const StepChoice& choice,
+                                                         std::string* first_wrong = nullptr);
 
 }  // namespace gpustrap

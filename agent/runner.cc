@@ -696,8 +696,9 @@ Result<RunFinished> Runner::run(const Facts& facts, const Identity& self) {
     return left != steps.end() ? left->id : steps.empty() ? "" : steps.front().id;
   };
   if (const std::optional<Error> reason = reason_to_give_up(so_far)) return end_at_once(first_open(), *reason);
-  Result<std::vector<PlannedStep>> plan = make_plan(run_.recipe, facts, run_.login, self, run_.choice);
-  if (!plan) return end_at_once(run_.recipe.steps.empty() ? "" : run_.recipe.steps.front().id, plan.error());
+  std::string wrong = run_.recipe.steps.empty() ? "" : run_.recipe.steps.front().id;
+  Result<std::vector<PlannedStep>> plan = make_plan(run_.recipe, facts, run_.login, self, run_.choice, &wrong);
+  if (!plan) return end_at_once(wrong, plan.error());
   if (Result<void> opened = life.meet(RunSign::opened); !opened) return fail(std::move(opened).error());
   const std::chrono::milliseconds taken(run_.history.incarnations == 0 ? 0 : so_far.elapsed_ms);
   return Loop(*this, std::move(*plan), facts, life, taken).run();

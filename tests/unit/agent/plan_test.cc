@@ -41,6 +41,22 @@ TEST_F(Plan, PutsFactsIntoFieldsAndEnvironment) {
   EXPECT_THAT(steps->at(0).entry.env.items, ElementsAre(std::pair("CPUS", "4"), std::pair("OS", "on debian")));
 }
 
+TEST_F(Plan, AnUnknownUserIsAMistakeOfItsOwnStep) {
+  std::vector<FieldProblem> problems;
+  const Recipe recipe =
+      read_recipe(Json::parse(R"({"name":"r","steps":[{"id":"a","command":"true"},{"id":"f","as":"sudo","command":"true"}]})"),
+                  Placeholders::allowed, problems);
+  std::string wrong;
+  const auto steps = make_plan(recipe, facts_, login_, self_, choice_, &wrong);
+  ASSERT_FALSE(steps.has_value());
+  EXPECT_EQ(wrong, "f");
+  EXPECT_THAT(steps.error().why(), HasSubstr("step `f`: no user \"sudo\""));
+  EXPECT_EQ(steps.error().hint(), "write `as: root`");
+  // What is left out of a run needs no user.
+  choice_.left_out = {"f"};
+  EXPECT_TRUE(make_plan(recipe, facts_, login_, self_, choice_).has_value());
+}
+
 TEST_F(Plan, DriverAndToolkitKnowOfEachOtherAndOfTheTables) {
   std::vector<FieldProblem> problems;
   Recipe recipe = read_recipe(
