@@ -131,7 +131,7 @@ Verdict look_loopback(const Patient& p) {
   const std::vector<std::string> lines = p.evidence.lines("links");
   if (std::find(lines.begin(), lines.end(), "loopback no") == lines.end()) return fine();
   const std::string run = "ip link set lo up; ip address show dev lo | grep -q 127.0.0.1 || ip address add 127.0.0.1/8 dev lo";
-  return found({"/proc/net/fib_trie: no 127.0.0.1"},
+  return found({"ip link show lo: not UP"},
                "the loopback interface is down: nothing on the host reaches 127.0.0.1, notebooks and their tunnels neither",
                {"sudo ip link set lo up", "ip address show dev lo   # has 127.0.0.1/8"}, {step_of("loopback", "command", {{"run", run}})});
 }

@@ -386,7 +386,7 @@ doctor_cases() {
     on_host umount /opt
 
     case_ "a sudo that wants a terminal, an sshd that forwards nothing, and preferences that apt cannot read"
-    on_host sh -c 'echo "Package" >/etc/apt/preferences.d/pin; cp /etc/ssh/sshd_config /root/; sed -i "1i AllowTcpForwarding no" /etc/ssh/sshd_config'
+    on_host sh -c 'echo "Pin: x" >/etc/apt/preferences.d/pin; cp /etc/ssh/sshd_config /root/; sed -i "1i AllowTcpForwarding no" /etc/ssh/sshd_config'
     doctor
     expect_exit 1
     expect_output "[apt-preferences]"
