@@ -57,7 +57,7 @@ const std::vector<DoctorClass>& doctor_classes() {
        "correct or remove it in /etc/environment or /etc/apt/apt.conf.d", "proxy-half names apt-lists", look_proxy_silent},
       {"no-route", S::error, "network", "The host has no default route.", "give it one, or a proxy", "names apt-lists pip-index-silent",
        look_no_route},
-      {"loopback-down", S::error, "network", "The loopback interface is down.", "`sudo ip link set lo up`", "localhost", look_loopback},
+      {"loopback-down", S::error, "network", "The loopback interface is down.", "`sudo ip link set lo up`", "", look_loopback},
       {"nsswitch", S::error, "network", "/etc/nsswitch.conf lets no program ask a name server.", "add `dns` to its line `hosts:`",
        "names own-name apt-lists", look_nsswitch},
       {"names", S::error, "network", "The host cannot resolve names.",
