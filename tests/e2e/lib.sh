@@ -35,6 +35,7 @@ suite() {
     mkdir -p "$suite_dir/cases" "$suite_dir/home" "$suite_dir/path"
     private_home
     trap suite_over EXIT
+    trap 'exit 141' PIPE # a program that a case writes to has ended: the suite, too, but not without tidying up
     set -E
     trap 'unexpected $? "$BASH_COMMAND" "${BASH_LINENO[0]}"' ERR
     "${suite_name}_cases"
