@@ -147,8 +147,11 @@ SCRIPT
     gpustrap adopt "$suite_dir/setup.sh" -o "$suite_dir/setup.yaml"
     expect_exit 0
     expect_output "to review"
+    # What is an error in a recipe stays one: this origin speaks no https.
     gpustrap recipe lint "$suite_dir/setup.yaml"
-    expect_exit 0
+    expect_exit 1
+    expect_output "1 error"
+    expect_output "[url-plain-http]"
     use_host one
     up "$suite_dir/setup.yaml"
     expect_exit 0
