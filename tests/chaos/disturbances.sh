@@ -34,6 +34,8 @@ is_following() { kill -0 "$follower" 2>/dev/null; }
 
 disturb() {
     local pause=${pauses[0]}
+    # What is entered into a host that goes down just then stops with it, and holds its shutdown up for as long as it may last.
+    local -x GPUSTRAP_TESTBED_EXEC_LIMIT=20
     pauses=("${pauses[@]:1}")
     case $1 in
     cut) relay cut ;;
