@@ -189,37 +189,20 @@ Verdict look_apt_no_sources(const Patient& p) {
   if (!has_apt(p)) return irrelevant();
   if (!p.evidence.was_seen("apt-sources")) return unseen(p, "apt-sources");
   if (!p.evidence.lines("apt-sources").empty()) return fine();
-  std::string codename;
-  for (const std::string& line : p.evidence.lines("system")) {
-    if (line.starts_with("VERSION_CODENAME=")) codename = line.substr(17);
-  }
-  std::erase(codename, '"');
-  const bool is_plain = !codename.empty() && codename.find_first_not_of("abcdefghijklmnopqrstuvwxyz") == std::string::npos;
-  std::string content;
-  if (is_plain && p.facts.os == "ubuntu") {
-    const std::string_view at = p.facts.arch == "x86_64" ? "http://archive.ubuntu.com/ubuntu" : "http://ports.ubuntu.com/ubuntu-ports";
-    for (const char* suite : {"", "-updates", "-security"})
-      content += fmt::format("deb {} {}{} main restricted universe multiverse\n", at, codename, suite);
-  } else if (is_plain && p.facts.os == "debian") {
-    content = fmt::format(
-        "deb http://deb.debian.org/debian {0} main contrib non-free non-free-firmware\n"
-        "deb http://deb.debian.org/debian {0}-updates main contrib non-free non-free-firmware\n"
-        "deb http://deb.debian.org/debian-security {0}-security main contrib non-free non-free-firmware\n",
-        codename);
-  }
-  constexpr const char* kPath = "/etc/apt/sources.list.d/system.list";
-  const std::vector<std::string> evidence = {"/etc/apt/sources.list and /etc/apt/sources.list.d: no line that says anything"};
-  constexpr const char* kCause = "apt has no sources: no package can be installed";
-  if (content.empty())
-    return found(evidence, kCause, {"# write those of your release to " + std::string(kPath) + ", then: sudo apt-get update"});
-  std::vector<std::string> commands;
-  for (const std::string& line : split(content, '\n')) {
-    if (!line.empty()) commands.push_back(fmt::format("echo '{}' | sudo tee -a {}", line, kPath));
-  }
-  commands.emplace_back("sudo apt-get update");
-  return found(evidence, kCause, std::move(commands),
-               {step_of("sources", "file", {{"path", kPath}, {"content", content}, {"mode", "0644"}}),
-                step_of("lists", "command", {{"run", "apt-get update -q"}})});
+  // Which mirror is the right one, the machine's image knows, or the examples that apt brings for its release.
+  constexpr const char* kExamples = "/usr/share/doc/apt/examples";
+  const std::string write_them = fmt::format(
+      "if command -v cloud-init; then cloud-init single --name apt_configure --frequency always\n"
+      "elif test -e {0}/sources.list; then cp {0}/sources.list /etc/apt/sources.list\n"
+      "else cp {0}/*.sources /etc/apt/sources.list.d/; fi\n"
+      "apt-get update -q\n",
+      kExamples);
+  return found({"/etc/apt/sources.list and /etc/apt/sources.list.d: no line that says anything"},
+               "apt has no sources: no package can be installed",
+               {"sudo cloud-init single --name apt_configure --frequency always   # on the image of a cloud: writes those of the release",
+                fmt::format("sudo cp {0}/sources.list /etc/apt/   # elsewhere; or {0}/*.sources to /etc/apt/sources.list.d", kExamples),
+                "sudo apt-get update"},
+               {step_of("sources", "command", {{"run", write_them}})});
 }
 
 // dpkg keeps a file of each package's files beside its database: many more of them than packages that it knows is a database cut short.

@@ -5,9 +5,20 @@
 #include <utility>
 #include <vector>
 
+#include "controller/cloud/aws_client.h"
 #include "tests/support/fake_http.h"
 
 namespace gpustrap {
+
+/// An account's in us-east-1, with no endpoint of its own; every other variable is "x".
+inline AwsSettings account_settings() {
+  AwsSettings settings;
+  settings.region = "us-east-1";
+  settings.variables = [](const std::string& name) {
+    return std::string(name.starts_with("AWS_ENDPOINT") || name.starts_with("AWS_IGNORE") ? "" : "x");
+  };
+  return settings;
+}
 
 /// Answers each call by its action, as often as it is asked. What has no answer is not reached.
 class FakeCloud : public Http {

@@ -6,6 +6,7 @@
 #include "agent/protocol/json.h"
 #include "controller/cloud/holdings.h"
 #include "controller/cloud/spot_prices.h"
+#include "tests/support/fake_cloud.h"
 #include "tests/support/fake_http.h"
 
 namespace gpustrap {
@@ -36,15 +37,7 @@ std::string instances_answer(const std::string& id, const std::string& next = ""
 
 class Ec2Test : public ::testing::Test {
  protected:
-  Ec2Test() : client_(settings(), std::make_unique<FakeHttp>(log_), time_.clock()), ec2_(client_) {}
-  static AwsSettings settings() {
-    AwsSettings settings;
-    settings.region = "us-east-1";
-    settings.variables = [](const std::string& name) {
-      return std::string(name.starts_with("AWS_ENDPOINT") || name.starts_with("AWS_IGNORE") ? "" : "x");
-    };
-    return settings;
-  }
+  Ec2Test() : client_(account_settings(), std::make_unique<FakeHttp>(log_), time_.clock()), ec2_(client_) {}
   FakeHttp::Log log_;
   FakeTime time_;
   AwsClient client_;

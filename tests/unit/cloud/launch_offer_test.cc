@@ -28,7 +28,7 @@ std::string spot_item(const std::string& type, const std::string& zone, const st
 
 class LaunchOfferTest : public ::testing::Test {
  protected:
-  LaunchOfferTest() : client_(settings(), std::make_unique<FakeCloud>(cloud_), time_.clock()), ec2_(client_) {
+  LaunchOfferTest() : client_(account_settings(), std::make_unique<FakeCloud>(cloud_), time_.clock()), ec2_(client_) {
     cloud_.list("DescribeInstances", "reservationSet", "");
     cloud_.list("DescribeInstanceTypes", "instanceTypeSet", type_item("g4dn.xlarge", 1) + type_item("g4dn.2xlarge", 1));
     cloud_.answers["GetParameter"] = R"({"Parameter":{"Value":"ami-1"}})";
@@ -50,14 +50,6 @@ class LaunchOfferTest : public ::testing::Test {
     wish_.name = "lab";
     wish_.image = "ubuntu:24.04";
     wish_.ssh_from = "198.51.100.7";
-  }
-  static AwsSettings settings() {
-    AwsSettings settings;
-    settings.region = "us-east-1";
-    settings.variables = [](const std::string& name) {
-      return std::string(name.starts_with("AWS_ENDPOINT") || name.starts_with("AWS_IGNORE") ? "" : "x");
-    };
-    return settings;
   }
   /// What a person is asked to agree to, who says no; else the error.
   std::string offered() {

@@ -14,17 +14,9 @@ using ::testing::HasSubstr;
 
 class OpenOrdersTest : public ::testing::Test {
  protected:
-  OpenOrdersTest() : client_(settings(), std::make_unique<FakeCloud>(cloud_), time_.clock()), ec2_(client_) {
+  OpenOrdersTest() : client_(account_settings(), std::make_unique<FakeCloud>(cloud_), time_.clock()), ec2_(client_) {
     const Ec2Order order{"ami-1", "g5.xlarge", "k", "sg-1", "subnet-1", "/dev/sda1", 64, false, "token-1", "", {{"gpustrap", "lab"}}};
     static_cast<void>(record_.save(order, time_.now));
-  }
-  static AwsSettings settings() {
-    AwsSettings settings;
-    settings.region = "us-east-1";
-    settings.variables = [](const std::string& name) {
-      return std::string(name.starts_with("AWS_ENDPOINT") || name.starts_with("AWS_IGNORE") ? "" : "x");
-    };
-    return settings;
   }
   std::string told(const std::vector<Ec2Instance>& listed = {}) {
     ::testing::internal::CaptureStderr();

@@ -197,7 +197,7 @@ TEST_F(LintFile, SecretsAreFoundWhereverProgramsTakeThem) {
            "file: { path: ~/.kaggle/kaggle.json, content: '{\"username\":\"me\",\"key\":\"" + hex.substr(0, 32) + "\"}' }",
            "command: echo '{\"username\":\"me\",\"key\":\"" + hex.substr(0, 32) + "\"}' > ~/.kaggle/kaggle.json",
            "file: { path: ~/.netrc, content: machine api.example.org login user password leak-1 }",
-           "file: { path: ~/work/.env, content: \"MODE=fast\\nHUB_TOKEN=leak-1\\n\" }",
+           "file: { path: ~/lab/.env, content: \"MODE=fast\\nHUB_TOKEN=leak-1\\n\" }",
            "file: { path: ~/jupyter_config.py, content: \"c.NotebookApp.token = 'leak-1'\" }",
            "service: { name: lab, unit: \"[Service]\\nEnvironment=JUPYTER_TOKEN=leak-1\\nExecStart=/opt/lab\" }",
            "service: { name: lab, unit: \"[Service]\\nEnvironment=A=b 'JUPYTER_TOKEN=leak-1'\\nExecStart=/opt/lab\" }",
