@@ -10,10 +10,10 @@
 
 namespace gpustrap {
 
-/// An account's in us-east-1, with no endpoint of its own; every other variable is "x".
-inline AwsSettings account_settings() {
+/// An account's, with no endpoint of its own; every other variable is "x".
+inline AwsSettings account_settings(const std::string& region = "us-east-1") {
   AwsSettings settings;
-  settings.region = "us-east-1";
+  settings.region = region;
   settings.variables = [](const std::string& name) {
     return std::string(name.starts_with("AWS_ENDPOINT") || name.starts_with("AWS_IGNORE") ? "" : "x");
   };

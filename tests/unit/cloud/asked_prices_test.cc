@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "agent/protocol/json.h"
+#include "tests/support/fake_cloud.h"
 #include "tests/support/fake_http.h"
 #include "tests/support/temporary_directory.h"
 
@@ -36,12 +37,7 @@ TEST(PriceAnswers, HoldTheHighestPriceOnDemand) {
 class AskedPricesTest : public ::testing::Test {
  protected:
   explicit AskedPricesTest(const std::string& region = "us-east-1") {
-    AwsSettings settings;
-    settings.region = region;
-    settings.variables = [](const std::string& name) {
-      return std::string(name.starts_with("AWS_ENDPOINT") || name.starts_with("AWS_IGNORE") ? "" : "x");
-    };
-    client_ = std::make_unique<AwsClient>(settings, std::make_unique<FakeHttp>(log_), time_.clock());
+    client_ = std::make_unique<AwsClient>(account_settings(region), std::make_unique<FakeHttp>(log_), time_.clock());
   }
   TemporaryDirectory folder_;
   FakeHttp::Log log_;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/support/fake_cloud.h"
 #include "tests/support/fake_http.h"
 
 namespace gpustrap {
@@ -37,15 +38,9 @@ TEST(Sources, HoldOthers) {
 
 class SshAccessTest : public ::testing::Test {
  protected:
-  SshAccessTest() : client_(settings(), std::make_unique<FakeHttp>(log_), time_.clock()), ec2_(client_) {
+  SshAccessTest() : client_(account_settings(), std::make_unique<FakeHttp>(log_), time_.clock()), ec2_(client_) {
     instance_.id = "i-1";
     instance_.groups = {"sg-1", "sg-2"};
-  }
-  static AwsSettings settings() {
-    AwsSettings settings;
-    settings.region = "us-east-1";
-    settings.variables = [](const std::string& name) { return std::string(name.starts_with("AWS_ENDPOINT") ? "" : "x"); };
-    return settings;
   }
   static std::string group(const std::string& id, const std::string& from, bool own, int first = 22, int last = 22) {
     return "<item><groupId>" + id + "</groupId><groupName>g</groupName><ipPermissions><item><ipProtocol>tcp</ipProtocol><fromPort>" +
