@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +21,8 @@ namespace gpustrap {
 
 namespace {
 
+/// How often a tail looks where it can have no watch.
+constexpr long kLookAgainNs = 20'000'000;
 /// For the end of a run: a few hundred steps that end or are skipped, at a few hundred bytes each.
 constexpr std::int64_t kRoomForEnd = 256 << 10;
 /// Room is taken in pieces, so that it costs one call for many lines.
@@ -100,8 +103,12 @@ Result<JournalTail> JournalTail::open(const std::string& path, std::uint64_t aft
   if (!tail.file_.valid()) return fail(errno_error(errno, "opening " + path));
   if (growth == Growth::ignored) return tail;
   tail.notify_ = UniqueFd(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
-  if (!tail.notify_.valid()) return fail(errno_error(errno, "watching " + path));
-  if (::inotify_add_watch(tail.notify_.get(), path.c_str(), IN_MODIFY) < 0) return fail(errno_error(errno, "watching " + path));
+  if (tail.notify_.valid() && ::inotify_add_watch(tail.notify_.get(), path.c_str(), IN_MODIFY) >= 0) return tail;
+  // A user has 128 of them (fs.inotify.max_user_instances), and containers and editors take them all: the clock wakes instead.
+  tail.notify_ = UniqueFd(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+  const itimerspec each{.it_interval = {0, kLookAgainNs}, .it_value = {0, kLookAgainNs}};
+  if (!tail.notify_.valid() || ::timerfd_settime(tail.notify_.get(), 0, &each, nullptr) != 0)
+    return fail(errno_error(errno, "watching " + path));
   return tail;
 }
 

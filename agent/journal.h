@@ -49,7 +49,7 @@ class JournalTail {
   [[nodiscard]] static Result<JournalTail> open(const std::string& path, std::uint64_t after, Growth growth = Growth::watched);
   /// Whole lines that were added since, at most about `limit` bytes (at least one line); empty where there is nothing new.
   [[nodiscard]] Result<std::string> next(std::size_t limit = 256U << 10U);
-  /// Becomes readable when the journal grew (inotify). Call drained() after waking up.
+  /// Becomes readable when the journal grew (inotify; where the system has none left, 50 times a second). Call drained() after waking up.
   [[nodiscard]] int descriptor() const { return notify_.get(); }
   void drained();
   [[nodiscard]] std::uint64_t position() const { return position_; }

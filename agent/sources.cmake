@@ -21,6 +21,7 @@ set(GPUSTRAP_PROTOCOL_SOURCES
   agent/protocol/facts.cc
   agent/protocol/fields.cc
   agent/protocol/fields_visit.cc
+  agent/protocol/foreign_words.cc
   agent/protocol/line.cc
   agent/protocol/members.cc
   agent/protocol/money.cc

@@ -362,7 +362,8 @@ const std::vector<CataloguedError>& error_catalogue() {
 std::string error_catalogue_document() {
   std::string text =
       "# What can go wrong\n\n"
-      "Made of `controller/error_catalogue.cc`; do not edit it here. Every message has three parts: what was being done, why it failed, "
+      "Made of `controller/error_catalogue.cc` and of the sources; do not edit it here. Every message has three parts: what was being "
+      "done, why it failed, "
       "and what to\n"
       "do. Nothing is changed on a host by a mistake in the first four chapters. `docs/lint.md` has what could be better in recipes that "
       "work.\n\n"

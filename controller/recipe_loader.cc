@@ -11,6 +11,7 @@
 #include "agent/base/text.h"
 #include "agent/protocol/facts.h"
 #include "agent/protocol/field_types.h"
+#include "agent/protocol/foreign_words.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "agent/protocol/placeholders.h"
@@ -172,7 +173,9 @@ class Loader {
     const auto text = value.get<std::string>();
     if (problem.message.starts_with("a step is ")) {
       const std::string kind = text.substr(0, text.find(':'));
-      return kind.size() < text.size() && step_kind_from_name(kind) ? fmt::format("; a space is missing behind `{}:`", kind) : "";
+      if (kind.size() == text.size() || !step_kind_from_name(kind)) return {};
+      if (text.compare(kind.size() + 1, 2, "\xC2\xA0") == 0) return {};  // which is said already
+      return fmt::format("; a space is missing behind `{}:`", kind);
     }
     const bool wants_number = problem.message.find("expected a port number") != std::string::npos ||
                               problem.message.find("expected a whole number") != std::string::npos;
@@ -224,6 +227,17 @@ class Loader {
     return elsewhere;
   }
 
+  static std::string no_mapping(const Json& document) {
+    const auto has_any = [](const Json& item, std::initializer_list<const char*> names) {
+      return item.is_object() && std::any_of(names.begin(), names.end(), [&](const char* name) { return item.contains(name); });
+    };
+    if (!document.is_array()) return fmt::format("a recipe is {}: expected a mapping with `name` and `steps`", quote_value(document));
+    if (!document.empty() && has_any(document[0], {"hosts", "tasks", "roles"}))
+      return "this looks like a playbook of Ansible: expected a recipe, with `name` and `steps`; `gpustrap recipe new` writes one to begin "
+             "with";
+    return "a recipe is a list: expected a mapping; write `name: …` and `steps:` above the list";
+  }
+
   /// `given` are the vars of an include; none for the recipe that the user named, which takes those of the command line.
   std::optional<Flat> flatten(const RecipeText& source, const std::optional<Vars>& given) {
     texts_.emplace(source.label, source.text);
@@ -237,8 +251,7 @@ class Loader {
     if (!yaml.value) return std::nullopt;
     Json& document = *yaml.value;
     if (!document.is_object()) {
-      problems_.push_back(
-          {{source.label, 1, 1}, fmt::format("a recipe is {}: expected a mapping with `name` and `steps`", quote_value(document))});
+      problems_.push_back({{source.label, 1, 1}, no_mapping(document)});
       return std::nullopt;
     }
     check_fields(document, {"name", "description", "vars", "secrets", "steps", "next"}, "a recipe", "", yaml.places);
@@ -303,8 +316,10 @@ class Loader {
                     const PlaceMap& places) {
     for (const auto& [name, value] : mapping.items()) {
       if (std::find(names.begin(), names.end(), name) != names.end()) continue;
+      const std::string meant = field_meant_by(name, names);
       report({{FieldProblem::At::key, join_pointer(pointer, name),
-               fmt::format("{} is not a field of {}{}", quote_value(name), owner, did_you_mean(name, names, "its fields are"))}},
+               fmt::format("{} is not a field of {}{}", quote_value(name), owner,
+                           meant.empty() ? did_you_mean(name, names, "its fields are") : fmt::format("; did you mean `{}`?", meant))}},
              places);
     }
   }

@@ -6,8 +6,23 @@
 #include <vector>
 
 #include <tl/expected.hpp>
+#ifdef GPUSTRAP_NOTE_ERRORS
+#include <source_location>
+#endif
 
 namespace gpustrap {
+
+#ifdef GPUSTRAP_NOTE_ERRORS
+/// Where an error is made. Builds for tests alone know it: they note which errors some test has provoked (tests/provoked_errors.cc).
+using ErrorOrigin = std::source_location;
+/// Adds the place to the file, which exists, that ERRORS_PROVOKED_FILE names, once in a thread.
+void note_error(const ErrorOrigin& origin);
+#else
+struct ErrorOrigin {
+  static constexpr ErrorOrigin current() { return {}; }
+};
+inline void note_error(ErrorOrigin /*origin*/) {}
+#endif
 
 /// What kind of failure it is: for branching. The sentence is for reading and is never compared.
 enum class ErrorCode {
@@ -42,7 +57,10 @@ ErrorCode error_code_from_name(std::string_view name);
 /// A failure in three parts: what was being done (outermost first), why it failed (the evidence), what to do.
 class Error {
  public:
-  Error(ErrorCode code, std::string why, std::string hint = {}) : code_(code), why_(std::move(why)), hint_(std::move(hint)) {}
+  Error(ErrorCode code, std::string why, std::string hint = {}, ErrorOrigin origin = ErrorOrigin::current())
+      : code_(code), why_(std::move(why)), hint_(std::move(hint)) {
+    note_error(origin);
+  }
 
   /// Adds what the caller was doing. Call it on the way up: the outermost comes first in sentence().
   Error in(std::string doing) && {
@@ -73,8 +91,8 @@ template <class T> using Result = tl::expected<T, Error>;
 
 /// `return fail({ErrorCode::io, "…"});` and `return fail(std::move(body).error().in("reading motd"));`
 inline tl::unexpected<Error> fail(Error error) { return tl::unexpected<Error>(std::move(error)); }
-inline tl::unexpected<Error> fail(ErrorCode code, std::string why, std::string hint = {}) {
-  return tl::unexpected<Error>(Error(code, std::move(why), std::move(hint)));
+inline tl::unexpected<Error> fail(ErrorCode code, std::string why, std::string hint = {}, ErrorOrigin origin = ErrorOrigin::current()) {
+  return tl::unexpected<Error>(Error(code, std::move(why), std::move(hint), origin));
 }
 /// An Error for a failed system call; the code follows errno (ENOENT, EACCES, ENOSPC/EDQUOT, ETIMEDOUT, else io).
 Error errno_error(int error_number, std::string doing);

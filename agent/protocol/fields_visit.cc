@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "agent/protocol/foreign_words.h"
 
 namespace gpustrap {
 
@@ -97,7 +98,8 @@ void SpecReader::finish() {
   if (value_.is_object() && !takes_rest_) {
     for (const auto& [name, value] : value_.items()) {
       if (std::find(names_.begin(), names_.end(), name) != names_.end()) continue;
-      const std::string nearest = nearest_name(name, names_);
+      const std::string meant = field_meant_by(name, names_);
+      const std::string nearest = meant.empty() ? nearest_name(name, names_) : meant;
       if (!nearest.empty()) suggested_.push_back(nearest);
       const std::string advice = nearest.empty() ? "its fields are " + join(names_, ", ") : fmt::format("did you mean `{}`?", nearest);
       problems_.push_back(

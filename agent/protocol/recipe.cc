@@ -10,6 +10,7 @@
 #include "agent/base/sha256.h"
 #include "agent/base/text.h"
 #include "agent/protocol/fields_visit.h"
+#include "agent/protocol/foreign_words.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/money.h"
 
@@ -123,7 +124,8 @@ class RecipeReader {
   }
 
   static std::string unknown(const std::string& name, std::string_view owner, const std::vector<std::string>& names) {
-    const std::string nearest = nearest_name(name, names);
+    const std::string meant = field_meant_by(name, names);
+    const std::string nearest = meant.empty() ? nearest_name(name, names) : meant;
     return fmt::format("{} is not a field of {}; {}", quote_value(name), owner,
                        nearest.empty() ? "its fields are " + join(names, ", ") : fmt::format("did you mean `{}`?", nearest));
   }
@@ -148,8 +150,12 @@ class RecipeReader {
     }
     for (const std::string& name : unknown_keys) {
       const bool may_be_kind = kinds.empty() && unknown_keys.size() == 1;
-      const std::string kind = kinds.empty() ? nearest_name(name, step_kind_names()) : "";
-      const std::string common = nearest_name(name, common_names());
+      std::string kind(kinds.empty() ? kind_meant_by(name) : "");
+      std::string common = field_meant_by(name, common_names());
+      if (kind.empty() && common.empty()) {
+        if (kinds.empty()) kind = nearest_name(name, step_kind_names());
+        common = nearest_name(name, common_names());
+      }
       const std::string advice = !kind.empty()     ? fmt::format("did you mean `{}`?", kind)
                                  : !common.empty() ? fmt::format("did you mean `{}`?", common)
                                  : may_be_kind     ? "the kinds are " + join(step_kind_names(), ", ")

@@ -230,6 +230,14 @@ std::vector<SecretSource> read_secret_sources(const Json& value, std::vector<Fie
   for (const auto& [name, from] : value.items()) {
     const std::string pointer = join_pointer("/secrets", name);
     SecretSource& source = add(name, pointer);
+    if (from.is_primitive() && !from.is_null()) {  // it may be the secret itself: it is shown nowhere
+      say(FieldProblem::At::value, pointer,
+          fmt::format(
+              "`{0}` of secrets is a value: expected where it comes from, for instance `{0}: {{env: VARIABLE}}`; no secret stands in "
+              "a recipe",
+              first_line(strip_control(name), 60)));
+      continue;
+    }
     SpecReader reader(fmt::format("the secret {}", first_line(strip_control(name), 60)), "", from, pointer, Placeholders::refused,
                       problems);
     source.fields(reader);

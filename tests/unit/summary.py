@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""summary.py JUNIT-FILE: what ctest's report says, in the form of every part of `./dev test`.
+"""summary.py JUNIT-FILE ERRORS-FILE: what ctest's report says, in the form of every part of `./dev test`.
 
 A "skipped:" list with the reason of each, where there are any, and "N passed, N failed, N skipped" as the last line. A test that
-was skipped without a reason counts as failed: nobody would notice that it has stopped checking anything.
+was skipped without a reason counts as failed: nobody would notice that it has stopped checking anything. What tests/provoked_errors.cc
+says is shown, and each error that no test provokes counts as failed, too.
 """
 import re
 import sys
@@ -25,6 +26,12 @@ for case in xml.parse(sys.argv[1]).getroot().iter("testcase"):
         else:
             failed.append(f"FAIL  {name}: skipped without a reason")
 
+with open(sys.argv[2], encoding="utf-8") as errors:
+    said = errors.read().splitlines()
+provoked = said.pop() if said and re.fullmatch(r"\d+ errors: .*", said[-1]) else "FAIL  provoked_errors gave no count"
+failed += [line for line in [*said, provoked] if line.startswith("FAIL")]
+
+print(provoked)
 print(*failed, *(["skipped:"] if skipped else []), *skipped, sep="\n")
 print(f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped")
 sys.exit(1 if failed or passed == 0 else 0)

@@ -1,7 +1,11 @@
 #include "agent/journal.h"
 
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -90,6 +94,31 @@ TEST_F(JournalTest, ATailStartsBehindTheEventAskedFor) {
   EXPECT_EQ(*tail->next(), "");
   ASSERT_TRUE(journal->append(StepStarted{"d"}).has_value());
   EXPECT_EQ(sequence_in(std::string(trim(*tail->next()))), 4U);
+}
+
+TEST_F(JournalTest, ATailIsWokenByTheClockWhereNoWatchIsLeft) {
+  auto journal = Journal::open(path_);
+  enum Answer { woken, no_namespace, has_watches, not_opened, not_woken };
+  // In a child: a namespace of users is for good, and a limit of 0 in it is for nobody else.
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::unshare(CLONE_NEWUSER) != 0) ::_exit(no_namespace);
+    std::ofstream("/proc/sys/user/max_inotify_instances") << "0" << std::flush;
+    if (const int watch = ::inotify_init1(IN_CLOEXEC); watch >= 0) ::_exit(has_watches);
+    auto tail = JournalTail::open(path_, 0);
+    if (!tail) ::_exit(not_opened);
+    for (int times = 0; times < 2; ++times) {
+      pollfd until{tail->descriptor(), POLLIN, 0};
+      if (::poll(&until, 1, 10'000) != 1) ::_exit(not_woken);
+      tail->drained();
+    }
+    ::_exit(woken);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == no_namespace) GTEST_SKIP() << "this system gives nobody a namespace of users";
+  EXPECT_EQ(WEXITSTATUS(status), woken);
 }
 
 TEST_F(JournalTest, ATailReadsATornLineAnewOnceItHasBeenCutOff) {

@@ -2,11 +2,17 @@
 
 #include <gmock/gmock.h>
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <map>
+#include <set>
 
 #include "agent/base/file.h"
+#include "agent/base/text.h"
+#include "tests/support/error_sites.h"
 #include "tests/support/folders.h"
 
 namespace gpustrap {
@@ -21,13 +27,49 @@ const std::string& text_of(std::string_view path) {
   return text;
 }
 
+/// "agent/steps/" before "agent/": the first that fits counts.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kParts = {
+    {{"agent/steps/", "Of a step"}, {"agent/", "Of the agent"}, {"controller/cloud/", "Of EC2"}, {"controller/", "Of the controller"}}};
+
+std::string cell(std::string text) {
+  for (std::size_t at = text.find('|'); at != std::string::npos; at = text.find('|', at + 2)) text.insert(at, "\\");
+  for (std::size_t at = text.find('<'); at != std::string::npos; at = text.find('<', at + 2)) text.insert(at, "\\");
+  return text;
+}
+
+/// Every error that the sources make, by its words.
+std::string every_message() {
+  const std::vector<ErrorSite> sites = error_sites(source_folder());
+  std::string text =
+      "\n## Every message\n\nMade of the sources: what gpustrap itself says, with “…” for what is filled in and “ / ” between wordings "
+      "that a "
+      "condition\nchooses. Before it stands what was being done. A call of the system that fails is told in the system's own words.\n";
+  std::set<const ErrorSite*> listed;
+  std::size_t passed_on = 0;
+  for (const auto& [folder, title] : kParts) {
+    std::set<std::string> rows;
+    for (const ErrorSite& site : sites) {
+      if (!site.file.starts_with(folder) || !listed.insert(&site).second) continue;
+      const bool has_words = std::any_of(site.says.begin(), site.says.end(), [](char c) { return c >= 'a' && c <= 'z'; });
+      if (has_words)
+        rows.insert(fmt::format("| {} | {} | {} |\n", cell(site.says), join(site.codes, ", "), cell(site.todo)));
+      else
+        ++passed_on;
+    }
+    text += fmt::format("\n### {}\n\n| it says | kind | what to do |\n|---|---|---|\n", title);
+    for (const std::string& row : rows) text += row;
+  }
+  return text + fmt::format("\nAt {} more places gpustrap passes on what another program or a server said.\n", passed_on);
+}
+
 TEST(ErrorCatalogue, TheDocumentIsUpToDate) {
+  const std::string document = error_catalogue_document() + every_message();
   const std::string path = source_folder() + "/docs/errors.md";
   if (std::getenv("GPUSTRAP_UPDATE_GOLDEN") != nullptr) {
-    ASSERT_TRUE(write_file_atomically(path, error_catalogue_document()));
+    ASSERT_TRUE(write_file_atomically(path, document));
     return;
   }
-  EXPECT_EQ(text_of("docs/errors.md"), error_catalogue_document())
+  EXPECT_EQ(text_of("docs/errors.md"), document)
       << "docs/errors.md is stale; write it again with\n"
          "  GPUSTRAP_UPDATE_GOLDEN=1 build/debug/unit_controller --gtest_filter='ErrorCatalogue.*'";
 }

@@ -63,6 +63,11 @@ TEST(Recipe, KindsAreOneAStep) {
               ElementsAre("/steps/0/need `need` is not a field of a step; did you mean `needs`?"));
   EXPECT_THAT(problems_of(R"(["nvidia_smi"])"),
               ElementsAre("/steps/0 a step is `nvidia_smi`: expected a mapping with one kind; did you mean `nvidia_smi:`?"));
+  EXPECT_THAT(problems_of(R"([{"shell":"a"}])"), ElementsAre("/steps/0/shell `shell` is not a kind of step; did you mean `command`?"));
+  EXPECT_THAT(problems_of(R"([{"command":"a","if":"x"}])"), ElementsAre("/steps/0/if `if` is not a field of a step; did you mean `when`?"));
+  EXPECT_THAT(problems_of(R"([{"symlink":{"src":"/a","dest":"/b"}}])"),
+              ElementsAre("/steps/0/symlink/src `src` is not a field of symlink; did you mean `target`?",
+                          "/steps/0/symlink/dest `dest` is not a field of symlink; did you mean `path`?"));
   EXPECT_EQ(problems_of(R"([{"id":"a"}])").size(), 1U);
   EXPECT_EQ(problems_of("[]").size(), 1U);
 }
