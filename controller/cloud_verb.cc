@@ -247,15 +247,20 @@ Result<void> open_ssh(const Options& options, Ec2& ec2, const Ec2Instance& insta
 }
 
 void tell_open_orders(Ec2& ec2, const std::string& state, const std::vector<Ec2Instance>& listed) {
-  const AwsClient& client = ec2.client();
+  AwsClient& client = ec2.client();
+  if (!has_orders(state, client.settings().region)) return;
+  const Result<std::string> place = order_place(client, state);
+  if (!place) {
+    complain(Error(place.error()).in("looking whether a launch was cut off"));
+    return;
+  }
   const AwsTime now = client.clock().now();
-  const std::string place = order_place(client.settings());
-  for (const OpenOrder& one : open_orders(state, place, now)) {
+  for (const OpenOrder& one : open_orders(state, *place, now)) {
     const bool is_listed =
         std::any_of(listed.begin(), listed.end(), [&](const Ec2Instance& instance) { return name_of(instance) == one.name; });
     if (is_listed) continue;
     if (now - one.when > kOrderIsSeen && has_rented_nothing(ec2, one.order)) {
-      OrderRecord(state, place, one.name).remove();
+      OrderRecord(state, *place, one.name).remove();
       say(fmt::format("A launch of {} ({}) was cut off; nothing of it is rented.", one.name, one.order.type));
       continue;
     }

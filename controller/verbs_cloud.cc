@@ -133,6 +133,17 @@ VerbResult stop(const Options& options, Ec2& ec2, const std::vector<Ec2Instance>
   return troubles.result();
 }
 
+/// The order that made it is answered now. Whoever cannot find it leaves it: the next launch of that name asks for it, and hears that it is
+/// over.
+void close_order(AwsClient& client, const std::string& state, const Ec2Instance& one) {
+  if (!has_orders(state, client.settings().region)) return;
+  const Result<std::string> place = order_place(client, state);
+  if (!place) return;
+  const OrderRecord order(state, *place, name_of(one));
+  const std::optional<Ec2Order> open = order.load(client.clock().now());
+  if (open && (one.client_token.empty() || open->client_token == one.client_token)) order.remove();
+}
+
 VerbResult terminate(const Options& options, Ec2& ec2, const std::string& state, const std::vector<Ec2Instance>& named) {
   std::string text = "This destroys, for good:\n";
   for (const Ec2Instance& one : named) {
@@ -164,9 +175,7 @@ VerbResult terminate(const Options& options, Ec2& ec2, const std::string& state,
     if (options.json) troubles.print(one, std::move(document));
     if (!ended) continue;
     forget(state, one);
-    const OrderRecord order(state, order_place(ec2.client().settings()), name_of(one));
-    const std::optional<Ec2Order> open = order.load(ec2.client().clock().now());
-    if (open && (one.client_token.empty() || open->client_token == one.client_token)) order.remove();  // that is answered now
+    close_order(ec2.client(), state, one);
     say(fmt::format("{} ({}) is being terminated; it is billed no more.", name_of(one), one.id));
   }
   return troubles.result();

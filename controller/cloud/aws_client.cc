@@ -1,11 +1,13 @@
 #include "controller/cloud/aws_client.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "agent/base/sha256.h"
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
 #include "controller/cloud/ec2_answers.h"
@@ -21,6 +23,20 @@ constexpr auto kSoon = std::chrono::milliseconds(3'000);
 constexpr auto kLongestPause = std::chrono::milliseconds(20'000);
 /// Keys that end so soon are fetched anew: a call with its repetitions may take as long.
 constexpr auto kKeysLeft = std::chrono::minutes(2);
+
+/// Through whatever door of AWS's: a network's own endpoint for EC2 leads to the same accounts.
+bool leads_to_aws(std::string_view url) {
+  url.remove_prefix(std::min(url.size(), url.find("://") == std::string_view::npos ? 0 : url.find("://") + 3));
+  url = url.substr(0, url.find_first_of("/:"));
+  return url.ends_with(".amazonaws.com") || url.ends_with(".amazonaws.com.cn") || url.ends_with(".api.aws");
+}
+
+bool is_word(std::string_view text) {
+  return !text.empty() && text.size() <= 64 &&
+         std::all_of(text.begin(), text.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-'; });
+}
+
+std::string short_digest(std::string_view text) { return sha256_hex(text).substr(0, 16); }
 
 bool worth_repeating(ErrorCode code) { return code == ErrorCode::unreachable || code == ErrorCode::timeout || code == ErrorCode::network; }
 
@@ -87,6 +103,31 @@ Result<Credentials> AwsClient::credentials() {
   Result<Credentials> found = source_.find();
   if (found) credentials_ = *found;
   return found;
+}
+
+Result<std::string> AwsClient::account() {
+  if (!account_.empty()) return account_;
+  const std::string cloud = settings_.endpoint("ec2");
+  const bool is_aws = leads_to_aws(cloud);
+  std::string id;
+  // The keys of another cloud are no business of AWS's.
+  if (is_aws || !leads_to_aws(settings_.endpoint("sts"))) {
+    const AwsResult<std::string> xml = query("sts", "2011-06-15", "GetCallerIdentity", {});
+    const Result<std::string> told = xml ? read_account(*xml) : Result<std::string>(fail(xml.error().error));
+    if (told) id = is_word(*told) ? *told : short_digest(*told);
+    // Who is only not reached, or busy, may tell in a minute: by another name than now an order would not be found again.
+    const bool has_none = !told && !is_aws &&
+                          (told.error().code() == ErrorCode::unsupported || told.error().code() == ErrorCode::not_found ||
+                           told.error().code() == ErrorCode::protocol || told.error().code() == ErrorCode::usage);
+    if (!told && !has_none) return fail(Error(told.error()).in("finding out which account the keys are of"));
+  }
+  if (id.empty()) {
+    const Result<Credentials> keys = credentials();
+    if (!keys) return fail(keys.error());
+    id = "key-" + short_digest(keys->keys.access_key);
+  }
+  account_ = is_aws ? id : id + "+" + short_digest(cloud);
+  return account_;
 }
 
 std::string AwsClient::without_secrets(std::string text) const {

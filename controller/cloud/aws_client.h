@@ -42,6 +42,9 @@ class AwsClient {
   }
   /// Whether there are credentials, before anything else is asked.
   [[nodiscard]] Result<void> check_credentials();
+  /// Whose things these calls make and see, as one word that can name a file: "123456789012". Of a cloud that is not AWS with where that
+  /// cloud is, and where it does not tell accounts by the access key. Asked once, and only by who needs it.
+  [[nodiscard]] Result<std::string> account();
 
  private:
   struct Call;
@@ -58,6 +61,7 @@ class AwsClient {
   CloudClock clock_;
   CredentialSource source_;
   std::optional<Credentials> credentials_;
+  std::string account_;
   std::function<void(const std::string&)> notice_;
 };
 

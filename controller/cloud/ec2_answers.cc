@@ -173,6 +173,14 @@ Result<StsKeys> read_sts_keys(std::string_view xml) {
   return read;
 }
 
+Result<std::string> read_account(std::string_view xml) {
+  Document document;
+  if (!parse(xml, document)) return fail(ErrorCode::protocol, "the answer of STS is not XML");
+  std::string account = text(document.root, "GetCallerIdentityResult/Account");
+  if (account.empty()) return fail(ErrorCode::protocol, "the answer of STS names no account", "see whether AWS_ENDPOINT_URL leads to AWS");
+  return account;
+}
+
 template <> Result<Ec2Page<Ec2Instance>> read_page(std::string_view xml) {
   Document document;
   if (!parse(xml, document) || std::strcmp(document.root.name(), "DescribeInstancesResponse") != 0)

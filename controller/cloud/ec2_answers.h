@@ -21,6 +21,8 @@ struct StsKeys {
   std::string access_key, secret_key, session_token, expiration;
 };
 [[nodiscard]] Result<StsKeys> read_sts_keys(std::string_view xml);
+/// The account that GetCallerIdentity tells of.
+[[nodiscard]] Result<std::string> read_account(std::string_view xml);
 
 /// The answer to DescribeT, whose root is DescribeTResponse.
 template <class T> [[nodiscard]] Result<Ec2Page<T>> read_page(std::string_view xml);

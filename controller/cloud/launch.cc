@@ -45,12 +45,7 @@ bool is_refusal(const AwsFailure& failure) {
 }  // namespace
 
 Launch::Launch(Ec2& ec2, std::string state, LaunchWish wish, LaunchTalk talk)
-    : ec2_(ec2),
-      state_(std::move(state)),
-      wish_(std::move(wish)),
-      talk_(std::move(talk)),
-      record_(state_, order_place(ec2_.client().settings()), wish_.name),
-      prices_(ec2_.client(), state_) {}
+    : ec2_(ec2), state_(std::move(state)), wish_(std::move(wish)), talk_(std::move(talk)), prices_(ec2_.client(), state_) {}
 
 const Ec2InstanceType* Launch::known(const std::string& type) const {
   const auto found = std::find_if(types_.begin(), types_.end(), [&](const Ec2InstanceType& one) { return one.name == type; });
@@ -58,7 +53,10 @@ const Ec2InstanceType* Launch::known(const std::string& type) const {
 }
 
 Result<Launched> Launch::run() {
-  const Result<UniqueFd> alone = record_.lock();
+  const Result<std::string> orders = order_place(ec2_.client(), state_);
+  if (!orders) return fail(orders.error());
+  record_.emplace(state_, *orders, wish_.name);
+  const Result<UniqueFd> alone = record_->lock();
   if (!alone) return fail(alone.error());
   Result<std::optional<Ec2Instance>> there = existing();
   if (!there) return fail(std::move(there).error());
@@ -103,7 +101,7 @@ Result<Launched> Launch::run() {
   Result<Ec2Instance> running = wait_until_running(launched.instance.id);
   if (!running) return fail(std::move(running).error());
   launched.instance = *std::move(running);
-  record_.remove();
+  record_->remove();
   return launched;
 }
 
@@ -194,7 +192,7 @@ Result<void> Launch::know_prices(const std::vector<std::string>& types) {
 
 /// An order that an earlier command gave and did not see answered.
 Result<std::optional<Ec2Instance>> Launch::order_again() {
-  const std::optional<Ec2Order> order = record_.load(ec2_.client().clock().now());
+  const std::optional<Ec2Order> order = record_->load(ec2_.client().clock().now());
   if (!order) return std::nullopt;
   const auto word = order->tags.find("gpustrap:image");
   std::vector<std::string> unlike =
@@ -208,7 +206,7 @@ Result<std::optional<Ec2Instance>> Launch::order_again() {
     ec2_.client().clock().sleep(kBecomesListed);
     Result<std::optional<Ec2Instance>> there = existing();
     if (!there) return there;
-    record_.remove();
+    record_->remove();
     if (!*there) return std::nullopt;
     return fail(ErrorCode::usage,
                 fmt::format("an earlier launch has made `{}`, {}, and it is not what is asked for: {}", wish_.name, (*there)->id,
@@ -228,11 +226,11 @@ Result<std::optional<Ec2Instance>> Launch::order_again() {
   if (!made && made.error().code == "IdempotentParameterMismatch") {  // ordered by another version of gpustrap
     ec2_.client().clock().sleep(kBecomesListed);
     Result<std::optional<Ec2Instance>> there = existing();
-    if (there) record_.remove();
+    if (there) record_->remove();
     return there;
   }
   if (!made && !is_refusal(made.error())) return fail(std::move(made).error().error);
-  record_.remove();  // it was refused, or its instance is over
+  record_->remove();  // it was refused, or its instance is over
   return std::nullopt;
 }
 
@@ -274,11 +272,11 @@ AwsResult<Ec2Instance> Launch::order_at(const Place& place, const std::string& g
                   {kOwnerTag, wish_.name},
                   {"gpustrap:user", wish_.user.empty() ? image_.user : wish_.user},
                   {"gpustrap:image", wish_.image}}};
-  if (const Result<void> saved = record_.save(order, ec2_.client().clock().now()); !saved)
+  if (const Result<void> saved = record_->save(order, ec2_.client().clock().now()); !saved)
     return tl::unexpected(AwsFailure{"", saved.error()});
   AwsResult<Ec2Instance> made = ec2_.run(order);
   // Without a code no answer came, and the instance may be there: the record stays, and the next command asks with the same token.
-  if (!made && is_refusal(made.error())) record_.remove();
+  if (!made && is_refusal(made.error())) record_->remove();
   return made;
 }
 
@@ -330,7 +328,7 @@ Result<Ec2Instance> Launch::wait_until_running(std::string id) {
       return *std::move(now);
     }
     if (now->state != "pending" && now->state != "running") {
-      record_.remove();
+      record_->remove();
       return fail(ErrorCode::unsupported,
                   fmt::format("{} did not start; it is {}: {}", id, now->state,
                               strip_control(now->state_reason.empty() ? now->state_code : now->state_reason)),

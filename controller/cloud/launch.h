@@ -104,7 +104,7 @@ class Launch {
   std::string state_;
   LaunchWish wish_;
   LaunchTalk talk_;
-  OrderRecord record_;
+  std::optional<OrderRecord> record_;  ///< from the beginning of run() on
   AskedPrices prices_;
   std::vector<Ec2InstanceType> types_;
   std::vector<Place> places_;

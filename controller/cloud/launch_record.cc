@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
+#include <cstdio>
 #include <filesystem>
 #include <iterator>
 #include <set>
@@ -39,6 +40,8 @@ Json read_json(const std::string& path) {
 }
 
 std::string instance_path(const std::string& state, const std::string& id) { return state + "/ec2/" + id + ".json"; }
+
+std::string region_of_place(const std::string& folder) { return folder.substr(0, folder.find_first_of("@+")); }
 
 bool is_id(std::string_view id) { return is_instance_name(id); }
 
@@ -86,16 +89,39 @@ std::vector<std::string> regions_used(const std::string& state, const std::strin
   for (const KnownInstance& one : known_instances(state)) regions.insert(one.record.region);
   std::error_code none;
   for (const auto& entry : std::filesystem::directory_iterator(state + "/ec2/orders", none)) {
-    const std::string folder = entry.path().filename().string();
-    regions.insert(folder.substr(0, folder.find('@')));
+    regions.insert(region_of_place(entry.path().filename().string()));
   }
   regions.erase(here);
   regions.erase("");
   return {regions.begin(), regions.end()};
 }
 
-std::string order_place(const AwsSettings& settings) {
-  return settings.profile == "default" ? settings.region : settings.region + "@" + form_encoded({{"", settings.profile}}).substr(1);
+Result<std::string> order_place(AwsClient& client, const std::string& state) {
+  const Result<std::string> account = client.account();
+  if (!account) return account;
+  const AwsSettings& settings = client.settings();
+  const std::string place = settings.region + "+" + *account;
+  const std::string orders = state + "/ec2/orders/";
+  const std::string old =
+      settings.profile == "default" ? settings.region : settings.region + "@" + form_encoded({{"", settings.profile}}).substr(1);
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(orders + old, none)) {
+    if (entry.path().extension() != ".json") continue;
+    const std::string path = orders + place + "/" + entry.path().filename().string();
+    if (std::filesystem::exists(path, none)) continue;
+    if (Result<void> made = make_directories(parent_of(path), 0700); !made) return fail(std::move(made).error());
+    if (::rename(entry.path().c_str(), path.c_str()) != 0 && errno != ENOENT)
+      return fail(errno_error(errno, "moving " + entry.path().string()));
+  }
+  return place;
+}
+
+bool has_orders(const std::string& state, const std::string& region) {
+  std::error_code none;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(state + "/ec2/orders", none)) {
+    if (entry.path().extension() == ".json" && region_of_place(entry.path().parent_path().filename().string()) == region) return true;
+  }
+  return false;
 }
 
 OrderRecord::OrderRecord(const std::string& state, const std::string& place, const std::string& name)

@@ -6,7 +6,7 @@
 
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
-#include "controller/cloud/aws_settings.h"
+#include "controller/cloud/aws_client.h"
 #include "controller/cloud/ec2.h"
 
 namespace gpustrap {
@@ -14,9 +14,12 @@ namespace gpustrap {
 // What is kept of launches on this machine, below its state folder, so that a launch that was cut off anywhere is taken up and not
 // repeated.
 
-/// Where orders of a region and profile are kept: "eu-west-1", "eu-west-1@work". Another profile may be another account, which has another
-/// machine of the same name.
-[[nodiscard]] std::string order_place(const AwsSettings& settings);
+/// Where orders of a region and an account are kept: "eu-west-1+123456789012". Another account has another machine of the same name; two
+/// profiles of one account have the same one. Asks for the account, once. Orders that an earlier version has left move there: it kept them
+/// by profile, "eu-west-1" or "eu-west-1@work".
+[[nodiscard]] Result<std::string> order_place(AwsClient& client, const std::string& state);
+/// Whether an order of any account is open in the region: else there is nothing to find, and no account to ask for.
+[[nodiscard]] bool has_orders(const std::string& state, const std::string& region);
 
 /// An order that may have been given: written before RunInstances is called, gone when the instance is known or was refused. Given again
 /// with the same token it makes no second instance.

@@ -4,10 +4,10 @@
 #include <string>
 
 #include "agent/protocol/json.h"
+#include "controller/cloud/asked_prices.h"
 #include "controller/cloud/aws_config.h"
 #include "controller/cloud/credentials.h"
 #include "controller/cloud/ec2_answers.h"
-#include "controller/cloud/asked_prices.h"
 
 // Any bytes as what a cloud answers and as what stands in ~/.aws: read or refused, and a refusal of the latter never quotes them.
 
@@ -40,6 +40,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static_cast<void>(read_started(text));
   static_cast<void>(read_text(text, "output"));
   static_cast<void>(read_sts_keys(text));
+  static_cast<void>(read_account(text));
   static_cast<void>(read_credentials_json(text, "a process"));
   if (const std::optional<AwsAnswerError> error = read_error_xml(text); error && error->code.size() > size) std::abort();
   const Result<ConfigSections> sections = read_config_sections(text, "config");

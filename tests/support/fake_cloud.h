@@ -38,7 +38,11 @@ class FakeCloud : public Http {
       return number;
     }
   };
-  explicit FakeCloud(Answers& answers) : answers_(answers) {}
+  explicit FakeCloud(Answers& answers) : answers_(answers) {
+    answers_.answers.try_emplace("GetCallerIdentity",
+                                 "<GetCallerIdentityResponse><GetCallerIdentityResult><Account>123456789012</Account>"
+                                 "</GetCallerIdentityResult></GetCallerIdentityResponse>");
+  }
 
   Result<HttpResponse> send(const HttpRequest& request) override {
     const std::string target = HttpResponse{0, request.headers, ""}.header("X-Amz-Target");

@@ -10,11 +10,15 @@ can hide a wrong call.
 Stand-ins of our own, where moto has nothing (each says so below): client tokens of RunInstances, console output (STATE/console), a public
 address that leads somewhere (STATE/address), image parameters, quotas (STATE/quota), prices (STATE/prices: "TYPE USD" a line; without it
 nobody may ask), what AWS's own checks find (STATE/checks: "impaired") and what it plans (STATE/event: "CODE TIME DESCRIPTION"), tags of an
-image's snapshots, what the internet takes our address for (STATE/caller).
+image's snapshots, what the internet takes our address for (STATE/caller), where there are machines to be had (STATE/capacity: "TYPE ZONE"
+a line; without it everywhere).
+
+There are two accounts, each with keys of its own (ACCOUNTS). GET /counts tells how many instances, volumes, groups and keys gpustrap has in
+the first one.
 
 On request, by files that the suite writes:
-    STATE/faults/N-ACTION     one answer to ACTION is a fault; taken once, or as often as it is asked where the text ends in "forever":
-                              "refuse STATUS CODE [MESSAGE]", "cut before", "cut after", "skew"
+    STATE/faults/N-ACTION     one answer to ACTION is a fault (of a region alone: N-ACTION@REGION); taken once, or as often as it is asked
+                              where the text ends in "forever": "refuse STATUS CODE [MESSAGE]", "cut before", "cut after", "skew"
     STATE/hang                "N before" or "N after": the N-th request from now on is not answered; STATE/hung appears
 """
 import base64
@@ -39,13 +43,14 @@ from botocore.credentials import Credentials
 from moto.server import ThreadedMotoServer
 
 ACCESS, SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+ACCOUNTS = {ACCESS: "123456789012", "AKIDSECOND": "210987654321"}
 STATE = sys.argv[1]
 os.makedirs(f"{STATE}/faults", exist_ok=True)
 session = botocore.session.get_session()
 models = {"ec2": session.get_service_model("ec2"), "ssm": session.get_service_model("ssm"), "sts": session.get_service_model("sts"),
           "servicequotas": session.get_service_model("service-quotas"), "pricing": session.get_service_model("pricing")}
 lock = threading.Lock()
-tokens = {}  # ClientToken: what was asked, what was answered
+tokens = {}  # account, region and ClientToken: what was asked, what was answered
 counter = {"hang": 0}
 
 
@@ -149,13 +154,14 @@ def what_is_wrong(service, action, values):
 def signature_is_right(handler, body):
     found = re.fullmatch(r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d+/([^/]+)/([^/]+)/aws4_request, SignedHeaders=([^,]+), Signature=(\w+)",
                          handler.headers.get("Authorization", ""))
-    if not found or found[1] != ACCESS:
+    if not found or found[1] not in ACCOUNTS:
         return False
+    handler.account, handler.region = ACCOUNTS[found[1]], found[2]
     headers = {name: handler.headers[name] for name in found[4].split(";") if name not in ("x-amz-date", "host", "x-amz-security-token")}
     request = AWSRequest(method=handler.command, url=f"http://{handler.headers['Host']}{handler.path}", headers=headers, data=body)
     when = datetime.datetime.strptime(handler.headers["X-Amz-Date"], "%Y%m%dT%H%M%SZ")
     with mock.patch.object(botocore.auth, "get_current_datetime", lambda *_, **__: when):
-        botocore.auth.SigV4Auth(Credentials(ACCESS, SECRET, handler.headers.get("X-Amz-Security-Token")), found[3], found[2]).add_auth(request)
+        botocore.auth.SigV4Auth(Credentials(found[1], SECRET, handler.headers.get("X-Amz-Security-Token")), found[3], found[2]).add_auth(request)
     return request.headers["Authorization"].endswith("Signature=" + found[5])
 
 
@@ -208,6 +214,7 @@ def with_checks(text):
 
 def ask_moto(handler, body):
     headers = {name: value for name, value in handler.headers.items() if name.lower() not in ("host", "content-length", "accept-encoding")}
+    headers["x-moto-account-id"] = handler.account
     # moto knows CreateImage with the image's tags alone, without those of its snapshots, which are given them afterwards.
     whole = body
     if b"Action=CreateImage&" in body:
@@ -223,8 +230,27 @@ def ask_moto(handler, body):
         return error.code, error.read().decode()
 
 
+def ec2_of_moto(region="us-east-1"):
+    return boto3.client("ec2", region_name=region, endpoint_url=moto, aws_access_key_id=ACCESS, aws_secret_access_key=SECRET)
+
+
+def has_capacity(region, values):
+    if not os.path.exists(path_of("capacity")):
+        return True
+    subnet, = ec2_of_moto(region).describe_subnets(SubnetIds=[values["SubnetId"]])["Subnets"]
+    return f"{values['InstanceType']} {subnet['AvailabilityZone']}" in text_of("capacity").splitlines()
+
+
+def counts():
+    client, own = ec2_of_moto(), [{"Name": "tag-key", "Values": ["gpustrap"]}]
+    alive = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
+    return [sum(len(one["Instances"]) for one in client.describe_instances(Filters=alive)["Reservations"]),
+            len(client.describe_volumes()["Volumes"]), len(client.describe_security_groups(Filters=own)["SecurityGroups"]),
+            len(client.describe_key_pairs()["KeyPairs"])]
+
+
 def tag_snapshots(image, values):
-    client = boto3.client("ec2", region_name="us-east-1", endpoint_url=moto, aws_access_key_id=ACCESS, aws_secret_access_key=SECRET)
+    client = ec2_of_moto()
     disks = client.describe_images(ImageIds=[image])["Images"][0]["BlockDeviceMappings"]
     tags, prefix = [], "TagSpecification.2.Tag."
     while f"{prefix}{len(tags) + 1}.Key" in values:
@@ -237,12 +263,16 @@ def answer_to(handler, service, action, values, body):
     own = stand_in(service, action, values)
     if own:
         return own
-    token = dict(values).get("ClientToken") if action == "RunInstances" else None
-    if token and token in tokens:
+    token = None
+    if action == "RunInstances" and "ClientToken" in dict(values):
+        token = handler.account, handler.region, dict(values)["ClientToken"]
+    if token in tokens:
         asked, answer = tokens[token]
         if asked != body:
             return 400, refusal("IdempotentParameterMismatch", "Arguments on this idempotent request are inconsistent")
         return answer
+    if action == "RunInstances" and not has_capacity(handler.region, dict(values)):
+        return 500, refusal("InsufficientInstanceCapacity", "We currently do not have sufficient capacity in the zone you requested.")
     status, text = ask_moto(handler, body)
     if os.path.exists(path_of("address")) and action == "DescribeInstances":
         text = re.sub(r"<ipAddress>[^<]*</ipAddress>", f"<ipAddress>{text_of('address').strip()}</ipAddress>", text)
@@ -257,9 +287,9 @@ def refusal(code, message):
     return f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors><RequestID>r</RequestID></Response>"
 
 
-def take_fault(action):
+def take_fault(action, region):
     for name in sorted(os.listdir(path_of("faults"))):
-        if name.split("-", 1)[1] != action:
+        if name.split("-", 1)[1] not in (action, f"{action}@{region}"):
             continue
         text = text_of(f"faults/{name}").strip()
         if not text.endswith(" forever"):
@@ -283,7 +313,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def do_GET(self):  # what checkip answers
-        self.reply(200, text_of("caller", "198.51.100.7") + "\n")
+        self.reply(200, " ".join(map(str, counts())) if self.path == "/counts" else text_of("caller", "198.51.100.7") + "\n")
 
     def cut(self):
         self.close_connection = True
@@ -304,7 +334,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             values = urllib.parse.parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True)
             action = dict(values)["Action"]
-            service = "sts" if "AssumeRole" in action else "ec2"
+            service = "sts" if "AssumeRole" in action or action == "GetCallerIdentity" else "ec2"
         note("calls", f"{service} {action}")
         wrong = what_is_wrong(service, action, values)
         if not wrong and not signature_is_right(self, body):
@@ -320,7 +350,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if here and hang[1] == "before":
             self.hang()
             return
-        fault = take_fault(action)
+        fault = take_fault(action, self.region)
         if fault and fault[0] == "refuse":
             self.reply(int(fault[1]), refusal(fault[2], (fault + [""])[3]))
             return

@@ -182,7 +182,7 @@ class LaunchAgainTest : public LaunchOfferTest {
                          "token",
                          "",
                          {{"gpustrap", "lab"}, {"gpustrap:image", image_word}}};
-    ASSERT_TRUE(OrderRecord(folder_.path(), "us-east-1", "lab").save(order, time_.now));
+    ASSERT_TRUE(OrderRecord(folder_.path(), "us-east-1+123456789012", "lab").save(order, time_.now));
   }
   std::string key_;
 };
@@ -228,7 +228,7 @@ TEST_F(LaunchAgainTest, AnOrderIsTakenUpOnlyForTheSameWish) {
   EXPECT_THAT(offered(), HasSubstr("An earlier command ordered this"));
   wish_.spot = true;
   EXPECT_THAT(offered(), HasSubstr("This rents in us-east-1")) << "it has made nothing, and is over";
-  EXPECT_FALSE(OrderRecord(folder_.path(), "us-east-1", "lab").load(time_.now));
+  EXPECT_FALSE(OrderRecord(folder_.path(), "us-east-1+123456789012", "lab").load(time_.now));
   wish_.spot = false;
   ordered(false, "dlami");
   wish_.image_said = true;

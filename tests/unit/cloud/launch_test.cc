@@ -10,7 +10,7 @@
 #include "agent/base/file.h"
 #include "controller/cloud/host_keys.h"
 #include "controller/cloud/prices.h"
-#include "tests/support/fake_http.h"
+#include "tests/support/fake_cloud.h"
 #include "tests/support/temporary_directory.h"
 
 namespace gpustrap {
@@ -19,6 +19,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::MatchesRegex;
 using ::testing::Not;
 using ::testing::SizeIs;
 
@@ -102,12 +103,75 @@ TEST(OwnKeys, AreComparedWithTheFingerprintsThatCloudsTell) {
   EXPECT_EQ(has_fingerprint("ssh-ed25519 AAAA", md5), std::nullopt);
 }
 
-TEST(OrderRecords, AreOfOneProfile) {
-  AwsSettings settings;
-  settings.region = "eu-west-1";
-  EXPECT_EQ(order_place(settings), "eu-west-1");
-  settings.profile = "work/../x";
-  EXPECT_EQ(order_place(settings), "eu-west-1@work%2F..%2Fx");
+std::string identity_of(const std::string& account) {
+  return "<GetCallerIdentityResponse><GetCallerIdentityResult><Account>" + account +
+         "</Account></GetCallerIdentityResult></GetCallerIdentityResponse>";
+}
+
+/// Where a profile's orders are kept, or why that is not known.
+std::string place_of(const std::string& state, const std::string& profile, FakeCloud::Answers& cloud, const std::string& endpoint = "") {
+  AwsSettings settings = account_settings("eu-west-1");
+  settings.profile = profile;
+  const Variables usual = settings.variables;
+  settings.variables = [=](const std::string& name) {
+    return name == "AWS_ENDPOINT_URL" || name == "AWS_ENDPOINT_URL_EC2" ? endpoint : usual(name);
+  };
+  FakeTime time;
+  AwsClient client(settings, std::make_unique<FakeCloud>(cloud), time.clock());
+  const Result<std::string> place = order_place(client, state);
+  return place ? *place : place.error().sentence();
+}
+
+TEST(OrderRecords, AreOfOneAccountWhateverTheProfile) {
+  const TemporaryDirectory folder;
+  FakeCloud::Answers first, second;
+  first.answers["GetCallerIdentity"] = identity_of("111111111111");
+  second.answers["GetCallerIdentity"] = identity_of("222222222222");
+  EXPECT_EQ(place_of(folder.path(), "default", first), "eu-west-1+111111111111");
+  EXPECT_EQ(place_of(folder.path(), "work", first), "eu-west-1+111111111111") << "another profile of the same account";
+  EXPECT_EQ(place_of(folder.path(), "default", second), "eu-west-1+222222222222") << "the profile's keys are others now";
+  EXPECT_EQ(place_of(folder.path(), "default", first, "https://vpce-1.ec2.eu-west-1.vpce.amazonaws.com"), "eu-west-1+111111111111")
+      << "another door to the same accounts";
+}
+
+TEST(OrderRecords, AreOfOneCloud) {
+  const TemporaryDirectory folder;
+  FakeCloud::Answers cloud;
+  const std::string here = place_of(folder.path(), "default", cloud, "http://127.0.0.1:5000");
+  EXPECT_THAT(here, MatchesRegex("eu-west-1\\+123456789012\\+[0-9a-f]{16}"));
+  EXPECT_NE(place_of(folder.path(), "default", cloud, "http://127.0.0.1:5001"), here) << "each cloud may have an account of that number";
+  cloud.answers["GetCallerIdentity"] = identity_of("../../x");
+  EXPECT_THAT(place_of(folder.path(), "default", cloud, "http://127.0.0.1:5000"), MatchesRegex("eu-west-1\\+[0-9a-f]{16}\\+[0-9a-f]{16}"));
+}
+
+TEST(OrderRecords, OfACloudThatTellsNoAccountAreOfTheKeys) {
+  const TemporaryDirectory folder;
+  FakeCloud::Answers cloud;
+  cloud.refusals["GetCallerIdentity"] = {400, "InvalidAction"};
+  EXPECT_THAT(place_of(folder.path(), "default", cloud, "http://127.0.0.1:5000"),
+              MatchesRegex("eu-west-1\\+key-[0-9a-f]{16}\\+[0-9a-f]{16}"));
+  EXPECT_THAT(place_of(folder.path(), "default", cloud), HasSubstr("finding out which account the keys are of"))
+      << "AWS tells everybody: then something else is wrong";
+  cloud.refusals["GetCallerIdentity"] = {503, "RequestLimitExceeded"};
+  EXPECT_THAT(place_of(folder.path(), "default", cloud, "http://127.0.0.1:5000"), HasSubstr("no more requests"))
+      << "it may tell in a minute";
+}
+
+TEST(OrderRecords, OfAnEarlierVersionMoveToTheAccountOfTheirProfile) {
+  const TemporaryDirectory folder;
+  const AwsTime now = *read_iso_time("2026-11-21T12:00:00Z");
+  const Ec2Order order{"ami-1", "g5.xlarge", "k", "sg-1", "subnet-1", "/dev/sda1", 64, true, "token", "", {{"gpustrap", "lab"}}};
+  ASSERT_TRUE(OrderRecord(folder.path(), "eu-west-1", "lab").save(order, now));
+  ASSERT_TRUE(OrderRecord(folder.path(), "eu-west-1@work%2F..%2Fx", "mine").save(order, now));
+  EXPECT_TRUE(has_orders(folder.path(), "eu-west-1"));
+  FakeCloud::Answers cloud;
+  const std::string place = place_of(folder.path(), "default", cloud);
+  EXPECT_TRUE(OrderRecord(folder.path(), place, "lab").load(now));
+  EXPECT_FALSE(OrderRecord(folder.path(), "eu-west-1", "lab").load(now)) << "another account does not find it";
+  EXPECT_FALSE(OrderRecord(folder.path(), place, "mine").load(now)) << "it is another profile's";
+  EXPECT_EQ(place_of(folder.path(), "work/../x", cloud), place);
+  EXPECT_TRUE(OrderRecord(folder.path(), place, "mine").load(now));
+  EXPECT_FALSE(has_orders(folder.path(), "eu-west-2"));
 }
 
 TEST(OrderRecords, OutliveACrashButNotTheirToken) {
@@ -172,8 +236,9 @@ TEST(KnownInstances, AreFoundByTheirNameInWhateverRegion) {
   EXPECT_THAT(other_regions_of(known, "old", "us-east-1"), ElementsAre("ap-south-1"));
   EXPECT_THAT(other_regions_of(known, "far", "eu-west-1"), IsEmpty());
   EXPECT_THAT(other_regions_of(known, "none", "us-east-1"), IsEmpty());
-  ASSERT_TRUE(OrderRecord(folder.path(), "us-west-2", "lab").lock());
-  EXPECT_THAT(regions_used(folder.path(), "us-east-1"), ElementsAre("ap-south-1", "eu-west-1", "us-west-2"));
+  ASSERT_TRUE(OrderRecord(folder.path(), "us-west-2+123456789012", "lab").lock());
+  ASSERT_TRUE(OrderRecord(folder.path(), "sa-east-1@work", "lab").lock());  // as earlier versions called it
+  EXPECT_THAT(regions_used(folder.path(), "us-east-1"), ElementsAre("ap-south-1", "eu-west-1", "sa-east-1", "us-west-2"));
 }
 
 TEST(Prices, AreOfADayAndKnowTheirGpus) {

@@ -33,15 +33,28 @@ class OpenOrdersTest : public ::testing::Test {
   FakeTime time_;
   AwsClient client_;
   Ec2 ec2_;
-  OrderRecord record_{folder_.path(), "us-east-1", "lab"};
+  OrderRecord record_{folder_.path(), "us-east-1+123456789012", "lab"};
 };
 
 TEST_F(OpenOrdersTest, AYoungOneIsTold) {
   EXPECT_THAT(told(), HasSubstr("A launch of lab (g5.xlarge) was cut off: whether it is rented"));
-  EXPECT_TRUE(cloud_.asked.empty());
+  EXPECT_EQ(cloud_.count("DescribeInstances"), 0U);
   Ec2Instance lab;
   lab.id = "i-1", lab.tags = {{kOwnerTag, "lab"}};
   EXPECT_EQ(told({lab}), "");
+}
+
+TEST_F(OpenOrdersTest, OneOfAnotherAccountIsNotTold) {
+  cloud_.answers["GetCallerIdentity"] =
+      "<GetCallerIdentityResponse><GetCallerIdentityResult><Account>210987654321</Account>"
+      "</GetCallerIdentityResult></GetCallerIdentityResponse>";
+  EXPECT_EQ(told(), "");
+}
+
+TEST_F(OpenOrdersTest, WithoutAnyNobodyIsAskedWhoseAccountItIs) {
+  record_.remove();
+  EXPECT_EQ(told(), "");
+  EXPECT_TRUE(cloud_.asked.empty());
 }
 
 TEST_F(OpenOrdersTest, OneThatHasRentedNothingIsClosed) {
