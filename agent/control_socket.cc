@@ -81,7 +81,8 @@ void ControlSocket::readable(int descriptor, const ControlHandlers& handlers) {
     if (!line->has_value()) return;
     Result<Json> request = parse_line(**line);
     if (!request) continue;
-    if (request->contains("cancel") && request->at("cancel").is_string()) handlers.cancel(request->at("cancel").get<std::string>());
+    if (request->contains("cancel") && request->at("cancel").is_string())
+      handlers.cancel(request->at("cancel").get<std::string>(), request->value("now", Json()) == true);
     if (const auto secrets = request->find("secrets"); secrets != request->end() && secrets->is_object()) {
       SecretValues values;
       for (auto& [name, value] : secrets->items()) {

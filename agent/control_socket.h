@@ -14,12 +14,12 @@ namespace gpustrap {
 
 /// What is asked of a runner.
 struct ControlHandlers {
-  std::function<void(const std::string& by)> cancel;
+  std::function<void(const std::string& by, bool now)> cancel;
   std::function<void(const SecretValues& values)> secrets;
 };
 
 /// The runner's ear: a local socket (0600, its owner's alone) by which every `serve` hears signals and passes on
-/// a cancel or secrets. Lines on it never leave the host: {"cancel": "who"} or {"secrets": {name: value}} one way, signals the other.
+/// a cancel or secrets. Lines on it never leave the host: {"cancel": "who", "now": false} or {"secrets": {name: value}} one way, signals the other.
 class ControlSocket {
  public:
   [[nodiscard]] static Result<ControlSocket> listen(const std::string& path);

@@ -204,6 +204,8 @@ Result<RunSummary> summarize_run(const AgentPaths& paths, const std::string& id)
       } else if (auto* done = std::get_if<StepFinished>(&event->body)) {
         if (summary.step == done->step) summary.step.clear();
         summary.steps.push_back(std::move(*done));
+      } else if (auto* cancel = std::get_if<CancelRequested>(&event->body)) {
+        summary.cancelled_by = std::move(cancel->by);
       } else if (const auto* end = std::get_if<RunFinished>(&event->body)) {
         finished = true;
         summary.waiting.clear();
@@ -226,6 +228,7 @@ Json to_json(const RunSummary& summary) {
   document["end"] = summary.end;
   document["since_ms"] = summary.since_ms;
   document["step"] = summary.step;
+  if (!summary.cancelled_by.empty()) document["cancelled_by"] = summary.cancelled_by;
   if (!summary.waiting.empty()) document["waiting_for_secrets"] = summary.waiting;
   Json counts = Json::object();
   document["steps"] = Json::array();

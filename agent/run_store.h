@@ -43,6 +43,7 @@ struct RunSummary {
   std::string run, recipe, digest, state;  ///< state: "running", "finished", "interrupted"
   std::string end;                         ///< "ok", "failed", "cancelled" once finished
   std::string step;                        ///< a step that is running
+  std::string cancelled_by;                ///< who has asked it to stop
   std::int64_t since_ms = 0;
   std::uint64_t incarnations = 0;
   std::uint64_t last = 0;  ///< the number of its last event

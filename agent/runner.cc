@@ -182,6 +182,15 @@ class Runner::Loop {
   }
 
   Result<void> notice_cancel() {
+    if (owner_.cancel_now_) {
+      owner_.cancel_now_ = false;  // who asks again reaches a step that dpkg has let go meanwhile
+      for (const auto& step : steps_) {
+        if (!step->is(StepPhase::running) || step->kill_at != Clock::time_point{}) continue;
+        Error why(ErrorCode::cancelled, "it was stopped: the run was cancelled by " + owner_.cancelled_by_,
+                  "the same command takes up what is left");
+        if (Result<void> stopped = stop(*step, std::move(why)); !stopped) return stopped;
+      }
+    }
     if (owner_.cancelled_by_.empty() || cancel_said_) return {};
     cancel_said_ = true;
     if (Result<void> said = say(CancelRequested{owner_.cancelled_by_}, Journal::Durability::synced); !said) return said;
@@ -546,8 +555,10 @@ class Runner::Loop {
   }
 
   Result<RunFinished> finish() {
-    const auto failed = std::find_if(steps_.begin(), steps_.end(),
-                                     [](const auto& step) { return step->is(StepPhase::ended) && step->outcome == Outcome::failed; });
+    const auto was_stopped = [](const auto& step) { return step->killed_for && step->killed_for->code() == ErrorCode::cancelled; };
+    const auto failed = std::find_if(steps_.begin(), steps_.end(), [&](const auto& step) {
+      return step->is(StepPhase::ended) && step->outcome == Outcome::failed && !was_stopped(step);
+    });
     std::string why = "the run was cancelled";
     if (failed != steps_.end()) {
       why = fmt::format("not started, because {} failed", (*failed)->plan.entry.id);
@@ -564,7 +575,8 @@ class Runner::Loop {
       if (Result<void> skipped = skip(*waiting, why); !skipped) return fail(std::move(skipped).error());
     }
     RunFinished finished = tally(steps_, history());
-    if (finished.end == RunFinished::End::ok && !owner_.cancelled_by_.empty()) finished.end = RunFinished::End::cancelled;
+    const auto stopped = std::count_if(steps_.begin(), steps_.end(), was_stopped);
+    if (finished.failed == static_cast<std::uint64_t>(stopped) && !owner_.cancelled_by_.empty()) finished.end = RunFinished::End::cancelled;
     finished.elapsed = before_ + since(started_);
     // What a run that failed has got is there for the next one.
     if (finished.end == RunFinished::End::ok && !looks_only()) fetchers_.clear();
@@ -633,8 +645,9 @@ void Runner::take_secrets(const SecretValues& values) {
   for (auto& [name, value] : declared) clear_text(value);
 }
 
-void Runner::cancel(const std::string& by) {
+void Runner::cancel(const std::string& by, bool now) {
   if (cancelled_by_.empty()) cancelled_by_ = by.empty() ? "someone" : by;
+  cancel_now_ = cancel_now_ || now;
 }
 
 Result<RunFinished> Runner::run(const Facts& facts, const Identity& self) {

@@ -68,7 +68,7 @@ class Runner {
   /// Values of secrets that the recipe declares; others are not kept. May be called from a hook, and more than once.
   void take_secrets(const SecretValues& values);
   /// No further step starts; running ones end. May be called from a hook.
-  void cancel(const std::string& by);
+  void cancel(const std::string& by, bool now = false);
 
  private:
   class Loop;
@@ -81,6 +81,7 @@ class Runner {
   Journal journal_;
   RunnerHooks hooks_;
   std::string cancelled_by_;
+  bool cancel_now_ = false;  ///< asked for, and not yet done
   SecretStore secrets_;
 };
 

@@ -68,7 +68,7 @@ Result<void> restart_and_resume(const AgentPaths& paths, const RebootWish& wish)
 }
 
 ControlHandlers handlers_of(Runner* runner) {
-  return {[runner](const std::string& by) { runner->cancel(by); }, [runner](const SecretValues& values) { runner->take_secrets(values); }};
+  return {[runner](const std::string& by, bool now) { runner->cancel(by, now); }, [runner](const SecretValues& values) { runner->take_secrets(values); }};
 }
 
 /// The runner is the last that should go when memory runs out; its steps put this back.

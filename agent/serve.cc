@@ -325,7 +325,8 @@ class Server {
     if (!holder) return answer(number, fail(ErrorCode::not_found, "no run is in progress on this host", hint_unless_hidden("")));
     Result<UniqueFd> socket = connect_control_socket(paths_.socket());
     if (!socket) return answer(number, fail(std::move(socket).error()));
-    if (Result<void> sent = write_all(socket->get(), to_line(Json{{"cancel", request.by.empty() ? origin() : request.by}})); !sent) {
+    const Json line{{"cancel", request.by.empty() ? origin() : request.by}, {"now", request.now}};
+    if (Result<void> sent = write_all(socket->get(), to_line(line)); !sent) {
       return answer(number, fail(std::move(sent).error().in("asking run " + holder->run + " to stop")));
     }
     answer(number, Json{{"run", holder->run}});

@@ -38,7 +38,7 @@ constexpr std::array kExamples = {
             "  gpustrap logs 203.0.113.7 pip                        one step's output\n"
             "  gpustrap logs 203.0.113.7 pip -f --tail 20           and on, as it comes\n"
             "  gpustrap logs gpu1 --run 20260801-141503-7f3a        of an earlier run\n"},
-    Example{"cancel", "  gpustrap cancel 203.0.113.7\n  gpustrap cancel -f hosts.yaml\n"},
+    Example{"cancel", "  gpustrap cancel 203.0.113.7\n  gpustrap cancel 203.0.113.7 --now\n  gpustrap cancel -f hosts.yaml\n"},
     Example{"keep",
             "  gpustrap keep 203.0.113.7 2h                         on for two hours\n"
             "  gpustrap keep 203.0.113.7                            until when?\n"

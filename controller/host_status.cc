@@ -88,6 +88,7 @@ RunStatus run_in(const Json& run) {
                    text_of(run, "end"),
                    text_of(run, "step"),
                    "",
+                   strip_control(first_line(text_of(run, "cancelled_by"), kLongestWord)),
                    "",
                    std::nullopt,
                    {}};
@@ -137,7 +138,11 @@ std::string run_text(const RunStatus& run, std::int64_t now_ms) {
   if (run.state == "running") {
     if (!run.waits.empty())
       return fmt::format("{} is waiting for a secret, at {}; `gpustrap attach` hands it over  ({})", run.recipe, run.waits, run.id);
-    return fmt::format("{} is running for {}{}  ({})", run.recipe, age, run.step.empty() ? "" : ", at " + run.step, run.id);
+    const std::string step = run.step.empty() ? "" : ", at " + run.step;
+    if (!run.cancelled_by.empty())
+      return fmt::format("{} was cancelled by {} and ends after its step{}; `gpustrap cancel --now` stops that, too  ({})", run.recipe,
+                         run.cancelled_by, step, run.id);
+    return fmt::format("{} is running for {}{}  ({})", run.recipe, age, step, run.id);
   }
   if (run.state == "finished") {
     const std::string counts = run.counts.empty() ? "" : ": " + run.counts;

@@ -40,10 +40,11 @@ struct StepStatus {
 };
 struct RunStatus {
   std::string id, recipe;
-  std::string state, end;  ///< as in PROTOCOL.md: running, finished, interrupted; ok, failed, cancelled
-  std::string step;        ///< one that runs
-  std::string waits;       ///< a step that waits for a secret
-  std::string counts;      ///< "9 changed, 2 unchanged"
+  std::string state, end;    ///< as in PROTOCOL.md: running, finished, interrupted; ok, failed, cancelled
+  std::string step;          ///< one that runs
+  std::string waits;         ///< a step that waits for a secret
+  std::string cancelled_by;  ///< who has asked it to stop
+  std::string counts;        ///< "9 changed, 2 unchanged"
   std::optional<std::int64_t> since_ms;
   std::vector<StepStatus> failed;
 };

@@ -103,6 +103,7 @@ struct Options {
   std::string step;                  ///< for `logs`
   std::string run;                   ///< for `logs`: an earlier run's id; empty: the newest
   bool follow = false;               ///< for `logs`: on until the run ends
+  bool now = false;                  ///< for `cancel`: the step that runs is stopped, too
   std::size_t tail = 0;              ///< for `logs`: so many of the last lines; 0: all
   std::vector<std::string> command;  ///< for `ssh`: what to run there; for `complete`: the words so far
 

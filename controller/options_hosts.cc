@@ -110,7 +110,9 @@ void declare_host_verbs(const DeclaredLine& line) {
   logs.add_flag("-f,--follow", line.options.follow, "go on with what they print, until the run ends")->group("Run");
   logs.add_option("--tail", line.raw.tail, "begin with the last so many lines")->type_name("N")->group("Run");
   logs.add_option("--run", line.options.run, "of an earlier run; `gpustrap history HOST` names them")->type_name("RUN")->group("Run");
-  fleet_verb(Verb::cancel, "cancel", "Stops runs after their current steps.");
+  fleet_verb(Verb::cancel, "cancel", "Stops runs after their current steps.")
+      .add_flag("--now", line.options.now, "stop the step that runs, too; dpkg at work is always left to finish")
+      ->group("Run");
   CLI::App& keep =
       line.add_host_verb(Verb::keep, "keep", "Puts off the stop of an idle host (`idle_stop`), or says until when it is.", "HOST [TIME]");
   keep.add_flag("--off", line.raw.keep_off, "no longer: it stops again when it is idle")->group("Run");

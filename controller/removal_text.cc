@@ -37,6 +37,8 @@ Json removal_document(const std::string& host, const Json& reply, bool removed) 
   return {{"remove", 1}, {"host", host}, {"removed", removed}, {"paths", list_of(reply, "paths")}, {"units", list_of(reply, "units")}};
 }
 
+std::string_view stop_text(bool now) { return now ? "stops now" : "stops after its current step"; }
+
 Json cancel_document(const std::string& host, const Result<Json>& answer) {
   Json document = {{"cancel", 1}, {"host", host}};
   if (answer) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "agent/base/result.h"
 #include "agent/protocol/json_fwd.h"
@@ -11,6 +12,8 @@ namespace gpustrap {
 
 /// What goes, a line each, of the agent's reply; printable.
 [[nodiscard]] std::string removal_text(const Json& reply);
+/// "stops after its current step", or `now`.
+[[nodiscard]] std::string_view stop_text(bool now);
 /// The id of the run that a reply is about; empty where there is none.
 [[nodiscard]] std::string run_of_reply(const Json& reply);
 

@@ -12,6 +12,7 @@
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
+#include "controller/complaint.h"
 #include "controller/conversation.h"
 #include "controller/display_width.h"
 #include "controller/hosts_file.h"
@@ -76,14 +77,18 @@ VerbResult verb_logs(const Options& options) {
 
 VerbResult verb_cancel(const Options& options) {
   Conversation talk(options, Rights::whatever, make_silent_status());
-  const auto reply = talk.client().ask(CancelRequest{"gpustrap cancel"});
+  const auto reply = talk.client().ask(CancelRequest{"gpustrap cancel", options.now});
   const bool nothing_runs = !reply && reply.error().code() == ErrorCode::not_found;
   if (options.json) {
     const Result<Json> answer = reply ? Result<Json>(**reply) : nothing_runs ? Result<Json>(Json::object()) : fail(reply.error());
     print(to_line(cancel_document(options.destination(), answer)));
   }
   if (!reply) return fail(reply.error());
-  if (!options.json) print(fmt::format("Run {} stops after its current step.\n", run_of_reply(**reply)));
+  if (!options.json) {
+    print(fmt::format("Run {} {}.\n", run_of_reply(**reply), stop_text(options.now)));
+    if (!options.now)
+      print(fmt::format("  Without waiting for that step:   gpustrap cancel {} --now\n", strip_control(options.destination())));
+  }
   return ExitCode::ok;
 }
 
@@ -97,10 +102,19 @@ VerbResult verb_keep(const Options& options) {
   return ExitCode::ok;
 }
 
+namespace {
+
+VerbResult failed_removal(const Options& options, const Error& why) {
+  if (options.json) print(to_line(Json{{"remove", 1}, {"host", options.destination()}, {"error", error_document(why)}}));
+  return fail(why);
+}
+
+}  // namespace
+
 VerbResult verb_remove(const Options& options) {
   Conversation talk(options, Rights::whatever, make_silent_status());
   const auto preview = talk.client().ask(RemoveRequest{true});
-  if (!preview) return fail(preview.error());
+  if (!preview) return failed_removal(options, preview.error());
   const std::string list = removal_text(**preview);
   if (list.empty()) {
     print(options.json ? to_line(removal_document(options.destination(), **preview, false))
@@ -116,7 +130,7 @@ VerbResult verb_remove(const Options& options) {
     if (!ask_yes_no("Remove it?")) return ExitCode::ok;
   }
   const auto removed = talk.client().ask(RemoveRequest{false});
-  if (!removed) return fail(removed.error());
+  if (!removed) return failed_removal(options, removed.error());
   print(options.json ? to_line(removal_document(options.destination(), **removed, true)) : "Removed.\n");
   return ExitCode::ok;
 }

@@ -156,13 +156,14 @@ VerbResult verb_attach_many(const Options& options) {
 VerbResult verb_cancel_many(const Options& options) {
   const Result<std::vector<FleetMember>> members = impatient_members(options);
   if (!members) return fail(members.error());
-  const Result<std::vector<Result<Json>>> answers = ask_all(options, *members, [](std::size_t, HostAccess&, RunClient& client) {
-    const auto reply = client.ask(CancelRequest{"gpustrap cancel"});
+  const auto ask = [now = options.now](std::size_t, HostAccess&, RunClient& client) {
+    const auto reply = client.ask(CancelRequest{"gpustrap cancel", now});
     if (reply) return Result<Json>(**reply);
     // Nothing runs there: that is what was asked for.
     if (reply.error().code() == ErrorCode::not_found) return Result<Json>(Json::object());
     return Result<Json>(fail(reply.error()));
-  });
+  };
+  const Result<std::vector<Result<Json>>> answers = ask_all(options, *members, ask);
   if (!answers) return fail(answers.error());
   ExitCode worst = ExitCode::ok;
   for (std::size_t i = 0; i < members->size(); ++i) {
@@ -171,9 +172,9 @@ VerbResult verb_cancel_many(const Options& options) {
     if (options.json) print(STDOUT_FILENO, to_line(cancel_document((*members)[i].name, answer)));
   }
   if (options.json) return worst;
-  print_answers(*members, *answers, [](const Json& reply) {
+  print_answers(*members, *answers, [&](const Json& reply) {
     const std::string run = run_of_reply(reply);
-    return run.empty() ? std::string("nothing was running") : fmt::format("run {} stops after its current step", run);
+    return run.empty() ? std::string("nothing was running") : fmt::format("run {} {}", run, stop_text(options.now));
   });
   return worst;
 }

@@ -98,6 +98,7 @@ decltype(Request::body) read_body(const std::string& verb, Members& members) {
   if (verb == "cancel") {
     CancelRequest body;
     members.must("by", body.by);
+    members.may("now", body.now);
     return body;
   }
   if (verb == "token") {
@@ -195,6 +196,7 @@ Json to_json(const Request& request) {
                  [&](const CancelRequest& body) {
                    document["verb"] = "cancel";
                    document["by"] = body.by;
+                   if (body.now) document["now"] = true;
                  },
                  [&](const TokenRequest& body) {
                    document["verb"] = "token";

@@ -73,9 +73,11 @@ struct AttachRequest {
 /// Reply: {"facts": …, "run": {"run", "recipe", "digest", "state": "running"|"finished"|"interrupted", "end", "since_ms", "counts": {…},
 /// "step"} or null}
 struct StatusRequest {};
-/// Stops the current run after its current steps. Reply: {"run": id}
+/// Stops the current run after its current steps; `now`: those are stopped, too, but for one that changes dpkg's database.
+/// Reply: {"run": id}
 struct CancelRequest {
   std::string by;
+  bool now = false;
 };
 /// Token of a jupyter service of this run's login user. Reply: {"token": "…", "port": n, "service": name}
 struct TokenRequest {

@@ -188,7 +188,10 @@ links_cases() {
     gpustrap cancel "$there"
     expect_exit 0
     expect_output "after its current step"
+    expect_output "gpustrap cancel $there --now"
     await_that shown "ancelled by"
+    gpustrap status "$there"
+    expect_output "gated was cancelled by gpustrap cancel and ends after its step, at"
     open_gate end
     end_of_run
     expect_exit 130

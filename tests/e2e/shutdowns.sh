@@ -55,6 +55,11 @@ shutdowns_cases() {
     await_that at_the_gate
     gpustrap cancel "$host" -i "$key"
     at_the_gate || fail_case "the cancel ended the package's script"
+    gpustrap cancel "$host" -i "$key" --now
+    expect_exit 0
+    expect_output "stops now"
+    await_that journal_says "it was stopped: the run was cancelled"
+    at_the_gate || fail_case "cancel --now ended the package's script"
     open_gate
     testbed exec box touch /var/lib/e2e/watched
     end_of_run

@@ -196,6 +196,18 @@ RECIPE
     testbed exec two touch /run/gate
     await_that is_cancelled
 
+    case_ "cancel --now stops a step that would never end"
+    testbed exec two rm -f /run/gate /run/passed
+    gpustrap up "$suite_dir/gated.yaml" "$user@$two" -i "$key" -y --detach
+    expect_exit 9
+    gpustrap cancel "$user@$one" "$user@$two" -i "$key" --now
+    expect_exit 0
+    expect_output "stops now"
+    await_that is_cancelled
+    gpustrap attach "$user@$two" -i "$key"
+    expect_exit 130
+    expect_output "it was stopped: the run was cancelled by gpustrap cancel"
+
     case_ "remove takes gpustrap off several hosts, after one question, and status says so"
     gpustrap remove "$user@$one" "$user@$two" -i "$key"
     expect_exit 2

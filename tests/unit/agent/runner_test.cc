@@ -271,6 +271,19 @@ TEST_F(RunnerTest, ACancelLetsTheRunningStepEndAndStartsNoOther) {
   EXPECT_EQ(finished("later")->outcome, Outcome::skipped);
 }
 
+TEST_F(RunnerTest, ACancelNowStopsTheStepThatRuns) {
+  const RunFinished end = run(
+      R"([{"id": "hangs", "retries": 3, "command": {"run": "touch @/made; sleep 600"}}, {"id": "later", "command": {"run": "touch @/later"}}])",
+      RunMode::apply, [](Runner& runner, const Event& event) {
+        if (std::holds_alternative<StepStarted>(event.body)) runner.cancel("tester", true);
+      });
+  EXPECT_EQ(end.end, RunFinished::End::cancelled);
+  EXPECT_EQ(finished("hangs")->error->code, ErrorCode::cancelled);
+  EXPECT_EQ(finished("hangs")->error->message, "it was stopped: the run was cancelled by tester");
+  EXPECT_EQ(finished("later")->reason, "the run was cancelled");
+  EXPECT_FALSE(exists("later"));
+}
+
 TEST_F(RunnerTest, AnUnmetConditionSkipsTheStepAndNotWhatFollows) {
   const RunFinished end = run(
       R"([{"id": "elsewhere", "when": {"os": "plan9"}, "command": {"run": "touch @/made"}}, {"id": "next", "command": {"run": "touch @/next"}}])");
