@@ -31,7 +31,9 @@ class Pull : public CopyJob {
     if (!there) return fail(std::move(there).error());
     if (!there->exists)
       return fail(ErrorCode::not_found, fmt::format("{} is not on the host", shown_path(request_.source)),
-                  "names are relative to the login's home there; look with: gpustrap ssh HOST ls");
+                  request_.source.find_first_of("*?[") != std::string::npos
+                      ? "a name is taken as it stands, without wildcards: name the folder, which is copied with all that is in it"
+                      : "names are relative to the login's home there; look with: gpustrap ssh HOST ls");
     for (const ListingComplaint& one : listing_complaints(errors_)) add_line(report_.failed, one.line, one.why);
     for (const std::string& name : there->refused) add_line(report_.skipped, name, "a name that cannot be copied");
     source_ = std::move(there->tree);
@@ -245,7 +247,8 @@ class Pull : public CopyJob {
       if (bytes->empty()) {
         const Result<CopyChannel::End> end = channel->end();
         if (!end) return fail(end.error());
-        return fail(host_error(*end, "reading it on the host"));
+        return fail(host_error(*end, "reading it on the host")
+                        .with_hint("this is done as the login user, without sudo: make it readable there, or pull a copy of it"));
       }
       const std::string_view some =
           bytes->substr(0, static_cast<std::size_t>(std::min<std::uint64_t>(bytes->size(), item.entry.size - have)));

@@ -324,7 +324,8 @@ Result<FleetHosts> load_fleet_hosts(const std::string& path) {
                 fmt::format("for an inventory in several files: ansible-inventory -i {} --list --yaml > hosts.yaml", shell_quote(path)));
   }
   Result<std::string> text = read_file(path, kMaxRecipeBytes);
-  if (!text) return fail(std::move(text).error().in("reading the hosts file").with_hint("docs/hosts.md says how to write one"));
+  if (!text)
+    return fail(Error(ErrorCode::usage, text.error().sentence(), "docs/hosts.md says how to write one").in("reading the hosts file"));
   if (known && (info.st_mode & 0111U) != 0 && text->starts_with("#!")) {
     return fail(ErrorCode::usage, fmt::format("{} is a program", path),
                 fmt::format("let it write an inventory: ansible-inventory -i {} --list --yaml > hosts.yaml", shell_quote(path)));

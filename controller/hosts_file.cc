@@ -93,7 +93,7 @@ const RememberedHost* find_host(const std::vector<RememberedHost>& hosts, const 
 }
 
 Result<void> HostsFile::change(const std::function<void(std::vector<RememberedHost>& hosts)>& change) const {
-  if (Result<void> made = make_directories(parent_of(path_), 0700); !made) return made;
+  if (Result<void> made = make_own_directories(parent_of(path_)); !made) return made;
   // The lock lies beside the file: the file itself is replaced.
   const UniqueFd lock(::open((path_ + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!lock.valid()) return fail(errno_error(errno, "locking " + path_));

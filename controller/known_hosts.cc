@@ -18,6 +18,7 @@
 #include "agent/base/text.h"
 #include "agent/base/unique_fd.h"
 #include "controller/cloud/ec2.h"
+#include "controller/run_log.h"
 #include "controller/ssh_config.h"
 #include "controller/ssh_wire.h"
 
@@ -120,7 +121,7 @@ std::string key_bytes_of(std::string_view key) { return base64_decoded(key).valu
 std::string key_type_of(std::string_view key) { return type_in(key_bytes_of(key)); }
 
 Result<void> add_known_host(const std::string& file, const std::string& name, std::string_view key) {
-  if (Result<void> made = make_directories(parent_of(file), 0700); !made) return made;
+  if (Result<void> made = make_own_directories(parent_of(file)); !made) return made;
   const UniqueFd fd(::open(file.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   if (!fd.valid()) return fail(errno_error(errno, "opening " + file));
   const off_t size = ::lseek(fd.get(), 0, SEEK_END);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <cerrno>
+#include <cstring>
 
 #include <fmt/format.h>
 
@@ -50,7 +51,8 @@ Result<void> write_new_file(const std::string& path, std::string_view content) {
   if (!file.valid() && errno == EEXIST) {
     return fail(ErrorCode::usage, fmt::format("{} is there already, and stays as it is", path), "give another name");
   }
-  if (!file.valid()) return fail(errno_error(errno, "creating " + path));
+  if (!file.valid())
+    return fail(Error(ErrorCode::usage, std::strerror(errno), "name a file in a folder that is there").in("creating " + path));
   if (Result<void> written = write_all(file.get(), content); !written) return fail(std::move(written).error().in("writing " + path));
   return {};
 }

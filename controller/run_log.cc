@@ -98,6 +98,14 @@ Result<std::string> state_directory() {
   return fail(ErrorCode::io, "neither XDG_STATE_HOME nor HOME names a folder for the logs of runs", "set HOME");
 }
 
+Result<void> make_own_directories(const std::string& path) {
+  Result<void> made = make_directories(path, 0700);
+  if (!made)
+    return fail(
+        std::move(made).error().with_hint("gpustrap keeps logs and known hosts below HOME: set it to a folder that you may write to"));
+  return {};
+}
+
 std::string make_run_id() {
   const std::tm now = utc(std::time(nullptr));
   std::random_device random;
@@ -121,7 +129,7 @@ Result<RunLog> RunLog::create(const std::string& state, const std::string& run, 
   const std::string runs = state + "/runs";
   std::string directory = runs + "/" + run;
   for (int copy = 2; !is_of(host, directory); ++copy) directory = fmt::format("{}/{}-{}", runs, run.substr(0, kLongestOriginal), copy);
-  if (Result<void> made = make_directories(directory, 0700); !made) return fail(std::move(made).error());
+  if (Result<void> made = make_own_directories(directory); !made) return fail(std::move(made).error().in("keeping the log of the run"));
   if (forget == Forget::oldest) forget_oldest_in(runs);
   Result<UniqueFd> events = start_file(directory + "/events.jsonl");
   if (!events) return fail(std::move(events).error());

@@ -14,6 +14,8 @@ namespace gpustrap {
 
 /// ${XDG_STATE_HOME:-~/.local/state}/gpustrap
 [[nodiscard]] Result<std::string> state_directory();
+/// A folder below HOME that is for the user alone, with those above it.
+[[nodiscard]] Result<void> make_own_directories(const std::string& path);
 
 /// "20260801-141503-7f3a": the time here (UTC) and four random hex digits. Run ids are the controller's.
 [[nodiscard]] std::string make_run_id();

@@ -244,7 +244,21 @@ KeyFile open_key(const std::string& path) {
   return {nullptr, ask.asked};
 }
 
+/// What the host said while it was logged in to: its greeting, or why it lets nobody in (pam_nologin).
+std::string said_at_login(ssh_session session) {
+  const std::unique_ptr<char, StringFree> text(ssh_get_issue_banner(session));
+  return text ? first_line(trim(strip_control(text.get()))) : "";
+}
+
+/// pam_nologin's words while a host starts or goes down, as systemd writes them: "System is booting up. Unprivileged users are not
+/// permitted to log in yet. …", "System is going down. Unprivileged users are not permitted to log in anymore. …".
+bool is_starting_or_stopping(std::string_view said) { return said.find("are not permitted to log in") != std::string_view::npos; }
+
 Error login_error(ssh_session session, const SshTarget& target, const Attempts& attempts) {
+  const std::string said = said_at_login(session);
+  if (is_starting_or_stopping(said))
+    return {ErrorCode::unreachable, fmt::format("{} lets nobody in yet: \"{}\"", endpoint_of(target), said),
+            "give the same command again in a moment, or let it wait: --wait 5m"};
   const std::string tried = attempts.tried.empty() ? "no key was found to try" : "tried " + join(attempts.tried, ", ");
   std::vector<std::string> others;
   for (const char* user : {"ubuntu", "ec2-user", "admin", "root"}) {
@@ -253,6 +267,7 @@ Error login_error(ssh_session session, const SshTarget& target, const Attempts& 
   std::string why = fmt::format("{} does not let {} in ({})", endpoint_of(target), target.user, tried);
   if (attempts.key_error) why += "; " + attempts.key_error->sentence();
   if (ssh_is_connected(session) == 0) why += "; the host ended the connection";
+  if (!said.empty()) why += fmt::format("; it says: \"{}\"", said);
   return {ErrorCode::authentication, why,
           fmt::format("is the key right (-i KEY), and the user? Images use {}: gpustrap … {}@{}\nof a key that was good before: sshd "
                       "refuses it while others may write to the home or ~/.ssh; there: chmod go-w ~ && chmod 700 ~/.ssh",
@@ -570,11 +585,6 @@ void SshSession::give_up() {
 }
 
 bool SshSession::connected() const { return ssh_is_connected(state_->handle.get()) != 0 && !state_->flooded; }
-
-std::string SshSession::banner() const {
-  const std::unique_ptr<char, StringFree> text(ssh_get_issue_banner(state_->handle.get()));
-  return text ? text.get() : "";
-}
 
 // ---- SshChannel
 

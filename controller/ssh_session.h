@@ -89,8 +89,6 @@ class SshSession {
   /// Ends the connection for all its handles: a host that has been silent for too long will not end it.
   void give_up();
   [[nodiscard]] bool connected() const;
-  /// What sshd said before the login, if anything.
-  [[nodiscard]] std::string banner() const;
 
  private:
   friend class SshChannel;

@@ -190,6 +190,11 @@ std::string stage_of(const CopyRequest& request) {
   return ".gpustrap-push-" + sha256_hex(key).substr(0, 16);
 }
 
+/// Whether the same command may come further than this one: not where a name or a right is missing.
+bool may_go_on(ErrorCode code) {
+  return code != ErrorCode::not_found && code != ErrorCode::permission && code != ErrorCode::usage && code != ErrorCode::unsafe;
+}
+
 VerbResult copy(const Options& options, CopyDirection direction) {
   CopyRequest request;
   request.direction = direction;
@@ -277,7 +282,7 @@ VerbResult copy(const Options& options, CopyDirection direction) {
     print(STDOUT_FILENO, to_line(document_of(options, request, report, error)));
   else if (!error || report.copied > 0)
     print(STDOUT_FILENO, text_of(request, report, screen.console(), options.detail));
-  if (error) return fail(Error(*error).with_hint("the same command goes on from here"));
+  if (error) return fail(may_go_on(error->code()) ? Error(*error).with_hint("the same command goes on from here") : *error);
   return report.failed.empty() ? ExitCode::ok : ExitCode::step_failed;
 }
 

@@ -129,6 +129,26 @@ PLEASE
     expect_exit 0
     expect_output "# GPUSTRAP_PORT"
 
+    case_ "a host that still boots is waited for, and is not accused of the key"
+    on_host sh -c 'echo "System is booting up. Unprivileged users are not permitted to log in yet. Please come back later." >/run/nologin'
+    gpustrap up "$suite_dir/one.yaml" "$host" -i "$key" --accept-new-host-key -y --no-tunnel --wait 2s
+    expect_exit 4
+    expect_output "lets nobody in yet: \"System is booting up."
+    "$bin/gpustrap" up "$suite_dir/one.yaml" "$host" -i "$key" --accept-new-host-key -y --no-tunnel >stdout 2>stderr </dev/null &
+    local patient=$!
+    on_host rm /run/nologin
+    status=0
+    wait $patient || status=$?
+    cat stdout stderr >output
+    expect_exit 0
+
+    case_ "a host that is closed for maintenance says so itself"
+    on_host sh -c 'echo "closed until nine, says Ann" >/etc/nologin'
+    gpustrap up "$suite_dir/one.yaml" "$host" -i "$key" --accept-new-host-key -y --no-tunnel
+    expect_exit 6
+    expect_output "closed until nine, says Ann"
+    on_host rm /etc/nologin
+
     case_ "a name that does not resolve is not waited for"
     local began=$SECONDS
     gpustrap up "$suite_dir/one.yaml" ubuntu@no-such-host.invalid -i "$key" -y --no-tunnel

@@ -171,7 +171,7 @@ TEST(FleetHosts, AProgramOrAFolderIsNoHostsFile) {
   const Result<FleetHosts> folder = load_fleet_hosts(source_folder());
   ASSERT_FALSE(folder.has_value());
   EXPECT_THAT(folder.error().hint(), HasSubstr("ansible-inventory"));
-  EXPECT_EQ(load_fleet_hosts(source_folder() + "/no-such-file").error().code(), ErrorCode::not_found);
+  EXPECT_EQ(load_fleet_hosts(source_folder() + "/no-such-file").error().code(), ErrorCode::usage);
   const Result<FleetHosts> program = load_fleet_hosts(source_folder() + "/dev");
   ASSERT_FALSE(program.has_value());
   EXPECT_THAT(program.error().why(), HasSubstr("is a program"));
