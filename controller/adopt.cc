@@ -147,6 +147,11 @@ AdoptedScript adopt_script(std::string_view script, const std::string& name) {
     for (std::size_t k = 0; k < step.reviews.size(); ++k)
       adopted.reviews.push_back({step.id, step.line, lines[i].reviews[k], review_text(step.reviews[k])});
   }
+  adopted.blocks = input.blocks;
+  for (const LeftOut& one : input.left_out) {
+    adopted.blocks_left.push_back({one.line, one.text, one.why});
+    adopted.left_out.push_back({one.line, one.text, one.why});
+  }
   for (LeftOut& one : state.left_out) adopted.left_out.push_back({one.line, std::move(one.text), std::move(one.why)});
   std::stable_sort(adopted.left_out.begin(), adopted.left_out.end(),
                    [](const AdoptedScript::LeftOut& a, const AdoptedScript::LeftOut& b) { return a.script_line < b.script_line; });

@@ -29,6 +29,8 @@ struct AdoptedScript {
     std::string text, why;
   };
   std::vector<LeftOut> left_out;  ///< in the script's order
+  std::size_t blocks = 0;         ///< of Markdown that were taken
+  std::vector<LeftOut> blocks_left;
 };
 
 /// Turns a shell script, or the commands of a tutorial, into a recipe. What is understood becomes typed steps; everything else stays a

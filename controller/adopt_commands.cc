@@ -55,7 +55,7 @@ bool looks(const ShellCommand& command) {
   std::vector<std::string> words;
   for (const ShellWord& word : bare.words) {
     for (const ShellPart& part : word.parts) {
-      if (part.kind == ShellPart::Kind::opaque) return false;  // what is run in there may do anything
+      if (part.kind == ShellPart::Kind::opaque && part.text != "*") return false;  // what is run in there may do anything
     }
     words.push_back(word.shown());
   }
@@ -66,6 +66,7 @@ bool looks(const ShellCommand& command) {
     return true;
   if (is_among(program, {"cat", "head", "tail", "cut", "tr"})) return command.join == ShellJoin::pipe || words.size() > 1;
   if (program == "hostname" || program == "date") return words.size() == 1;
+  if (program == "apt-cache" || (program == "ubuntu-drivers" && is_among(second, {"devices", "list"}))) return true;
   if (program == "dpkg") return is_among(second, {"-l", "-s", "-L", "--list", "--status"});
   if (is_among(program, {"pip", "pip3", "conda", "docker"}) && is_among(second, {"list", "show", "freeze", "info", "ps", "images"}))
     return true;
@@ -102,7 +103,7 @@ std::optional<Words> Adopter::words_of(const ShellCommand& command) const {
   Words words;
   words.sudo = bare.sudo;
   words.user = bare.user;
-  const bool installs = !bare.words.empty() && is_among(bare.words[0].shown(), {"apt-get", "apt"});
+  const bool installs = !bare.words.empty() && is_among(bare.words[0].shown(), {"apt-get", "apt", "apt-fast"});
   for (const ShellWord& word : bare.words) {
     const std::optional<std::vector<std::string>> fields = state_.fields_of(word);
     const std::string shown = word.shown();
@@ -117,7 +118,12 @@ std::optional<Words> Adopter::words_of(const ShellCommand& command) const {
       words.of_kernel.push_back(shown);
       continue;
     }
-    if (!fields) return std::nullopt;
+    if (!fields) {
+      const std::vector<std::string> files = state_.fetched_by(word);
+      if (files.empty()) return std::nullopt;
+      words.all.insert(words.all.end(), files.begin(), files.end());
+      continue;
+    }
     words.all.insert(words.all.end(), fields->begin(), fields->end());
   }
   if (words.all.empty()) return std::nullopt;
@@ -152,10 +158,13 @@ bool Adopter::adopt_one(const ShellCommand& command) {
       !(p == "exit" && words->all.size() > 1 && words->all[1] != "0"))
     return absorb("it means nothing to a recipe");
   if (p == "newgrp" || (is_among(p, {"bash", "zsh"}) && words->all.size() == 1)) return absorb("each step starts a shell of its own");
-  if (p == "ssh" && words->all.size() > 2) return absorb("for the machine you sit at: `gpustrap up` connects and opens the tunnel");
+  if ((p == "ssh" || p == "scp") && words->all.size() > 2)
+    return absorb("for the machine you sit at: `gpustrap up` connects and opens the tunnel");
   if (p == "chmod" && words->all.size() == 3 && words->all[2].ends_with(".pem"))
     return absorb("for the machine you sit at: ssh wants its key private");
-  if (is_among(p, {"apt-get", "apt"})) return adopt_apt(*words);
+  if (p == "sleep") return absorb("a step is over when its work is done");
+  if (p == "chmod" && words->all.size() == 3 && make_mode(words->all[1], words->all[2])) return true;
+  if (is_among(p, {"apt-get", "apt", "apt-fast"})) return adopt_apt(*words);
   if (p == "dpkg") return adopt_dpkg(*words);
   if (p == "modprobe" && words->all.size() == 2 && words->all[1].starts_with("nvidia")) return absorb("`nvidia_driver` loads it");
   if (p == "ubuntu-drivers" && words->all.size() > 1 && is_among(words->all[1], {"install", "autoinstall"})) {

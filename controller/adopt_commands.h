@@ -65,6 +65,8 @@ class Adopter {
   [[nodiscard]] std::string raw(const ShellWord& word) const;
   static bool is_env_name(const std::string& name);
   bool change_folder(const Words& words);
+  /// `chmod +x FILE` of what a step above fetches.
+  bool make_mode(const std::string& mode, const std::string& file);
   bool adopt_apt(Words& words);
   bool adopt_dpkg(Words& words);
   /// Root's steps have a home of their own: what the script fetches into the user's goes to a place that both mean.

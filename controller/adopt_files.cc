@@ -164,6 +164,18 @@ bool Adopter::adopt_rm(Words& words) {
   return absorb("a rerun would fetch it again; what is unpacked while it comes leaves no file");
 }
 
+bool Adopter::make_mode(const std::string& mode, const std::string& file) {
+  const auto path = state_.path_of(file);
+  const auto fetched = path ? state_.downloads.find(*path) : state_.downloads.end();
+  if (fetched == state_.downloads.end() || state_.steps[fetched->second.step].dropped) return false;
+  const bool is_octal = (mode.size() == 3 || mode.size() == 4) && mode.find_first_not_of("01234567") == std::string::npos;
+  if (!is_octal && !is_among(mode, {"+x", "a+x", "u+x", "ugo+x"})) return false;
+  AdoptedStep& download = state_.steps[fetched->second.step];
+  download.fields["mode"] = !is_octal ? "0755" : mode.size() == 3 ? "0" + mode : mode;
+  download.comments.push_back(segment_.text);
+  return true;
+}
+
 bool Adopter::adopt_mv(Words& words) {
   if (!words.read({"-f", "-v"}, {}, 1) || words.rest.size() != 2) return false;
   const auto from = state_.path_of(words.rest[0]);

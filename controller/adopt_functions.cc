@@ -9,6 +9,7 @@
 
 #include "agent/base/text.h"
 #include "controller/adopt_commands.h"
+#include "controller/adopt_conditions.h"
 #include "controller/lint_words.h"
 
 namespace gpustrap {
@@ -33,26 +34,6 @@ std::string function_name(const std::string& text) {
   const bool is_function =
       end > 0 && (behind.starts_with("()") || behind.starts_with("( )") || (text.starts_with("function ") && behind.starts_with('{')));
   return is_function ? std::string(rest.substr(0, end)) : std::string();
-}
-
-bool takes_arguments(const std::string& text) {
-  for (std::size_t at = text.find('$'); at != std::string::npos; at = text.find('$', at + 1)) {
-    const char c = at + 1 < text.size() ? text[at + 1] : ' ';
-    const char next = c == '{' && at + 2 < text.size() ? text[at + 2] : c;
-    if (std::string_view("123456789@*#").find(next) != std::string_view::npos) return true;
-  }
-  return false;
-}
-
-bool returns_early(const std::vector<ShellStatement>& statements) {
-  for (const ShellStatement& statement : statements) {
-    const bool is_last_word = statement.commands.size() == 1 && program_of(statement.commands[0]) == "return";
-    for (const FoundCommand& found : find_commands(statement.text)) {
-      const std::string program = program_of(found.command);
-      if (program == "shift" || program == "trap" || (program == "return" && !is_last_word)) return true;
-    }
-  }
-  return false;
 }
 
 std::optional<bool> wants_root_of(const ShellStatement& statement) {
@@ -102,6 +83,18 @@ bool is_for_root(const std::vector<ShellStatement>& statements) {
     }
   }
   return without && !with;
+}
+
+bool returns_early(const std::vector<ShellStatement>& statements, const ScriptFunctions& functions) {
+  for (const ShellStatement& statement : statements) {
+    if (is_failure_check(statement, functions) || !required_command(statement, functions).empty()) continue;
+    const bool is_last_word = statement.commands.size() == 1 && program_of(statement.commands[0]) == "return";
+    for (const FoundCommand& found : find_commands(statement.text)) {
+      const std::string program = program_of(found.command);
+      if (program == "trap" || (program == "return" && !is_last_word)) return true;
+    }
+  }
+  return false;
 }
 
 bool holds_only(const std::string& text, const std::function<bool(const ShellCommand&)>& is_meant) {

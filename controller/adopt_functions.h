@@ -18,11 +18,6 @@ namespace gpustrap {
 [[nodiscard]] std::vector<ShellStatement> read_inside(const std::string& body, int line);
 /// The name of the function that the text defines; empty where it defines none.
 [[nodiscard]] std::string function_name(const std::string& text);
-/// Whether it looks at $1, $@ and the like.
-[[nodiscard]] bool takes_arguments(const std::string& text);
-/// A `return`, `shift` or `trap` anywhere but as a line of its own at the end.
-[[nodiscard]] bool returns_early(const std::vector<ShellStatement>& statements);
-
 /// `[ "$EUID" -eq 0 ] || die …`: true for a script that ends where it is not root's, false for one that ends where it is.
 [[nodiscard]] std::optional<bool> wants_root_of(const ShellStatement& statement);
 /// A script that looks whether it is root says whose it is; else one that installs packages or starts services without sudo is root's.
@@ -47,6 +42,9 @@ class ScriptFunctions {
  private:
   std::map<std::string, Body> bodies_;  ///< no text where a name has two
 };
+
+/// A `return` or `trap` anywhere but as a line of its own at the end, where it does not only say that something has failed.
+[[nodiscard]] bool returns_early(const std::vector<ShellStatement>& statements, const ScriptFunctions& functions);
 
 /// Whether every command in `text` is meant, and none runs in the background.
 [[nodiscard]] bool holds_only(const std::string& text, const std::function<bool(const ShellCommand&)>& is_meant);

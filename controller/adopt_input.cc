@@ -9,6 +9,7 @@
 
 #include "agent/base/text.h"
 #include "controller/adopt_commands.h"
+#include "controller/adopt_markdown.h"
 #include "controller/lint_words.h"
 #include "controller/shell_reader.h"
 
@@ -140,7 +141,10 @@ bool is_all_root_prompts(const std::vector<std::string>& lines) {
   return commands > 0;
 }
 
-/// A transcript as the commands that were typed. Each line stays on its own.
+}  // namespace
+
+bool has_prompt(std::string_view line) { return prompt_of(line).length > 0; }
+
 std::string without_prompts(std::string_view text) {
   std::vector<std::string> lines = split(std::string(text), '\n');
   if (text.starts_with("#!")) return std::string(text);
@@ -182,13 +186,25 @@ std::string without_prompts(std::string_view text) {
   return join(lines, "\n");
 }
 
-}  // namespace
-
 AdoptInput read_adopt_input(std::string_view text, const std::string& name) {
   AdoptInput input;
   if (text.find('\0') != std::string_view::npos || !is_utf8(text)) {
     input.problem = "this is no text: expected a shell script";
     input.advice = "name the script, or pipe the commands in: `gpustrap adopt - < commands.txt`";
+    return input;
+  }
+  if (is_markdown(text, name)) {
+    MarkdownCommands commands = commands_of_markdown(text);
+    if (commands.taken == 0) {
+      input.problem = "this is Markdown, and there is no block of shell commands for a host in it";
+      if (!commands.left.empty())
+        input.problem += fmt::format(": line {}: {}, {}", commands.left[0].line, commands.left[0].what, commands.left[0].why);
+      input.advice = "put ```bash before the commands and ``` behind them, or give them alone: `gpustrap adopt - < commands.txt`";
+      return input;
+    }
+    for (MarkdownCommands::Left& one : commands.left) input.left_out.push_back({one.line, std::move(one.what), std::move(one.why)});
+    input.blocks = commands.taken;
+    input.text = std::move(commands.text);
     return input;
   }
   if (const auto other = foreign(text, name)) {

@@ -184,6 +184,7 @@ bool Adopter::adopt_conda(Words& words) {
   std::string name = words.value({"-n", "--name"});
   if (name.empty() && what == "create") return false;
   if (name.empty()) name = state_.venv.empty() && !state_.conda_env.empty() ? state_.conda_env : "base";
+  if (name == "root") name = "base";  // as conda called it once
   Json fields = {{"name", name}};
   std::vector<std::string> packages, channels;
   for (const std::string& package : words.rest) {
@@ -199,7 +200,11 @@ bool Adopter::adopt_conda(Words& words) {
   if (!packages.empty()) fields["packages"] = packages;
   if (!channels.empty()) fields["channels"] = channels;
   if (what == "install" && packages.empty()) return false;
-  run_as(add("conda_env", with_conda(std::move(fields))), words);
+  AdoptedStep& step = add("conda_env", with_conda(std::move(fields)));
+  run_as(step, words);
+  if (state_.conda_prefix.empty())
+    step.reviews.push_back(
+        "the script takes the conda that it finds on its PATH; this is the one in ~/conda: `conda: FOLDER` names another");
   return true;
 }
 

@@ -1,5 +1,7 @@
 #include "controller/adopt_state.h"
 
+#include <fnmatch.h>
+
 #include <algorithm>
 #include <cctype>
 #include <initializer_list>
@@ -53,7 +55,11 @@ std::string assignment_text(const std::string& name, const AdoptState::Variable&
 std::optional<std::string> AdoptState::value_of(const std::string& name) const {
   if (name == "HOME") return "~";
   const auto found = variables.find(name);
-  return found == variables.end() ? std::nullopt : found->second.value;
+  if (found == variables.end()) return std::nullopt;
+  const bool may_be_another = std::any_of(sources.begin(), sources.end(), [&](const Source& one) {
+    return one.names.empty() && one.order > found->second.order;  // a file that sets nobody knows what
+  });
+  return may_be_another ? std::nullopt : found->second.value;
 }
 
 std::optional<std::string> AdoptState::text_of(const ShellWord& word) const {
@@ -120,6 +126,27 @@ std::optional<std::string> AdoptState::field_of(const ShellWord& word) const {
   return fields && fields->size() == 1 ? std::optional<std::string>(std::move(fields->front())) : std::nullopt;
 }
 
+std::vector<std::string> AdoptState::fetched_by(const ShellWord& word) const {
+  constexpr char kAny = '\x01';  // path_of takes no *
+  std::string pattern;
+  for (const ShellPart& part : word.parts) {
+    if (part.kind == ShellPart::Kind::opaque && part.text != "*") return {};
+    const auto text = part.kind == ShellPart::Kind::text     ? std::optional<std::string>(part.text)
+                      : part.kind == ShellPart::Kind::opaque ? std::optional<std::string>(std::string(1, kAny))
+                                                             : value_of(part.text);
+    if (!text || text->find_first_of("?[*\\") != std::string::npos) return {};
+    pattern += *text;
+  }
+  std::string path = path_of(pattern).value_or("");
+  std::replace(path.begin(), path.end(), kAny, '*');
+  std::vector<std::string> files;
+  if (path.find('*') == std::string::npos) return files;
+  for (const auto& [file, download] : downloads) {
+    if (::fnmatch(path.c_str(), file.c_str(), FNM_PATHNAME) == 0) files.push_back(file);
+  }
+  return files;
+}
+
 void AdoptState::assign(const std::string& name, std::optional<std::string> value, const std::string& text, bool exported) {
   Variable& variable = variables[name];
   std::string whole = text;
@@ -135,11 +162,11 @@ void AdoptState::source(std::string text, std::vector<std::string> names) {
   sources.push_back({std::move(text), std::move(names), ++settings});
 }
 
-std::string AdoptState::prelude_of(const std::string& text) const {
+std::string AdoptState::prelude_of(const std::string& text, bool as_root) const {
   std::string all = text;
   std::set<std::string> names;
   std::set<std::size_t> wanted;  // sources
-  const bool is_sudo = text.starts_with("sudo ");
+  const bool is_sudo = as_root || text.starts_with("sudo ");
   for (bool grew = true; grew;) {
     grew = false;
     const auto want = [&](const std::string& name, const std::string& definition, bool is_meant) {
@@ -149,7 +176,7 @@ std::string AdoptState::prelude_of(const std::string& text) const {
       grew = true;
     };
     for (const auto& [name, body] : functions) want(name, body, calls(all, name));
-    for (const auto& [name, variable] : variables) want(name, variable.text, mentions(all, name));
+    for (const auto& [name, variable] : variables) want(name, assignment_text(name, variable), variable.exported || mentions(all, name));
     for (std::size_t i = 0; i < sources.size(); ++i) {
       const auto is_meant = [&](const std::string& name) { return !variables.contains(name) && mentions(all, name); };
       const bool needed = sources[i].names.empty() ? !is_sudo || all.find('$') != std::string::npos
@@ -255,6 +282,13 @@ std::optional<std::string> account_of(const BareCommand& bare, const AdoptState&
   return name;
 }
 
+/// Whether a system has such a file before anybody makes it: /etc/fstab, and nothing in folders that are for what is added.
+bool is_there_before(std::string_view path) {
+  if (!path.starts_with("/etc/") && !path.starts_with("/usr/bin/") && !path.starts_with("/boot/")) return false;
+  return path.find(".d/") == std::string_view::npos && path.find("keyring") == std::string_view::npos &&
+         !path.starts_with("/etc/systemd/system/");
+}
+
 /// Options whose value is the file that a program makes; elsewhere `-o` is an owner, a mount option or a format.
 bool names_output(const std::string& program, const std::string& option) {
   if (is_among(program, {"curl", "gcc", "g++", "cc", "c++", "clang", "clang++", "nvcc", "gpg", "go", "rustc"}))
@@ -278,7 +312,7 @@ InferredGuard infer_guard(const AdoptSegment& segment, const AdoptState& state) 
   };
   for (const ShellRedirect& one : command.redirects) {
     const auto target = one.op == ">" && one.descriptor != 2 ? state.text_of(one.target) : std::nullopt;
-    if (target && *target != "/dev/null") return {state.path_of(*target).value_or(""), ""};
+    if (target && *target != "/dev/null") return {is_there_before(path(one.target)) ? "" : path(one.target), ""};
   }
   const BareCommand bare = bare_command(command);
   if (bare.words.size() < 2) return {};
@@ -294,15 +328,16 @@ InferredGuard infer_guard(const AdoptSegment& segment, const AdoptState& state) 
     if (names_output(program, bare.words[i].shown()) && !is_address && bare.words[i + 1].shown() != "-")
       return {path(bare.words[i + 1]), ""};
   }
-  if (program == "tee" && bare.words.size() == 2) return {path(last), ""};
+  if (program == "tee" && bare.words.size() == 2) return {is_there_before(path(last)) ? "" : path(last), ""};
   if (is_pipeline) return {};
   if (program == "touch" && (bare.words.size() == 2 || !second.starts_with('-'))) return {path(last), ""};
   if (program == "mkfifo") return {path(last), ""};
   // Several files go into a folder, which is there before.
   const bool is_plain_option = second.size() > 1 && second[0] == '-' && second.find_first_not_of("rRafpvnuPLd", 1) == std::string::npos;
   const bool is_one_file = (bare.words.size() == 3 && !second.starts_with('-')) || (bare.words.size() == 4 && is_plain_option);
-  if ((program == "cp" || program == "mv") && is_one_file && !last.shown().ends_with('/') && last.shown() != "." && state.field_of(last) &&
-      bare.words[bare.words.size() - 2].shown().find('*') == std::string::npos)
+  const bool replaces = second.starts_with('-') && second.find('f') != std::string::npos;
+  if ((program == "cp" || program == "mv") && is_one_file && !replaces && !last.shown().ends_with('/') && last.shown() != "." &&
+      state.field_of(last) && !is_there_before(path(last)) && bare.words[bare.words.size() - 2].shown().find('*') == std::string::npos)
     return {path(last), ""};
   if (program == "rm") {
     // Where a line below may make the file again, only a file of our own tells that it has been removed: else each run would delete anew.

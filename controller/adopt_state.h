@@ -78,11 +78,14 @@ struct AdoptState {
   [[nodiscard]] std::optional<std::vector<std::string>> fields_of(const ShellWord& word) const;
   /// fields_of, where it is one.
   [[nodiscard]] std::optional<std::string> field_of(const ShellWord& word) const;
+  /// Paths of what the steps above fetch, by a pattern such as `Miniconda3-*.sh`.
+  [[nodiscard]] std::vector<std::string> fetched_by(const ShellWord& word) const;
   /// Keeps an assignment for the steps below; `text` is what a shell has to read for it.
   void assign(const std::string& name, std::optional<std::string> value, const std::string& text, bool exported);
   void source(std::string text, std::vector<std::string> names);
-  /// Assignments, sourced files and functions of the lines above that `text` needs, in an order that makes sense to a shell.
-  [[nodiscard]] std::string prelude_of(const std::string& text) const;
+  /// Assignments, sourced files and functions of the lines above that `text` needs, in an order that makes sense to a shell. What is
+  /// root's (`sudo make`, too) has no use for the login's environments.
+  [[nodiscard]] std::string prelude_of(const std::string& text, bool as_root) const;
   /// A path of the script on the host: absolute or below ~; none where that is not known.
   [[nodiscard]] std::optional<std::string> path_of(const std::string& text) const;
   AdoptedStep& add(std::string kind, Json fields);

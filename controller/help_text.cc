@@ -91,6 +91,7 @@ constexpr std::array kExamples = {
             "  gpustrap pack d2l --user-data https://example.org/d2l-x86_64.sh\n"},
     Example{"adopt",
             "  gpustrap adopt setup.sh -o lab.yaml\n"
+            "  gpustrap adopt README.md -o lab.yaml                 a page's ```bash blocks\n"
             "  gpustrap adopt - < commands.txt                      a tutorial's commands\n"
             "  gpustrap adopt setup.sh --json                       with what to review\n"},
     Example{"completion",

@@ -674,12 +674,55 @@ std::optional<ShellBlock> read_block(std::string_view text) {
   return std::nullopt;
 }
 
+std::vector<ShellBranch> read_branches(std::string_view text) {
+  Lexer lexer(text);
+  std::vector<Token> tokens = lexer.read();
+  if (lexer.broken() != std::string_view::npos) return {};
+  std::erase_if(tokens, [](const Token& one) { return one.kind == Token::Kind::comment; });
+  while (!tokens.empty() && (tokens.back().kind == Token::Kind::newline || tokens.back().kind == Token::Kind::end)) tokens.pop_back();
+  if (tokens.empty() || bare_text(tokens[0]) != "if") return {};
+  const auto between = [&](std::size_t from, std::size_t to) {
+    std::string_view part = text.substr(from, to - from);
+    while (!part.empty() && (is_blank(part.back()) || part.back() == ';' || part.back() == '\n')) part.remove_suffix(1);
+    return std::string(part);
+  };
+  std::vector<ShellBranch> branches;
+  Nesting nesting;
+  std::size_t begin = 0;  // of the condition or body that is being read
+  bool is_body = false, is_over = false;
+  for (const Token& token : tokens) {
+    if (is_over) return {};
+    const std::size_t depth = nesting.open.size();
+    const std::string word = nesting.take(token);
+    const bool is_own = depth == 1 && (word == "then" || word == "elif" || word == "else" || word == "fi");
+    if (branches.empty() && begin == 0 && word == "if") begin = token.end;
+    if (!is_own) continue;
+    if (word == "then") {
+      ShellBranch branch;
+      branch.condition = between(begin, token.begin);
+      branch.condition.erase(0, branch.condition.find_first_not_of(" \t\n"));
+      branches.push_back(std::move(branch));
+      is_body = true;
+    } else {
+      if (!is_body) return {};
+      branches.back().body = between(begin, token.begin);
+      branches.back().line = static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(begin), '\n'));
+      is_body = word == "else";
+      if (is_body) branches.emplace_back();
+      is_over = word == "fi";
+    }
+    begin = token.end;
+  }
+  return is_over ? branches : std::vector<ShellBranch>{};
+}
+
 std::vector<FoundCommand> find_commands(std::string_view text) {
   Lexer lexer(text);
   const std::vector<Token> tokens = lexer.read();
   std::vector<FoundCommand> found;
   ShellJoin join = ShellJoin::none;
   std::size_t begin = 0;
+  int groups = 0;  // ( that are open: a `)` beside them ends a pattern of `case`
   const auto flush = [&](std::size_t end, bool background) {
     if (auto command = simple_command(tokens, begin, end)) {
       command->join = join;
@@ -690,11 +733,15 @@ std::vector<FoundCommand> find_commands(std::string_view text) {
     const Token& token = tokens[i];
     if (token.kind == Token::Kind::word) {
       const std::string word = bare_text(token);
+      const bool is_case = i == begin && word == "case" && i + 2 < tokens.size() && bare_text(tokens[i + 2]) == "in";
       if (i == begin && (is_among(word, kOpening) || is_among(word, kMiddle) || is_among(word, kClosing))) begin = i + 1;
+      if (is_case) begin = (i += 2) + 1;
       continue;
     }
     if (is_redirect(token)) continue;
-    flush(i, is_op(token, "&"));
+    const bool is_pattern = is_op(token, ")") && groups == 0;
+    groups += is_op(token, "(") ? 1 : is_op(token, ")") && groups > 0 ? -1 : 0;
+    if (!is_pattern) flush(i, is_op(token, "&"));
     begin = i + 1;
     join = is_op(token, "&&")   ? ShellJoin::and_then
            : is_op(token, "||") ? ShellJoin::or_else

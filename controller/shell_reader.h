@@ -89,6 +89,15 @@ struct ShellBlock {
 };
 [[nodiscard]] std::optional<ShellBlock> read_block(std::string_view text);
 
+/// One of `if A; then …; elif B; then …; else …; fi`.
+struct ShellBranch {
+  std::string condition;  ///< empty: `else`
+  std::string body;
+  int line = 0;  ///< of the body, counted from the first line, which is 0
+};
+/// All of them, where the text is one `if` and nothing beside it.
+[[nodiscard]] std::vector<ShellBranch> read_branches(std::string_view text);
+
 /// Every simple command there is, those inside of compound ones too; `background` ones say so.
 struct FoundCommand {
   ShellCommand command;

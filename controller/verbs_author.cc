@@ -88,8 +88,12 @@ VerbResult verb_adopt(const Options& options) {
   if (Result<void> written = write_new_file(options.output, adopted.recipe); !written) return fail(std::move(written).error());
   if (options.json) return print(adopted_json(adopted, options.file, options.output));
   const std::string file = as_argument(options.output);
-  return print(fmt::format("{}: {} typed steps, {} commands, {} to review. Next:\n  gpustrap recipe lint {}\n  gpustrap plan {} HOST\n",
-                           options.output, adopted.typed, adopted.commands, adopted.reviews.size(), file, file));
+  std::string text = fmt::format("{}: {} typed steps, {} commands, {} to review.\n", options.output, adopted.typed, adopted.commands,
+                                 adopted.reviews.size());
+  if (adopted.blocks > 0) text += fmt::format("Of the page {} blocks were taken, {} left.\n", adopted.blocks, adopted.blocks_left.size());
+  for (const AdoptedScript::LeftOut& one : adopted.blocks_left)
+    text += fmt::format("  line {}: {}: {}\n", one.script_line, one.text, one.why);
+  return print(text + fmt::format("Next:\n  gpustrap recipe lint {}\n  gpustrap plan {} HOST\n", file, file));
 }
 
 }  // namespace gpustrap

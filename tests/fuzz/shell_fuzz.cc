@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -5,6 +6,8 @@
 #include <string_view>
 
 #include "controller/adopt.h"
+#include "controller/adopt_arguments.h"
+#include "controller/adopt_markdown.h"
 #include "controller/shell_reader.h"
 
 // Any bytes as a shell script: statements come in order, say where they stand, and leave out nothing but what separates them.
@@ -45,6 +48,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   if (const auto fault = find_fault(text); fault && (fault->line < 1 || fault->what.empty())) std::abort();
   if (const auto block = read_block(text); block && (block->body.size() >= text.size() || block->line < 0)) std::abort();
+  for (const ShellBranch& branch : read_branches(text)) {
+    if (branch.body.size() >= text.size() || branch.line < 0) std::abort();
+  }
+  // What is filled in leaves no argument, and what has none stays as it is.
+  const auto filled = with_arguments(text, {"a b", "$(rm -rf /)", "~/x"});
+  if (filled && argument_in(text).empty() && *filled != text) std::abort();
+  const auto lines_of = [](const std::string& all) { return std::count(all.begin(), all.end(), '\n'); };
+  if (lines_of(commands_of_markdown(text).text) != lines_of(text)) std::abort();
   // A recipe is made only where it loads; that takes a while, so not of every input.
   if (size % 64 == 0) {
     const AdoptedScript adopted = adopt_script(text, "setup.sh");

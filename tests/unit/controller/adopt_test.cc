@@ -346,8 +346,7 @@ TEST(Adopt, AFunctionIsOpenedWhereItIsCalled) {
             "{\"apt\":{\"packages\":[\"git\"]}}\n");
   EXPECT_EQ(steps_of("main() { local d=/srv/a; mkdir -p \"$d\"; }\nif [[ \"${BASH_SOURCE[0]}\" == \"$0\" ]]; then main \"$@\"; fi"),
             "{\"directory\":{\"path\":\"/srv/a\"}}\n");
-  // A function of arguments, one that returns early and one that calls itself stay whole.
-  EXPECT_THAT(steps_of("f() { mkdir \"/srv/$1\"; }\nf a\n"), HasSubstr(R"(f() { mkdir \"/srv/$1\"; }\nf a\n)"));
+  // One that returns early and one that calls itself stay whole.
   EXPECT_THAT(steps_of("f() { test -e a && return; mkdir /srv/b; }\nf\n"), Not(HasSubstr("\"directory\"")));
   EXPECT_THAT(steps_of("f() { mkdir /srv/b; f; }\nf\n"), HasSubstr(R"(f() { mkdir /srv/b; f; }\nf\n)"));
   EXPECT_THAT(steps_of("f() { mkdir /srv/a; }\nf() { mkdir /srv/b; }\nf\n"), Not(HasSubstr("\"directory\"")));
@@ -369,17 +368,23 @@ TEST(Adopt, ATestInFrontIsTheGuardOfTheOneCommandBehindIt) {
                              "! test -d ~/x && make x"})
     EXPECT_THAT(steps_of(script), HasSubstr("make x")) << script;
   EXPECT_THAT(steps_of("D=~/x\n[ -d \"$D\" ] || make x"), HasSubstr(R"("unless":"test -d ~/x")"));
+  EXPECT_THAT(steps_of("if ! id lab &>/dev/null; then sudo useradd -m lab; fi"),
+              HasSubstr(R"({"unless":"id lab","run":"useradd -m lab"})"));
 }
 
 TEST(Adopt, ATestInFrontOfTypedStepsIsLookedAt) {
-  EXPECT_EQ(steps_of("if [ ! -d ~/x ]; then\n  mkdir ~/x\n  sudo apt-get install -y git\nfi"),
+  EXPECT_EQ(steps_of("if [ ! -d ~/x ]; then mkdir ~/x; fi\ncommand -v git || sudo apt-get install -y git"),
             "{\"directory\":{\"path\":\"~/x\"}}\n{\"apt\":{\"packages\":[\"git\"]}}\n");
-  EXPECT_THAT(adopt_script("if [ ! -d ~/x ]; then apt-get install -y git; fi", "s.sh").recipe,
-              HasSubstr("only where `test -d ~/x` does not hold"));
+  EXPECT_EQ(steps_of("if ! [ -x \"$(command -v nvidia-smi)\" ]; then sudo ubuntu-drivers install; fi"),
+            "{\"nvidia_driver\":{\"branch\":\"auto\"}}\n");
+  // A docker of another package would be put out of its place by this one.
+  EXPECT_EQ(steps_of("which docker || sudo apt-get install -y docker.io"),
+            "{\"command\":{\"unless\":\"command -v docker\",\"run\":\"apt-get install -y docker.io\"},\"as\":\"root\"}\n");
   // The first line would make the test true for the second.
-  for (const char* script : {"if [ ! -d ~/x ]; then mkdir ~/x; make x; fi", "if [ -d ~/x ]; then mkdir ~/y; fi",
-                             "if [ ! -d ~/x ]; then mkdir ~/x; else make; fi", "if [ ! -d ~/x ]; then mkdir ~/x; exit 0; fi",
-                             "if [ ! -d ~/x ]; then mkdir ~/x; cd ~/x; fi"}) {
+  for (const char* script : {"if [ ! -d ~/x ]; then mkdir ~/x; sudo apt-get install -y git; fi",
+                             "if [ ! -f ~/x ]; then echo a > ~/x; mkdir ~/y; fi", "if [ ! -d ~/x ]; then mkdir ~/x; make x; fi",
+                             "if [ -d ~/x ]; then mkdir ~/y; fi", "if [ ! -d ~/x ]; then mkdir ~/x; else make; fi",
+                             "if [ ! -d ~/x ]; then mkdir ~/x; exit 0; fi", "if [ ! -d ~/x ]; then mkdir ~/x; cd ~/x; fi"}) {
     const std::string steps = steps_of(script);
     EXPECT_THAT(steps, HasSubstr(script)) << script;
     EXPECT_EQ(split(steps, '\n').size(), 2U) << steps;
@@ -394,6 +399,100 @@ TEST(Adopt, ALoopOverKnownWordsIsUnrolled) {
   for (const char* script : {"for d in a b; do make $d; done", "for f in *.sh; do mkdir $f; done", "for d in a b; do mkdir $d; break; done",
                              "for d in 1 2 3 4 5 6 7 8 9 10 11; do mkdir $d; done"})
     EXPECT_EQ(split(steps_of(script), '\n').size(), 2U) << script;
+}
+
+TEST(Adopt, AFunctionIsOpenedWithItsArguments) {
+  EXPECT_EQ(steps_of("install() { apt-get install -y \"$1\"; }\ninstall git\ninstall tmux"),
+            "{\"apt\":{\"packages\":[\"git\"]}}\n{\"apt\":{\"packages\":[\"tmux\"]}}\n");
+  EXPECT_EQ(steps_of("install() { apt-get install -y \"$@\"; }\nA=(vim htop)\ninstall git \"${A[@]}\""),
+            "{\"apt\":{\"packages\":[\"git\",\"vim\",\"htop\"]}}\n");
+  EXPECT_EQ(steps_of("get() { local to=${2:-/srv/x.zip}; wget -O \"$to\" \"https://example.org/$1\"; }\nget a-1.zip"),
+            "{\"download\":{\"url\":\"https://example.org/a-1.zip\",\"to\":\"/srv/x.zip\"}}\n");
+  EXPECT_EQ(steps_of("all() { for d in \"$@\"; do mkdir -p \"/srv/$d\"; done; }\nall a b"),
+            "{\"directory\":{\"path\":\"/srv/a\"}}\n{\"directory\":{\"path\":\"/srv/b\"}}\n");
+  EXPECT_EQ(steps_of("sub() { mkdir \"$1/sub\"; }\nsub ~/a"), "{\"directory\":{\"path\":\"~/a/sub\"}}\n");
+  // $1 of awk is awk's.
+  EXPECT_THAT(steps_of("f() { ps | awk '{print $1}'; }\nf a"), HasSubstr("awk '{print $1}'"));
+}
+
+TEST(Adopt, AFunctionThatOnlyAShellCanOpenStaysWholeAndSaysWhy) {
+  for (const char* script :
+       {"f() { local a=$1; shift; apt-get install -y \"$@\"; }\nf x git", "f() { mkdir \"/srv/$1\"; }\nf \"$(hostname)\"",
+        "f() { mkdir \"/srv/${1%.d}\"; }\nf a.d", "f() { mkdir $1; }\nf 'a*'", "f() { for x; do mkdir $x; done; }\nf a",
+        "f() { set -- a; mkdir $1; }\nf b", "f() { g() { mkdir \"$1\"; }; g x; mkdir \"$1\"; }\nf b"}) {
+    const AdoptedScript adopted = adopt_script(script, "s.sh");
+    EXPECT_EQ(adopted.typed, 0U) << script << adopted.recipe;
+    EXPECT_THAT(adopted.recipe, HasSubstr("review: `f` stays a function: ")) << script;
+    EXPECT_THAT(adopted.recipe, HasSubstr("f() {")) << script;
+  }
+}
+
+TEST(Adopt, WhatIsLocalEndsWithItsFunction) {
+  EXPECT_EQ(steps_of("N=a\nf() { local N=b M=c; mkdir \"/srv/$N\"; }\nf\nmkdir \"/srv/$N\""),
+            "{\"directory\":{\"path\":\"/srv/b\"}}\n{\"directory\":{\"path\":\"/srv/a\"}}\n");
+}
+
+TEST(Adopt, TheScriptsOwnArgumentsAreNotGiven) {
+  EXPECT_EQ(steps_of("V=${1:-1.2}\nwget https://example.org/a-$V.zip"),
+            "{\"download\":{\"url\":\"https://example.org/a-1.2.zip\",\"to\":\"~/a-1.2.zip\"}}\n");
+  EXPECT_EQ(steps_of("GPU=yes\nwhile [ $# -gt 0 ]; do case $1 in --cpu) GPU=no;; esac; shift; done\n[ $GPU = yes ] && mkdir /srv/gpu"),
+            "{\"directory\":{\"path\":\"/srv/gpu\"}}\n");
+  EXPECT_EQ(steps_of("main() { if [ \"$#\" -eq 0 ]; then mkdir /srv/a; else make \"$1\"; fi; }\nmain \"$@\""),
+            "{\"directory\":{\"path\":\"/srv/a\"}}\n");
+  const AdoptedScript adopted = adopt_script("if [ $# -lt 1 ]; then echo usage; exit 1; fi\nHOST=$1\nmake $HOST\nmake \"$2\"\n", "s.sh");
+  EXPECT_THAT(adopted.recipe, HasSubstr("reads the script's arguments"));
+  EXPECT_THAT(adopted.recipe, HasSubstr("review: HOST: `$1` is an argument of the script"));
+  EXPECT_THAT(adopted.recipe, HasSubstr("review: `$2` is an argument of the script"));
+}
+
+TEST(Adopt, WhatTheScriptSetsAnswersItsQuestions) {
+  EXPECT_EQ(steps_of("A=yes\nif [ \"$A\" = yes ]; then mkdir /a; else mkdir /b; fi"), "{\"directory\":{\"path\":\"/a\"}}\n");
+  EXPECT_EQ(steps_of("A=no\nif [[ $A == y* ]]; then mkdir /a; elif [ -n \"$A\" ]; then mkdir /b; else mkdir /c; fi"),
+            "{\"directory\":{\"path\":\"/b\"}}\n");
+  EXPECT_EQ(steps_of("GPU=true\nif $GPU; then mkdir /a; fi\nif ! $GPU; then mkdir /b; fi\n[ 3 -lt 2 ] || mkdir /c"),
+            "{\"directory\":{\"path\":\"/a\"}}\n{\"directory\":{\"path\":\"/c\"}}\n");
+  EXPECT_EQ(steps_of("A=1\n[ \"$A\" = 1 ] && mkdir /a && mkdir /b"),
+            "{\"directory\":{\"path\":\"/a\"}}\n{\"directory\":{\"path\":\"/b\"}}\n");
+  // What somebody is asked, a file sets or the environment has is not known.
+  for (const char* script :
+       {"A=no\nread -p 'sure? ' A\nif [ \"$A\" = yes ]; then mkdir /a; fi", "A=${A:-no}\nif [ \"$A\" = yes ]; then mkdir /a; fi",
+        "if [ \"$A\" = yes ]; then mkdir /a; fi", "A=no\ntest -e /x && A=yes\nif [ \"$A\" = yes ]; then mkdir /a; fi",
+        "A=no\n. ~/settings\nif [ \"$A\" = yes ]; then mkdir /a; fi"}) {
+    EXPECT_THAT(steps_of(script), HasSubstr(R"(if [ \"$A\" = yes ]; then mkdir /a; fi)")) << script;
+  }
+}
+
+TEST(Adopt, AQuestionAfterAFailureIsTheRunsOwn) {
+  EXPECT_EQ(steps_of("f() { apt-get install -y git\n if [ $? -ne 0 ]; then echo failed; return 1; fi\n mkdir /a; }\n"
+                     "main() { if ! f; then echo no; exit 1; fi; return 0; }\nmain \"$@\""),
+            "{\"apt\":{\"packages\":[\"git\"]}}\n{\"directory\":{\"path\":\"/a\"}}\n");
+  EXPECT_THAT(steps_of("if ! command -v docker; then echo no; exit 1; fi\nmkdir /a"), HasSubstr("exit 1"));
+}
+
+TEST(Adopt, AFileThatEverySystemHasTellsNothing) {
+  for (const char* command : {"sudo cp sshd_config /etc/ssh/sshd_config", "mv -f a ~/b", "make hosts > /etc/hosts"})
+    EXPECT_THAT(steps_of(command), HasSubstr("/.local/state/adopted/")) << command;
+  EXPECT_THAT(steps_of("sudo cp a.list /etc/apt/sources.list.d/a.list"), HasSubstr(R"("creates":"/etc/apt/sources.list.d/a.list")"));
+}
+
+TEST(Adopt, ExportsOfAStepBringWhatTheyAreMadeOf) {
+  EXPECT_THAT(steps_of("D=opt\nexport PATH=\"/srv/$D/bin:$PATH\"\nmake a"),
+              HasSubstr(R"("run":"D=opt\nexport PATH=\"/srv/$D/bin:$PATH\"\nmake a)"));
+}
+
+TEST(Adopt, APatternNamesWhatWasFetched) {
+  EXPECT_EQ(steps_of("wget https://repo.anaconda.com/miniconda/Miniconda3-latest-Linux-x86_64.sh\nchmod +x Miniconda3*.sh\n"
+                     "bash Miniconda3-*.sh -b -p ~/c\nrm Miniconda3*.sh"),
+            "{\"conda\":{\"distribution\":\"miniconda\",\"prefix\":\"~/c\",\"init\":false,\"accept_tos\":false}}\n");
+  EXPECT_EQ(steps_of("curl -LO https://example.org/tool\nchmod 755 tool"),
+            "{\"download\":{\"url\":\"https://example.org/tool\",\"to\":\"~/tool\",\"mode\":\"0755\"}}\n");
+}
+
+TEST(Adopt, WhatATutorialLeavesOpenIsMarked) {
+  const std::string recipe =
+      adopt_script("git clone https://example.org/<your-name>/a.git\nexport TOKEN=YOUR_TOKEN\nmake $TOKEN YOUR_KEY\n", "s").recipe;
+  EXPECT_THAT(recipe, HasSubstr("review: `<your-name>` is for you to fill in"));
+  EXPECT_THAT(recipe, HasSubstr("review: `YOUR_KEY` is for you to fill in"));
 }
 
 TEST(Adopt, NothingToDoIsSaid) {
