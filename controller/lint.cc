@@ -271,6 +271,7 @@ Result<LintReport> lint_recipe(const std::string& name_or_path, const LoadOption
   lint_commands(review);
   lint_logins(review);
   lint_secrets(review);
+  lint_files(review);
   lint_units(review);
   lint_texts(review);
   lint_whole(review);

@@ -86,6 +86,7 @@ class ShellReview {
       add("background-process", source, fmt::format("`{}` is left in the background", program_));
     if ((program_ == "screen" && has_option({"-d", "-dm", "-dmS"})) || (program_ == "tmux" && has_option({"-d"})))
       add("background-process", source, fmt::format("`{}` leaves a program in the background", program_));
+    look_at_questions(command, source);
     look_at_apt(command, source);
     look_at_restart(source);
     look_at_fetch(command, source);
@@ -108,6 +109,24 @@ class ShellReview {
         return words_[i];
     }
     return {};
+  }
+
+  /// What it reads comes from somewhere: a pipe, a file, a text.
+  [[nodiscard]] static bool is_fed(const ShellCommand& command) {
+    return command.join == ShellJoin::pipe || std::any_of(command.redirects.begin(), command.redirects.end(),
+                                                          [](const ShellRedirect& one) { return one.op.starts_with('<'); });
+  }
+
+  void look_at_questions(const ShellCommand& command, const std::string& source) {
+    const bool is_screen = is_among(program_, {"vi", "vim", "nvim", "nano", "emacs", "pico", "top", "htop", "visudo"}) ||
+                           (is_among(program_, {"less", "more"}) && !is_fed(command));
+    const bool is_password = program_ == "passwd" && !is_fed(command) && !has_option({"--stdin", "-l", "-d", "-e", "-S", "-u"});
+    const bool is_jupyter = program_ == "jupyter" && words_.size() > 2 && words_[2] == "password";
+    const bool is_container = is_among(program_, {"docker", "podman", "nerdctl"}) && has_option({"-it", "-ti", "-t", "--tty"});
+    if (is_screen || is_password || is_jupyter || is_container ||
+        (program_ == "read" && !is_fed(command) && has_option({"-p", "-s", "-sp", "-rp", "-rsp"})))
+      add("command-asks", source,
+          fmt::format("`{}` needs somebody at a terminal", program_ == "jupyter" ? "jupyter … password" : program_));
   }
 
   void look_at_apt(const ShellCommand& command, const std::string& source) {

@@ -77,6 +77,7 @@ void lint_steps(LintReview& review);     // lint_steps.cc: fields of the kinds
 void lint_commands(LintReview& review);  // lint_commands.cc: what shell texts do
 void lint_logins(LintReview& review);    // lint_logins.cc: what every login gets
 void lint_secrets(LintReview& review);   // lint_secrets.cc: secrets in plain text
+void lint_files(LintReview& review);     // lint_files.cc: files that two steps want, scripts that are one line
 void lint_units(LintReview& review);     // lint_units.cc: the texts of systemd's units
 void lint_texts(LintReview& review);     // lint_texts.cc: what stands in texts of any kind: credentials, old systems, retired GPUs
 void lint_whole(LintReview& review);     // lint_texts.cc: the recipe as a whole

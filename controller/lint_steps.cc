@@ -107,6 +107,24 @@ std::string requirement_name(const std::string& requirement) {
   return std::string(trim(requirement.substr(0, requirement.find_first_of("[=<>!~; @"))));
 }
 
+/// What is wrong with the versions of "numpy=1.2" or "numpy>1,,<2"; empty: nothing.
+std::string fault_of_versions(std::string_view requirement) {
+  const std::size_t begin = requirement.find_first_of("=<>!~");
+  if (begin == std::string_view::npos || requirement.find('@') != std::string_view::npos) return {};
+  for (const std::string& one : split(requirement.substr(begin), ',')) {
+    const std::string condition(trim(one));
+    if (condition.empty()) return "a comma too many";
+    const std::size_t version = std::min(condition.find_first_not_of("=<>!~"), condition.size());
+    const std::string sign = condition.substr(0, version);
+    if (sign == "=") return "one `=`: a version follows `==`";
+    const bool is_sign =
+        sign == "==" || sign == "===" || sign == "!=" || sign == "<=" || sign == ">=" || sign == "<" || sign == ">" || sign == "~=";
+    if (!is_sign) return sign.empty() ? "a comma, and no comparison behind it" : fmt::format("`{}`, which compares nothing", sign);
+    if (trim(condition.substr(version)).empty()) return fmt::format("no version behind `{}`", sign);
+  }
+  return {};
+}
+
 /// "six==1.16.0 --index-url …" and "scikit learn": each item is one word for pip.
 void look_at_requirements(LintReview& review, const LintStep& step) {
   for (const std::string& package : step.texts("packages")) {
@@ -120,6 +138,10 @@ void look_at_requirements(LintReview& review, const LintStep& step) {
       review.add("pip-requirement", step.place_of("packages"), package,
                  fmt::format("`{}` is an option, and no part of a requirement", *option), std::nullopt,
                  is_index ? "write `index: https://…` beside `packages:`" : "");
+      continue;
+    }
+    if (const std::string fault = fault_of_versions(plain); !fault.empty()) {
+      review.add("pip-requirement", step.place_of("packages"), package, fmt::format("{} has {}", quote_value(package), fault));
       continue;
     }
     // Two names side by side; "torch >= 2", "torch [x]" and "torch @ https://…" have a sign between them.

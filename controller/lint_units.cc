@@ -21,6 +21,10 @@ void look_at_unit(LintReview& review, const std::string& text, const std::string
   bool is_odd = false;
   for (const std::string& one : split(text, '\n')) {
     const std::string line(trim(one));
+    const std::size_t value = line.find('=') + 1;
+    if (value > 0 && line.compare(value, 2, "~/") == 0)
+      review.add("not-expanded", pointer, line, fmt::format("the `~` in `{}` stays as it stands: systemd knows %h", first_line(line, 60)),
+                 std::nullopt, "write the whole path, or %h where the unit is of a user's own systemd");
     if (!line.starts_with('[')) continue;
     const std::string name = line.substr(1, line.find(']') - 1);
     sections.push_back(name);

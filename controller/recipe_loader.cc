@@ -50,7 +50,11 @@ Result<std::optional<Json>> look_up(const std::string& name, const Vars& vars, c
   if (space == "facts") {
     const auto& known = fact_names();
     if (std::find(known.begin(), known.end(), rest) != known.end()) return std::nullopt;
-    return fail(ErrorCode::recipe, fmt::format("`{}` is not a fact{}", name, did_you_mean(rest, known, "the facts are")));
+    const std::string_view meant = fact_meant_by(rest);
+    const std::string advice = !meant.empty()                     ? fmt::format("; did you mean `facts.{}`?", meant)
+                               : rest == "home" || rest == "user" ? "; a path may begin with ~/, and a command knows $HOME and $USER"
+                                                                  : did_you_mean(rest, known, "the facts are");
+    return fail(ErrorCode::recipe, fmt::format("`{}` is not a fact{}", name, advice));
   }
   if (space == "secrets") return std::nullopt;  // whether it is declared is read_recipe's to say
   if (space == "hosts" && options.hosts == nullptr && options.names_for_hosts) return Json(fmt::format("<{}>", name));
@@ -308,8 +312,30 @@ class Loader {
   }
 
   void report_unfilled(const std::vector<FieldProblem>& problems, const PlaceMap& places) {
-    for (const FieldProblem& problem : problems) filled_badly_.insert(places.locate(problem).place);
-    report(problems, places);
+    for (const FieldProblem& problem : problems) {
+      SourceProblem located = places.locate(problem);
+      filled_badly_.insert(located.place);
+      located.place = placeholder_in(located);
+      problems_.push_back(std::move(located));
+    }
+  }
+
+  /// Where the placeholder stands that a problem names first; of a text, YAML tells the beginning alone.
+  SourcePlace placeholder_in(const SourceProblem& problem) const {
+    const auto source = texts_.find(problem.place.file);
+    const std::size_t open = problem.message.find('`'), close = problem.message.find('`', open + 1);
+    if (source == texts_.end() || close == std::string::npos) return problem.place;
+    const std::string name = problem.message.substr(open + 1, close - open - 1);
+    const std::vector<std::string> lines = split(source->second, '\n');
+    for (auto i = static_cast<std::size_t>(problem.place.line - 1); i < lines.size(); ++i) {
+      std::size_t at = i + 1 == static_cast<std::size_t>(problem.place.line) ? static_cast<std::size_t>(problem.place.column - 1) : 0;
+      for (at = lines[i].find("${{", at); at != std::string::npos; at = lines[i].find("${{", at + 1)) {
+        const std::string_view inside = std::string_view(lines[i]).substr(at + 3);
+        if (trim(inside.substr(0, inside.find("}}"))) == name)
+          return {problem.place.file, static_cast<int>(i) + 1, static_cast<int>(at) + 1};
+      }
+    }
+    return problem.place;
   }
 
   void check_fields(const Json& mapping, const std::vector<std::string>& names, std::string_view owner, const std::string& pointer,

@@ -53,6 +53,18 @@ constexpr std::array<Row, 18> kFields = {{
     {"name", "title"},
 }};
 
+constexpr std::array<Row, 9> kFacts = {{
+    {"gpu.count", "gpus gpu_count ngpus num_gpus"},
+    {"gpu.present", "gpu has_gpu"},
+    {"memory", "ram mem memory_total"},
+    {"cpus", "cores cpu cpu_count nproc processors"},
+    {"os_version", "version release os_release"},
+    {"os_name", "distribution distro"},
+    {"disk_free", "disk"},
+    {"arch", "architecture machine"},
+    {"hostname", "host name"},
+}};
+
 bool has_word(std::string_view words_of, std::string_view word) {
   const std::vector<std::string> all = words(words_of);
   return std::find(all.begin(), all.end(), word) != all.end();
@@ -63,6 +75,11 @@ bool has_word(std::string_view words_of, std::string_view word) {
 std::string_view kind_meant_by(std::string_view word) {
   const auto* const row = std::find_if(kKinds.begin(), kKinds.end(), [&](const Row& of) { return has_word(of.second, word); });
   return row == kKinds.end() ? std::string_view() : row->first;
+}
+
+std::string_view fact_meant_by(std::string_view word) {
+  const auto* const row = std::find_if(kFacts.begin(), kFacts.end(), [&](const Row& of) { return has_word(of.second, word); });
+  return row == kFacts.end() ? std::string_view() : row->first;
 }
 
 std::string field_meant_by(std::string_view word, const std::vector<std::string>& names) {

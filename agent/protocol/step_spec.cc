@@ -185,7 +185,15 @@ void check(const AptSpec& spec, SpecReader& reader) {
   if (!reader.has("packages") && !reader.has("update") && !reader.has("hold")) {
     reader.say_missing("has nothing to do: expected at least one of packages, update, hold");
   }
-  check_items(spec.packages, "packages", reader, is_debian_package, "a Debian package's name or name=version");
+  for (const std::string& item : spec.packages.items) {
+    if (is_debian_package(item)) continue;
+    const std::string_view advice = item.find_first_of(" ,") != std::string::npos ? "; each package is an item of its own: [git, curl]"
+                                    : item.find("==") != std::string::npos        ? "; one `=` stands before a version"
+                                    : item.ends_with(".deb")                      ? "; a file is installed by a step `deb`"
+                                                                                  : "";
+    reader.say_at_item("packages", item,
+                       fmt::format("holds {}: expected a Debian package's name or name=version{}", quote_value(item), advice));
+  }
   check_items(spec.hold, "hold", reader, is_debian_package, "a Debian package's name");
   if (spec.state == AptSpec::State::absent && !spec.hold.items.empty()) reader.say_at("hold", "does not go with `state: absent`");
 }

@@ -93,7 +93,7 @@ TEST_F(HostsInRecipe, ThatNoFileNamesAreSaidOnce) {
   std::ofstream(folder_ / "r.yaml") << kForACluster;
   const auto loaded = load_recipe(folder_ / "r.yaml", {});
   ASSERT_FALSE(loaded.has_value());
-  EXPECT_THAT(loaded.error().why(), ::testing::EndsWith("r.yaml:3:21: `hosts.head.address` is of a hosts file: expected one on the command "
+  EXPECT_THAT(loaded.error().why(), ::testing::EndsWith("r.yaml:3:27: `hosts.head.address` is of a hosts file: expected one on the command "
                                                         "line, -f hosts.yaml"));
   EXPECT_EQ(loaded.error().why().find('\n'), std::string::npos);
   EXPECT_THAT(loaded.error().hint(), HasSubstr("docs/hosts.md"));

@@ -123,7 +123,7 @@ TEST_F(RecipeLoader, CommandLineVarsAreChecked) {
 
 TEST_F(RecipeLoader, AVarWithoutDefaultMustBeGiven) {
   const std::string text = "name: r\nvars:\n  dir:\nsteps:\n  - directory: \"${{ vars.dir }}\"\n";
-  EXPECT_EQ(problems_of(text), "recipe.yaml:5:16: `vars.dir` has no value: expected a default, or --var dir=…");
+  EXPECT_EQ(problems_of(text), "recipe.yaml:5:17: `vars.dir` has no value: expected a default, or --var dir=…");
   options_.vars = {{"dir", "/srv"}};
   EXPECT_EQ(problems_of(text), "none");
 }
