@@ -18,6 +18,8 @@
 namespace gpustrap {
 namespace {
 
+constexpr std::string_view kHeading = "<h1>Where time went</h1>";
+
 using std::chrono::milliseconds;
 
 /// Narrower bars are drawn as wide as this share of the lane, so that they can be seen and pointed at.
@@ -360,6 +362,10 @@ std::string html_text(std::string_view text) {
   return safe;
 }
 
+bool is_report_page(std::string_view text) {
+  return text.starts_with("<!doctype html>") && text.find(fmt::format("<header>{}</header>", kHeading)) != std::string_view::npos;
+}
+
 std::string report_html(const std::vector<RunReport>& reports) {
   const std::string css(report_css());
   std::string title = "Where time went";
@@ -370,8 +376,8 @@ std::string report_html(const std::vector<RunReport>& reports) {
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action "
       "'none'\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"referrer\" content=\"no-referrer\">\n"
-      "<title>{}</title>\n<style>{}</style>\n</head>\n<body>\n<header><h1>Where time went</h1></header>\n<main>\n",
-      base64_of_hex(sha256_hex(css)), html_text(title), css);
+      "<title>{}</title>\n<style>{}</style>\n</head>\n<body>\n<header>{}</header>\n<main>\n",
+      base64_of_hex(sha256_hex(css)), html_text(title), css, kHeading);
   if (reports.size() > 1) page += overview(reports);
   for (std::size_t i = 0; i < reports.size(); ++i) page += section_of(reports[i], i + 1);
   page +=

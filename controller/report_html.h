@@ -12,6 +12,9 @@ namespace gpustrap {
 /// said is text in it and nothing else.
 [[nodiscard]] std::string report_html(const std::vector<RunReport>& reports);
 
+/// Whether that is what `text` is: report_html() has made it, this version's or an earlier one's.
+[[nodiscard]] bool is_report_page(std::string_view text);
+
 /// controller/report.css
 [[nodiscard]] std::string_view report_css();
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <ctime>
+#include <numeric>
 #include <string_view>
 #include <utility>
 #include <variant>
@@ -114,7 +115,7 @@ Result<std::vector<PastRun>> past_runs(const std::string& state, const std::vect
   return past;
 }
 
-std::string history_text(const std::vector<PastRun>& runs) {
+std::string history_text(const std::vector<PastRun>& runs, std::size_t columns) {
   if (runs.empty()) return "No run is logged on this machine yet.\n";
   std::vector<std::vector<std::string>> rows;
   std::vector<std::size_t> widths(4, 0);
@@ -124,7 +125,13 @@ std::string history_text(const std::vector<PastRun>& runs) {
     for (std::size_t i = 0; i < widths.size(); ++i) widths[i] = std::max(widths[i], display_width(rows.back()[i]));
   }
   std::string text;
+  const std::size_t shortest_end = 20;
+  const bool is_narrow = columns > 0 && std::accumulate(widths.begin(), widths.end(), 2 * widths.size()) + shortest_end > columns;
   for (const std::vector<std::string>& row : rows) {
+    if (is_narrow) {
+      text += fmt::format("{}  {}\n  {}  {}  {}\n", row[0], row[2], row[1], row[3], row[4]);
+      continue;
+    }
     for (std::size_t i = 0; i < widths.size(); ++i) {
       if (widths[i] > 0) text += fit_to_width(row[i], widths[i]) + "  ";
     }

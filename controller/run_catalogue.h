@@ -27,7 +27,8 @@ struct PastRun {
 [[nodiscard]] Result<std::vector<PastRun>> past_runs(const std::string& state, const std::vector<std::string>& hosts);
 
 /// One line a run, in columns. Times are those of this machine's time zone.
-[[nodiscard]] std::string history_text(const std::vector<PastRun>& runs);
+/// A run in two lines where one does not fit into `columns`; 0: as wide as it gets.
+[[nodiscard]] std::string history_text(const std::vector<PastRun>& runs, std::size_t columns = 0);
 /// {"version":1,"runs":[{"run":…,"host":…,"recipe":…,"login":…,"mode":…,"began_ms":…,"finished":{…} or null,"failed_step":…}]}; `finished`
 /// has the members of the event run_finished.
 [[nodiscard]] Json history_document(const std::vector<PastRun>& runs);

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/file.h"
+#include "agent/base/text.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "controller/notebook_tunnel.h"
@@ -59,7 +60,9 @@ Result<std::string> write_forwarding_page(const Notebook& notebook) {
 
 Result<OpenNotebook> open_for(Conversation& talk, const Options& options) {
   Result<OpenNotebook> open = open_notebook(talk, options, std::nullopt);
-  if (!open) return open;
+  if (!open)
+    return fail(std::move(open).error().with_hint(
+        fmt::format("gpustrap status {} tells how the notebook's service fares", strip_control(options.destination()))));
   print(STDERR_FILENO, fmt::format("The notebook is at {}; Ctrl-C closes the tunnel, and the notebook keeps running.\n",
                                    open->notebook.url_without_token));
   return open;

@@ -20,6 +20,19 @@
 
 namespace gpustrap {
 
+namespace {
+
+/// A page of an earlier report may be written anew; nothing else is overwritten.
+Result<void> may_write_page(const std::string& file) {
+  const Result<std::string> there = read_file(file, 64U << 20U);
+  if (!there && there.error().code() == ErrorCode::not_found) return {};
+  if (there && is_report_page(*there)) return {};
+  return fail(ErrorCode::usage, there ? fmt::format("{} is there already, and is no report of gpustrap", file) : there.error().sentence(),
+              "name another file: --html FILE");
+}
+
+}  // namespace
+
 VerbResult verb_report(const Options& options) {
   const Result<std::string> state = state_directory();
   if (!state) return fail(state.error());
@@ -36,6 +49,7 @@ VerbResult verb_report(const Options& options) {
     }
   }
   if (!options.html.empty()) {
+    if (Result<void> free = may_write_page(options.html); !free) return fail(std::move(free).error());
     if (Result<void> written = write_file_atomically(options.html, report_html(reports)); !written) return fail(std::move(written).error());
     const std::string said = fmt::format("{}\n", strip_control(options.html));
     return write_all(STDERR_FILENO, said).has_value() ? ExitCode::ok : ExitCode::step_failed;
@@ -56,7 +70,9 @@ VerbResult verb_history(const Options& options) {
   if (!state) return fail(state.error());
   const Result<std::vector<PastRun>> runs = past_runs(*state, options.hosts);
   if (!runs) return fail(runs.error());
-  const std::string text = options.json ? to_line(history_document(*runs)) : history_text(*runs);
+  const Console console = console_of(STDOUT_FILENO, options.colour);
+  const std::string text =
+      options.json ? to_line(history_document(*runs)) : history_text(*runs, console.person ? console.size().columns : 0);
   if (Result<void> written = write_all(STDOUT_FILENO, text); !written) return fail(std::move(written).error());
   return ExitCode::ok;
 }

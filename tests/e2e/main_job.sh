@@ -39,6 +39,13 @@ PYTHON
     gpustrap report "$address" --html "$case_dir/report.html"
     expect_exit 0
     grep -q -F "default-src 'none'" "$case_dir/report.html" || fail_case "the page has no policy"
+    gpustrap report "$address" --html "$case_dir/report.html"
+    expect_exit 0
+    echo "name: mine" >"$case_dir/mine.yaml"
+    gpustrap report "$address" --html "$case_dir/mine.yaml"
+    expect_exit 2
+    expect_output "is there already, and is no report of gpustrap"
+    expect_equal "$(cat "$case_dir/mine.yaml")" "name: mine"
     gpustrap report 203.0.113.99
     expect_exit 1
     expect_output "no run of"

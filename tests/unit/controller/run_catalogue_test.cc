@@ -20,6 +20,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::SizeIs;
+using ::testing::StartsWith;
 
 class RunCatalogue : public ::testing::Test {
  protected:
@@ -49,9 +50,9 @@ class RunCatalogue : public ::testing::Test {
     finished.elapsed = std::chrono::seconds(252);
     say(finished);
   }
-  [[nodiscard]] std::string shown(const std::vector<std::string>& hosts = {}) const {
+  [[nodiscard]] std::string shown(const std::vector<std::string>& hosts = {}, std::size_t columns = 0) const {
     const auto runs = past_runs(state_.path(), hosts);
-    return runs ? history_text(*runs) : runs.error().sentence();
+    return runs ? history_text(*runs, columns) : runs.error().sentence();
   }
 
   TemporaryDirectory state_;
@@ -74,6 +75,13 @@ TEST_F(RunCatalogue, ShowsTheNewestRunFirstAndHowEachEnded) {
             "20260801-161503-0003  2026-08-01 14:15  gpu22        lab  not seen to its end\n"
             "20260801-151503-0002  2026-08-01 14:15  gpu22        lab  failed in 4m12s: 2 changed, 1 failed; pip: the index\n"
             "20260801-141503-0001  2026-08-01 14:15  ubuntu@gpu1  lab  ok in 4m12s: 9 changed\n");
+}
+
+TEST_F(RunCatalogue, ARunTakesTwoLinesOfANarrowTerminal) {
+  begin("20260801-141503-0001", "ubuntu@gpu1");
+  finish(RunFinished::End::ok, 9, 0);
+  EXPECT_THAT(shown({}, 40), StartsWith("20260801-141503-0001  ubuntu@gpu1\n  2026-08-01 14:15  lab  "));
+  EXPECT_EQ(shown({}, 200), shown());
 }
 
 TEST_F(RunCatalogue, ReadsTheEndOfALongLogWithoutItsMiddle) {
