@@ -21,6 +21,7 @@
 #include "agent/base/file.h"
 #include "agent/base/subprocess.h"
 #include "agent/base/text.h"
+#include "agent/found_notebooks.h"
 #include "agent/gather_facts.h"
 #include "agent/host_power.h"
 #include "agent/identity.h"
@@ -126,6 +127,7 @@ class Guard {
     IdleSample sample = take_sample(host_, files_.paths, ::getpid());
     notebooks_ = notebook_services(files_.paths);
     for (const NotebookService& notebook : notebooks_) add_notebook_use(ask_notebook(host_, notebook), sample);
+    for (const std::string& answer : ask_found_notebooks(host_, notebooks_)) add_notebook_use(answer, sample);
     IdleMoment moment;
     moment.boot = facts_.boot_id;
     moment.at = std::chrono::duration_cast<seconds>(sample.at);

@@ -30,24 +30,11 @@ namespace {
 constexpr auto kAnswerLimit = std::chrono::seconds(5), kWorkLimit = std::chrono::seconds(20);
 constexpr std::size_t kMostKernels = 200, kMostBytes = 4U << 20U, kLongestName = 80;
 
-/// Whether what listens on that port of the loopback is this user's.
-bool is_theirs(const Host& host, std::uint16_t port, uid_t user) {
-  const std::string wanted = fmt::format(":{:04X}", port), uid = fmt::format("{}", user);
-  for (const char* table : {"/proc/net/tcp", "/proc/net/tcp6"}) {
-    const Result<std::string> text = host.read(table);
-    for (const std::string& line : text ? split(*text, '\n') : std::vector<std::string>()) {
-      const std::vector<std::string> fields = words(line);
-      if (fields.size() > 9 && fields[1].ends_with(wanted) && fields[3] == "0A") return fields[7] == uid;
-    }
-  }
-  return false;
-}
-
-Json list_at(const NotebookService& notebook, const std::string& token, const char* path) {
+Json list_at(const NotebookDoor& door, const char* what) {
   HttpQuestion question;
-  question.url = fmt::format("{}://127.0.0.1:{}{}", notebook.is_public ? "https" : "http", notebook.port, path);
-  question.headers = {"Authorization: token " + token};
-  question.limit = kAnswerLimit;
+  question.url = door.url + "api/" + what;
+  if (!door.token.empty()) question.headers = {"Authorization: token " + door.token};
+  question.limit = door.limit;
   question.any_certificate = true;  // its own, mostly self-made; the port is known to be its user's
   const Result<HttpAnswer> answer = http_ask(question);
   if (!answer || answer->status != 200) return {};
@@ -63,6 +50,21 @@ std::string text_in(const Json& object, const char* name) {
 std::string short_name(std::string_view text) { return first_line(strip_control(to_utf8(text)), kLongestName); }
 
 }  // namespace
+
+bool is_port_of(const Host& host, std::uint16_t port, uid_t user) {
+  const std::string wanted = fmt::format(":{:04X}", port), uid = fmt::format("{}", user);
+  bool is_theirs = false;
+  for (const char* table : {"/proc/net/tcp", "/proc/net/tcp6"}) {
+    const Result<std::string> text = host.read(table);
+    for (const std::string& line : text ? split(*text, '\n') : std::vector<std::string>()) {
+      const std::vector<std::string> fields = words(line);
+      if (fields.size() <= 9 || !fields[1].ends_with(wanted) || fields[3] != "0A") continue;
+      if (fields[7] != uid) return false;  // on another address of this machine, somebody else's
+      is_theirs = true;
+    }
+  }
+  return is_theirs;
+}
 
 std::string said_by(const Identity& user, const std::function<std::string()>& work) {
   Result<Pipe> pipe = make_pipe();
@@ -102,21 +104,25 @@ std::string said_by(const Identity& user, const std::function<std::string()>& wo
   return {};
 }
 
+std::string said_at(const NotebookDoor& door) {
+  Json answer = {{"kernels", list_at(door, "kernels")}, {"sessions", list_at(door, "sessions")}, {"port", door.port}};
+  answer["files"] = Json::object();
+  for (const Json& session : answer["sessions"]) {
+    const std::string path = text_in(session, "path");
+    struct stat info {};
+    if (!door.dir.empty() && !path.empty() && answer["files"].size() < kMostKernels && ::stat((door.dir + "/" + path).c_str(), &info) == 0)
+      answer["files"][path] = static_cast<std::int64_t>(info.st_mtim.tv_sec);
+  }
+  return to_line(answer);
+}
+
 std::string ask_notebook(const Host& host, const NotebookService& notebook) {
-  if (!is_theirs(host, notebook.port, notebook.login.uid)) return {};
+  if (!is_port_of(host, notebook.port, notebook.login.uid)) return {};
   return said_by(notebook.login, [&]() -> std::string {
     const Result<std::string> token = read_file(token_path(notebook.login.home, notebook.name), 4096);
     if (!token) return {};
-    const std::string word(trim(*token));
-    Json answer = {{"kernels", list_at(notebook, word, "/api/kernels")}, {"sessions", list_at(notebook, word, "/api/sessions")}};
-    answer["files"] = Json::object();
-    for (const Json& session : answer["sessions"]) {
-      const std::string path = text_in(session, "path");
-      struct stat info {};
-      if (!path.empty() && answer["files"].size() < kMostKernels && ::stat((notebook.dir + "/" + path).c_str(), &info) == 0)
-        answer["files"][path] = static_cast<std::int64_t>(info.st_mtim.tv_sec);
-    }
-    return to_line(answer);
+    return said_at({fmt::format("{}://127.0.0.1:{}/", notebook.is_public ? "https" : "http", notebook.port), std::string(trim(*token)),
+                    notebook.dir, kAnswerLimit, 0});
   });
 }
 
@@ -127,6 +133,9 @@ void add_notebook_use(std::string_view answer, IdleSample& sample) {
     const auto member = said.find(name);
     return member != said.end() && member->is_array() ? *member : Json::array();
   };
+  const auto port = said.find("port");
+  const bool one_of_many = port != said.end() && port->is_number_unsigned() && *port != 0U;
+  const std::string where = one_of_many ? fmt::format(" (port {})", port->get<std::uint64_t>()) : "";
   std::map<std::string, std::string> notebook_of;  // by the kernel's id
   for (const Json& session : list("sessions")) {
     if (session.is_object() && session.contains("kernel")) notebook_of[text_in(session.at("kernel"), "id")] = text_in(session, "path");
@@ -136,8 +145,9 @@ void add_notebook_use(std::string_view answer, IdleSample& sample) {
     if (++count > kMostKernels) break;
     const std::string id = text_in(kernel, "id");
     const auto known = notebook_of.find(id);
-    const std::string name = known != notebook_of.end() && !known->second.empty() ? short_name(known->second)
-                                                                                  : fmt::format("kernel {}", short_name(id).substr(0, 8));
+    const std::string called = known != notebook_of.end() && !known->second.empty() ? short_name(known->second)
+                                                                                    : fmt::format("kernel {}", short_name(id).substr(0, 8));
+    const std::string name = called + where;
     if (text_in(kernel, "execution_state") == "busy") sample.now.push_back({UseSign::Of::notebook, fmt::format("{} computes", name)});
     sample.marks.push_back({{UseSign::Of::notebook, fmt::format("{} was used", name)}, short_name(text_in(kernel, "last_activity"))});
   }
@@ -145,8 +155,8 @@ void add_notebook_use(std::string_view answer, IdleSample& sample) {
   if (files == said.end() || !files->is_object()) return;
   for (const auto& [path, changed] : files->items()) {
     if (changed.is_number_integer())
-      sample.marks.push_back(
-          {{UseSign::Of::notebook, fmt::format("{} was saved", short_name(path))}, fmt::format("{}", changed.get<std::int64_t>())});
+      sample.marks.push_back({{UseSign::Of::notebook, fmt::format("{}{} was saved", short_name(path), where)},
+                              fmt::format("{}", changed.get<std::int64_t>())});
   }
 }
 

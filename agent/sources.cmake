@@ -38,6 +38,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/fetch.cc
   agent/fetch_at_once.cc
   agent/fetched_ahead.cc
+  agent/found_notebooks.cc
   agent/gather_facts.cc
   agent/host.cc
   agent/host_power.cc

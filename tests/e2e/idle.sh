@@ -50,10 +50,18 @@ idle_cases() {
     expect_exit 0
     await_use "lab.ipynb computes"
 
+    case_ "so does a kernel of a Jupyter that its user started himself, by hand and on a path of its own"
+    interrupt_kernel
+    start_own_jupyter
+    kernel_runs 'import time; time.sleep(3000)'
+    await_use "own.ipynb (port 8890) computes"
+    on_host runuser --user nobody -- cat /run/gpustrap/idle.json
+    expect_no_output own-token
+    own_rest POST "/api/kernels/$kernel/interrupt" >/dev/null
+
     case_ "an idle kernel with an open tab does not: a terminal that does nothing is warned, and the notebook folder says so"
     open_terminal
     open_tab
-    interrupt_kernel
     await_idle warned
     await_that grep -q "stops at ..:.. UTC, because nothing was done" "$suite_dir/terminal"
     await_that note_is_there
@@ -185,12 +193,13 @@ note_is_there() { testbed exec "$host_name" sh -c 'ls /home/ubuntu/notebooks/GPU
 note_is_gone() { ! note_is_there; }
 
 # The notebook's own REST API, as its front end uses it.
-rest() {
+rest() { rest_of http://127.0.0.1:8888 "" "$@"; }
+rest_of() {
     testbed exec "$host_name" /home/ubuntu/env/bin/python - "$@" <<'PYTHON'
 import json, sys, urllib.request
-token = open("/home/ubuntu/.local/state/gpustrap/jupyter-gpustrap-jupyter.token").read().strip()
-method, path, *body = sys.argv[1:]
-request = urllib.request.Request("http://127.0.0.1:8888" + path, method=method, data=body[0].encode() if body else None,
+url, token, method, path, *body = sys.argv[1:]
+token = token or open("/home/ubuntu/.local/state/gpustrap/jupyter-gpustrap-jupyter.token").read().strip()
+request = urllib.request.Request(url + path, method=method, data=body[0].encode() if body else None,
                                  headers={"Authorization": "token " + token, "Content-Type": "application/json"})
 print(urllib.request.urlopen(request).read().decode())
 PYTHON
@@ -211,6 +220,16 @@ client.execute(sys.argv[2])
 ' "$kernel" "$1"
 }
 interrupt_kernel() { rest POST "/api/kernels/$kernel/interrupt" >/dev/null; }
+
+# As a student does it in a terminal; the server stays, with a kernel.
+start_own_jupyter() {
+    on_host systemd-run --collect --quiet --unit=own --uid=ubuntu --setenv=HOME=/home/ubuntu --working-directory=/home/ubuntu \
+        /home/ubuntu/env/bin/jupyter server --no-browser --port 8890 --ServerApp.base_url=/mine --IdentityProvider.token=own-token
+    await_that own_rest GET /api
+    kernel=$(own_rest POST /api/sessions '{"path":"own.ipynb","type":"notebook","name":"own","kernel":{"name":"python3"}}' |
+        python3 -c 'import json, sys; print(json.load(sys.stdin)["kernel"]["id"])')
+}
+own_rest() { rest_of http://127.0.0.1:8890/mine own-token "$@"; }
 
 # What the tab of an open notebook does: it asks for kernels, sessions and terminals every ten seconds.
 open_tab() {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "agent/base/text.h"
+#include "agent/found_notebooks.h"
 #include "agent/idle_signs.h"
 #include "agent/idle_store.h"
 #include "agent/notebook_use.h"
@@ -17,6 +18,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace gpustrap;
   const std::string text(data, data + size);
   const auto is_printable = [](const std::string& word) { return strip_control(word) == word && is_utf8(word); };
+  if (const auto found = found_notebook_in(text); found && (!is_printable(found->token + found->base) || found->port == 0)) std::abort();
+  static_cast<void>(listening_people(text));
   IdleSample sample;
   add_notebook_use(text, sample);
   for (UseSign& sign : inhibitors_in(text)) sample.now.push_back(sign);
