@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -161,7 +162,9 @@ VerbResult of_cloud(VerbResult result) {
 }
 
 Result<std::unique_ptr<AwsClient>> open_cloud(const Options& options) {
-  Result<AwsSettings> settings = settings_for(options.cloud.profile, options.cloud.region, process_environment());
+  // Whoever asks all regions need not have chosen one: this one tells of the others.
+  Result<AwsSettings> settings =
+      settings_for(options.cloud.profile, options.cloud.region, process_environment(), options.cloud.all_regions ? "us-east-1" : "");
   if (!settings) return fail(std::move(settings).error());
   const std::string ca_bundle = settings->ca_bundle;
   auto client = std::make_unique<AwsClient>(*std::move(settings), make_http(ca_bundle), real_clock());
@@ -248,7 +251,7 @@ Result<void> open_ssh(const Options& options, Ec2& ec2, const Ec2Instance& insta
 
 void tell_open_orders(Ec2& ec2, const std::string& state, const std::vector<Ec2Instance>& listed) {
   AwsClient& client = ec2.client();
-  if (!has_orders(state, client.settings().region)) return;
+  if (!regions_with_orders(state).contains(client.settings().region)) return;
   const Result<std::string> place = order_place(client, state);
   if (!place) {
     complain(Error(place.error()).in("looking whether a launch was cut off"));
@@ -271,20 +274,28 @@ void tell_open_orders(Ec2& ec2, const std::string& state, const std::vector<Ec2I
   }
 }
 
-void tell_other_machines(const std::string& state, const std::string& here, const std::vector<Ec2Instance>& listed) {
+void tell_other_machines(const std::string& state, const std::set<std::string>& asked, const std::vector<Ec2Instance>& listed) {
   std::map<std::string, std::vector<std::string>> by_region;
+  std::set<std::string> elsewhere;
   for (const KnownInstance& one : known_instances(state)) {
     const bool is_listed = std::any_of(listed.begin(), listed.end(), [&](const Ec2Instance& instance) { return instance.id == one.id; });
     if (!is_listed) by_region[one.record.region].push_back(strip_control(one.record.name));
   }
   for (const auto& [region, names] : by_region) {
     const bool one = names.size() == 1;
-    if (region == here)
+    if (asked.contains(region))
       say(fmt::format("{} {} known here, and AWS shows these keys no such instance in {} any more: `gpustrap terminate {}` forgets it.",
-                      join(names, ", "), one ? "is" : "are", here, names.front()));
+                      join(names, ", "), one ? "is" : "are", region, names.front()));
     else if (!region.empty())
-      say(fmt::format("{} {} last seen in {}: gpustrap ls --region {}", join(names, ", "), one ? "was" : "were", region, region));
+      say(fmt::format("{} {} last seen in {}: gpustrap ls --region {}", join(names, ", "), one ? "was" : "were", region, region)),
+          elsewhere.insert(region);
   }
+  for (const std::string& region : regions_with_orders(state)) {
+    if (asked.contains(region)) continue;
+    say(fmt::format("A launch in {0} was cut off, and may have rented something: gpustrap ls --region {0}", region));
+    elsewhere.insert(region);
+  }
+  if (elsewhere.size() > 1) say("All of them at once: gpustrap ls --all-regions");
 }
 
 VerbResult with_instances(const Options& options, const InstanceVerb& act) {

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -54,8 +55,9 @@ void print_document(const Json& document);
 /// Tells of orders that an earlier launch has given and not seen answered: what they rented may not be listed yet.
 void tell_open_orders(Ec2& ec2, const std::string& state, const std::vector<Ec2Instance>& listed);
 
-/// Tells of instances that this machine knows and that are not listed: those of other regions, and those that are gone.
-void tell_other_machines(const std::string& state, const std::string& here, const std::vector<Ec2Instance>& listed);
+/// Tells of what this machine knows and what is not listed: instances of regions that were not asked, those that are gone, and launches
+/// that were cut off elsewhere.
+void tell_other_machines(const std::string& state, const std::set<std::string>& asked, const std::vector<Ec2Instance>& listed);
 
 /// Opens the cloud and the instances that the words name, each once, for verbs about them. `state` is the folder of what is kept here.
 /// What is not in the region, and was last seen in another one, is looked for there unless --region says where to look.

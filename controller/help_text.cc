@@ -112,7 +112,8 @@ constexpr std::array kExamples = {
     Example{"ls",
             "  gpustrap ls\n"
             "  gpustrap ls --idle                                   who is in use?\n"
-            "  gpustrap ls --orphans                                what is left over\n"},
+            "  gpustrap ls --orphans                                what is left over\n"
+            "  gpustrap ls --orphans --all-regions                  wherever it is\n"},
     Example{"start", "  gpustrap start lab\n"},
     Example{"stop", "  gpustrap stop lab\n"},
     Example{"terminate", "  gpustrap terminate lab\n  gpustrap terminate i-0123456789abcdef0\n"},

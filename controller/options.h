@@ -76,7 +76,8 @@ struct CloudChoice {
   std::int64_t disk_gib = 64;
   bool spot = false;
   bool orphans = false;
-  bool idle = false;    ///< for `ls`: ask the hosts
+  bool idle = false;         ///< for `ls`: ask the hosts
+  bool all_regions = false;  ///< for `ls`
   bool remove = false;  ///< for `image`
   bool no_wait = false;
   bool no_reboot = false;

@@ -71,6 +71,7 @@ void declare_cloud_verbs(const DeclaredLine& line) {
   CLI::App& ls = line.add_verb(Verb::ls, "ls", "The instances that gpustrap has launched: state, age, cost so far.", line.app);
   ls.add_flag("--idle", line.options.cloud.idle, "ask those that run whether they are in use")->group("Run");
   ls.add_flag("--orphans", line.options.cloud.orphans, "what it made and nothing uses; removed if you say so")->group("Run");
+  ls.add_flag("--all-regions", line.options.cloud.all_regions, "ask all regions that the account has enabled")->group("Run");
   ls.add_flag("-y,--yes", line.options.yes, "with --orphans: ask nothing")->group("Run");
   add_json(ls, line.options);
   add_cloud_options(ls, line.options, line.raw);
@@ -128,6 +129,8 @@ Result<void> check_cloud(Options& options, const RawOptions& raw) {
     return fail(ErrorCode::usage, "--no-wait ends before a machine can be told to stop by itself", "leave --no-wait out");
   if (options.cloud.idle && options.cloud.orphans)
     return fail(ErrorCode::usage, "--idle and --orphans exclude each other", "gpustrap ls --idle");
+  if (options.cloud.all_regions && !options.cloud.region.empty())
+    return fail(ErrorCode::usage, "--region and --all-regions exclude each other", "gpustrap ls --all-regions");
   if (options.cloud.remove && options.cloud.no_reboot)
     return fail(ErrorCode::usage, "--remove and --no-reboot exclude each other", "gpustrap image --remove lab-2026");
   if (options.verb != Verb::quota || options.hosts.empty()) return {};

@@ -136,7 +136,7 @@ VerbResult stop(const Options& options, Ec2& ec2, const std::vector<Ec2Instance>
 /// The order that made it is answered now. Whoever cannot find it leaves it: the next launch of that name asks for it, and hears that it is
 /// over.
 void close_order(AwsClient& client, const std::string& state, const Ec2Instance& one) {
-  if (!has_orders(state, client.settings().region)) return;
+  if (!regions_with_orders(state).contains(client.settings().region)) return;
   const Result<std::string> place = order_place(client, state);
   if (!place) return;
   const OrderRecord order(state, *place, name_of(one));

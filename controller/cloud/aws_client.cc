@@ -92,6 +92,17 @@ AwsResult<Json> AwsClient::json(const std::string& service, const std::string& t
       "", Error(ErrorCode::protocol, "the answer is not JSON", "see whether AWS_ENDPOINT_URL leads to AWS").in(service + " " + action)});
 }
 
+std::unique_ptr<AwsClient> AwsClient::in_region(const std::string& region, std::unique_ptr<Http> http) const {
+  AwsSettings settings = settings_;
+  settings.region = region;
+  auto there = std::make_unique<AwsClient>(std::move(settings), std::move(http), clock_);
+  there->credentials_ = credentials_;
+  there->account_ = account_;
+  there->source_.correct_clock(source_.correction());
+  if (notice_) there->on_notice(notice_);
+  return there;
+}
+
 Result<void> AwsClient::check_credentials() {
   const Result<Credentials> found = credentials();
   return found ? Result<void>{} : fail(found.error());
@@ -153,7 +164,14 @@ AwsResult<std::string> AwsClient::send_once(const Call& call, std::optional<std:
   sign_request(request, keys->keys, {region, signing_name, clock_.now() + source_.correction()});
   const AwsTime sent = clock_.now();
   Result<HttpResponse> response = http_->send(request);
-  if (!response) return tl::unexpected(AwsFailure{"", std::move(response).error().in(fmt::format("{} {}", call.service, call.action))});
+  if (!response) {
+    Error error = std::move(response).error();
+    const std::string meant = region_meant_by(settings_.region);
+    if (error.code() == ErrorCode::unknown_name && !meant.empty() && request.url.find(settings_.region) != std::string::npos)
+      error = Error(ErrorCode::unknown_name, error.why(),
+                    fmt::format("there may be no region `{}`; did you mean --region {}?", settings_.region, meant));
+    return tl::unexpected(AwsFailure{"", std::move(error).in(fmt::format("{} {}", call.service, call.action))});
+  }
   status = response->status;
   if (response->status >= 200 && response->status < 300) return std::move(response->body);
 

@@ -32,6 +32,9 @@ class AwsClient {
   [[nodiscard]] AwsResult<Json> json(const std::string& service, const std::string& target, const Json& body,
                                      Patience patience = Patience::usual);
 
+  /// The same login, account and clock in another region, for another thread: who has to log in for it does so once.
+  [[nodiscard]] std::unique_ptr<AwsClient> in_region(const std::string& region, std::unique_ptr<Http> http) const;
+
   [[nodiscard]] const AwsSettings& settings() const { return settings_; }
   [[nodiscard]] const CloudClock& clock() const { return clock_; }
   [[nodiscard]] Http& http() { return *http_; }

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -18,14 +19,6 @@ std::string first_of(const Variables& variables, std::initializer_list<const cha
     if (std::string value = variables(name); !value.empty()) return value;
   }
   return {};
-}
-
-/// "eu-west-1", "us-gov-east-1": it becomes part of a host's name.
-bool is_region(std::string_view text) {
-  const auto allowed = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; };
-  return text.size() >= 5 && text.size() <= 32 && std::all_of(text.begin(), text.end(), allowed) &&
-         std::count(text.begin(), text.end(), '-') >= 2 && std::isdigit(static_cast<unsigned char>(text.back())) != 0 &&
-         std::isalpha(static_cast<unsigned char>(text.front())) != 0;
 }
 
 std::string upper_name(std::string_view service) {
@@ -49,6 +42,24 @@ std::string without_slash(std::string url) {
 }
 
 }  // namespace
+
+bool is_region(std::string_view text) {
+  const auto allowed = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; };
+  return text.size() >= 5 && text.size() <= 32 && std::all_of(text.begin(), text.end(), allowed) &&
+         std::count(text.begin(), text.end(), '-') >= 2 && std::isdigit(static_cast<unsigned char>(text.back())) != 0 &&
+         std::isalpha(static_cast<unsigned char>(text.front())) != 0;
+}
+
+std::string region_meant_by(const std::string& region) {
+  // As of 2026. A newer one is asked like any other: this is for advice alone.
+  static const std::vector<std::string> known = split(
+      "af-south-1 ap-east-1 ap-east-2 ap-northeast-1 ap-northeast-2 ap-northeast-3 ap-south-1 ap-south-2 ap-southeast-1 ap-southeast-2 "
+      "ap-southeast-3 ap-southeast-4 ap-southeast-5 ap-southeast-6 ap-southeast-7 ca-central-1 ca-west-1 cn-north-1 cn-northwest-1 "
+      "eu-central-1 eu-central-2 eu-north-1 eu-south-1 eu-south-2 eu-west-1 eu-west-2 eu-west-3 il-central-1 me-central-1 me-south-1 "
+      "mx-central-1 sa-east-1 us-east-1 us-east-2 us-gov-east-1 us-gov-west-1 us-west-1 us-west-2",
+      ' ');
+  return std::find(known.begin(), known.end(), region) != known.end() ? "" : nearest_name(region, known);
+}
 
 Variables process_environment() {
   return [](const std::string& name) {
@@ -79,7 +90,8 @@ std::string AwsSettings::endpoint(std::string_view service) const {
 
 std::string AwsSettings::region_of(std::string_view service) const { return service == "pricing" ? "us-east-1" : region; }
 
-Result<AwsSettings> settings_for(const std::string& profile, const std::string& region, const Variables& variables) {
+Result<AwsSettings> settings_for(const std::string& profile, const std::string& region, const Variables& variables,
+                                 const std::string& otherwise) {
   AwsSettings settings;
   settings.variables = variables;
   const std::string home = variables("HOME");
@@ -107,6 +119,7 @@ Result<AwsSettings> settings_for(const std::string& profile, const std::string& 
   if (settings.region.empty()) settings.region = variables(from = "AWS_REGION");
   if (settings.region.empty()) settings.region = variables(from = "AWS_DEFAULT_REGION");
   if (settings.region.empty()) settings.region = settings.config.value(settings.profile, "region"), from = "profile " + settings.profile;
+  if (settings.region.empty()) settings.region = otherwise;
   if (settings.region.empty()) {
     return fail(ErrorCode::usage, "no AWS region is given",
                 "name one: --region us-east-1, or export AWS_REGION=us-east-1, or `aws configure set region us-east-1`");

@@ -31,8 +31,15 @@ struct AwsSettings {
 };
 
 /// Errors (usage): a profile that does not exist, no region, a region that cannot be one, a file that cannot be read, a number of attempts
-/// that is none.
-[[nodiscard]] Result<AwsSettings> settings_for(const std::string& profile, const std::string& region, const Variables& variables);
+/// that is none. `otherwise`: the region where none is said.
+[[nodiscard]] Result<AwsSettings> settings_for(const std::string& profile, const std::string& region, const Variables& variables,
+                                               const std::string& otherwise = "");
+
+/// Whether it can be one: "eu-west-1", "us-gov-east-1".
+[[nodiscard]] bool is_region(std::string_view text);
+
+/// The region that somebody may have meant who wrote one that gpustrap has not heard of; empty: it has, or none is like it.
+[[nodiscard]] std::string region_meant_by(const std::string& region);
 
 /// The domain of a region's services: "amazonaws.com", "amazonaws.com.cn".
 [[nodiscard]] std::string domain_of(const std::string& region);

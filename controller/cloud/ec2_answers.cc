@@ -217,6 +217,11 @@ template <> Result<Ec2Page<Ec2Vpc>> read_page(std::string_view xml) {
     return Ec2Vpc{text(node, "vpcId"), truth(node, "isDefault")};
   });
 }
+template <> Result<Ec2Page<Ec2Region>> read_page(std::string_view xml) {
+  return page<Ec2Region>(xml, "DescribeRegionsResponse", "regionInfo", [](Node node) {
+    return Ec2Region{text(node, "regionName"), text(node, "optInStatus") != "not-opted-in"};
+  });
+}
 template <> Result<Ec2Page<Ec2Group>> read_page(std::string_view xml) {
   return page<Ec2Group>(xml, "DescribeSecurityGroupsResponse", "securityGroupInfo", group_of);
 }

@@ -33,6 +33,7 @@ template <> Result<Ec2Page<Ec2InstanceType>> read_page(std::string_view xml);
 template <> Result<Ec2Page<Ec2Offering>> read_page(std::string_view xml);
 template <> Result<Ec2Page<Ec2Subnet>> read_page(std::string_view xml);
 template <> Result<Ec2Page<Ec2Vpc>> read_page(std::string_view xml);
+template <> Result<Ec2Page<Ec2Region>> read_page(std::string_view xml);
 template <> Result<Ec2Page<Ec2Group>> read_page(std::string_view xml);
 template <> Result<Ec2Page<Ec2KeyPair>> read_page(std::string_view xml);
 template <> Result<Ec2Page<Ec2Volume>> read_page(std::string_view xml);

@@ -74,6 +74,11 @@ struct Ec2Subnet {
   bool default_for_zone = false;
 };
 
+struct Ec2Region {
+  std::string name;
+  bool enabled = false;  ///< for the account
+};
+
 struct Ec2Vpc {
   std::string id;
   bool is_default = false;

@@ -61,6 +61,17 @@ Result<Ec2Instance> own_instance(const std::vector<Ec2Instance>& all, const std:
               names.empty() ? "it has none there; another region is asked with --region" : "there are: " + join(names, ", "));
 }
 
+AwsResult<std::vector<std::string>> enabled_regions(Ec2& ec2) {
+  AwsResult<std::vector<Ec2Region>> regions = ec2.describe<Ec2Region>("DescribeRegions", {});
+  if (!regions) return tl::unexpected(std::move(regions).error());
+  std::vector<std::string> names;
+  for (Ec2Region& one : *regions) {
+    if (one.enabled && is_region(one.name)) names.push_back(std::move(one.name));  // it becomes part of a host's name
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 AwsResult<double> used_vcpus(Ec2& ec2, const std::string& quota) {
   AwsResult<std::vector<Ec2Instance>> running =
       ec2.describe<Ec2Instance>("DescribeInstances", {}, {{"instance-state-name", {"pending", "running"}}});

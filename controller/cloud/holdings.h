@@ -21,6 +21,9 @@ namespace gpustrap {
 /// The name that gpustrap knows it by.
 [[nodiscard]] std::string name_of(const Ec2Instance& instance);
 
+/// The regions that the account has enabled, by name.
+[[nodiscard]] AwsResult<std::vector<std::string>> enabled_regions(Ec2& ec2);
+
 /// vCPUs in use of one of the quotas.
 [[nodiscard]] AwsResult<double> used_vcpus(Ec2& ec2, const std::string& quota);
 

@@ -116,12 +116,13 @@ Result<std::string> order_place(AwsClient& client, const std::string& state) {
   return place;
 }
 
-bool has_orders(const std::string& state, const std::string& region) {
+std::set<std::string> regions_with_orders(const std::string& state) {
+  std::set<std::string> regions;
   std::error_code none;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(state + "/ec2/orders", none)) {
-    if (entry.path().extension() == ".json" && region_of_place(entry.path().parent_path().filename().string()) == region) return true;
+    if (entry.path().extension() == ".json") regions.insert(region_of_place(entry.path().parent_path().filename().string()));
   }
-  return false;
+  return regions;
 }
 
 OrderRecord::OrderRecord(const std::string& state, const std::string& place, const std::string& name)

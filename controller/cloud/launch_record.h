@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,8 @@ namespace gpustrap {
 /// profiles of one account have the same one. Asks for the account, once. Orders that an earlier version has left move there: it kept them
 /// by profile, "eu-west-1" or "eu-west-1@work".
 [[nodiscard]] Result<std::string> order_place(AwsClient& client, const std::string& state);
-/// Whether an order of any account is open in the region: else there is nothing to find, and no account to ask for.
-[[nodiscard]] bool has_orders(const std::string& state, const std::string& region);
+/// Where orders of any account are open. In another region there is nothing to find, and no account to ask for.
+[[nodiscard]] std::set<std::string> regions_with_orders(const std::string& state);
 
 /// An order that may have been given: written before RunInstances is called, gone when the instance is known or was refused. Given again
 /// with the same token it makes no second instance.

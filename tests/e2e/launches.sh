@@ -100,6 +100,20 @@ launches_cases() {
     expect_equal "$(counts)" "1 1 1 1"
     as_second gpustrap ls --orphans -y
     rm -r "$HOME/.aws"
+
+    case_ "a launch that was cut off in another region is told"
+    local there
+    there=$(order_call)
+    launch_words=(--gpu t4 --region eu-west-1)
+    kill_at "$there before"
+    gpustrap ls
+    expect_exit 0
+    expect_output "A launch in eu-west-1 was cut off, and may have rented something: gpustrap ls --region eu-west-1"
+    gpustrap ls --all-regions
+    expect_output "A launch of lab (g4dn.xlarge) was cut off"
+    expect_no_output "gpustrap ls --region"
+    gpustrap ls --orphans --all-regions -y
+    launch_of "on demand"
 }
 
 # What launch_lab and kill_at launch from now on. "That finds none": a machine is to be had in the second zone alone, and not of

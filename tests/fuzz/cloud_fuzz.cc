@@ -30,6 +30,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   read_as<Ec2Offering>(text);
   read_as<Ec2Subnet>(text);
   read_as<Ec2Vpc>(text);
+  read_as<Ec2Region>(text);
   read_as<Ec2Group>(text);
   read_as<Ec2KeyPair>(text);
   read_as<Ec2Volume>(text);

@@ -51,6 +51,31 @@ class AwsClientTest : public ::testing::Test {
   std::vector<std::string> notices_;
 };
 
+TEST_F(AwsClientTest, AMisspeltRegionIsToldWithItsNeighbour) {
+  log_.answers.emplace_back(
+      fail(ErrorCode::unknown_name, "ec2.us-esat-1.amazonaws.com cannot be found", "see whether it is on the network"));
+  const std::unique_ptr<AwsClient> other = client().in_region("us-esat-1", std::make_unique<FakeHttp>(log_));
+  const AwsResult<std::string> answer = other->query("ec2", "2016-11-15", "DescribeInstances", {});
+  ASSERT_FALSE(answer);
+  EXPECT_THAT(answer.error().error.hint(), HasSubstr("did you mean --region us-east-1?"));
+  log_.answers.emplace_back(fail(ErrorCode::unknown_name, "cannot be found", "see whether it is on the network"));
+  EXPECT_EQ(call().error().error.hint(), "see whether it is on the network") << "us-east-1 is one";
+}
+
+TEST_F(AwsClientTest, LogsInOnceForAllRegions) {
+  answers({refusal_of(400, "RequestExpired", "x", {{"Date", "Sat, 21 Nov 2026 14:00:00 GMT"}}), answer_of(200, "<X/>")});
+  ASSERT_TRUE(call());
+  variables_.clear();  // whoever looked for keys now would find none
+  FakeHttp::Log there;
+  there.answers.emplace_back(answer_of(200, "<Y/>"));
+  const std::unique_ptr<AwsClient> other = client().in_region("eu-west-3", std::make_unique<FakeHttp>(there));
+  EXPECT_EQ(*other->query("ec2", "2016-11-15", "DescribeInstances", {}), "<Y/>");
+  ASSERT_THAT(there.requests, SizeIs(1));
+  EXPECT_THAT(header(there.requests[0], "Authorization"), HasSubstr("/eu-west-3/ec2/"));
+  EXPECT_THAT(there.requests[0].url, HasSubstr("eu-west-3"));
+  EXPECT_EQ(header(there.requests[0], "X-Amz-Date"), "20261121T140000Z") << "the clock's correction, too";
+}
+
 TEST_F(AwsClientTest, RepeatsAsOftenAsTheSettingsSay) {
   most_ = 2;
   answers({refusal_of(503, "RequestLimitExceeded", "slower"), refusal_of(503, "Unavailable", "x"), answer_of(200, "<X/>")});

@@ -190,10 +190,30 @@ TEST_F(Ec2Test, ConsoleOutputIsDecoded) {
   EXPECT_EQ(*ec2_.console_output("i-1"), "abc");
 }
 
+TEST_F(Ec2Test, RegionsAreThoseThatTheAccountHasEnabled) {
+  log_.answers.emplace_back(answer_of(200,
+                                      "<DescribeRegionsResponse><regionInfo><item><regionName>us-east-1</regionName><optInStatus>"
+                                      "opt-in-not-required</optInStatus></item><item><regionName>af-south-1</regionName><optInStatus>"
+                                      "not-opted-in</optInStatus></item><item><regionName>ap-east-1</regionName><optInStatus>opted-in"
+                                      "</optInStatus></item><item><regionName>evil.example/</regionName></item></regionInfo>"
+                                      "</DescribeRegionsResponse>"));
+  EXPECT_THAT(*enabled_regions(ec2_), ElementsAre("ap-east-1", "us-east-1"));
+}
+
+TEST(Regions, ThatAreMisspeltHaveANeighbour) {
+  EXPECT_EQ(region_meant_by("us-esat-1"), "us-east-1");
+  EXPECT_EQ(region_meant_by("us-east-99"), "us-east-1");
+  EXPECT_EQ(region_meant_by("eu-west-1"), "");
+  EXPECT_EQ(region_meant_by("moon-base-1"), "");
+}
+
 TEST(Ec2Answers, WhatIsNotTheAnswerIsNotReadAsOne) {
   for (const char* bad : {"", "<", "<html/>", "{}", "<DescribeVolumesResponse/>"}) EXPECT_FALSE(read_page<Ec2Instance>(bad)) << bad;
   EXPECT_FALSE(read_error_xml("<html/>"));
   EXPECT_FALSE(read_sts_keys("<AssumeRoleResponse/>"));
+  EXPECT_FALSE(read_sts_keys("<"));
+  EXPECT_FALSE(read_account("<GetCallerIdentityResponse/>"));
+  EXPECT_FALSE(read_account("<"));
   EXPECT_TRUE(read_page<Ec2Volume>("<DescribeVolumesResponse/>")->items.empty());
 }
 

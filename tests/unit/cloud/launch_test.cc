@@ -163,7 +163,7 @@ TEST(OrderRecords, OfAnEarlierVersionMoveToTheAccountOfTheirProfile) {
   const Ec2Order order{"ami-1", "g5.xlarge", "k", "sg-1", "subnet-1", "/dev/sda1", 64, true, "token", "", {{"gpustrap", "lab"}}};
   ASSERT_TRUE(OrderRecord(folder.path(), "eu-west-1", "lab").save(order, now));
   ASSERT_TRUE(OrderRecord(folder.path(), "eu-west-1@work%2F..%2Fx", "mine").save(order, now));
-  EXPECT_TRUE(has_orders(folder.path(), "eu-west-1"));
+  EXPECT_THAT(regions_with_orders(folder.path()), ElementsAre("eu-west-1"));
   FakeCloud::Answers cloud;
   const std::string place = place_of(folder.path(), "default", cloud);
   EXPECT_TRUE(OrderRecord(folder.path(), place, "lab").load(now));
@@ -171,7 +171,10 @@ TEST(OrderRecords, OfAnEarlierVersionMoveToTheAccountOfTheirProfile) {
   EXPECT_FALSE(OrderRecord(folder.path(), place, "mine").load(now)) << "it is another profile's";
   EXPECT_EQ(place_of(folder.path(), "work/../x", cloud), place);
   EXPECT_TRUE(OrderRecord(folder.path(), place, "mine").load(now));
-  EXPECT_FALSE(has_orders(folder.path(), "eu-west-2"));
+  EXPECT_THAT(regions_with_orders(folder.path()), ElementsAre("eu-west-1"));
+  OrderRecord(folder.path(), place, "lab").remove();
+  OrderRecord(folder.path(), place, "mine").remove();
+  EXPECT_THAT(regions_with_orders(folder.path()), IsEmpty());
 }
 
 TEST(OrderRecords, OutliveACrashButNotTheirToken) {

@@ -238,6 +238,7 @@ TEST(Options, LaunchTakesAMachineAndWhatIsToBecomeOfIt) {
   EXPECT_EQ(o->recipe, "d2l");
   EXPECT_THAT(read("launch --type g5.xlarge,g6.xlarge")->cloud.types, ElementsAre("g5.xlarge", "g6.xlarge"));
   EXPECT_TRUE(read("ls --idle")->cloud.idle);
+  EXPECT_TRUE(read("ls --orphans --all-regions")->cloud.all_regions);
   const auto guarded = read("launch --gpu t4 --idle-stop 30m --budget 5USD --price 0.2USD/h");
   ASSERT_TRUE(guarded) << guarded.error().sentence();
   EXPECT_EQ(guarded->guard.idle_stop, "30m");
@@ -330,6 +331,7 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"launch --gpu t4 --budget 5USD --price 1USD", "--price 1USD: ", "--price 0.526USD/h"},
         Mistake{"launch --gpu t4 --price 1USD/h", "--price without --budget", "--budget 5USD"},
         Mistake{"launch --gpu t4 --idle-stop 30m --no-wait", "--no-wait ends before", "leave --no-wait out"},
+        Mistake{"ls --all-regions --region eu-west-1", "exclude each other", "gpustrap ls --all-regions"},
         Mistake{"ls --idle --orphans", "exclude each other", "gpustrap ls --idle"},
         Mistake{"launch --gpu t4 --disk big", "--disk big", "--disk 64"},
         Mistake{"launch lab --gpu t4", "`lab` is one word too many", "--name"},
