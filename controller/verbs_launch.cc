@@ -162,7 +162,10 @@ VerbResult launch(const Options& options, std::optional<ToDo>& then) {
     record.host_keys = *std::move(keys);
   }
   if (Result<void> known = make_known(*state, instance, record, say); !known)
-    return fail(std::move(known).error().in(fmt::format("noting {}, which runs and is billed", wish.name)));
+    return fail(std::move(known)
+                    .error()
+                    .in(fmt::format("noting {}, which runs and is billed", wish.name))
+                    .with_hint(fmt::format("with that mended the same command goes on; else end it: gpustrap terminate {}", wish.name)));
   if (record.host_keys.empty() && !options.cloud.no_wait) {
     say("Its console shows no host keys; the first connection will ask whether to trust what it sees. Waiting for AWS's own checks …");
     if (Result<void> checked = launching.wait_for_checks(instance.id); !checked)
@@ -176,7 +179,9 @@ VerbResult launch(const Options& options, std::optional<ToDo>& then) {
     prompts.notice = say;
     const Result<SshSession> session = SshSession::connect_patiently(*target, prompts, kSshWithin, [](const Error&) {});
     // Whoever can be logged in to has passed the better check; AWS's come to their end minutes later.
-    if (!session) static_cast<void>(launching.look_at_checks(instance.id));
+    if (!session) {
+      if (const Result<std::string> looked = launching.look_at_checks(instance.id); !looked) return fail(looked.error());
+    }
     if (!session) {  // no longer EC2's doing: the codes of `up` say what it is
       complain(Error(session.error())
                    .in(fmt::format("logging in to {}, which runs and is billed", wish.name))

@@ -22,7 +22,7 @@ using std::chrono::seconds;
 
 constexpr auto kStartsWithin = minutes(10);
 /// cloud-init prints the keys 30 s to 3 minutes after the start; EC2 shows them with a delay of its own.
-constexpr auto kKeysWithin = minutes(7);
+constexpr auto kKeysWithin = minutes(7), kKeysAreLate = minutes(3);
 constexpr auto kPollAtFirst = seconds(2), kPollAtLast = seconds(10);
 /// A record that is younger may belong to an instance that EC2 does not list yet.
 constexpr auto kBecomesListed = seconds(30);
@@ -33,6 +33,21 @@ std::string new_token() {
   std::string token = "gpustrap-";
   for (const unsigned char byte : bytes) token += fmt::format("{:02x}", byte);
   return token;
+}
+
+std::string room_for(const std::string& folder) {
+  return fmt::format("make room on the disk of {}, or see who may write there, and run it again", folder);
+}
+
+/// What is to be done where AWS has ended one by itself.
+std::string advice_on_end(const std::string& code, const std::string& name) {
+  if (code == "Client.VolumeLimitExceeded")
+    return "ask for more storage of gp3 in the Service Quotas console, take a smaller --disk, or see `gpustrap ls --orphans`";
+  if (code.starts_with("Client.InternalError") || code.starts_with("Client.InvalidSnapshot"))
+    return "its disk could not be made: see in the EC2 console, under EBS encryption, whether the account's default key may be used";
+  if (code.starts_with("Client.User") || code.starts_with("Client.Instance"))
+    return fmt::format("somebody, or something on it, has ended it; the same command rents another `{}`", name);
+  return "nothing of it is billed any more; run it again, and another zone or type may do (--type a,b)";
 }
 
 /// Whether AWS says that nothing was made. Its own trouble, an order to wait and a login that is over say so of the last repetition
@@ -57,7 +72,7 @@ Result<Launched> Launch::run() {
   if (!orders) return fail(orders.error());
   record_.emplace(state_, *orders, wish_.name);
   const Result<UniqueFd> alone = record_->lock();
-  if (!alone) return fail(alone.error());
+  if (!alone) return fail(Error(alone.error()).with_hint("nothing was ordered; " + room_for(state_)));
   Result<std::optional<Ec2Instance>> there = existing();
   if (!there) return fail(std::move(there).error());
   Launched launched;
@@ -272,8 +287,10 @@ AwsResult<Ec2Instance> Launch::order_at(const Place& place, const std::string& g
                   {kOwnerTag, wish_.name},
                   {"gpustrap:user", wish_.user.empty() ? image_.user : wish_.user},
                   {"gpustrap:image", wish_.image}}};
+  // With a code, as of whoever refuses: nothing was asked for.
   if (const Result<void> saved = record_->save(order, ec2_.client().clock().now()); !saved)
-    return tl::unexpected(AwsFailure{"", saved.error()});
+    return tl::unexpected(AwsFailure{
+        "NotNoted", Error(saved.error()).in("noting the order before it is given").with_hint("nothing was ordered; " + room_for(state_))});
   AwsResult<Ec2Instance> made = ec2_.run(order);
   // Without a code no answer came, and the instance may be there: the record stays, and the next command asks with the same token.
   if (!made && is_refusal(made.error())) record_->remove();
@@ -332,7 +349,7 @@ Result<Ec2Instance> Launch::wait_until_running(std::string id) {
       return fail(ErrorCode::unsupported,
                   fmt::format("{} did not start; it is {}: {}", id, now->state,
                               strip_control(now->state_reason.empty() ? now->state_code : now->state_reason)),
-                  "run it again; another zone or type may do (--type)");
+                  advice_on_end(now->state_code, wish_.name));
     }
     if (ec2_.client().clock().now() >= until)
       return fail(ErrorCode::timeout, fmt::format("{} has not started within 10 minutes", id),
@@ -352,7 +369,8 @@ Result<std::string> Launch::look_at_checks(const std::string& instance) {
       return fail(ErrorCode::unsupported,
                   fmt::format("{} did not go on running; it is {}: {}", wish_.name, now->state,
                               strip_control(now->state_reason.empty() ? now->state_code : now->state_reason)),
-                  "`gpustrap ls` shows what there is; the same launch again rents another where it is over");
+                  now->state == "stopped" || now->state == "stopping" ? "gpustrap start " + wish_.name
+                                                                      : advice_on_end(now->state_code, wish_.name));
     return std::string("checks under way");
   }
   std::string amiss = checks_text(all->front());
@@ -374,11 +392,18 @@ Result<void> Launch::wait_for_checks(const std::string& instance) {
 
 Result<std::vector<std::string>> Launch::read_host_keys(const std::string& instance, bool patient) {
   const AwsTime until = ec2_.client().clock().now() + kKeysWithin;
+  bool late_told = false;
   for (int look = 1;; ++look) {
     const AwsResult<std::string> console = ec2_.console_output(instance);
     if (!console && console.error().code != "InvalidInstanceID.NotFound") return fail(console.error().error);
     std::vector<std::string> keys = console ? host_keys_in(*console) : std::vector<std::string>{};
     if (!keys.empty() || !patient || ec2_.client().clock().now() >= until) return keys;
+    if (!late_told && ec2_.client().clock().now() >= until - kKeysAreLate) {
+      late_told = true;
+      talk_.say(
+          fmt::format("Still none after {} minutes; waiting {} more, then going on without. It is billed meanwhile: gpustrap terminate {}",
+                      (kKeysWithin - kKeysAreLate).count(), kKeysAreLate.count(), wish_.name));
+    }
     if (look % 4 == 0) {
       if (const Result<std::string> amiss = look_at_checks(instance); !amiss) return fail(amiss.error());
     }

@@ -1,5 +1,6 @@
 #include "controller/cloud/own_key.h"
 
+#include <fcntl.h>
 #include <openssl/evp.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "agent/base/sha256.h"
 #include "agent/base/subprocess.h"
 #include "agent/base/text.h"
+#include "agent/base/unique_fd.h"
 #include "controller/cloud/ec2.h"
 
 namespace gpustrap {
@@ -34,19 +36,29 @@ Result<std::string> ssh_keygen(std::vector<std::string> arguments) {
   return ended->out;
 }
 
+Result<void> sync_file(const std::string& path) {
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.valid() || ::fsync(file.get()) != 0) return fail(errno_error(errno, "writing " + path));
+  return {};
+}
+
 /// Made beside its place and linked there: of two commands at once one wins, and both use its key.
 Result<void> make_key(const std::string& path) {
-  if (Result<void> made = make_directories(parent_of(path), 0700); !made) return made;
+  if (Result<void> made = make_directories(parent_of(path), 0700); !made)
+    return fail(std::move(made).error().with_hint("nothing was ordered; see whether the disk is full and whether you may write there"));
   const std::string draft = fmt::format("{}.new-{}", path, ::getpid());
   ::unlink(draft.c_str());
   const Result<std::string> made = ssh_keygen({"-q", "-t", "ed25519", "-N", "", "-C", "gpustrap", "-f", draft});
-  if (!made) return fail(Error(made.error()).in("making a key"));
-  const bool placed = ::link(draft.c_str(), path.c_str()) == 0;
+  // Whole on the disk before it has its name, under which it is never written again.
+  const Result<void> kept = made ? sync_file(draft) : Result<void>(fail(made.error()));
+  const bool placed = kept && ::link(draft.c_str(), path.c_str()) == 0;
   const int problem = errno;
   if (placed) static_cast<void>(::rename((draft + ".pub").c_str(), (path + ".pub").c_str()));
   ::unlink(draft.c_str());
   ::unlink((draft + ".pub").c_str());
-  if (!placed && problem != EEXIST) return fail(errno_error(problem, "making " + path));
+  const std::string advice = fmt::format("nothing was ordered; see whether the disk of {} is full and whether you may write there", path);
+  if (!kept) return fail(Error(kept.error()).in("making the key " + path).with_hint(advice));
+  if (!placed && problem != EEXIST) return fail(errno_error(problem, "making the key " + path).with_hint(advice));
   return {};
 }
 

@@ -326,6 +326,54 @@ PY
     gpustrap ls --orphans --region eu-west-1 -y
     expect_exit 0
 
+    case_ "all regions are asked at once; one that does not answer is told, and hides no other"
+    gpustrap launch --gpu t4 --name far --region eu-west-1 --no-wait -y
+    run_recorded env -u AWS_REGION "$bin/gpustrap" ls --all-regions
+    expect_exit 0
+    expect_equal "$(awk '/^(lab|far) / { print $1, $2 }' output)" "$(printf 'far eu-west-1\nlab us-east-1')"
+    expect_no_output "last seen"
+    fault DescribeInstances@eu-west-3 "refuse 403 UnauthorizedOperation because forever"
+    fault DescribeInstances@ap-south-1 "cut before forever"
+    run_recorded env AWS_MAX_ATTEMPTS=1 "$bin/gpustrap" ls --all-regions
+    expect_exit 7
+    expect_output "what is in eu-west-3 is not known"
+    expect_output "what is in ap-south-1 is not known"
+    grep -Eq '^far +eu-west-1 +i-' output || fail_case "far is hidden: $(last_output)"
+    run_recorded env AWS_MAX_ATTEMPTS=1 "$bin/gpustrap" ls --all-regions --json
+    expect_exit 7
+    documented ls
+    expect_equal "$(printed '["failed"][0]["region"]') $(printed '["region"]')" "ap-south-1 None"
+    expect_equal "$(python3 -c 'import json, sys; print(*[(i["name"], i["region"]) for i in json.load(sys.stdin)["instances"] if i["name"] in ("lab", "far")])' <stdout)" \
+        "('far', 'eu-west-1') ('lab', 'us-east-1')"
+    fault DescribeRegions "refuse 403 UnauthorizedOperation because"
+    gpustrap ls --all-regions
+    expect_exit 7
+    expect_output "ec2:DescribeRegions"
+    no_faults
+
+    case_ "what is left over is found in all regions, with what it costs a month in each"
+    ask_cloud <<'PY'
+tags = [{"ResourceType": "volume", "Tags": [{"Key": "gpustrap", "Value": "old"}]}]
+boto3.client("ec2", region_name="ap-south-1").create_volume(Size=100, AvailabilityZone="ap-south-1a", TagSpecifications=tags)
+PY
+    gpustrap terminate far -y --region eu-west-1
+    gpustrap ls --orphans
+    expect_output "in eu-west-1, too: gpustrap ls --orphans --all-regions"
+    gpustrap ls --orphans --all-regions
+    expect_exit 0
+    expect_output "ap-south-1: 8.00 USD a month"
+    expect_output "100 GiB, was of old"
+    expect_output "eu-west-1: 0.00 USD a month"
+    expect_output "in all 8."
+    gpustrap ls --orphans --all-regions --json
+    documented ls
+    expect_equal "$(python3 -c 'import json, sys; print(*[i["usd_per_month"] for i in json.load(sys.stdin)["by_region"] if i["region"] == "ap-south-1"])' <stdout)" 8.0
+    gpustrap ls --orphans --all-regions -y
+    expect_exit 0
+    gpustrap ls --orphans --all-regions
+    expect_no_output "ap-south-1"
+    expect_no_output "eu-west-1"
+
     case_ "one that AWS does not start is told, and the others are started"
     gpustrap stop lab other
     fault StartInstances "refuse 400 UnsupportedOperation because"
@@ -604,13 +652,57 @@ PY
     run_recorded env -u AWS_ENDPOINT_URL AWS_MAX_ATTEMPTS=1 "$bin/gpustrap" launch --gpu t4 --region us-east-99 -y
     expect_exit 7
     expect_output "us-east-99"
-    expect_output "whether the region is written right"
+    expect_output "did you mean --region us-east-1?"
     gpustrap ls --region us-east-1a
     expect_exit 2
     expect_output "this is a zone; its region is us-east-1"
     expect_equal "$(aws_counts)" "0 0 1 1" # key and group of the orders that were refused
     gpustrap ls --orphans -y
     expect_equal "$(aws_counts)" "0 0 0 0"
+    fresh_cloud
+
+    case_ "one that AWS ends while it is waited for is told as what it is, with why and what to do"
+    local end
+    for end in "Server.SpotInstanceTermination: Spot instance was taken back|run it again" \
+        "Client.VolumeLimitExceeded Volume limit exceeded|Service Quotas" \
+        "Client.InternalError Client error on launch|EBS encryption" \
+        "Client.UserInitiatedShutdown User initiated shutdown|rents another \`lab\`"; do
+        echo "${end%|*}" >"$cloud/ends"
+        launch_lab
+        expect_exit 7
+        expect_output "did not start; it is terminated: "
+        expect_output "${end#*|}"
+        fresh_cloud
+    done
+    rm "$cloud/ends"
+    follow launch --gpu t4 --name lab -y # its console shows nothing
+    await_that grep -q "Waiting for its host keys" "$suite_dir/follower/told"
+    echo "Server.SpotInstanceTermination Spot instance was taken back" >"$cloud/ends"
+    status=0
+    wait "$follower" || status=$?
+    cp "$suite_dir/follower/told" output
+    expect_exit 7
+    expect_output "lab did not go on running; it is terminated: Spot instance was taken back"
+    rm "$cloud/ends"
+    fresh_cloud
+
+    case_ "a disk that is full rents nothing, and leaves no half of a key"
+    local full=$suite_dir/full
+    mkdir -p "$full"
+    mount -t tmpfs -o size=64k none "$full"
+    mkdir -p "$full/gpustrap"
+    head -c 1M /dev/zero >"$full/filling" 2>/dev/null || true
+    run_recorded env XDG_STATE_HOME="$full" "$bin/gpustrap" launch --gpu t4 --name lab --no-wait -y
+    expect_exit 7
+    expect_output "No space left on device"
+    expect_output "nothing was ordered"
+    expect_no_output "may have been rented"
+    expect_equal "$(find "$full/gpustrap" -name 'ec2*' -path '*keys*')" ""
+    expect_equal "$(aws_counts)" "0 0 0 0"
+    rm "$full/filling"
+    run_recorded env XDG_STATE_HOME="$full" "$bin/gpustrap" launch --gpu t4 --name lab --no-wait -y
+    expect_exit 0
+    umount "$full"
     fresh_cloud
 
     case_ "from nothing to a host that is set up, its key known before the first login"

@@ -11,7 +11,7 @@ Stand-ins of our own, where moto has nothing (each says so below): client tokens
 address that leads somewhere (STATE/address), image parameters, quotas (STATE/quota), prices (STATE/prices: "TYPE USD" a line; without it
 nobody may ask), what AWS's own checks find (STATE/checks: "impaired") and what it plans (STATE/event: "CODE TIME DESCRIPTION"), tags of an
 image's snapshots, what the internet takes our address for (STATE/caller), where there are machines to be had (STATE/capacity: "TYPE ZONE"
-a line; without it everywhere).
+a line; without it everywhere), one that AWS ends by itself (STATE/ends: "CODE WORDS"; who asks for an instance by its id sees it terminated).
 
 There are two accounts, each with keys of its own (ACCOUNTS). GET /counts tells how many instances, volumes, groups and keys gpustrap has in
 the first one.
@@ -212,6 +212,13 @@ def with_checks(text):
     return text
 
 
+def ended(text):
+    code, words = text_of("ends").strip().split(" ", 1)
+    text = re.sub(r"(?s)<stateReason>.*?</stateReason>|<stateReason ?/>", "", text)
+    return re.sub(r"(?s)<instanceState>.*?</instanceState>", "<instanceState><code>48</code><name>terminated</name></instanceState>"
+                  f"<stateReason><code>{code}</code><message>{words}</message></stateReason>", text)
+
+
 def ask_moto(handler, body):
     headers = {name: value for name, value in handler.headers.items() if name.lower() not in ("host", "content-length", "accept-encoding")}
     headers["x-moto-account-id"] = handler.account
@@ -276,6 +283,8 @@ def answer_to(handler, service, action, values, body):
     status, text = ask_moto(handler, body)
     if os.path.exists(path_of("address")) and action == "DescribeInstances":
         text = re.sub(r"<ipAddress>[^<]*</ipAddress>", f"<ipAddress>{text_of('address').strip()}</ipAddress>", text)
+    if os.path.exists(path_of("ends")) and "InstanceId.1" in dict(values):
+        text = ended(text) if action == "DescribeInstances" else re.sub(r"(?s)<instanceStatusSet>.*</instanceStatusSet>", "", text)
     if action == "DescribeInstanceStatus":
         text = with_checks(text)
     if token and status == 200:

@@ -153,6 +153,34 @@ TEST_F(LaunchOfferTest, AKeyPairThatIsAnotherKeyIsNotUsed) {
   EXPECT_EQ(cloud_.count("RunInstances"), 0U);
 }
 
+TEST_F(LaunchOfferTest, AnOrderThatCannotBeNotedIsNotGiven) {
+  cloud_.list("DescribeKeyPairs", "keySet", "");
+  cloud_.answers["ImportKeyPair"] = "<ImportKeyPairResponse/>";
+  cloud_.list("DescribeSecurityGroups", "securityGroupInfo", "");
+  cloud_.answers["CreateSecurityGroup"] = "<CreateSecurityGroupResponse><groupId>sg-1</groupId></CreateSecurityGroupResponse>";
+  cloud_.answers["AuthorizeSecurityGroupIngress"] = "<AuthorizeSecurityGroupIngressResponse/>";
+  std::filesystem::create_directories(folder_ / "ec2/orders/us-east-1+123456789012/lab.json/x");
+  agrees_ = true;
+  EXPECT_THAT(offered(), AllOf(HasSubstr("noting the order before it is given"), HasSubstr("nothing was ordered"),
+                               Not(HasSubstr("may have been rented"))));
+  EXPECT_EQ(cloud_.count("RunInstances"), 0U);
+}
+
+TEST_F(LaunchOfferTest, AConsoleThatShowsNothingIsWaitedForSevenMinutesAndThatIsSaid) {
+  cloud_.answers["GetConsoleOutput"] = "<GetConsoleOutputResponse><output></output></GetConsoleOutputResponse>";
+  cloud_.list("DescribeInstanceStatus", "instanceStatusSet", "<item><instanceId>i-1</instanceId></item>");
+  std::vector<std::string> said;
+  Launch launch(ec2_, folder_.path(), wish_,
+                {[&](const std::string& text) { said.push_back(text); }, [](const std::string&) -> Result<bool> { return false; }});
+  const AwsTime begin = time_.now;
+  const Result<std::vector<std::string>> keys = launch.read_host_keys("i-1", true);
+  ASSERT_TRUE(keys);
+  EXPECT_TRUE(keys->empty());
+  EXPECT_LE(time_.now - begin, std::chrono::minutes(7) + std::chrono::seconds(5));
+  ASSERT_EQ(said.size(), 1U);
+  EXPECT_THAT(said[0], AllOf(HasSubstr("Still none after 4 minutes; waiting 3 more"), HasSubstr("gpustrap terminate lab")));
+}
+
 /// Of a machine that is there, or was ordered: what is asked for now is compared with it.
 class LaunchAgainTest : public LaunchOfferTest {
  protected:
