@@ -95,10 +95,10 @@ std::set<std::string> names_of_asked(const std::vector<Region>& regions) {
   return names;
 }
 
-/// "us-east-1", "any of the 17 regions that were asked"
+/// "us-east-1", "any of the 17 regions that answered"
 std::string place_text(const std::vector<Region>& regions) {
   const std::size_t asked = names_of_asked(regions).size();
-  return regions.size() == 1 ? regions.front().name() : fmt::format("any of the {} regions that were asked", asked);
+  return regions.size() == 1 ? regions.front().name() : fmt::format("any of the {} regions that answered", asked);
 }
 
 /// What both documents begin with.

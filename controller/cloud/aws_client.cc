@@ -169,7 +169,8 @@ AwsResult<std::string> AwsClient::send_once(const Call& call, std::optional<std:
     const std::string meant = region_meant_by(settings_.region);
     if (error.code() == ErrorCode::unknown_name && !meant.empty() && request.url.find(settings_.region) != std::string::npos)
       error = Error(ErrorCode::unknown_name, error.why(),
-                    fmt::format("there may be no region `{}`; did you mean --region {}?", settings_.region, meant));
+                    fmt::format("there may be no region `{}`; did you mean --region {}? Else see whether this machine is on the network",
+                                settings_.region, meant));
     return tl::unexpected(AwsFailure{"", std::move(error).in(fmt::format("{} {}", call.service, call.action))});
   }
   status = response->status;

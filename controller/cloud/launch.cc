@@ -322,7 +322,12 @@ Result<Ec2Instance> Launch::order() {
     const bool over_quota = last->code == "VcpuLimitExceeded" || last->code == "MaxSpotInstanceCountExceeded";
     const bool too_many = over_quota && quota_code(places_.back().type, wish_.spot) != quota_code(place.type, wish_.spot);
     if (remedy_of(last->code, 400) != AwsRemedy::elsewhere && !too_many) return fail(last->error);
-    refused.push_back(fmt::format("{} in {}", place.type, place.zone));
+    // "g5.xlarge in us-east-1a b c": a line for fifteen places is not read.
+    const std::string zone = place.zone.starts_with(region()) ? place.zone.substr(region().size()) : place.zone;
+    if (!refused.empty() && refused.back().starts_with(place.type + " in "))
+      refused.back() += " " + zone;
+    else
+      refused.push_back(fmt::format("{} in {}", place.type, place.zone));
     talk_.say(fmt::format("There is none ({}).", last->code));
   }
   if (last->code == "Unsupported") return fail(last->error);  // a reason that no time mends; AWS's message names it

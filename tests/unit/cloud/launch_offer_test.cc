@@ -99,7 +99,10 @@ TEST_F(LaunchOfferTest, SpotZonesAreAskedByPriceAndThoseWithoutOneLast) {
   std::string said;
   Launch launch(ec2_, folder_.path(), wish_,
                 {[&](const std::string& text) { said += text + "\n"; }, [](const std::string&) -> Result<bool> { return true; }});
-  EXPECT_FALSE(launch.run());
+  const Result<Launched> launched = launch.run();
+  ASSERT_FALSE(launched);
+  EXPECT_THAT(launched.error().sentence(),
+              HasSubstr("AWS has none of these now: g4dn.xlarge in us-east-1c b a (InsufficientInstanceCapacity)"));
   const std::size_t c = said.find("in us-east-1c"), b = said.find("in us-east-1b"), a = said.find("in us-east-1a");
   ASSERT_NE(a, std::string::npos) << said;
   EXPECT_LT(c, b) << said;
