@@ -284,16 +284,22 @@ class Unpacking {
       if (Result<void> fits = account(written_ + announced); !fits) return fits;
       if (announced > tree.free_bytes()) return fail(tree.system_error(ENOSPC, fmt::format("making {} of room", human_bytes(announced))));
     }
+    const std::optional<ZipStream::Member> known =
+        ahead_ != nullptr && archive_entry_size_is_set(entry) != 0
+            ? ahead_->find(archive_entry_pathname(entry), static_cast<std::uint64_t>(archive_entry_size(entry)))
+            : std::nullopt;
+    const auto end_taken = [&](const UniqueFd& taken) {
+      written_ += known->size;
+      set_time(entry, taken);
+      return tree.end_file(path, known->size, known->sha256);
+    };
+    if (known) {
+      const UniqueFd taken = tree.take_file(path, archive_entry_perm(entry), ahead_->folder(), known->name);
+      if (taken.valid()) return end_taken(taken);
+    }
     Result<UniqueFd> file = tree.begin_file(path, archive_entry_perm(entry));
     if (!file) return fail(std::move(file).error());
-    if (ahead_ != nullptr && file->valid() && archive_entry_size_is_set(entry) != 0) {
-      const auto known = ahead_->find(archive_entry_pathname(entry), static_cast<std::uint64_t>(archive_entry_size(entry)));
-      if (known && tree.take_content(path, *file, ahead_->folder(), known->name)) {
-        written_ += known->size;
-        set_time(entry, *file);
-        return tree.end_file(path, known->size, known->sha256);
-      }
-    }
+    if (known && file->valid() && tree.take_content(path, *file, ahead_->folder(), known->name)) return end_taken(*file);
     Sha256 digest;
     std::uint64_t size = 0;
     while (true) {

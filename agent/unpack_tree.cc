@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <utility>
 
 #include <fmt/format.h>
@@ -163,6 +164,8 @@ Result<int> UnpackTree::parent_fd(const std::string& path) {
 
 namespace {
 std::string last_part(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+/// Archives without modes say 0. A file that its owner cannot read helps nobody.
+unsigned kept_mode(unsigned mode) { return (mode & 0777U) == 0 ? 0644U : (mode & 0777U) | 0400U; }
 }  // namespace
 
 Result<void> UnpackTree::add_directory(const std::string& path, unsigned mode) {
@@ -183,12 +186,22 @@ Result<UniqueFd> UnpackTree::begin_file(const std::string& path, unsigned mode) 
   }
   const Result<int> parent = parent_fd(path);
   if (!parent) return fail(parent.error());
-  // Archives without modes say 0. A file that its owner cannot read helps nobody.
-  const unsigned kept = (mode & 0777U) == 0 ? 0644U : (mode & 0777U) | 0400U;
+  const unsigned kept = kept_mode(mode);
   UniqueFd file(::openat(*parent, last_part(path).c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, kept));
   if (!file.valid()) return fail(system_error(errno, "making " + shown_name(path)));
   remember({.path = path, .type = FileType::regular, .mode = kept});
   return file;
+}
+
+UniqueFd UnpackTree::take_file(const std::string& path, unsigned mode, int from, const std::string& name) {
+  if (find(path) != nullptr) return {};
+  const Result<int> parent = parent_fd(path);
+  UniqueFd content(::openat(from, name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  const unsigned kept = kept_mode(mode);
+  if (!parent || !content.valid() || ::fchmod(content.get(), kept & ~current_umask()) != 0) return {};
+  if (::renameat2(from, name.c_str(), *parent, last_part(path).c_str(), RENAME_NOREPLACE) != 0) return {};
+  remember({.path = path, .type = FileType::regular, .mode = kept});
+  return content;
 }
 
 bool UnpackTree::take_content(const std::string& path, UniqueFd& file, int from, const std::string& name) {

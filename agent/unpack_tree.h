@@ -37,6 +37,9 @@ class UnpackTree {
   Result<void> add_directory(const std::string& path, unsigned mode);
   /// A new empty file to write to; no descriptor where the archive had that file before (then end_file() compares).
   Result<UniqueFd> begin_file(const std::string& path, unsigned mode);
+  /// Instead: the new file is `name` of the directory `from`, which moves. No descriptor where that cannot be: the archive had that file
+  /// before, or the file system moves nothing without replacing what may be there.
+  UniqueFd take_file(const std::string& path, unsigned mode, int from, const std::string& name);
   /// Instead of writing to it: the new file becomes `name` of the directory `from`. False where that cannot be; it is then written to.
   bool take_content(const std::string& path, UniqueFd& file, int from, const std::string& name);
   Result<void> end_file(const std::string& path, std::uint64_t size, const std::string& sha256);
