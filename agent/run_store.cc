@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <cerrno>
 #include <memory>
@@ -27,6 +28,11 @@ namespace {
 /// Among so many of the newest runs the one that a request repeats is looked for: a few recipes may take turns on a host.
 constexpr std::size_t kRunsLookedAt = 4;
 
+constexpr std::int64_t kSecond = 1'000'000'000;
+
+std::int64_t time_of(const struct stat& info) { return std::int64_t{info.st_mtim.tv_sec} * kSecond + info.st_mtim.tv_nsec; }
+
+/// Runs by the time of their run.json, the oldest first. store_run() sees to it that a newer run has a later time.
 std::vector<std::pair<std::int64_t, std::string>> runs_by_age(const AgentPaths& paths) {
   std::vector<std::pair<std::int64_t, std::string>> runs;
   const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(paths.runs().c_str()), ::closedir);
@@ -35,7 +41,7 @@ std::vector<std::pair<std::int64_t, std::string>> runs_by_age(const AgentPaths& 
     struct stat info {};
     // run.json is written once, when the run is made. It is empty where the power went before anything was changed.
     if (!is_run_id(entry->d_name) || ::stat((paths.run(entry->d_name) + "/run.json").c_str(), &info) != 0 || info.st_size == 0) continue;
-    runs.emplace_back(std::int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec, entry->d_name);
+    runs.emplace_back(time_of(info), entry->d_name);
   }
   std::sort(runs.begin(), runs.end());
   return runs;
@@ -77,6 +83,13 @@ Result<void> store_run(const AgentPaths& paths, const RunDescription& run) {
   const UniqueFd file(::open((path + ".new").c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!file.valid()) return fail(errno_error(errno, "writing " + path));
   if (Result<void> wrote = write_all(file.get(), to_line(document)); !wrote) return fail(std::move(wrote).error().in("writing " + path));
+  // A clock that was set back does not make this run an old one.
+  struct stat info {};
+  const auto earlier = runs_by_age(paths);
+  if (!earlier.empty() && ::fstat(file.get(), &info) == 0 && time_of(info) <= earlier.back().first) {
+    const timespec later{earlier.back().first / kSecond + 1, 0};  // some file systems keep no part of a second
+    (void)::futimens(file.get(), std::array{later, later}.data());
+  }
   if (::rename((path + ".new").c_str(), path.c_str()) != 0) return fail(errno_error(errno, "writing " + path));
   return {};
 }

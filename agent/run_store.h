@@ -32,7 +32,7 @@ void drop_run(const AgentPaths& paths, const std::string& id);
 /// the last few.
 [[nodiscard]] bool fill_from_earlier_run(const AgentPaths& paths, RunRequest& request);
 [[nodiscard]] std::string journal_path(const AgentPaths& paths, const std::string& id);
-/// The newest run's id, by the time its folder was made; nullopt where there is none.
+/// The id of the run that was stored last, whatever the clock said then; nullopt where there is none.
 [[nodiscard]] std::optional<std::string> newest_run(const AgentPaths& paths);
 [[nodiscard]] std::vector<std::string> runs_newest_first(const AgentPaths& paths);
 /// Keeps the newest `keep` runs.

@@ -1,5 +1,7 @@
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -239,6 +241,25 @@ TEST_F(ResumeTest, ARunThatIsOverIsNotBegunAgain) {
   EXPECT_THAT(before, HasSubstr("run_finished"));
   EXPECT_EQ(end_of_runner(), 1);
   EXPECT_EQ(read_file(journal_path(paths, "r1")).value_or(""), before);
+}
+
+TEST(RunStore, TheRunThatWasStoredLastIsTheNewestThoughTheClockWasSetBack) {
+  const TemporaryDirectory directory;
+  const AgentPaths paths{directory.path(), directory.path()};
+  RunDescription run;
+  run.login = identity_of_self();
+  for (const char* id : {"b", "c", "a"}) {
+    run.id = id;
+    ASSERT_TRUE(store_run(paths, run).has_value());
+    if (run.id != "b") continue;
+    const timespec in_2096{std::int64_t{4'000'000'000}, 0};
+    const timespec times[2] = {in_2096, in_2096};
+    ASSERT_EQ(::utimensat(AT_FDCWD, (paths.run("b") + "/run.json").c_str(), times, 0), 0);
+  }
+  EXPECT_EQ(newest_run(paths), "a");
+  EXPECT_THAT(runs_newest_first(paths), ElementsAre("a", "c", "b"));
+  prune_runs(paths, 2);
+  EXPECT_THAT(runs_newest_first(paths), ElementsAre("a", "c"));
 }
 
 TEST_F(ResumeTest, ACancelSurvivesARestart) {
