@@ -1,12 +1,6 @@
 #include "agent/line_share.h"
 
 #include <algorithm>
-#include <charconv>
-#include <string>
-#include <string_view>
-
-#include "agent/base/file.h"
-#include "agent/base/text.h"
 
 namespace gpustrap {
 
@@ -17,25 +11,26 @@ void LineShare::enter(Phase phase, Clock::time_point now) {
   if (phase == Phase::alone) alone_ = 0;
 }
 
-std::optional<double> LineShare::rate(std::uint64_t bytes, Clock::time_point now) {
-  if (now - since_ < kSettle) return std::nullopt;
+std::optional<double> LineShare::rate(const First& first, Clock::time_point now) {
+  const Clock::time_point when = now - first.counted_at > kSilent ? now : first.counted_at;
+  if (when - since_ < kSettle) return std::nullopt;
   if (!is_marked_) {
     is_marked_ = true;
-    marked_ = now;
-    at_mark_ = bytes;
+    marked_ = when;
+    at_mark_ = first.bytes;
   }
-  const std::chrono::duration<double> time = now - marked_;
+  const std::chrono::duration<double> time = when - marked_;
   if (time < kMeasure) return std::nullopt;
   // What is counted apart from it may be counted a little later, so that it seems to go backwards.
-  const double rate = static_cast<double>(bytes - std::min(bytes, at_mark_)) / time.count();
-  marked_ = now;
-  at_mark_ = bytes;
+  const double rate = static_cast<double>(first.bytes - std::min(first.bytes, at_mark_)) / time.count();
+  marked_ = when;
+  at_mark_ = first.bytes;
   return rate;
 }
 
 std::size_t LineShare::look(const First& first, Clock::time_point now) {
   const bool awaited = first.awaited == Awaited::yes;
-  if (!first_ || first_->who != first.who || first_->counted != first.counted || (awaited && first_->awaited == Awaited::no)) {
+  if (!first_ || first_->who != first.who || (awaited && first_->awaited == Awaited::no)) {
     alone_ = 0;
     hold_ = kHold;
     is_new_ = awaited;
@@ -47,7 +42,7 @@ std::size_t LineShare::look(const First& first, Clock::time_point now) {
     is_new_ = false;
     enter(Phase::alone, now);
   }
-  const std::optional<double> measured = rate(first.bytes, now);
+  const std::optional<double> measured = rate(first, now);
   switch (phase_) {
     case Phase::open:
       if (is_new_) break;
@@ -82,21 +77,6 @@ std::size_t LineShare::look(const First& first, Clock::time_point now) {
     case Phase::held: return 0;
   }
   return kAll;
-}
-
-std::uint64_t bytes_received_by_host() {
-  // "  eth0: 123456 …", behind two lines of headings; the bytes received come first.
-  const Result<std::string> text = read_file("/proc/net/dev", 1U << 20U);
-  std::uint64_t sum = 0;
-  if (!text) return sum;
-  for (const std::string& line : split(*text, '\n')) {
-    const std::size_t colon = line.find(':');
-    if (colon == std::string::npos || trim(std::string_view(line).substr(0, colon)) == "lo") continue;
-    const std::string_view numbers = trim(std::string_view(line).substr(colon + 1));
-    std::uint64_t bytes = 0;
-    if (std::from_chars(numbers.data(), numbers.data() + numbers.size(), bytes).ec == std::errc()) sum += bytes;
-  }
-  return sum;
 }
 
 }  // namespace gpustrap

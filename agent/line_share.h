@@ -8,21 +8,22 @@
 
 namespace gpustrap {
 
-/// Who has the line: what is needed first goes first, and what is fetched for later holds still meanwhile, unless the first does not go
+/// Whether the one transfer that comes first (line_order.h) has the line alone: the others hold still meanwhile, unless it does not go
 /// faster for it; its server may be what is slow. That is found out by trying: alone for a while, then with one beside it.
 class LineShare {
  public:
   using Clock = std::chrono::steady_clock;
-  /// How many of those for later may go on.
+  /// How many others may go on.
   static constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
   /// Somebody stands still for the first one, or it is only the next that will be needed: then it has to show first that it uses the line.
   enum class Awaited { no, yes };
   struct First {
     std::size_t who = 0;  ///< the same for as long as it is the same that goes first
     Awaited awaited = Awaited::no;
-    std::uint64_t bytes = 0;                                                 ///< that have come for it since whenever
-    std::uint64_t missing = 0;                                               ///< that have still to come, as far as is known
-    enum class Counted { by_itself, by_host } counted = Counted::by_itself;  ///< bytes of the one cannot be compared with the other's
+    std::uint64_t bytes = 0;    ///< that have come for it since whenever
+    std::uint64_t missing = 0;  ///< that have still to come, as far as is known
+    /// When they were counted: whoever brings them says so a few times a second. The rate is that of the time in between.
+    Clock::time_point counted_at{};
   };
 
   [[nodiscard]] std::size_t look(const First& first, Clock::time_point now);
@@ -38,6 +39,8 @@ class LineShare {
   static constexpr std::chrono::milliseconds kSettle{300}, kMeasure{700};
   /// Until another is let go beside it again; doubles up to kLongestHold, so that trying costs little.
   static constexpr std::chrono::seconds kHold{8}, kLongestHold{64};
+  /// Of what was not counted for so long, nothing more has come.
+  static constexpr std::chrono::milliseconds kSilent{500};
   /// Slower than this nobody uses a line.
   static constexpr double kNoticeable = 128 * 1024;
   /// It goes as fast beside another where it has this part of its rate.
@@ -49,7 +52,7 @@ class LineShare {
   enum class Phase { open, alone, trial, held };
   void enter(Phase phase, Clock::time_point now);
   /// Bytes a second, once kSettle and then kMeasure are over; measures anew from there on.
-  std::optional<double> rate(std::uint64_t bytes, Clock::time_point now);
+  std::optional<double> rate(const First& first, Clock::time_point now);
 
   std::optional<First> first_;
   bool is_new_ = false;  ///< it is awaited, and has not been alone yet
@@ -60,8 +63,5 @@ class LineShare {
   double alone_ = 0;  ///< its rate without others
   std::chrono::seconds hold_ = kHold;
 };
-
-/// Bytes that all interfaces but the loopback have received since the boot; 0 where the kernel does not say.
-[[nodiscard]] std::uint64_t bytes_received_by_host();
 
 }  // namespace gpustrap

@@ -29,8 +29,9 @@ struct LiveStep {
   std::chrono::steady_clock::time_point resume_at{};  ///< while pausing between attempts
   std::chrono::steady_clock::time_point kill_at{};    ///< SIGKILL after SIGTERM; zero: not being killed
   std::optional<Error> killed_for;
-  bool must_finish = false;  ///< it changes dpkg's database: never killed
-  bool fetches = false;      ///< it stands still until a file has come
+  bool must_finish = false;                            ///< it changes dpkg's database: never killed
+  bool fetches = false;                                ///< it stands still until a file has come
+  std::chrono::steady_clock::time_point held_since{};  ///< it is stopped, because another's file comes first; zero: it is not
   StepProcess process;
   std::optional<StepFinished> finished;  ///< said by the process, not yet an event
   std::optional<RebootWish> wish;        ///< the same

@@ -82,6 +82,7 @@ class Runner::Loop {
   }
 
   ~Loop() {
+    fetchers_.stop();
     // A journal that cannot be written ends the run; its steps must not go on unseen, but for one that changes dpkg's database.
     for (const auto& step : steps_) {
       if (!step->is(StepPhase::running)) continue;
@@ -316,6 +317,7 @@ class Runner::Loop {
     step.killed_for.reset();
     step.must_finish = false;
     step.fetches = false;
+    step.held_since = {};
     step.finished.reset();
     step.wish.reset();
     step.relay.begin();
@@ -421,6 +423,7 @@ class Runner::Loop {
       return step.relay.say("log", said->line.ends_with('\n') ? said->line : said->line + "\n");
     }
     if (auto* progress = std::get_if<Progress>(&record.body)) {
+      if (step.fetches) fetchers_.count(step, *progress);
       show(std::move(*progress));
       return {};
     }
@@ -462,6 +465,7 @@ class Runner::Loop {
       if (now >= step.kill_at) ::kill(-step.process.pid, SIGKILL);
       return {};
     }
+    if (step.held_since != Clock::time_point{}) return {};  // it is not the one that takes so long
     const auto& timeout = step.plan.entry.timeout;
     const auto& stall = step.plan.entry.stall;
     if (timeout && now - step.attempt_started > timeout->time) {
@@ -491,6 +495,7 @@ class Runner::Loop {
   static void terminate(LiveStep& step) {
     if (step.kill_at == Clock::time_point{}) step.kill_at = Clock::now() + kKillGrace;
     ::kill(-step.process.pid, SIGTERM);
+    if (std::exchange(step.held_since, {}) != Clock::time_point{}) ::kill(-step.process.pid, SIGCONT);
   }
 
   Result<void> reap(LiveStep& step) {
@@ -503,6 +508,7 @@ class Runner::Loop {
     const pid_t group = step.process.pid;
     step.process = StepProcess{};
     step.fetches = false;
+    step.held_since = {};
     if (step.wish && !step.killed_for) {
       if (Result<void> asks = step.life.enter(StepPhase::asking); !asks) return asks;
       return life_.meet(RunSign::restart_wished);

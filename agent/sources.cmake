@@ -49,6 +49,7 @@ set(GPUSTRAP_AGENT_LIBRARY_SOURCES
   agent/idle_signs.cc
   agent/idle_store.cc
   agent/journal.cc
+  agent/line_order.cc
   agent/line_output.cc
   agent/line_share.cc
   agent/log.cc

@@ -430,6 +430,19 @@ Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, c
   return process;
 }
 
+bool await_end(std::vector<pid_t>& pids, std::chrono::milliseconds limit) {
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  while (true) {
+    std::erase_if(pids, [](pid_t pid) {
+      const pid_t ended = ::waitpid(pid, nullptr, WNOHANG);
+      return ended == pid || (ended < 0 && errno == ECHILD);
+    });
+    if (pids.empty()) return true;
+    if (std::chrono::steady_clock::now() >= deadline) return false;
+    ::poll(nullptr, 0, 1);
+  }
+}
+
 void await_end_unheard(StepProcess& process) {
   // It may be about to ask whether it is known that it must finish.
   (void)write_all(process.go_ahead.get(), "+");

@@ -2,10 +2,12 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <functional>
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "agent/base/result.h"
 #include "agent/base/unique_fd.h"
@@ -57,6 +59,10 @@ struct StepProcess {
 /// other process.
 void begin_step_process(pid_t runner);
 void close_descriptors_from(int first);
+
+/// Whether the processes, children of this one, have ended before `limit` has passed; those that have are taken from the list. Even one
+/// that was killed may not end: it waits for a network disk that is gone.
+bool await_end(std::vector<pid_t>& pids, std::chrono::milliseconds limit);
 
 /// Waits until the process has ended, throwing away what it says, so that a full pipe does not hold it up.
 void await_end_unheard(StepProcess& process);

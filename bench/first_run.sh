@@ -35,14 +35,27 @@ measure() {
     $up >"$scratch/up.log" 2>&1
     "$gpustrap" report --json >"$scratch/report"
     "$gpustrap" report | sed 's/^/    /'
-    local path wall least
+    local path wall least idle
+    idle=$(timed "$up") # with nothing to do: what connecting and looking take, whatever there is to fetch
     path=$(sed -n 's/.*"critical_path_ms": *\([0-9]*\).*/\1/p' "$scratch/report")
     wall=$(sed -n 's/.*"wall_ms": *\([0-9]*\).*/\1/p' "$scratch/report")
     least=$(least_ms)
     figure "gpustrap against what bytes, line and sleeps allow, $least ms" "$(ratio "$wall" "$least")" times
+    figure "gpustrap up against that and a run without work, $idle ms" \
+        "$(awk -v took="$(took 'gpustrap up')" -v bound="$((least + idle))" 'BEGIN { printf "%.2f", took * 1000 / bound }')" times 1.1
     figure "gpustrap against its critical path, $path ms" "$(ratio "$wall" "$path")" times 1.1
     figure "gpustrap against a script" "$(ratio "$(took 'gpustrap up')" "$(took 'ssh host sh, a script')")" times 1
     [ -z "${ansible:-}" ] || figure "gpustrap against Ansible" "$(ratio "$(took 'gpustrap up')" "$(took 'Ansible, pipelining')")" times 1
+}
+
+# timed COMMAND: the least that it takes of three times, in ms.
+timed() {
+    local start
+    for _ in 1 2 3; do
+        start=$(date +%s%N)
+        $1 >"$scratch/timed.log" 2>&1
+        echo $((($(date +%s%N) - start) / 1000000))
+    done | sort -n | head -n 1
 }
 
 # The least that the recipe can take, in ms, whoever runs it: all bytes go over the one line; what sleeps does so behind the file that it

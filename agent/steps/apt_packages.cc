@@ -85,8 +85,9 @@ void hand_over_packages(Host& host, StepLog& log, const std::vector<std::string>
     }
   }
   if (taken > 0) log.say(fmt::format("{} package{} came ahead, apt checks {}", taken, taken == 1 ? "" : "s", taken == 1 ? "it" : "them"));
-  if (large.size() < 2) return;
-  // The largest first: nothing is left for the end that one connection alone would have to bring.
+  if (large.empty()) return;
+  // A single one, too: what apt fetches nobody can hold back, nor hold others back for it. The largest first: nothing is left for the end
+  // that one connection alone would have to bring.
   std::stable_sort(large.begin(), large.end(), [](const FetchRequest& a, const FetchRequest& b) { return a.size > b.size; });
   if (host.fetch_many(large, log) == large.size()) return;
   log.say("left to apt");

@@ -24,21 +24,24 @@ class Line {
 
   std::size_t pass(milliseconds time, std::size_t first, Awaited awaited, const Rate& rate) {
     for (milliseconds gone{0}; gone < time; gone += milliseconds(100)) {
-      now_ += milliseconds(100);
-      bytes_ += rate(std::min(may_go_, kOthers)) / 10;
+      for (int slice = 0; slice < 10; ++slice) {
+        now_ += milliseconds(10);
+        bytes_ += rate(std::min(may_go_, kOthers)) / 100;
+        since_told_ += milliseconds(10);
+        if (since_told_ < told_every_) continue;
+        since_told_ = {};
+        told_ = static_cast<std::uint64_t>(bytes_);
+        told_at_ = now_;
+      }
       held_ += may_go_ == 0 ? milliseconds(100) : milliseconds(0);
-      may_go_ = share_.look({first, awaited, static_cast<std::uint64_t>(bytes_), missing_, counted_}, now_);
+      may_go_ = share_.look({first, awaited, told_, missing_, told_at_}, now_);
       seen_.push_back(may_go_);
     }
     return may_go_;
   }
-  /// From now on another counter is read, which has counted since long ago.
-  void count_by_host() {
-    counted_ = LineShare::First::Counted::by_host;
-    bytes_ += 1e10;
-  }
   LineShare share_;
   std::uint64_t missing_ = 0;
+  milliseconds told_every_{10}, since_told_{0};
   std::size_t may_go_ = LineShare::kAll;
   milliseconds held_{0};
   std::vector<std::size_t> seen_;
@@ -47,7 +50,8 @@ class Line {
  private:
   LineShare::Clock::time_point now_{};
   double bytes_ = 0;
-  LineShare::First::Counted counted_ = LineShare::First::Counted::by_itself;
+  std::uint64_t told_ = 0;
+  LineShare::Clock::time_point told_at_{};
 };
 
 double narrow(std::size_t others) { return 10 * kMega / static_cast<double>(1 + others); }
@@ -74,15 +78,6 @@ TEST(LineShare, ARowOfSmallFilesStopsNobody) {
   EXPECT_EQ(line.held_, milliseconds(0));
 }
 
-TEST(LineShare, AnotherCounterIsNoRate) {
-  Line line;
-  ASSERT_EQ(line.pass(milliseconds(4500), 1, Awaited::yes, own_limit), LineShare::kAll);
-  line.held_ = {};
-  line.count_by_host();
-  line.pass(milliseconds(1400), 1, Awaited::yes, own_limit);
-  EXPECT_EQ(line.held_, milliseconds(0));
-}
-
 TEST(LineShare, TheOthersHoldStillWhereTheLineIsNarrow) {
   Line line;
   line.missing_ = 100U << 20U;
@@ -94,6 +89,20 @@ TEST(LineShare, TheOthersHoldStillWhereTheLineIsNarrow) {
   line.pass(milliseconds(60'000), 1, Awaited::yes, narrow);
   EXPECT_GE(line.held_, milliseconds(55'000));
   EXPECT_EQ(std::count(line.seen_.begin(), line.seen_.end(), LineShare::kAll), 0);
+}
+
+TEST(LineShare, WhatIsSeldomToldOfIsMeasuredBetweenTwoTellings) {
+  for (const int every : {200, 230, 310, 350}) {
+    for (int begin = 0; begin < every; begin += 10) {
+      Line line;
+      line.missing_ = 100U << 20U;
+      line.told_every_ = milliseconds(every);
+      line.since_told_ = milliseconds(begin);
+      // Alone it has three quarters of the line, for those that were stopped still take some.
+      line.pass(milliseconds(8000), 1, Awaited::yes, [](std::size_t others) { return others == 0 ? 7.2 * kMega : narrow(1); });
+      EXPECT_EQ(line.may_go_, 0U) << "told every " << every << " ms from " << begin << " on";
+    }
+  }
 }
 
 TEST(LineShare, TheOthersGoOnWhereItsServerIsWhatIsSlow) {
@@ -159,7 +168,7 @@ TEST(LineShare, ACountThatGoesBackwardsIsNoRate) {
   for (int i = 0; i < 30; ++i) {
     bytes -= 1'000'000;
     now += milliseconds(100);
-    may_go = share.look({1, Awaited::yes, bytes}, now);
+    may_go = share.look({1, Awaited::yes, bytes, 0, now}, now);
   }
   EXPECT_EQ(may_go, LineShare::kAll);
 }

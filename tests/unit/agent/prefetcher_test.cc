@@ -1,6 +1,7 @@
 #include "agent/prefetcher.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -31,6 +32,7 @@
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
 #include "agent/runner.h"
+#include "agent/step_process.h"
 #include "agent/transfer_child.h"
 #include "tests/support/fake_host.h"
 #include "tests/support/temporary_directory.h"
@@ -69,6 +71,7 @@ class PrefetcherTest : public ::testing::Test {
       events_.push_back(*event_from_json(*parse_line(line)));
       if (watch) watch(*pointer, events_.back());
     };
+    hooks.on_signal = [&](const std::string& line) { signals_ += line; };
     Runner runner(std::move(description), std::move(*journal), std::move(hooks));
     pointer = &runner;
     const Result<RunFinished> finished = runner.run(gather_facts(), identity_of_self());
@@ -105,6 +108,7 @@ class PrefetcherTest : public ::testing::Test {
   const std::string folder_ = directory_ / "cache/ahead";
   const std::string body_ = std::string(300'000, 'x') + "end";
   std::vector<Event> events_;
+  std::string signals_;
   int runs_ = 0;
 };
 
@@ -218,6 +222,36 @@ TEST_F(PrefetcherTest, NothingIsFetchedBeforeARequirementIsMet) {
                             server_.http("/f") + R"(", "to": "@/file"}}])";
   EXPECT_EQ(run(steps).end, RunFinished::End::failed);
   EXPECT_THAT(server_.requests(), IsEmpty());
+}
+
+TEST_F(PrefetcherTest, AStepHoldsStillForAFileWithMoreBehindItUntilThatDoesNotComeAnyMore) {
+  const std::string large(6'000'000, 'x');
+  server_.route("/long", {{.body = large, .stall_after = 200'000}});
+  server_.route("/short", {{.body = large, .stall_after = 100'000}});
+  server_.start();
+  const std::string steps = R"([{"id": "long", "timeout": "2s", "download": {"url": ")" + server_.http("/long") +
+                            R"(", "to": "@/long"}}, {"id": "behind", "command": {"run": "true"}},
+      {"id": "short", "needs": [], "timeout": "2s", "download": {"url": ")" +
+                            server_.http("/short") + R"(", "to": "@/short"}}])";
+  EXPECT_EQ(run(steps).end, RunFinished::End::failed);
+  EXPECT_THAT(signals_, HasSubstr("short, after long"));
+  for (const char* step : {"long", "short"}) {
+    ASSERT_NE(find<StepFinished>(step), nullptr);
+    EXPECT_EQ(find<StepFinished>(step)->error->code, ErrorCode::timeout) << "it heard the signal that ends it";
+  }
+}
+
+TEST(AwaitEnd, IsNotForEver) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    while (true) ::pause();
+  }
+  std::vector<pid_t> pids{child};
+  EXPECT_FALSE(await_end(pids, std::chrono::milliseconds(0)));
+  EXPECT_THAT(pids, ElementsAre(child));
+  ::kill(child, SIGKILL);
+  EXPECT_TRUE(await_end(pids, std::chrono::seconds(60)));
+  EXPECT_THAT(pids, IsEmpty());
 }
 
 // ---- the place itself

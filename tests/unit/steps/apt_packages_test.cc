@@ -76,10 +76,20 @@ TEST(AptPackages, LargeOnesAreFetchedTheLargestFirst) {
   EXPECT_EQ(host.content("/var/cache/apt/archives/partial/small.deb"), "<no file>") << "apt has it sooner";
 }
 
-TEST(AptPackages, ALargeOneAloneIsLeftToApt) {
+TEST(AptPackages, ALargeOneAloneIsFetchedSoThatOthersCanBeHeldBackForIt) {
   FakeHost host;
+  host.put_directory("/var/cache/apt/archives/partial");
   RecordingLog log;
   let_apt_say(host, package("small", 1000) + package("large", 2'000'000));
+  host.serve("http://e.org/large.deb", "bytes of large");
+  hand_over_packages(host, log, {"install", "--", "bc"});
+  EXPECT_EQ(host.content("/var/cache/apt/archives/partial/large.deb"), "bytes of large");
+}
+
+TEST(AptPackages, SmallOnesAreLeftToApt) {
+  FakeHost host;
+  RecordingLog log;
+  let_apt_say(host, package("small", 1000) + package("smaller", 20));
   hand_over_packages(host, log, {"install", "--", "bc"});
   EXPECT_THAT(log.lines, IsEmpty());
 }
