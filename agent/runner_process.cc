@@ -68,7 +68,8 @@ Result<void> restart_and_resume(const AgentPaths& paths, const RebootWish& wish)
 }
 
 ControlHandlers handlers_of(Runner* runner) {
-  return {[runner](const std::string& by, bool now) { runner->cancel(by, now); }, [runner](const SecretValues& values) { runner->take_secrets(values); }};
+  return {[runner](const std::string& by, bool now) { runner->cancel(by, now); },
+          [runner](const SecretValues& values) { runner->take_secrets(values); }};
 }
 
 /// The runner is the last that should go when memory runs out; its steps put this back.
@@ -86,13 +87,29 @@ void take_leave_signals() {
   for (const int number : {SIGTERM, SIGINT, kLeaveSignal}) ::sigaction(number, &action, nullptr);
 }
 
+std::string error_line(const Error& error) {
+  Json document;
+  document["code"] = error_code_name(error.code());
+  document["message"] = error.sentence();
+  document["hint"] = error.hint();
+  return to_line(document);
+}
+
 /// In a process that was forked for it: nothing of the agent that it was is kept, and nothing of that agent's ends is run.
 [[noreturn]] void become_runner(const AgentPaths& paths, const std::string& run, const std::string& from, int ready, int shares,
                                 const RunDescription* stored) {
   constexpr int kReady = 3, kShares = 4;
   const int null = ::open("/dev/null", O_RDWR);
-  const int moved = ::fcntl(ready, F_DUPFD, 64);
-  const int kept = shares < 0 ? -1 : ::fcntl(shares, F_DUPFD, 64);
+  // By way of places above those that they get; a login may be allowed as few as 64 (limits.conf).
+  constexpr int kClear = 16;
+  const int moved = ::fcntl(ready, F_DUPFD, kClear);
+  const int kept = shares < 0 ? -1 : ::fcntl(shares, F_DUPFD, kClear);
+  if (moved < 0 || (shares >= 0 && kept < 0)) {
+    Error why = errno_error(errno, "taking the runner's descriptors");
+    (void)write_all(ready,
+                    error_line(std::move(why).with_hint("`ulimit -n` of the login on the host is too low: see /etc/security/limits.conf")));
+    ::_exit(1);
+  }
   for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null, standard);
   ::dup3(moved, kReady, O_CLOEXEC);
   if (kept >= 0) ::dup3(kept, kShares, O_CLOEXEC);
@@ -104,14 +121,6 @@ void take_leave_signals() {
     code = runner_main(paths, run, from, kReady, kept < 0 ? -1 : kShares, stored);
   } catch (const std::exception& error) { log_note(fmt::format("run {} came to grief: {}", run, error.what())); }
   ::_exit(code);
-}
-
-std::string error_line(const Error& error) {
-  Json document;
-  document["code"] = error_code_name(error.code());
-  document["message"] = error.sentence();
-  document["hint"] = error.hint();
-  return to_line(document);
 }
 
 }  // namespace

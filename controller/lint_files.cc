@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cstddef>
 #include <map>
 #include <string>
 #include <vector>
@@ -8,7 +10,7 @@
 #include "agent/protocol/field_types.h"
 #include "controller/lint_review.h"
 
-// What files are to hold, beyond what they say of logins (lint_logins.cc) and units (lint_units.cc).
+// What files are to hold, beyond what they say of logins (lint_logins.cc) and units (lint_units.cc); environments, which are folders.
 
 namespace gpustrap {
 namespace {
@@ -46,12 +48,34 @@ void look_for_twins(LintReview& review) {
   }
 }
 
+/// Where the environments that steps use are made; one that no step makes may be on the host.
+void look_for_makers(LintReview& review) {
+  const auto makes = [](const LintStep& step, bool is_venv, const std::string& name) {
+    return is_venv ? step.kind == StepKind::venv && step.text("path") == name
+                   : step.kind == StepKind::conda_env && step.text("name") == name;
+  };
+  for (std::size_t i = 0; i < review.steps.size(); ++i) {
+    const LintStep& user = review.steps[i];
+    if (user.kind != StepKind::pip && user.kind != StepKind::jupyter) continue;
+    for (const char* field : {"venv", "env"}) {
+      const std::string name = user.text(field);
+      if (name.empty()) continue;
+      const auto maker = std::find_if(review.steps.begin(), review.steps.end(),
+                                      [&](const LintStep& step) { return makes(step, std::string_view(field) == "venv", name); });
+      if (maker == review.steps.end() || maker < review.steps.begin() + static_cast<std::ptrdiff_t>(i)) continue;
+      review.add("made-later", user.place_of(field), name,
+                 fmt::format("{} is made by a later step, `{}`", name, step_kind_name(maker->kind)));
+    }
+  }
+}
+
 }  // namespace
 
 void lint_files(LintReview& review) {
   for (const LintStep& step : review.steps)
     if (step.kind == StepKind::file || step.kind == StepKind::command) look_at_folded(review, step);
   look_for_twins(review);
+  look_for_makers(review);
 }
 
 }  // namespace gpustrap

@@ -64,6 +64,8 @@ const std::vector<LintRule> kRules = {
     {"file-twice", error, "Two `file` steps for one path that want different things of it.",
      "Each run undoes what the one before has done, and none is ever done.",
      "say it in one step, or give the two conditions that exclude each other"},
+    {"made-later", error, "A step that uses an environment which a later step makes.",
+     "Steps run in order: on a fresh host it fails, and only the second run goes through.", "put the step that makes it first"},
     {"script-folded", error, "A script whose lines were joined into one (`>` in YAML).",
      "The first line is a comment for the shell, and everything stands in it: nothing is done.", "write `|` in place of `>`"},
     // What the host becomes.

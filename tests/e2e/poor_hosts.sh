@@ -42,6 +42,13 @@ RECIPE
     expect_output "100"
     expect_same_listing
 
+    case_ "a login that may open few files"
+    on_host sh -c 'printf "* hard nofile 64\n* soft nofile 64\n" >/etc/security/limits.d/few.conf'
+    printf 'name: few\nsteps:\n  - file: { path: ~/few, content: "x\\n" }\n' >"$suite_dir/few.yaml"
+    up "$suite_dir/few.yaml"
+    expect_exit 0
+    on_host rm /etc/security/limits.d/few.conf
+
     case_ "an archive that does not fit is named as such, and leaves no half of a file"
     mkdir -p "$suite_dir/large" && head -c 12000000 /dev/urandom >"$suite_dir/large/data"
     tar -C "$suite_dir/large" -cf "$suite_dir/www/large.tar" data
