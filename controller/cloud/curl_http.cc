@@ -9,6 +9,7 @@
 #include <curl/curl.h>
 #include <fmt/format.h>
 
+#include "agent/base/file.h"
 #include "agent/base/text.h"
 #include "controller/cloud/http.h"
 
@@ -57,13 +58,13 @@ bool same_name(std::string_view a, std::string_view b) {
 struct Arriving {
   HttpResponse response;
   std::size_t header_bytes = 0;
-  bool too_long = false;
+  const char* too_long = nullptr;  ///< what is, in words
 };
 
 std::size_t take_body(char* bytes, std::size_t, std::size_t count, void* into) {
   auto& arriving = *static_cast<Arriving*>(into);
-  arriving.too_long = arriving.response.body.size() + count > kMaxBody;
-  if (arriving.too_long) return 0;
+  if (arriving.response.body.size() + count > kMaxBody) arriving.too_long = "an answer of more than 32 MiB";
+  if (arriving.too_long != nullptr) return 0;
   arriving.response.body.append(bytes, count);
   return count;
 }
@@ -72,8 +73,8 @@ std::size_t take_header(char* bytes, std::size_t, std::size_t count, void* into)
   auto& arriving = *static_cast<Arriving*>(into);
   const std::string_view line = trim(std::string_view(bytes, count));
   arriving.header_bytes += count;
-  arriving.too_long = arriving.header_bytes > kMaxHeaders;
-  if (arriving.too_long) return 0;
+  if (arriving.header_bytes > kMaxHeaders) arriving.too_long = "headers of more than 64 KiB";
+  if (arriving.too_long != nullptr) return 0;
   if (line.starts_with("HTTP/")) arriving.response.headers.clear();  // a proxy's answer, or "100 Continue", came before
   const std::size_t colon = line.find(':');
   if (colon != std::string_view::npos) arriving.response.headers.emplace_back(line.substr(0, colon), trim(line.substr(colon + 1)));
@@ -100,7 +101,7 @@ std::string origin_of(const std::string& url) {
   return host == std::string::npos ? url : url.substr(0, url.find('/', host + 3));
 }
 
-Error error_of(CURLcode code, const std::string& said, const HttpRequest& request, bool has_authorities) {
+Error error_of(CURLcode code, const std::string& said, const HttpRequest& request, const std::string& ca_bundle) {
   const std::string where = origin_of(request.url);
   const std::string why = fmt::format("{}: {}", where, said.empty() ? curl_easy_strerror(code) : said);
   switch (code) {
@@ -115,8 +116,11 @@ Error error_of(CURLcode code, const std::string& said, const HttpRequest& reques
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_CERTPROBLEM:
-      if (!has_authorities)
-        return {ErrorCode::tls, why + "; this machine has no certificate authorities", "install the package ca-certificates"};
+      if (ca_bundle.empty() || !path_exists(ca_bundle))
+        return {ErrorCode::tls,
+                why + (ca_bundle.empty() ? "; this machine has no certificate authorities" : "; there is no file " + ca_bundle),
+                ca_bundle.empty() ? "install the package ca-certificates"
+                                  : "see AWS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE of this shell"};
       return {ErrorCode::tls, why, "where a proxy signs what passes it, name its certificate file: export AWS_CA_BUNDLE=/path/ca.pem"};
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL: return {ErrorCode::usage, why, "an address begins with https:// or http://"};
@@ -167,8 +171,10 @@ class CurlHttp : public Http {
     set.pointer(CURLOPT_HEADERDATA, &arriving);
     set.pointer(CURLOPT_ERRORBUFFER, said.data());
     const CURLcode code = curl_easy_perform(handle_.get());
-    if (arriving.too_long) return fail(ErrorCode::network, origin_of(request.url) + ": an answer of more than 32 MiB");
-    if (code != CURLE_OK) return fail(error_of(code, strip_control(first_line(said.data())), request, !ca_bundle_.empty()));
+    if (arriving.too_long != nullptr)
+      return fail(ErrorCode::network, fmt::format("{} sends {}", origin_of(request.url), arriving.too_long),
+                  "AWS sends no such thing: see AWS_ENDPOINT_URL and https_proxy of this shell");
+    if (code != CURLE_OK) return fail(error_of(code, strip_control(first_line(said.data())), request, ca_bundle_));
     long status = 0;
     curl_easy_getinfo(handle_.get(), CURLINFO_RESPONSE_CODE, &status);
     arriving.response.status = static_cast<int>(status);

@@ -13,6 +13,7 @@ namespace gpustrap {
 namespace {
 
 constexpr const char* kVersion = "2016-11-15";
+constexpr const char* kLeadsElsewhere = "see whether AWS_ENDPOINT_URL leads to AWS";
 /// How long what was just made may be unknown to EC2, by its own documentation and some.
 constexpr auto kBecomesKnown = std::chrono::seconds(60);
 
@@ -123,7 +124,7 @@ AwsResult<Ec2Instance> Ec2::run(const Ec2Order& order) {
     }
     Result<std::vector<Ec2Instance>> started = read_started(*xml);
     if (!started) return unreadable(std::move(started).error(), "RunInstances");
-    if (started->empty()) return unreadable(Error(ErrorCode::protocol, "the answer holds no instance"), "RunInstances");
+    if (started->empty()) return unreadable(Error(ErrorCode::protocol, "the answer holds no instance", kLeadsElsewhere), "RunInstances");
     return started->front();
   }
 }
@@ -140,8 +141,8 @@ AwsResult<Ec2Instance> Ec2::instance(const std::string& id) {
     if (!found && remedy_of(found.error().code, 400) != AwsRemedy::not_yet) return tl::unexpected(std::move(found).error());
     if (client_.clock().now() >= until) {
       if (!found) return tl::unexpected(std::move(found).error());
-      return tl::unexpected(
-          AwsFailure{"InvalidInstanceID.NotFound", Error(ErrorCode::not_found, fmt::format("there is no instance {}", id))});
+      return tl::unexpected(AwsFailure{"InvalidInstanceID.NotFound", Error(ErrorCode::not_found, fmt::format("there is no instance {}", id),
+                                                                           "`gpustrap ls` shows those there are")});
     }
     client_.clock().sleep(retry_pause(attempt, 1.0) / 2);
   }
@@ -229,7 +230,8 @@ AwsResult<std::string> Ec2::parameter(const std::string& name) {
   if (!answer) return tl::unexpected(std::move(answer).error());
   const Json::json_pointer place("/Parameter/Value");
   if (answer->contains(place) && answer->at(place).is_string()) return answer->at(place).get<std::string>();
-  return tl::unexpected(AwsFailure{"", Error(ErrorCode::protocol, "the answer holds no value").in("ssm GetParameter " + name)});
+  return tl::unexpected(
+      AwsFailure{"", Error(ErrorCode::protocol, "the answer holds no value", kLeadsElsewhere).in("ssm GetParameter " + name)});
 }
 
 AwsResult<Ec2::Quota> Ec2::quota(const std::string& code) {
@@ -243,8 +245,8 @@ AwsResult<Ec2::Quota> Ec2::quota(const std::string& code) {
   if (!answer) return tl::unexpected(std::move(answer).error());
   const Json::json_pointer value("/Quota/Value"), adjustable("/Quota/Adjustable");
   if (!answer->contains(value) || !answer->at(value).is_number())
-    return tl::unexpected(
-        AwsFailure{"", Error(ErrorCode::protocol, "the answer holds no value").in("service-quotas GetServiceQuota " + code)});
+    return tl::unexpected(AwsFailure{
+        "", Error(ErrorCode::protocol, "the answer holds no value", kLeadsElsewhere).in("service-quotas GetServiceQuota " + code)});
   return Quota{answer->at(value).get<double>(), !answer->contains(adjustable) || answer->at(adjustable) != Json(false)};
 }
 

@@ -10,6 +10,9 @@ namespace {
 
 using Node = pugi::xml_node;
 
+constexpr const char* kLeadsElsewhere = "see whether AWS_ENDPOINT_URL leads to EC2";
+constexpr const char* kLeadsFromSts = "see whether AWS_ENDPOINT_URL or AWS_ENDPOINT_URL_STS leads to AWS";
+
 struct Document {
   pugi::xml_document xml;
   Node root;
@@ -143,9 +146,10 @@ Ec2Volume volume_of(Node node) {
 /// The items of a list, each made by `make`; all pages look alike.
 template <class T, class Make> Result<Ec2Page<T>> page(std::string_view xml, const char* response, const char* list, Make make) {
   Document document;
-  if (!parse(xml, document)) return fail(ErrorCode::protocol, fmt::format("the answer is not XML, but {} awaited", response));
+  if (!parse(xml, document))
+    return fail(ErrorCode::protocol, fmt::format("the answer is not XML, but {} awaited", response), kLeadsElsewhere);
   if (std::strcmp(document.root.name(), response) != 0)
-    return fail(ErrorCode::protocol, fmt::format("the answer is not a {}", response), "see whether AWS_ENDPOINT_URL leads to EC2");
+    return fail(ErrorCode::protocol, fmt::format("the answer is not a {}", response), kLeadsElsewhere);
   Ec2Page<T> result;
   for (const Node item : document.root.child(list).children("item")) result.items.push_back(make(item));
   result.next = text(document.root, "nextToken");
@@ -165,26 +169,27 @@ std::optional<AwsAnswerError> read_error_xml(std::string_view xml) {
 
 Result<StsKeys> read_sts_keys(std::string_view xml) {
   Document document;
-  if (!parse(xml, document)) return fail(ErrorCode::protocol, "the answer of STS is not XML");
+  if (!parse(xml, document)) return fail(ErrorCode::protocol, "the answer of STS is not XML", kLeadsFromSts);
   const Node result = document.root.first_child();
   const Node keys = result.child("Credentials");
   StsKeys read{text(keys, "AccessKeyId"), text(keys, "SecretAccessKey"), text(keys, "SessionToken"), text(keys, "Expiration")};
-  if (read.access_key.empty() || read.secret_key.empty()) return fail(ErrorCode::protocol, "the answer of STS holds no credentials");
+  if (read.access_key.empty() || read.secret_key.empty())
+    return fail(ErrorCode::protocol, "the answer of STS holds no credentials", kLeadsFromSts);
   return read;
 }
 
 Result<std::string> read_account(std::string_view xml) {
   Document document;
-  if (!parse(xml, document)) return fail(ErrorCode::protocol, "the answer of STS is not XML");
+  if (!parse(xml, document)) return fail(ErrorCode::protocol, "the answer of STS is not XML", kLeadsFromSts);
   std::string account = text(document.root, "GetCallerIdentityResult/Account");
-  if (account.empty()) return fail(ErrorCode::protocol, "the answer of STS names no account", "see whether AWS_ENDPOINT_URL leads to AWS");
+  if (account.empty()) return fail(ErrorCode::protocol, "the answer of STS names no account", kLeadsFromSts);
   return account;
 }
 
 template <> Result<Ec2Page<Ec2Instance>> read_page(std::string_view xml) {
   Document document;
   if (!parse(xml, document) || std::strcmp(document.root.name(), "DescribeInstancesResponse") != 0)
-    return fail(ErrorCode::protocol, "the answer is not a DescribeInstancesResponse", "see whether AWS_ENDPOINT_URL leads to EC2");
+    return fail(ErrorCode::protocol, "the answer is not a DescribeInstancesResponse", kLeadsElsewhere);
   Ec2Page<Ec2Instance> result;
   for (const Node reservation : document.root.child("reservationSet").children("item")) {
     for (const Node item : reservation.child("instancesSet").children("item")) result.items.push_back(instance_of(item));
@@ -255,7 +260,7 @@ template <> Result<Ec2Page<Ec2SpotPrice>> read_page(std::string_view xml) {
 Result<std::vector<Ec2Instance>> read_started(std::string_view xml) {
   Document document;
   if (!parse(xml, document) || std::strcmp(document.root.name(), "RunInstancesResponse") != 0)
-    return fail(ErrorCode::protocol, "the answer is not a RunInstancesResponse", "see whether AWS_ENDPOINT_URL leads to EC2");
+    return fail(ErrorCode::protocol, "the answer is not a RunInstancesResponse", kLeadsElsewhere);
   std::vector<Ec2Instance> started;
   for (const Node item : document.root.child("instancesSet").children("item")) started.push_back(instance_of(item));
   return started;
@@ -263,9 +268,9 @@ Result<std::vector<Ec2Instance>> read_started(std::string_view xml) {
 
 Result<std::string> read_text(std::string_view xml, const char* name) {
   Document document;
-  if (!parse(xml, document)) return fail(ErrorCode::protocol, fmt::format("the answer is not XML, but {} awaited", name));
+  if (!parse(xml, document)) return fail(ErrorCode::protocol, fmt::format("the answer is not XML, but {} awaited", name), kLeadsElsewhere);
   const Node found = document.root.child(name);
-  if (!found) return fail(ErrorCode::protocol, fmt::format("the answer holds no {}", name), "see whether AWS_ENDPOINT_URL leads to EC2");
+  if (!found) return fail(ErrorCode::protocol, fmt::format("the answer holds no {}", name), kLeadsElsewhere);
   return std::string(found.text().get());
 }
 

@@ -59,7 +59,8 @@ Result<void> forget_host_keys(const std::string& known_hosts, const std::string&
   if (!ended) return fail(Error(ended.error()).in("running ssh-keygen"));
   if (ended->exit_code == 127) return fail(ErrorCode::not_found, "ssh-keygen is not installed", "sudo apt install openssh-client");
   if (ended->exit_code == 0 || ended->err.find("not found in") != std::string::npos) return {};
-  return fail(ErrorCode::io, fmt::format("ssh-keygen -R {}: {}", host, strip_control(first_line(trim(ended->err)))), "see " + known_hosts);
+  return fail(ErrorCode::io, fmt::format("ssh-keygen -R {}: {}", host, strip_control(first_line(trim(ended->err)))),
+              fmt::format("put {} right, or move it away", known_hosts));
 }
 
 Result<void> pin_host_keys(const std::string& known_hosts, const std::string& host, const std::vector<std::string>& keys) {

@@ -50,7 +50,8 @@ class FakeCloud : public Http {
     const std::string action = target.empty() ? body.substr(body.find('=') + 1) : target.substr(target.rfind('.') + 1);
     answers_.asked.push_back(action + " " + request.body);
     if (const auto refused = answers_.refusals.find(action); refused != answers_.refusals.end())
-      return refusal_of(refused->second.first, refused->second.second, "because");
+      return target.empty() ? refusal_of(refused->second.first, refused->second.second, "because")
+                            : answer_of(refused->second.first, R"({"__type":")" + refused->second.second + R"("})");
     const auto found = answers_.answers.find(action);
     if (found == answers_.answers.end()) return fail(ErrorCode::tls, "nobody answers " + action);
     return answer_of(200, found->second);

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <deque>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -47,11 +48,13 @@ inline HttpResponse refusal_of(int status, const std::string& code, const std::s
 struct FakeTime {
   AwsTime now = *read_iso_time("2026-11-21T12:00:00Z");
   std::vector<std::chrono::milliseconds> pauses;
+  std::function<void()> while_waiting;  ///< what happens elsewhere during each pause
   CloudClock clock() {
     return {[this] { return now; },
             [this](std::chrono::milliseconds time) {
               pauses.push_back(time);
               now += time;
+              if (while_waiting) while_waiting();
             },
             [] { return 0.5; }};
   }

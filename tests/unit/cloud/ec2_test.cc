@@ -217,6 +217,52 @@ TEST(Ec2Answers, WhatIsNotTheAnswerIsNotReadAsOne) {
   EXPECT_TRUE(read_page<Ec2Volume>("<DescribeVolumesResponse/>")->items.empty());
 }
 
+TEST(Ec2Answers, WhatAnswersInTheirPlaceIsToldByWhatWasAwaited) {
+  const auto expect = [](const Error& error, const std::string& why, const std::string& hint) {
+    EXPECT_EQ(error.code(), ErrorCode::protocol);
+    EXPECT_EQ(error.why(), why);
+    EXPECT_EQ(error.hint(), hint);
+  };
+  const std::string ec2 = "see whether AWS_ENDPOINT_URL leads to EC2";
+  expect(read_page<Ec2Volume>("{}").error(), "the answer is not XML, but DescribeVolumesResponse awaited", ec2);
+  expect(read_page<Ec2Volume>("<html/>").error(), "the answer is not a DescribeVolumesResponse", ec2);
+  expect(read_page<Ec2Instance>("<html/>").error(), "the answer is not a DescribeInstancesResponse", ec2);
+  expect(read_started("<html/>").error(), "the answer is not a RunInstancesResponse", ec2);
+  expect(read_text("{}", "imageId").error(), "the answer is not XML, but imageId awaited", ec2);
+  expect(read_text("<html/>", "imageId").error(), "the answer holds no imageId", ec2);
+  const std::string sts = "see whether AWS_ENDPOINT_URL or AWS_ENDPOINT_URL_STS leads to AWS";
+  expect(read_sts_keys("{}").error(), "the answer of STS is not XML", sts);
+  expect(read_sts_keys("<html/>").error(), "the answer of STS holds no credentials", sts);
+  expect(read_account("{}").error(), "the answer of STS is not XML", sts);
+  expect(read_account("<html/>").error(), "the answer of STS names no account", sts);
+}
+
+TEST_F(Ec2Test, AnAnswerWithoutWhatWasAskedForIsNoAnswer) {
+  const auto expect = [](const AwsFailure& failure, const std::string& sentence) {
+    EXPECT_EQ(failure.error.code(), ErrorCode::protocol);
+    EXPECT_EQ(failure.error.sentence(), sentence);
+    EXPECT_EQ(failure.error.hint(), "see whether AWS_ENDPOINT_URL leads to AWS");
+    EXPECT_EQ(failure.code, "") << "AWS has refused nothing";
+  };
+  log_.answers.emplace_back(answer_of(200, "<RunInstancesResponse/>"));
+  expect(ec2_.run(Ec2Order{}).error(), "ec2 RunInstances: the answer holds no instance");
+  log_.answers.emplace_back(answer_of(200, R"({"Parameter":{}})"));
+  expect(ec2_.parameter("/a").error(), "ssm GetParameter /a: the answer holds no value");
+  log_.answers.emplace_back(answer_of(200, R"({"Quota":{"Value":"8"}})"));
+  expect(ec2_.quota("L-1").error(), "service-quotas GetServiceQuota L-1: the answer holds no value");
+}
+
+TEST_F(Ec2Test, AnInstanceThatNeverBecomesKnownIsNone) {
+  for (int i = 0; i < 100; ++i)
+    log_.answers.emplace_back(answer_of(200, "<DescribeInstancesResponse><reservationSet/></DescribeInstancesResponse>"));
+  const AwsResult<Ec2Instance> none = ec2_.instance("i-9");
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error().error.code(), ErrorCode::not_found);
+  EXPECT_EQ(none.error().error.why(), "there is no instance i-9");
+  EXPECT_EQ(none.error().error.hint(), "`gpustrap ls` shows those there are");
+  EXPECT_FALSE(time_.pauses.empty()) << "it may have been made a moment ago";
+}
+
 TEST(Ec2Answers, WhenOneWasStoppedStandsInAReason) {
   const auto stopped = [](const std::string& reason) {
     return read_page<Ec2Instance>(

@@ -131,6 +131,40 @@ TEST_F(LaunchOfferTest, AnImageIsTheOneOfThatNameAndNoOther) {
   EXPECT_THAT(offered(), AllOf(HasSubstr("ubuntu-24.04 (ami-1)"), Not(HasSubstr("spot"))));
 }
 
+/// Everything that can stand in the way of an offer, each told with what to do.
+TEST_F(LaunchOfferTest, AnImageThatCannotBeStartedIsRefused) {
+  const auto image = [&](const std::string& state, const std::string& platform, const std::string& architecture) {
+    cloud_.list("DescribeImages", "imagesSet",
+                "<item><imageId>ami-1</imageId><name>one</name><imageState>" + state + "</imageState><platform>" + platform +
+                    "</platform><architecture>" + architecture + "</architecture></item>");
+  };
+  wish_.image = "ami-1";
+  image("available", "windows", "x86_64");
+  EXPECT_EQ(offered(), "--image ami-1: this is Windows -> gpustrap sets up Linux: --image ubuntu:24.04");
+  image("pending", "", "x86_64");
+  EXPECT_EQ(offered(), "the image ami-1 is pending -> wait until it is available, then run it again");
+  image("available", "", "arm64");
+  EXPECT_EQ(offered(),
+            "the image ami-1 is for arm64, and g4dn.xlarge is not -> take an image by its system, for instance --image ubuntu:24.04");
+  wish_.image = "ubuntu:99.04";
+  cloud_.refusals["GetParameter"] = {400, "ParameterNotFound"};
+  EXPECT_THAT(offered(), AllOf(HasSubstr("--image ubuntu:99.04: us-east-1 has no such image"), HasSubstr("-> for instance ubuntu:24.04")));
+}
+
+TEST_F(LaunchOfferTest, WhereThereIsNoPlaceForAMachineAnotherIsNamed) {
+  const FakeCloud::Answers all = cloud_;
+  cloud_.list("DescribeInstanceTypes", "instanceTypeSet", "");
+  EXPECT_THAT(offered(), AllOf(HasSubstr("us-east-1 has no g4dn.xlarge, g4dn.2xlarge"), HasSubstr("-> another region may")));
+  cloud_ = all;
+  cloud_.list("DescribeSubnets", "subnetSet", "");
+  EXPECT_EQ(offered(), "the account has no default network in us-east-1 -> make one: aws ec2 create-default-vpc --region us-east-1");
+  cloud_ = all;
+  cloud_.list("DescribeInstanceTypeOfferings", "instanceTypeOfferingSet", "");
+  EXPECT_EQ(offered(),
+            "g4dn.xlarge, g4dn.2xlarge is not offered in any zone of us-east-1 that the account has a default subnet in -> another region "
+            "may offer it: --region us-east-1");
+}
+
 TEST_F(LaunchOfferTest, WhoIsNotAskedAgreesToNoPriceThatNobodyKnows) {
   cloud_.list("DescribeInstanceTypes", "instanceTypeSet", type_item("m7i.large", 0));
   cloud_.list("DescribeInstanceTypeOfferings", "instanceTypeOfferingSet",
@@ -201,6 +235,13 @@ class LaunchAgainTest : public LaunchOfferTest {
     cloud_.list("DescribeInstances", "reservationSet", instance(key_, lifecycle, image_word));
     cloud_.list("DescribeVolumes", "volumeSet", "<item><volumeId>vol-1</volumeId><size>64</size></item>");
   }
+  void in_state(const std::string& state, const std::string& reason = "") {
+    there();
+    std::string& answer = cloud_.answers["DescribeInstances"];
+    const std::string running = "<instanceState><name>running</name></instanceState>";
+    answer.replace(answer.find(running), running.size(),
+                   "<instanceState><name>" + state + "</name></instanceState><stateReason><message>" + reason + "</message></stateReason>");
+  }
   void ordered(bool spot = false, const std::string& image_word = "ubuntu:24.04") {
     const Ec2Order order{"ami-1",
                          "g4dn.xlarge",
@@ -241,6 +282,63 @@ TEST_F(LaunchAgainTest, AnotherWishIsRefusedWithWhatDiffers) {
   EXPECT_THAT(offered(), HasSubstr("its image is dlami, not debian:13"));
   wish_.image = "ami-2";
   EXPECT_THAT(offered(), HasSubstr("its image is ami-1, not ami-2"));
+}
+
+TEST_F(LaunchAgainTest, AnotherTypeOrAStoppedMachineIsSaidSo) {
+  there();
+  wish_.types = {"g5.xlarge"};
+  EXPECT_EQ(offered(),
+            "there is an instance `lab` already, i-1, a g4dn.xlarge -> give another --name, or end that one: gpustrap terminate lab");
+  wish_.types = {"g4dn.xlarge"};
+  in_state("stopped");
+  EXPECT_EQ(offered(), "there is an instance `lab` already, i-1, and it is stopped -> gpustrap start lab");
+}
+
+TEST_F(LaunchAgainTest, OfTwoOfOneNameNeitherIsTaken) {
+  cloud_.list("DescribeInstances", "reservationSet", instance(key_, "", "ubuntu:24.04") + instance(key_, "", "ubuntu:24.04"));
+  EXPECT_EQ(offered(), "there are 2 instances called `lab` -> `gpustrap ls` shows them; end one by its id: gpustrap terminate i-1");
+}
+
+TEST_F(LaunchAgainTest, OneThatDoesNotComeUpIsNotWaitedForForEver) {
+  in_state("pending");
+  EXPECT_EQ(offered(), "i-1 has not started within 10 minutes -> see `gpustrap ls`, or end it: gpustrap terminate lab");
+  in_state("pending");
+  time_.while_waiting = [this] { in_state("terminated", "Server.InternalError: it broke"); };
+  EXPECT_EQ(
+      offered(),
+      "i-1 did not start; it is terminated: Server.InternalError: it broke -> nothing of it is billed any more; run it again, and another "
+      "zone or type may do (--type a,b)");
+}
+
+TEST_F(LaunchAgainTest, OneWithoutAnAddressIsOfNoUse) {
+  cloud_.list("DescribeInstances", "reservationSet", [&] {
+    std::string text = instance(key_, "", "ubuntu:24.04");
+    const std::string address = "<ipAddress>203.0.113.7</ipAddress>";
+    return text.erase(text.find(address), address.size());
+  }());
+  EXPECT_EQ(offered(), "i-1 runs, but has no public address -> its subnet gives none; end it: gpustrap terminate lab");
+}
+
+TEST_F(LaunchAgainTest, OneThatStopsWhileItsChecksAreAwaitedIsTold) {
+  in_state("terminated", "Server.SpotInstanceTermination");
+  cloud_.list("DescribeInstanceStatus", "instanceStatusSet", "");
+  Launch launch(ec2_, folder_.path(), wish_, {[](const std::string&) {}, [](const std::string&) -> Result<bool> { return true; }});
+  const Result<void> checked = launch.wait_for_checks("i-1");
+  ASSERT_FALSE(checked);
+  EXPECT_EQ(checked.error().code(), ErrorCode::unsupported);
+  EXPECT_EQ(checked.error().why(), "lab did not go on running; it is terminated: Server.SpotInstanceTermination");
+  EXPECT_THAT(checked.error().hint(), HasSubstr("nothing of it is billed any more"));
+}
+
+TEST_F(LaunchAgainTest, WhatAnEarlierOrderHasMadeMeanwhileIsNotRentedOver) {
+  ordered();
+  wish_.types = {"g4dn.2xlarge"};
+  time_.while_waiting = [this] { there(); };
+  EXPECT_EQ(
+      offered(),
+      "an earlier launch has made `lab`, i-1, and it is not what is asked for: it is a g4dn.xlarge -> give another --name, or end that "
+      "one: gpustrap terminate lab");
+  EXPECT_EQ(cloud_.count("RunInstances"), 0U);
 }
 
 TEST_F(LaunchAgainTest, AKeyThatItWasNotLaunchedWithIsNeverNoted) {

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "agent/base/file.h"
+#include "agent/base/subprocess.h"
 #include "controller/cloud/host_keys.h"
 #include "controller/cloud/prices.h"
 #include "tests/support/fake_cloud.h"
@@ -16,6 +17,7 @@
 namespace gpustrap {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -57,6 +59,30 @@ TEST(HostKeys, ArePinnedInPlaceOfWhatTheAddressHadBefore) {
   EXPECT_THAT(text, Not(HasSubstr("IH0LZBjSk9")));
   ASSERT_TRUE(forget_host_keys(path, "203.0.113.7"));
   EXPECT_THAT(*read_file(path), Not(HasSubstr("203.0.113.7")));
+}
+
+TEST(HostKeys, AFileThatHoldsOtherThingsIsNotWrittenOver) {
+  const TemporaryDirectory folder;
+  std::ofstream(folder / "known_hosts") << "shopping list\n";
+  const Result<void> pinned = pin_host_keys(folder / "known_hosts", "203.0.113.7", {"ssh-ed25519 " + kKeyText});
+  ASSERT_FALSE(pinned);
+  EXPECT_EQ(pinned.error().code(), ErrorCode::io);
+  EXPECT_THAT(pinned.error().why(), AllOf(HasSubstr("ssh-keygen -R 203.0.113.7: "), HasSubstr("known_hosts:1: invalid line")));
+  EXPECT_EQ(pinned.error().hint(), "put " + (folder / "known_hosts") + " right, or move it away");
+  EXPECT_EQ(*read_file(folder / "known_hosts"), "shopping list\n");
+}
+
+TEST(OwnKeys, AreOfTheKindsThatEc2Takes) {
+  const TemporaryDirectory folder;
+  Subprocess keygen;
+  keygen.argv = {"ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", folder / "key"};
+  ASSERT_EQ(run_subprocess(keygen)->exit_code, 0);
+  const Result<OwnKey> said = own_key(folder / "key", MakeKey::never);
+  ASSERT_FALSE(said);
+  EXPECT_EQ(said.error().code(), ErrorCode::usage);
+  EXPECT_EQ(said.error().why(), "-i " + (folder / "key") + ": EC2 takes ed25519 and RSA keys alone");
+  EXPECT_EQ(said.error().hint(), "leave -i out, and gpustrap makes one");
+  EXPECT_THAT(own_key(folder / "key", MakeKey::where_missing).error().hint(), HasSubstr("move it away, and it makes another"));
 }
 
 TEST(OwnKeys, AreMadeOnceAndNeverWrittenOver) {

@@ -60,6 +60,22 @@ class SshAccessTest : public ::testing::Test {
   Ec2Instance instance_;
 };
 
+TEST_F(SshAccessTest, WhoseAddressCannotBeLookedUpNamesIt) {
+  const Result<std::string> unasked = caller_source(ec2_);
+  ASSERT_FALSE(unasked);
+  EXPECT_EQ(unasked.error().code(), ErrorCode::network);
+  EXPECT_EQ(unasked.error().why(), "this machine's address could not be looked up: nobody answers");
+  EXPECT_THAT(unasked.error().hint(), HasSubstr("--ssh-from 198.51.100.7"));
+  log_.answers.emplace_back(answer_of(200, "<html>log in to this network</html>"));
+  const Result<std::string> odd = caller_source(ec2_);
+  ASSERT_FALSE(odd);
+  EXPECT_EQ(odd.error().code(), ErrorCode::network);
+  EXPECT_EQ(odd.error().why(), "https://checkip.amazonaws.com/ did not answer with an address");
+  EXPECT_THAT(odd.error().hint(), HasSubstr("--ssh-from 198.51.100.7"));
+  log_.answers.emplace_back(answer_of(200, "198.51.100.7\n"));
+  EXPECT_EQ(*caller_source(ec2_), "198.51.100.7/32");
+}
+
 TEST_F(SshAccessTest, IsWhatAllGroupsTogetherLetIn) {
   const Result<SshAccess> closed = ask(group("sg-1", "198.51.100.7/32", true) + group("sg-2", "10.0.0.0/8", false));
   ASSERT_TRUE(closed);
