@@ -10,6 +10,7 @@
 #include "agent/base/text.h"
 #include "controller/hosts_file.h"
 #include "controller/kept_link.h"
+#include "controller/leaving.h"
 #include "controller/recipe_sources.h"
 #include "controller/share_channel.h"
 
@@ -196,6 +197,7 @@ Result<void> HostAccess::come_near() {
     return log_in(std::chrono::seconds(0));  // the caller has its own patience
   }
   if (Result<void> there = check_keys_exist(options_.identities); !there) return there;
+  const LeavesAtOnce leaves(fmt::format("gpustrap: left before {} let anybody in; nothing was begun there", options_.destination()));
   if (Result<void> resolved = resolve(); !resolved) return resolved;
   for (const std::string& notice : target_->notices) around_.notice ? around_.notice(notice) : status_.notice(notice);
   status_.activity({"connecting to " + options_.destination(), 0, 0});
@@ -258,7 +260,11 @@ Result<std::unique_ptr<AgentLink>> HostAccess::start_agent(const Request& first)
   }
   PushOptions push = push_options();
   push.uploading = [this](std::size_t done, std::size_t total) { status_.activity({"sending the agent", done, total}); };
+  std::optional<LeavesAtOnce> leaves;
+  leaves.emplace(
+      fmt::format("gpustrap: left while an agent was started on {0}; `gpustrap status {0}` says whether it was", options_.destination()));
   Result<std::unique_ptr<AgentLink>> link = gpustrap::start_agent(*session_, push, first);
+  leaves.reset();
   // While the agent is at work. Not a user that the host lets in to say that another one is meant.
   if (link || link.error().code() != ErrorCode::authentication) remember();
   const bool is_kept = link && !was_begun && options_.keep && options_.keep->count() > 0 && !push.sudo_password;

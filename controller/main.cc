@@ -12,6 +12,7 @@
 #include "controller/complaint.h"
 #include "controller/console.h"
 #include "controller/host_access.h"
+#include "controller/leaving.h"
 #include "controller/options.h"
 #include "controller/user_config.h"
 #include "controller/verbs.h"
@@ -89,5 +90,6 @@ int main(int argc, char** argv) {
   // Everything is written and closed. What libraries would put away at an end takes milliseconds, and of many hosts one that was left may
   // still wait for an answer in a thread of its own.
   std::fflush(nullptr);
+  end_ways_to_hosts();
   ::_exit(code);
 }

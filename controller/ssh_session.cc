@@ -448,8 +448,8 @@ Result<SshSession> SshSession::connect(const SshTarget& target, const SshPrompts
   ::signal(SIGPIPE, SIG_IGN);
   const Result<KnownHosts> known = known_hosts_of(target);
   if (!known) return fail(known.error());
-  Result<UniqueFd> socket = connect_transport(target);
-  if (!socket) return fail(std::move(socket).error());
+  Result<Transport> transport = connect_transport(target);
+  if (!transport) return fail(std::move(transport).error());
   auto state = std::make_shared<State>();
   state->handle.reset(ssh_new());
   ssh_session session = state->handle.get();
@@ -465,7 +465,7 @@ Result<SshSession> SshSession::connect(const SshTarget& target, const SshPrompts
   if (const std::vector<std::string> types = known->types(); !types.empty())
     ssh_options_set(session, SSH_OPTIONS_HOSTKEYS, host_key_algorithms(types).c_str());
   ssh_options_set(session, SSH_OPTIONS_TIMEOUT, &greeting_limit);
-  const socket_t fd = socket->release();
+  const socket_t fd = transport->fd.release();
   ssh_options_set(session, SSH_OPTIONS_FD, &fd);
   ssh_set_message_callback(session, refuse_message, nullptr);
   if (ssh_connect(session) != SSH_OK) {

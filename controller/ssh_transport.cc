@@ -147,19 +147,24 @@ Result<UniqueFd> connect_directly(const SshTarget& target) {
 }
 
 /// The user's ProxyCommand, speaking on one end of a socket pair.
-Result<UniqueFd> connect_by_command(const SshTarget& target) {
-  std::array<int, 2> ends{};
+Result<Transport> connect_by_command(const SshTarget& target) {
+  std::array<int, 2> ends{}, told{};
   if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) != 0) return fail(errno_error(errno, "making a socket pair"));
   UniqueFd ours(ends[0]);
   const UniqueFd theirs(ends[1]);
   ::fcntl(ours.get(), F_SETFD, FD_CLOEXEC);
   ::fcntl(theirs.get(), F_SETFD, FD_CLOEXEC);
+  if (::pipe(told.data()) != 0) return fail(errno_error(errno, "making a pipe"));
+  const UniqueFd reads(told[0]);
+  UniqueFd writes(told[1]);
+  for (const int end : told) ::fcntl(end, F_SETFD, FD_CLOEXEC);
   const std::string command = "exec " + target.proxy_command;
   const pid_t child = ::fork();
   if (child < 0) return fail(errno_error(errno, "starting the ProxyCommand"));
   if (child == 0) {
     // The second fork leaves it to init: it ends when the connection does.
-    if (::fork() != 0) ::_exit(0);
+    const pid_t process = ::fork();
+    if (process != 0) ::_exit(::write(writes.get(), &process, sizeof process) > 0 ? 0 : 1);
     // Ctrl-C is for gpustrap to understand; the way to the host stays open meanwhile. It keeps the terminal's process group,
     // because a jump host may ask for a passphrase there.
     ::signal(SIGINT, SIG_IGN);
@@ -170,7 +175,10 @@ Result<UniqueFd> connect_by_command(const SshTarget& target) {
     ::_exit(127);
   }
   while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {}
-  return ours;
+  writes.reset();
+  pid_t process = 0;
+  if (::read(reads.get(), &process, sizeof process) != sizeof process) process = 0;
+  return Transport{std::move(ours), std::make_unique<WayToHost>(process)};
 }
 
 }  // namespace
@@ -179,12 +187,15 @@ std::string endpoint_of(const SshTarget& target) {
   return target.port == 22 ? target.host : fmt::format("{} port {}", target.host, target.port);
 }
 
-Result<UniqueFd> connect_transport(const SshTarget& target) {
-  Result<UniqueFd> fd = target.proxy_command.empty() ? connect_directly(target) : connect_by_command(target);
-  if (!fd) return fd;
-  const int flags = ::fcntl(fd->get(), F_GETFL);
-  if (flags < 0 || ::fcntl(fd->get(), F_SETFL, flags & ~O_NONBLOCK) != 0) return fail(errno_error(errno, "fcntl"));
-  return fd;
+Result<Transport> connect_transport(const SshTarget& target) {
+  Result<Transport> transport = target.proxy_command.empty() ? connect_directly(target).transform([](UniqueFd fd) {
+    return Transport{std::move(fd), nullptr};
+  })
+                                                             : connect_by_command(target);
+  if (!transport) return transport;
+  const int flags = ::fcntl(transport->fd.get(), F_GETFL);
+  if (flags < 0 || ::fcntl(transport->fd.get(), F_SETFL, flags & ~O_NONBLOCK) != 0) return fail(errno_error(errno, "fcntl"));
+  return transport;
 }
 
 }  // namespace gpustrap

@@ -24,6 +24,16 @@ typed() {
     expect_exit 0
 }
 
+# How gpustrap leaves by a signal while somebody whom it has asked says nothing: `leaves KIND PORT SIGNAL WORDS…`.
+leaves() {
+    local kind=$1 port=$2 signal=$3
+    shift 3
+    run_recorded "$e2e_dir/leave.py" "$kind" "$port" "$signal" "$bin/gpustrap" "$@"
+    expect_output "exit 130, at once, left behind: nothing"
+    expect_output "gpustrap: left before"
+    expect_output "nothing was begun there"
+}
+
 terminal_cases() {
     mkdir -p "$HOME/.ssh" "$HOME/.config/gpustrap/recipes" "$suite_dir/work"
     printf 'Host gpu-box gpu-lab\n    HostName 203.0.113.7\nHost *.example.org\n' >"$HOME/.ssh/config"
@@ -124,4 +134,34 @@ RC
         expect_equal "$(cat "$case_dir/stderr")" ""
     fi
     have mandoc || have man || skip_case "neither mandoc nor man is installed"
+
+    case_ "Ctrl-C and SIGTERM leave at once where a host takes the connection and says nothing"
+    leaves tcp 0 SIGINT up jupyter lab@127.0.0.1 -p '{port}'
+    leaves tcp 0 SIGTERM up jupyter lab@127.0.0.1 -p '{port}'
+    leaves tcp 0 SIGTERM pull lab@127.0.0.1 notebooks -p '{port}'
+    leaves tcp 0 SIGINT doctor lab@127.0.0.1 -p '{port}'
+
+    case_ "and where a jump host does, with every ssh on the way to it"
+    if have ssh; then
+        local settings
+        settings=$(<"$HOME/ssh_config")
+        printf 'Host far\n    HostName 203.0.113.9\n    ProxyJump far@127.0.0.1:{port}\n%s\n' "$settings" >"$HOME/ssh_config"
+        leaves tcp 0 SIGINT up jupyter lab@far
+        printf 'Host near\n    HostName 127.0.0.1\n    Port {port}\nHost far\n    HostName 203.0.113.9\n    ProxyJump near,lab@203.0.113.8\n%s\n' \
+            "$settings" >"$HOME/ssh_config"
+        leaves tcp 0 SIGTERM up jupyter lab@far
+        printf '%s\n' "$settings" >"$HOME/ssh_config"
+    else
+        skip_case "ssh is not installed"
+    fi
+
+    case_ "and where a name server does"
+    echo "nameserver 127.0.0.1" >"$suite_dir/resolv.conf"
+    echo "hosts: files dns" >"$suite_dir/nsswitch.conf"
+    # A network of its own, in which nobody else answers for names.
+    # shellcheck disable=SC2016 # words of the inner shell
+    run_recorded unshare --mount --net sh -c 'ip link set lo up && mount --bind "$1/resolv.conf" /etc/resolv.conf &&
+        mount --bind "$1/nsswitch.conf" /etc/nsswitch.conf && shift && exec "$@"' sh "$suite_dir" \
+        "$e2e_dir/leave.py" udp 53 SIGTERM "$bin/gpustrap" up jupyter lab@gpu.example.org
+    expect_output "exit 130, at once, left behind: nothing"
 }
