@@ -14,6 +14,7 @@
 #include "agent/base/text.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
+#include "controller/host_shell.h"
 #include "controller/login_shell.h"
 #include "controller/ssh_link.h"
 
@@ -31,9 +32,6 @@ constexpr auto kUploadStall = std::chrono::seconds(60);
 /// From the end of a command's output to its exit status, which sshd sends as a message of its own.
 constexpr auto kStatusLimit = std::chrono::seconds(2);
 
-/// How every text begins. What a login file leaves of PATH may have none of the system's folders.
-constexpr std::string_view kShell =
-    "/bin/sh -c 'PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; ";
 constexpr std::string_view kSystemFolder = "/usr/local/lib/gpustrap";
 constexpr std::string_view kUserFolder = "$HOME/.local/lib/gpustrap";
 
@@ -387,7 +385,7 @@ std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rig
                        IfAbsent if_absent) {
   // Read from /proc where it can be: each program that is started for a word of it costs a millisecond or two.
   std::string text =
-      std::string(kShell) +
+      std::string(kHostShell) +
       "while read k v r; do case $k in Uid:) u=$v;; Gid:) g=$v;; Groups:) p=\"$v $r\"; break;; esac; done </proc/self/status; "
       "test -n \"$p\" || { u=$(id -u); g=$(id -g); p=$(id -G); }; "
       "test -r /proc/sys/kernel/arch && read m </proc/sys/kernel/arch || m=$(uname -m); "
@@ -402,7 +400,7 @@ std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rig
   text += fmt::format("if test $u = 0; then test -x $a && exec $a {}; ", serve);
   if (rights == AgentRights::system_or_user) {
     text += fmt::format(
-        "elif sudo -n true >/dev/null 2>&1; then test -x $a && exec sudo -n $a {0} {1}; "
+        "elif sudo -n true >$nu 2>&1; then test -x $a && exec sudo -n $a {0} {1}; "
         "else w=user; a={2}/agent-$s; test -x $a && exec $a {0} --user; fi; ",
         serve, login, kUserFolder);
   } else {
@@ -410,7 +408,7 @@ std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rig
   }
   // An upload that was cut may have left its first bytes, and several may have: the longest is gone on with.
   text +=
-      "g=raw; command -v gzip >/dev/null 2>&1 && g=gzip; t=asks; case $s-$g-$(head --version 2>/dev/null) in none*) ;; *-gzip-*GNU*) "
+      "g=raw; command -v gzip >$nu 2>&1 && g=gzip; t=asks; case $s-$g-$(head --version 2>$nu) in none*) ;; *-gzip-*GNU*) "
       "t=takes;; esac; h=0; n=/dev/null; for f in ${a%/*}/part-$s.*; do test -r $f || continue; k=$(wc -c <$f); "
       "test $k -gt $h && test $k -lt $z && h=$k n=$f; done; r=$(($z-$h)); "
       "echo gpustrap-absent $m $u $g $w $t $h; test $t = takes || exit 0; ";
@@ -428,9 +426,9 @@ std::string start_text(const std::vector<EmbeddedAgent>& agents, AgentRights rig
 std::string upload_text(const UploadPlan& plan) {
   const std::string body = install_text(
       {plan.user ? kUserFolder : kSystemFolder, plan.nonce, plan.digest, plan.packed ? "gzip -dc" : "cat", "echo gpustrap-ready"});
-  if (!plan.by_sudo) return fmt::format("{}{}'", kShell, body);
+  if (!plan.by_sudo) return fmt::format("{}{}'", kHostShell, body);
   // Root's shell gets the same words. They hold nothing that the outer shell would expand.
-  return fmt::format("{}exec {} sh -c \"{}\"'", kShell, sudo_text(plan.by_password, plan.nonce), body);
+  return fmt::format("{}exec {} sh -c \"{}\"'", kHostShell, sudo_text(plan.by_password, plan.nonce), body);
 }
 
 Result<std::unique_ptr<AgentLink>> start_agent(SshSession& session, const PushOptions& options, const Request& first) {

@@ -16,6 +16,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "controller/host_shell.h"
 
 namespace gpustrap {
 namespace {
@@ -30,7 +31,7 @@ constexpr std::string_view kPrelude = "LC_ALL=C; export LC_ALL; cd || exit 9; IF
 /// Reads a name into q: behind + as it is, behind % as printf has it. What is plain costs no process.
 constexpr std::string_view kReadName = "read -r l && case $l in %*) q=$(printf %b \"${l#%}\"_); q=${q%_};; *) q=${l#+};; esac";
 
-std::string text_of(std::string_view what) { return fmt::format("sh -c '{}{}'", kPrelude, what); }
+std::string text_of(std::string_view what) { return fmt::format("{}{}{}'", kHostShell, kPrelude, what); }
 
 /// For printf's %b: letters, digits and a few marks as they are, all else in octal.
 std::string escaped(std::string_view path) {
@@ -212,7 +213,7 @@ CopyEntry::Type take_here(const std::string& root, const std::string& relative, 
 std::string listing_text() {
   return text_of(
       fmt::format("read -r f; read -r g; echo; echo {}; test -e \"$p\" || test -L \"$p\" || {{ echo absent; exit 0; }}; w=plain; "
-                  "case $(tar --version 2>/dev/null)-$(find --version 2>/dev/null) in *GNU*-*GNU*) w=gnu;; esac; echo $w; "
+                  "case $(tar --version 2>$nu)-$(find --version 2>$nu) in *GNU*-*GNU*) w=gnu;; esac; echo $w; "
                   "if test $w = gnu; then exec find -H \"$p\" -printf \"$f\"; else exec find -H \"$p\" -exec stat -c \"$g\" {{}} +; fi",
                   kBegin));
 }
@@ -226,7 +227,7 @@ Result<HostListing> read_listing(std::string_view said, const std::string& path,
   const std::size_t at = said.find(begin);
   if (at == std::string_view::npos) {
     return fail(ErrorCode::protocol, "the host's shell did not answer; it said: " + shown_path(said.substr(0, 200)),
-                "does the login shell run commands? try: ssh HOST sh -c true");
+                "does the login shell run commands? `ssh HOST /bin/sh -c :` prints nothing where it does");
   }
   said.remove_prefix(at + begin.size());
   const std::size_t end = std::min(said.find('\n'), said.size());
@@ -326,7 +327,7 @@ std::map<std::string, std::string> read_digests(std::string_view said) {
 std::string take_text() {
   return text_of(
       "mkdir -p \"$p\" && cd \"$p\" || exit 9; read -r s; umask 077; rm -rf \"$s\"; mkdir \"$s\" && cd \"$s\" || exit 9; "
-      "f=xof; case $(tar --version 2>/dev/null) in *GNU*) f=xpof;; esac; exec tar -$f -");
+      "f=xof; case $(tar --version 2>$nu) in *GNU*) f=xpof;; esac; exec tar -$f -");
 }
 
 std::string take_input(const std::string& folder, const std::string& stage) { return folder_line(folder) + stage + "\n"; }

@@ -14,7 +14,7 @@
 
 namespace gpustrap {
 
-// What lies below a folder, here and on a host. The host's commands are one `sh -c '…'` each, for any login shell, without quote,
+// What lies below a folder, here and on a host. The host's commands are one text of host_shell.h each, for any login shell, without quote,
 // exclamation mark or backslash inside; names come on their standard input, so that they are no part of a command.
 
 /// How a host's tools want to be asked.

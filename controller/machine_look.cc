@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "agent/base/text.h"
+#include "controller/host_shell.h"
 #include "controller/login_shell.h"
 
 namespace gpustrap {
@@ -146,38 +147,36 @@ void take(MachineLook& look, std::string_view key, std::string_view rest) {
 }  // namespace
 
 std::string look_text(const std::vector<std::pair<std::string, std::uint16_t>>& services) {
-  // One `/bin/sh -c '…'` without quote, exclamation mark or backslash inside, for whichever shell the login has. nvidia-smi comes last: on
-  // a sick GPU it hangs.
+  // nvidia-smi comes last: on a sick GPU it hangs.
   std::string text = fmt::format(
-      "/bin/sh -c 'exec 2>/dev/null; LC_ALL=C; PATH=${{PATH:+$PATH:}}/usr/sbin:/usr/bin:/sbin:/bin; export LC_ALL PATH; cd /; echo; echo "
+      "{}exec 2>$nu; LC_ALL=C; export LC_ALL; cd /; echo; echo "
       "{}; echo arch $(uname -m); echo "
       "kernel $(uname -r); "
       "echo hostname $(uname -n); while read -r l; do case $l in ID=*|VERSION_ID=*|PRETTY_NAME=*) echo os-release \"$l\";; esac; done "
       "</etc/os-release; read -r u r </proc/uptime; echo uptime $u; read -r l </proc/loadavg; echo load $l; "
       "while read -r k v r; do case $k in MemTotal:|MemAvailable:) echo memory $k $v;; esac; done </proc/meminfo; "
-      "echo cpus $(nproc 2>/dev/null || grep -c ^processor /proc/cpuinfo); "
-      "for d in / \"$HOME\"; do df -kP \"$d\" 2>/dev/null | while read -r f t u a c m; do echo disk $t $a \"$m\"; done; done; "
+      "echo cpus $(nproc 2>$nu || grep -c ^processor /proc/cpuinfo); "
+      "for d in / \"$HOME\"; do df -kP \"$d\" 2>$nu | while read -r f t u a c m; do echo disk $t $a \"$m\"; done; done; "
       "for f in /usr/local/lib/gpustrap/agent-* \"$HOME\"/.local/lib/gpustrap/agent-*; do test -e \"$f\" && echo was-here; done; "
       "test -d /var/lib/gpustrap && echo was-here; "
       "test -r /run/gpustrap/idle.json && read -r l </run/gpustrap/idle.json && echo idle \"$l\"; "
       "for d in /sys/bus/pci/devices/*; do v=; read -r v <$d/vendor; test \"$v\" = 0x10de || continue; read -r c <$d/class; "
       "case $c in 0x0300*|0x0302*) read -r i <$d/device; n=$(readlink $d/driver); echo pci ${{d##*/}} $i ${{n##*/}};; esac; done; "
       "test -r /proc/driver/nvidia/version && read -r l </proc/driver/nvidia/version && echo nvrm \"$l\"; ",
-      kBegin);
+      kHostShell, kBegin);
   for (const auto& [name, port] : services) {
     if (!is_plain_unit(name)) continue;
-    text += fmt::format("command -v systemctl >/dev/null 2>&1 && echo service state {0} $(systemctl is-active {0}.service 2>/dev/null); ",
-                        name);
+    text += fmt::format("command -v systemctl >$nu 2>&1 && echo service state {0} $(systemctl is-active {0}.service 2>$nu); ", name);
     // In the tables of the kernel: a local end with that port that listens (0A).
     if (port != 0) {
       text += fmt::format(
-          "p=closed; cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -q -i \":{:04X} [0-9A-F]*:0000 0A \" && p=open; "
+          "p=closed; cat /proc/net/tcp /proc/net/tcp6 2>$nu | grep -q -i \":{:04X} [0-9A-F]*:0000 0A \" && p=open; "
           "echo service port {} $p; ",
           port, name);
     }
   }
   return text +
-         "if command -v nvidia-smi >/dev/null 2>&1; then t=; command -v timeout >/dev/null 2>&1 && t=\"timeout 8\"; "
+         "if command -v nvidia-smi >$nu 2>&1; then t=; command -v timeout >$nu 2>&1 && t=\"timeout 8\"; "
          "$t nvidia-smi --query-gpu=index,name,memory.used,memory.total,utilization.gpu,driver_version --format=csv,noheader,nounits 2>&1 "
          "| head -n 64 | while read -r l; do echo gpu \"$l\"; done; fi; echo end'";
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <filesystem>
+#include <system_error>
 
 #include <fmt/format.h>
 
@@ -201,10 +203,17 @@ Result<void> check_verb(const std::vector<std::string>& words) {
     }
     return fail(usage_error("what is to be done with that host?", fmt::format("gpustrap up jupyter {}\n{}", first, kSeeRecipes)));
   }
-  if (looks_like_recipe_file_name(first))
-    return fail(usage_error("what is to be done with that recipe?",
-                            fmt::format("gpustrap recipe lint {0}\ngpustrap plan {0} {1}\ngpustrap up {0} {1}", first,
+  const bool is_alone = words.size() == 1 || looks_like_host(words[1]);
+  std::error_code ignored;
+  const bool is_file_here = !looks_like_recipe_file_name(first) && is_alone && std::filesystem::is_regular_file(first, ignored);
+  if (looks_like_recipe_file_name(first) || is_file_here) {
+    // A name without `/` or .yaml is one of gpustrap's own recipes, or a verb: the file has to say that it is one.
+    const std::string file = (is_file_here && first.find('/') == std::string::npos ? "./" : "") + first;
+    return fail(usage_error(is_file_here ? fmt::format("there is no verb `{}`; for the file of that name write `{}`", first, file)
+                                         : "what is to be done with that recipe?",
+                            fmt::format("gpustrap recipe lint {0}\ngpustrap plan {0} {1}\ngpustrap up {0} {1}", file,
                                         words.size() > 1 && looks_like_host(words[1]) ? words[1] : "ubuntu@HOST")));
+  }
   const std::vector<std::string> of_recipe = sub_verbs_of("recipe");
   if (std::find(of_recipe.begin(), of_recipe.end(), first) != of_recipe.end())
     return fail(usage_error(fmt::format("there is no verb `{0}`; it is `recipe {0}`", first), with_words("recipe " + first, words)));

@@ -65,8 +65,8 @@ class CopyTexts : public ::testing::Test {
 TEST_F(CopyTexts, HoldNothingThatALoginShellWouldLookAt) {
   for (const std::string& text : {listing_text(), send_text(HostTools::gnu), send_text(HostTools::plain), send_rest_text(), digests_text(),
                                   take_text(), take_rest_text(), move_text()}) {
-    ASSERT_TRUE(text.starts_with("sh -c '") && text.ends_with("'")) << text;
-    EXPECT_EQ(text.substr(7, text.size() - 8).find_first_of("'!\\\n"), std::string::npos) << text;
+    ASSERT_TRUE(text.starts_with("/bin/sh -c '") && text.ends_with("'")) << text;
+    EXPECT_EQ(text.substr(12, text.size() - 13).find_first_of("'!\\\n"), std::string::npos) << text;
   }
 }
 

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +13,7 @@
 #include "controller/command_line.h"
 #include "controller/display_width.h"
 #include "controller/help_text.h"
+#include "tests/support/temporary_directory.h"
 
 namespace gpustrap {
 namespace {
@@ -348,6 +351,21 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"recipe lint", "needs a recipe", "gpustrap recipe lint"},
         Mistake{"recipe lint a --format xml", "expected text, json or sarif", ""}, Mistake{"version now", "one word too many", ""},
         Mistake{"completion", "needs a shell", "gpustrap completion bash"}, Mistake{"completion tcsh", "expected bash, zsh or fish", ""}));
+
+// A verb and a file may have one name; without `/` it is never the file.
+TEST(Options, AFileThatIsCalledLikeAVerbIsNamedWithItsFolder) {
+  const TemporaryDirectory folder;
+  const std::string before = std::filesystem::current_path().string();
+  std::filesystem::current_path(folder.path());
+  for (const char* name : {"run", "test", "lab"}) {
+    std::ofstream(name) << "name: x\nsteps: []\n";
+    const auto options = read_options({name, "ubuntu@h.example"});
+    ASSERT_FALSE(options);
+    EXPECT_EQ(options.error().why(), fmt::format("there is no verb `{0}`; for the file of that name write `./{0}`", name));
+    EXPECT_THAT(options.error().hint(), HasSubstr(fmt::format("gpustrap up ./{} ubuntu@h.example", name)));
+  }
+  std::filesystem::current_path(before);
+}
 
 TEST(Help, FitsIn80ColumnsAndStartsWithExamples) {
   std::vector<std::vector<std::string>> lines = {{"--help"}, {"recipe", "--help"}};
