@@ -161,7 +161,9 @@ Verdict look_cuda_dangling(const Patient& p) {
   }
   return found({"/usr/local/cuda leads to " + link->target + ", which is not there"}, "/usr/local/cuda leads to a toolkit that is gone",
                {there.empty() ? "# from your own machine: gpustrap up cuda HOST"
-                              : fmt::format("sudo ln -sfn {} /usr/local/cuda", shell_quote(there))});
+                              : fmt::format("sudo ln -sfn {} /usr/local/cuda", shell_quote(there))},
+               there.empty() ? std::vector<Json>{}
+                             : std::vector<Json>{step_of("link", "symlink", {{"path", "/usr/local/cuda"}, {"target", there}})});
 }
 
 Verdict look_libcuda_stub(const Patient& p) {

@@ -230,7 +230,8 @@ Verdict look_apt_lists(const Patient& p) {
                "apt has no list of a repository that its sources name: the address or the release in it is wrong, it cannot be reached, or "
                "nobody has asked since it was added",
                {"sudo apt-get update   # what it says of that repository is the cause",
-                "grep -rn deb /etc/apt/sources.list /etc/apt/sources.list.d   # correct or remove its line"});
+                "grep -rn deb /etc/apt/sources.list /etc/apt/sources.list.d   # correct or remove its line"},
+               {step_of("lists", "command", {{"run", "apt-get -o DPkg::Lock::Timeout=300 update"}})});
 }
 
 // ---- rpm, dnf and yum
@@ -241,7 +242,8 @@ Verdict look_rpm_database(const Patient& p) {
   const std::vector<std::string> lines = matching(p.evidence.lines("rpm"), "error:");
   if (rpm->status == 0 || lines.empty()) return fine();
   return found(lines, "the database of installed packages cannot be read: dnf and yum do nothing",
-               {"sudo rpm --rebuilddb", "sudo dnf check   # whether that was enough"});
+               {"sudo rpm --rebuilddb", "sudo dnf check   # whether that was enough"},
+               {step_of("database", "command", {{"run", "rpm --rebuilddb"}})});
 }
 
 Verdict look_rpm_twice(const Patient& p) {
@@ -274,8 +276,12 @@ Verdict look_apt_dependencies(const Patient& p) {
     if (line == "upgrades") break;
     if (contains(line, "Depends:") || line.starts_with("E:") || contains(line, "but it is not")) evidence.push_back(line);
   }
-  return found(std::move(evidence), "installed packages lack what they depend on: apt installs nothing else until that is repaired",
-               {"sudo apt-get --fix-broken install   # read what it would remove"});
+  return found(
+      std::move(evidence), "installed packages lack what they depend on: apt installs nothing else until that is repaired",
+      {"sudo apt-get --fix-broken install   # read what it would remove"},
+      // What would take packages away is for a person to read: such a repair fails, and says which.
+      {step_of("dependencies", "command",
+               {{"run", "DEBIAN_FRONTEND=noninteractive apt-get -y -o DPkg::Lock::Timeout=300 --no-remove --fix-broken install"}})});
 }
 
 Verdict look_packages_held(const Patient& p) {
