@@ -273,6 +273,7 @@ Result<LintReport> lint_recipe(const std::string& name_or_path, const LoadOption
   lint_secrets(review);
   lint_files(review);
   lint_units(review);
+  lint_users(review);
   lint_texts(review);
   lint_whole(review);
   if (upstream != nullptr) lint_upstream(review, *upstream);

@@ -79,6 +79,7 @@ void lint_logins(LintReview& review);    // lint_logins.cc: what every login get
 void lint_secrets(LintReview& review);   // lint_secrets.cc: secrets in plain text
 void lint_files(LintReview& review);     // lint_files.cc: files that two steps want, scripts that are one line
 void lint_units(LintReview& review);     // lint_units.cc: the texts of systemd's units
+void lint_users(LintReview& review);     // lint_users.cc: whom steps run as
 void lint_texts(LintReview& review);     // lint_texts.cc: what stands in texts of any kind: credentials, old systems, retired GPUs
 void lint_whole(LintReview& review);     // lint_texts.cc: the recipe as a whole
 /// Takes out the findings that `# lint: allow RULE reason` is about, and adds those about such comments. Returns how many were allowed.

@@ -257,9 +257,29 @@ class Lexer {
   /// Moves `i` behind the `close` that belongs to the bracket before it.
   bool skip_to(std::size_t& i, char close, int depth) const {
     if (depth > kMaxNesting) return false;
+    // Inside of $( ) stand commands, with comments, here-documents and `case`; in (( )) there is neither.
+    const bool has_commands = close == ')' && !(i >= 2 && text_[i - 1] == '(' && text_[i - 2] == '(');
+    int cases = 0;
     while (i < text_.size()) {
       const char c = text_[i];
+      const bool begins_word = i == 0 || std::string_view(" \t\n;&|(").find(text_[i - 1]) != std::string_view::npos;
+      if (has_commands && begins_word) {
+        if (is_word_at(i, "case")) ++cases;
+        if (is_word_at(i, "esac") && cases > 0) --cases;
+        if (c == '#') {
+          i = std::min(text_.find('\n', i), text_.size());
+          continue;
+        }
+      }
+      if (c == close && close == ')' && cases > 0) {  // ends a pattern
+        ++i;
+        continue;
+      }
       if (c == close) return ++i, true;
+      if (has_commands && c == '<' && at(i + 1) == '<' && at(i + 2) != '<') {
+        if (!skip_document(i)) return false;
+        continue;
+      }
       if (c == '\\') {
         i += 2;
       } else if (c == '\'' && close != '"') {
@@ -277,6 +297,31 @@ class Lexer {
       } else {
         ++i;
       }
+    }
+    return false;
+  }
+
+  [[nodiscard]] bool is_word_at(std::size_t i, std::string_view word) const {
+    return text_.substr(i, word.size()) == word && (i + word.size() >= text_.size() || ends_word(text_[i + word.size()]));
+  }
+
+  /// Moves `i` from `<<` to the end of the document's last line; what stands behind `<<END` in its own line is gone over as it is.
+  bool skip_document(std::size_t& i) const {
+    std::size_t from = i + 2;
+    const bool tabs = at(from) == '-';
+    if (tabs) ++from;
+    while (at(from) == ' ' || at(from) == '\t') ++from;
+    std::string end;
+    for (; from < text_.size() && !ends_word(text_[from]); ++from) {
+      if (std::string_view("'\"\\").find(text_[from]) == std::string_view::npos) end += text_[from];
+    }
+    if (end.empty()) return i = from, true;
+    for (std::size_t line = text_.find('\n', from); line != std::string_view::npos;) {
+      const std::size_t stop = std::min(text_.find('\n', line + 1), text_.size());
+      std::string_view one = text_.substr(line + 1, stop - line - 1);
+      while (tabs && one.starts_with('\t')) one.remove_prefix(1);
+      if (one == end) return i = stop, true;
+      line = stop < text_.size() ? stop : std::string_view::npos;
     }
     return false;
   }
