@@ -23,7 +23,8 @@ namespace {
 Result<sockaddr_un> address_of(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) return fail(ErrorCode::io, "the socket's path is too long: " + path);
+  if (path.size() >= sizeof(address.sun_path))
+    return fail(ErrorCode::io, "the socket's path is too long: " + path, "give a shorter folder: --runtime=DIR");
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   return address;
 }

@@ -171,7 +171,8 @@ Result<Identity> identity_from_json(const Json& document) {
 Result<void> become(const Identity& identity) {
   if (::geteuid() != 0) {
     if (identity.uid == ::geteuid()) return {};
-    return fail(ErrorCode::permission, fmt::format("the agent runs as uid {} and cannot become {}", ::geteuid(), identity.name));
+    return fail(ErrorCode::permission, fmt::format("the agent runs as uid {} and cannot become {}", ::geteuid(), identity.name),
+                "log in as a user who may use sudo");
   }
   if (::setgroups(identity.groups.size(), identity.groups.data()) != 0 || ::setresgid(identity.gid, identity.gid, identity.gid) != 0 ||
       ::setresuid(identity.uid, identity.uid, identity.uid) != 0) {

@@ -298,7 +298,9 @@ Result<void> systemctl(std::vector<std::string> words) {
   const Result<SubprocessResult> done = run_subprocess(call);
   if (!done) return fail(done.error());
   if (done->exit_code != 0)
-    return fail(ErrorCode::command, fmt::format("systemctl {}: {}", words[0], first_line(strip_control(done->err))));
+    return fail(ErrorCode::command,
+                fmt::format("systemd refuses `systemctl {}`: {}", join(words, " "), first_line(strip_control(done->err))),
+                fmt::format("`systemctl status {}` on the host says more; then run the same command again", kIdleTimer));
   return {};
 }
 

@@ -207,7 +207,8 @@ int hand_secrets(const Arguments& arguments, const Identity& self, const AgentPa
   const Result<RunSummary> running = summarize_run(paths, holder->run);
   if (!running) return complain(running.error());
   if (running->digest != digest_of(recipe)) {
-    return complain({ErrorCode::busy, fmt::format("the run in progress is of another recipe, {}", running->recipe)});
+    return complain({ErrorCode::busy, fmt::format("the run in progress is of another recipe, {}", running->recipe),
+                     "give the file that it was started with"});
   }
   const Result<SecretValues> values = secrets_here(recipe, self);
   if (!values) return complain(values.error());
@@ -244,7 +245,8 @@ int run_file(const Arguments& arguments, const Identity& self, const AgentPaths&
 
 int resume(const AgentPaths& paths) {
   std::optional<std::string> run;
-  Result<RunSummary> summary = fail(ErrorCode::not_found, "there was no run on this host yet");
+  Result<RunSummary> summary =
+      fail(ErrorCode::not_found, "there was no run on this host yet", "`gpustrap-agent run recipe.json` starts one");
   // One that had not changed anything yet may have lost its journal with the power; before it there may be one that goes on.
   for (const std::string& id : runs_newest_first(paths)) {
     summary = summarize_run(paths, *(run = id));

@@ -68,7 +68,7 @@ Result<void> store_run(const AgentPaths& paths, const RunDescription& run) {
   if (!is_run_id(run.id)) return fail(ErrorCode::protocol, fmt::format("\"{}\" cannot be a run's id", strip_control(run.id)));
   if (Result<void> made = make_directories(paths.runs(), 0700); !made) return made;
   if (::mkdir(paths.run(run.id).c_str(), 0700) != 0) {
-    if (errno == EEXIST) return fail(ErrorCode::busy, fmt::format("there is a run {} already", run.id));
+    if (errno == EEXIST) return fail(ErrorCode::busy, fmt::format("there is a run {} already", run.id), "run the same command again");
     return fail(errno_error(errno, "making " + paths.run(run.id)));
   }
   Json document;
@@ -112,7 +112,7 @@ Result<RunDescription> read_run(const AgentPaths& paths, const std::string& id) 
     run.id = document->at("id").get<std::string>();
     run.mode = document->at("mode") == "plan" ? RunMode::plan : RunMode::apply;
     Result<Identity> login = identity_from_json(document->at("login"));
-    if (!login) return fail(std::move(login).error());
+    if (!login) return fail(std::move(login).error().in("reading run " + id));
     run.login = std::move(*login);
     std::vector<FieldProblem> problems;
     Members members(*document, "a run");
@@ -120,9 +120,11 @@ Result<RunDescription> read_run(const AgentPaths& paths, const std::string& id) 
     read_network(members, run.network);
     if (members.error()) return fail(*members.error());
     run.recipe = read_recipe(document->at("recipe"), Placeholders::allowed, problems);
-    if (!problems.empty()) return fail(ErrorCode::recipe, problems.front().message);
+    if (!problems.empty()) return fail(Error(ErrorCode::recipe, problems.front().message).in("reading run " + id));
     return run;
-  } catch (const Json::exception& error) { return fail(ErrorCode::protocol, fmt::format("run {} is not readable: {}", id, error.what())); }
+  } catch (const Json::exception& error) {
+    return fail(ErrorCode::protocol, fmt::format("run {} is not readable: {}", id, error.what()), "start it anew with `gpustrap up`");
+  }
 }
 
 Result<RunDescription> load_run(const AgentPaths& paths, const std::string& id) {

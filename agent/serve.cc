@@ -338,7 +338,8 @@ class Server {
     const std::optional<RunLock::Holder> holder = RunLock::holder(paths_);
     Result<void> sent;
     if (!holder || holder->run != request.run) {
-      sent = fail(ErrorCode::not_found, "the run that these secrets are for is not in progress");
+      sent =
+          fail(ErrorCode::not_found, "the run that these secrets are for is not in progress", "`gpustrap status HOST` shows how it ended");
     } else {
       sent = send_secrets(paths_.socket(), request.values);
     }

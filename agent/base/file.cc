@@ -25,7 +25,7 @@ Result<std::string> read_all(int fd, std::size_t limit) {
     if (got < 0) return fail(errno_error(errno, ""));
     if (got == 0) return content;
     if (content.size() + static_cast<std::size_t>(got) > limit) {
-      return fail(ErrorCode::io, fmt::format("it is longer than {} bytes", limit));
+      return fail(ErrorCode::io, fmt::format("it is longer than {} bytes", limit), "is it the right file?");
     }
     content.append(buffer.data(), static_cast<std::size_t>(got));
   }
@@ -68,7 +68,7 @@ Result<void> make_directories(const std::string& path, mode_t mode) {
   struct stat info {};
   if (::stat(path.c_str(), &info) == 0) {
     if (S_ISDIR(info.st_mode)) return {};
-    return fail(Error(ErrorCode::io, "it exists and is not a directory").in("making " + path));
+    return fail(Error(ErrorCode::io, "it exists and is not a directory", "move it away, or choose another path").in("making " + path));
   }
   if (Result<void> parent = make_directories(parent_of(path), mode); !parent) return parent;
   if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) return fail(errno_error(errno, "making " + path));

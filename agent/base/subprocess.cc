@@ -138,7 +138,8 @@ Result<SubprocessResult> run_subprocess(const Subprocess& subprocess, const Outp
   Result<Pipe> in = make_pipe();
   Result<Pipe> out = make_pipe();
   Result<Pipe> err = make_pipe();
-  if (!in || !out || !err) return fail(ErrorCode::io, "no pipe could be made for " + subprocess.argv.front());
+  for (const Result<Pipe>* pipe : {&in, &out, &err})
+    if (!*pipe) return fail(Error(pipe->error()).in("starting " + subprocess.argv.front()));
   if (sink) hold_more(out->write_end.get());
   const std::vector<std::string> environment = environment_of(subprocess);
   const std::string program = program_of(subprocess, environment);

@@ -101,7 +101,12 @@ Result<std::string> compiler_version(const Host& host, const std::string& versio
   if (!result) return fail(result.error());
   if (result->exit_code != 0) return fail(command_error(command, *result));
   const std::size_t at = result->out.find("release ");
-  if (at == std::string::npos) return fail(ErrorCode::command, fmt::format("{} does not say its version", command.argv.front()));
+  if (at == std::string::npos) {
+    return fail(
+        ErrorCode::command,
+        fmt::format("{} does not say its version, but `{}`", command.argv.front(), first_line(strip_control(trim(result->out)), 80)),
+        fmt::format("the toolkit there is damaged: remove {} (its package, where it has one), and run again", toolkit_folder(version)));
+  }
   const std::size_t end = result->out.find_first_not_of("0123456789.", at + 8);
   return result->out.substr(at + 8, end == std::string::npos ? end : end - at - 8);
 }

@@ -55,6 +55,10 @@ accounts_cases() {
     gpustrap attach "$host"
     expect_exit 1
     expect_output --ask-sudo-password
+    gpustrap keep "$host" 1h
+    expect_exit 1
+    expect_output "only root may put off what stops this host"
+    expect_output --ask-sudo-password
     at_terminal "Password of sudo" "$password" gpustrap attach "$host" --ask-sudo-password
     expect_exit 0
     expect_output as-root

@@ -132,6 +132,16 @@ idle_cases() {
     gpustrap status "$host"
     expect_output "AWS takes it back at 2099-01-01T12:05:00Z (terminate)"
 
+    case_ "a timer that its user does not let be stopped stays, and is named"
+    local stays=/etc/systemd/system/gpustrap-idle.timer.d
+    on_host mkdir "$stays"
+    on_host sh -c "printf '[Unit]\\nRefuseManualStop=yes\\n' >$stays/stays.conf && systemctl daemon-reload"
+    gpustrap remove "$host" -y
+    expect_exit 1
+    expect_output 'systemd refuses `systemctl stop gpustrap-idle.timer`: '
+    expect_output "systemctl status gpustrap-idle.timer"
+    on_host sh -c "rm -r $stays && systemctl daemon-reload"
+
     case_ "remove takes timer, service and warnings away"
     on_host rm -r /etc/systemd/system/gpustrap-idle.service.d
     gpustrap remove "$host" -y

@@ -149,6 +149,15 @@ reboots_cases() {
     wait "$ann" || true
     expect_no_unit
 
+    case_ "a restart that nothing would take up is not begun"
+    on_host mount --bind /etc/systemd/system /etc/systemd/system
+    on_host mount -o remount,bind,ro /etc/systemd/system
+    begin "$suite_dir/middle.yaml" --json
+    end_of_run
+    on_host umount /etc/systemd/system
+    expect_equal "$(shown_events run_finished | grep -o '"end":"[a-z]*"')" '"end":"failed"'
+    expect_equal "$(shown_events step_finished | grep -c 'gpustrap-resume.service could not be set up, so the run would not go on by itself')" 1
+
     case_ "a run asks for three restarts at most"
     begin "$suite_dir/restless.yaml" --json
     end_of_run

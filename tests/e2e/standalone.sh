@@ -44,6 +44,12 @@ standalone_cases() {
     ! on_host /opt/gpustrap-agent run /opt/recipe.json
     expect_exit 2
     expect_output --login-user
+    expect_output "several users could be meant: ubuntu, second"
+    on_host sed -i.kept 's/:x:1[0-9][0-9][0-9]:/:x:900:/' /etc/passwd
+    ! on_host /opt/gpustrap-agent run /opt/recipe.json
+    expect_exit 2
+    expect_output "no user with a uid of 1000 or more exists"
+    on_host mv /etc/passwd.kept /etc/passwd
 
     case_ "a recipe that is not there, and one that is not JSON"
     ! on_host /opt/gpustrap-agent run /opt/nothing.json --login-user ubuntu

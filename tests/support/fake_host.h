@@ -61,7 +61,7 @@ class FakeHost : public Host {
   FakeHost& put_symlink(const std::string& path, const std::string& target);
   FakeHost& take_away(const std::string& path);  ///< with everything below
   /// What a command does whose argv begins with these words; the longest match counts. A program that matches nothing is not
-  /// there: exit 127. The handler may prepare the host anew (put, listen …), which is how an act() changes it.
+  /// there: exit 127. The handler may prepare the host anew (put, listen …), which is how an act() changes it; nullptr: it hangs.
   FakeHost& on(std::vector<std::string> argv_prefix, Handler handler);
   /// The same for a constant answer.
   FakeHost& answer(std::vector<std::string> argv_prefix, CommandResult result);

@@ -1,6 +1,8 @@
 #include "agent/fetch.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -8,6 +10,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -18,7 +22,9 @@
 #include "agent/base/file.h"
 #include "agent/base/sha256.h"
 #include "agent/base/text.h"
+#include "agent/http_transfer.h"
 #include "agent/shown_url.h"
+#include "agent/transfer_child.h"
 #include "tests/support/fake_host.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/test_server.h"
@@ -501,6 +507,169 @@ TEST_F(FetchTest, RootIsNotLedElsewhereByAUsersLink) {
   ASSERT_FALSE(got);
   EXPECT_EQ(got.error().code(), ErrorCode::unsafe);
   EXPECT_FALSE(path_exists(elsewhere + "/file.bin"));
+}
+
+TEST_F(FetchTest, NeedsAnAddressThatIsOne) {
+  server_.start();
+  const Result<FetchResult> none = fetch({});
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error().code(), ErrorCode::recipe);
+  EXPECT_EQ(none.error().why(), "no address to fetch from");
+  EXPECT_EQ(none.error().hint(), "give `url`");
+  const Result<FetchResult> broken = fetch({"http://127.0.0.1:99999/f"});
+  ASSERT_FALSE(broken);
+  EXPECT_EQ(broken.error().code(), ErrorCode::recipe);
+  EXPECT_THAT(broken.error().why(), HasSubstr("http://127.0.0.1:99999/f is not a URL: "));
+  EXPECT_EQ(broken.error().hint(), "write it as https://host/path");
+}
+
+TEST_F(FetchTest, TwoDoNotWriteTheSameFile) {
+  server_.route("/f", {{.body = body_}});
+  server_.start();
+  const UniqueFd other(::open(part_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  ASSERT_EQ(::flock(other.get(), LOCK_EX | LOCK_NB), 0);
+  const Result<FetchResult> got = fetch({server_.http("/f")});
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code(), ErrorCode::busy);
+  EXPECT_EQ(got.error().why(), part_ + " is being written by another process");
+  EXPECT_EQ(got.error().hint(), "wait for the other run to end");
+}
+
+TEST_F(FetchTest, AFolderInPlaceOfTheFileIsKept) {
+  server_.route("/f", {{.body = body_}});
+  server_.start();
+  std::filesystem::create_directories(to_ + "/mine");
+  const Result<FetchResult> got = fetch({server_.http("/f")});
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code(), ErrorCode::io);
+  EXPECT_EQ(got.error().why(), to_ + " is a directory");
+  EXPECT_EQ(got.error().hint(), "give a file name, or remove the directory");
+  EXPECT_TRUE(path_exists(to_ + "/mine"));
+}
+
+TEST_F(FetchTest, AFileWithASecondNameIsNotTakenOver) {
+  const std::string from = directory_ / "ahead.bin";
+  ASSERT_TRUE(write_file_atomically(from, body_));
+  ASSERT_EQ(::link(from.c_str(), (directory_ / "second").c_str()), 0);
+  FetchRequest request;
+  request.urls = {"http://127.0.0.1/f"};
+  request.to = to_;
+  const Result<FetchResult> got = adopt_file(from, request, log_);
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code(), ErrorCode::unsafe);
+  EXPECT_EQ(got.error().why(), from + " is not a file of this user's own");
+  EXPECT_FALSE(path_exists(to_));
+}
+
+TEST_F(FetchTest, ABundleThatHoldsNoCertificateIsSaid) {
+  server_.route("/f", {{.body = body_}});
+  server_.start();
+  options_.ca_file = directory_ / "ca.pem";
+  ASSERT_TRUE(write_file_atomically(options_.ca_file, "-----BEGIN CERTIFICATE-----\nhalf a bundle\n"));
+  const Result<FetchResult> got = fetch({server_.https("/f")});
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code(), ErrorCode::tls);
+  EXPECT_THAT(got.error().why(), StartsWith("the CA bundle cannot be used: "));
+  EXPECT_EQ(got.error().hint(), "reinstall the package ca-certificates");
+}
+
+TEST_F(FetchTest, AServerThatSendsAPartUnaskedIsGivenUp) {
+  server_.route("/f", {{.status = 206, .body = "half", .content_range = "bytes 4-7/8"}});
+  server_.start();
+  const Result<FetchResult> got = fetch({server_.http("/f")});
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code(), ErrorCode::network);
+  EXPECT_EQ(got.error().why(), "the server sent a part of the file although all of it was asked for");
+  EXPECT_EQ(got.error().hint(), "name a mirror");
+  EXPECT_FALSE(path_exists(to_));
+}
+
+TEST_F(FetchTest, AProxyThatWantsALoginIsNamed) {
+  server_.start();
+  TestServer proxy;
+  proxy.route("/f", {{.status = 407}});
+  proxy.start();
+  options_.proxy = {{"http_proxy", proxy.http("")}};
+  const Result<FetchResult> got = fetch({"http://no-such-host.invalid/f"});
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code(), ErrorCode::permission);
+  EXPECT_EQ(got.error().why(), "the server answered 407: the proxy wants a login");
+  EXPECT_THAT(got.error().hint(), HasSubstr("http://user:password@proxy:port"));
+}
+
+TEST_F(FetchTest, WhatFailsOnTheWaySaysWhereToLook) {
+  server_.route("/teapot", {{.status = 418}});
+  server_.start();
+  options_.attempts = 1;
+  EXPECT_EQ(fetch({server_.http("/teapot")}).error().why(), "the server answered 418");
+  EXPECT_EQ(fetch({server_.http("/teapot")}).error().hint(), "check the address in a browser");
+  const Result<FetchResult> refused = fetch({"http://127.0.0.1:1/f"});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), ErrorCode::unreachable);
+  EXPECT_THAT(refused.error().hint(), HasSubstr("check that the host may connect there"));
+  options_.proxy = {{"http_proxy", "http://no-such-proxy.invalid:3128"}};
+  const Result<FetchResult> no_proxy = fetch({server_.http("/f")});
+  ASSERT_FALSE(no_proxy);
+  EXPECT_EQ(no_proxy.error().code(), ErrorCode::unreachable);
+  EXPECT_THAT(no_proxy.error().hint(), HasSubstr("check --proxy"));
+  options_.proxy = {{"http_proxy", "https://127.0.0.1:1"}};  // speaks no TLS, or nothing at all
+  EXPECT_FALSE(fetch({server_.http("/f")}));
+}
+
+TEST_F(FetchTest, AServerThatSpeaksNoHttpIsAFailureOfTheNetwork) {
+  server_.start();
+  options_.attempts = 1;
+  std::string url = server_.https("/f");
+  const Result<FetchResult> got = fetch({url.replace(0, 8, "http://")});  // where TLS is awaited
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code(), ErrorCode::network);
+  EXPECT_THAT(got.error().hint(), HasSubstr("a mirror may be nearer"));
+}
+
+std::vector<pid_t> children_of_this_process() {
+  std::vector<pid_t> children;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream file(task.path() / "children");
+    for (pid_t child = 0; file >> child;) children.push_back(child);
+  }
+  return children;
+}
+
+/// Ends the transfer's process as soon as something has come.
+class Killing : public TransferSink {
+ public:
+  Result<void> begin(const BodyStart&) override {
+    for (const pid_t child : children_of_this_process())
+      if (std::find(before_.begin(), before_.end(), child) == before_.end()) ::kill(child, SIGKILL);
+    return {};
+  }
+  Result<void> add(std::string_view) override { return {}; }
+  void say(std::string_view) override {}
+
+ private:
+  std::vector<pid_t> before_ = children_of_this_process();
+};
+
+TEST_F(FetchTest, ATransferWhoseProcessDiesSaysSo) {
+  server_.route("/f", {{.body = body_, .stall_after = 1000}});
+  server_.start();
+  Killing sink;
+  TransferRequest request;
+  request.url = server_.http("/f");
+  const Result<void> got = transfer_in_child(request, options_, std::string(), sink);
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code(), ErrorCode::network);
+  EXPECT_EQ(got.error().why(), "the transfer process ended by signal 9 before the file was complete");
+  EXPECT_THAT(got.error().hint(), HasSubstr("name a mirror and report the address"));
+}
+
+TEST(HttpAsk, NamesTheAddressThatDoesNotAnswer) {
+  HttpQuestion question;
+  question.url = "http://127.0.0.1:1/latest/meta-data";
+  const Result<HttpAnswer> got = http_ask(question);
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code(), ErrorCode::network);
+  EXPECT_THAT(got.error().why(), StartsWith("http://127.0.0.1:1/latest/meta-data: "));
 }
 
 TEST_F(FetchTest, GoesThroughTheLoginsProxy) {

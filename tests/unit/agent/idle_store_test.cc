@@ -6,6 +6,7 @@
 #include <string>
 
 #include "agent/base/file.h"
+#include "agent/idle_guard.h"
 #include "agent/protocol/json.h"
 #include "agent/spot_notice.h"
 #include "tests/support/temporary_directory.h"
@@ -94,6 +95,16 @@ TEST(IdleStore, KeepNeedsAGuardAndSaysUntilWhen) {
   EXPECT_EQ(off->at("kept_for_s"), 0);
   EXPECT_TRUE(off->at("until_ms").is_null());
   EXPECT_TRUE(keep_host(paths, 0)) << "also where it was not put off";
+}
+
+TEST(IdleStore, AGuardWithoutRulesSaysWhatMakesThem) {
+  const TemporaryDirectory folder;
+  const AgentPaths paths{folder.path() + "/state", folder.path() + "/run"};
+  const Result<void> guarded = guard_once(paths, "");
+  ASSERT_FALSE(guarded);
+  EXPECT_EQ(guarded.error().code(), ErrorCode::not_found);
+  EXPECT_EQ(guarded.error().why(), "there are no rules in " + IdleFiles{paths}.rules());
+  EXPECT_THAT(guarded.error().hint(), HasSubstr("`idle_stop`"));
 }
 
 TEST(SpotNoticeTest, IsReadFromWhatTheMetadataSay) {

@@ -82,6 +82,13 @@ TEST_F(Plan, AFactOfAnotherTypeIsAMistakeBeforeAnythingIsChanged) {
   EXPECT_THAT(steps.error().why(), HasSubstr("step `command`: there is no fact `memroy`; did you mean `memory`?"));
 }
 
+TEST_F(Plan, WhatOnlyTheControllerKnowsIsNotKnownOnTheHost) {
+  const auto steps = plan(R"([{"command":"echo ${{ vars.port }}"}])");
+  ASSERT_FALSE(steps.has_value());
+  EXPECT_EQ(steps.error().code(), ErrorCode::recipe);
+  EXPECT_THAT(steps.error().why(), HasSubstr("step `command`: `vars.port` cannot be known on the host; only facts and secrets can"));
+}
+
 TEST_F(Plan, AsGoesBeforeTheKindsDefault) {
   const auto steps = plan(
       R"([{"command":"a"},{"id":"b","command":"b","as":"root"},{"id":"c","file":{"path":"/c","content":""},"as":"login"},{"id":"d","file":{"path":"/d","content":""}}])");

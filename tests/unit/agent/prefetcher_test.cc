@@ -31,6 +31,7 @@
 #include "agent/identity.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
+#include "agent/real_host.h"
 #include "agent/runner.h"
 #include "agent/step_process.h"
 #include "agent/transfer_child.h"
@@ -285,6 +286,17 @@ class FetchedAheadTest : public ::testing::Test {
   RecordingLog log_;
 };
 
+TEST_F(FetchedAheadTest, WhatHasComeInPartIsNotTakenWhole) {
+  const FetchRequest wanted = request(sha256_hex("content"));
+  leave(wanted, "an earlier run", "content");
+  const std::string path = ahead_path(place_, wanted);
+  ASSERT_EQ(::rename(path.c_str(), part_of(path).c_str()), 0);
+  RealHost host(Facts{}, identity_of_self(), identity_of_self(), {});
+  host.set_ahead(place_);
+  EXPECT_FALSE(host.take_fetched(wanted, log_));
+  EXPECT_TRUE(path_exists(part_of(path))) << "whoever fetches goes on with it";
+}
+
 TEST_F(FetchedAheadTest, TakesAFileWithItsDigestWhoeverFetchedIt) {
   const FetchRequest wanted = request(sha256_hex("content"));
   leave(wanted, "an earlier run", "content");
@@ -351,6 +363,16 @@ TEST(AskAtOnce, BringsTheTextsThatThereAre) {
   EXPECT_EQ(texts[1], "page 1");
   EXPECT_EQ(texts[7], "page 7, whole");
   EXPECT_EQ(texts[19], "page 19");
+}
+
+TEST(AskAtOnce, APageWithoutEndIsNone) {
+  TestServer server;
+  server.route("/endless", {{.body = std::string(kLongestText + 1, 'x')}});
+  server.route("/page", {{.body = "page"}});
+  server.start();
+  const auto texts = ask_at_once({server.http("/endless"), server.http("/page")}, {});
+  EXPECT_EQ(texts[0], std::nullopt);
+  EXPECT_EQ(texts[1], "page");
 }
 
 class FetchAtOnceTest : public ::testing::Test {

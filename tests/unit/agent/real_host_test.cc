@@ -1,10 +1,13 @@
 #include "agent/real_host.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -16,6 +19,7 @@
 #include "agent/base/file.h"
 #include "agent/base/sha256.h"
 #include "agent/identity.h"
+#include "agent/safe_directory.h"
 #include "tests/support/fake_host.h"
 #include "tests/support/temporary_directory.h"
 
@@ -412,6 +416,74 @@ TEST_F(RealHostTest, AMissingProgramIsAResult) {
   const auto result = host().look(command({"no-such-program-here"}));
   ASSERT_TRUE(result.has_value());
   EXPECT_EQ(result->exit_code, 127);
+}
+
+TEST_F(RealHostTest, AnErrorSaysWhetherAProgramIsMissingOrWasKilled) {
+  const Command missing = command({"no-such-program-here", "--now"});
+  const Error none = command_error(missing, *host().look(missing));
+  EXPECT_EQ(none.code(), ErrorCode::not_found);
+  EXPECT_EQ(none.why(), "`no-such-program-here` is not on this host");
+  EXPECT_EQ(none.hint(), "install it, or correct its name");
+  const Command victim = command({"sh", "-c", "echo half done >&2; kill -KILL $$"});
+  const Error killed = command_error(victim, *host().look(victim));
+  EXPECT_EQ(killed.code(), ErrorCode::command);
+  EXPECT_THAT(killed.why(), HasSubstr("was killed (exit 137): half done"));
+  EXPECT_THAT(killed.hint(), HasSubstr("if memory ran out"));
+}
+
+TEST_F(RealHostTest, WhatSpeaksNoHttpIsNoServer) {
+  const UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  ASSERT_EQ(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+  const std::uint16_t port = ntohs(address.sin_port);
+  const pid_t server = ::fork();
+  if (server == 0) {
+    const UniqueFd peer(::accept(listener.get(), nullptr, nullptr));
+    (void)write_all(peer.get(), "SSH-2.0-OpenSSH_9.6\r\n");
+    ::_exit(0);
+  }
+  const Result<int> status = host().http_status(port, "/");
+  ::waitpid(server, nullptr, 0);
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code(), ErrorCode::protocol);
+  EXPECT_EQ(status.error().sentence(), "asking 127.0.0.1:" + std::to_string(port) + ": what answers there is no HTTP server");
+}
+
+TEST_F(RealHostTest, AFileOnTheWayLeadsNowhere) {
+  ASSERT_TRUE(write_file_atomically(at("file"), ""));
+  const Result<UniqueFd> opened = open_directory(at("file") + "/below");
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code(), ErrorCode::not_found);
+  EXPECT_THAT(opened.error().sentence(), HasSubstr("`file` on the way is not a directory"));
+}
+
+TEST_F(RealHostTest, WhoIsNotRootBecomesNobodyElse) {
+  // The test may be root: what is asked is asked by a process that is not.
+  Result<Pipe> told = make_pipe();
+  ASSERT_TRUE(told);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::geteuid() == 0 && ::setresuid(kNobody, kNobody, kNobody) != 0) ::_exit(1);
+    Identity ann;
+    ann.uid = 4711;
+    ann.name = "ann";
+    const Result<void> became = become(ann);
+    if (became || became.error().code() != ErrorCode::permission) ::_exit(1);
+    (void)write_all(told->write_end.get(), became.error().why() + "\n" + became.error().hint());
+    ::_exit(0);
+  }
+  told->write_end.reset();
+  const std::string said = read_all(told->read_end.get(), 4096).value_or("");
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  const uid_t uid = ::geteuid() == 0 ? kNobody : ::geteuid();
+  EXPECT_EQ(said, "the agent runs as uid " + std::to_string(uid) + " and cannot become ann\nlog in as a user who may use sudo");
 }
 
 TEST_F(RealHostTest, ATimeLimitIsAnError) {

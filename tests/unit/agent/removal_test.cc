@@ -101,5 +101,22 @@ TEST_F(RemovalTest, WithoutRootTheHomeIsAll) {
   EXPECT_TRUE(path_exists(paths_.state + "/runs/r1/run.json"));
 }
 
+TEST_F(RemovalTest, WhatTheLoginMayNotRemoveIsNamed) {
+  if (::geteuid() == 0) {
+    login_.uid = login_.gid = 65534;
+    login_.groups = {65534};
+    login_.name = "nobody";
+    std::filesystem::permissions(directory_.path(), std::filesystem::perms(0755));
+  }
+  const std::string folder = login_.home + "/.cache/gpustrap";
+  std::filesystem::permissions(folder, std::filesystem::perms(0555));
+  const Result<Json> removed = remove_all(paths_, login_);
+  std::filesystem::permissions(folder, std::filesystem::perms(0755));
+  ASSERT_FALSE(removed.has_value());
+  EXPECT_EQ(removed.error().code(), ErrorCode::permission);
+  EXPECT_THAT(removed.error().why(), ::testing::StartsWith(login_.name + " could not remove " + login_.home + "/."));
+  EXPECT_THAT(removed.error().hint(), ::testing::HasSubstr("look at who owns it"));
+}
+
 }  // namespace
 }  // namespace gpustrap

@@ -1,6 +1,8 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,7 +16,9 @@
 
 #include "agent/base/file.h"
 #include "agent/base/text.h"
+#include "agent/control_socket.h"
 #include "agent/gather_facts.h"
+#include "agent/host_power.h"
 #include "agent/identity.h"
 #include "agent/protocol/json.h"
 #include "agent/protocol/line.h"
@@ -260,6 +264,106 @@ TEST(RunStore, TheRunThatWasStoredLastIsTheNewestThoughTheClockWasSetBack) {
   EXPECT_THAT(runs_newest_first(paths), ElementsAre("a", "c", "b"));
   prune_runs(paths, 2);
   EXPECT_THAT(runs_newest_first(paths), ElementsAre("a", "c"));
+}
+
+RunDescription description_of(const std::string& id) {
+  RunDescription run;
+  run.id = id;
+  std::vector<FieldProblem> problems;
+  run.recipe = read_recipe(Json{{"name", "test"}, {"steps", Json::parse(R"([{"id": "a", "as": "login", "command": {"run": "true"}}])")}},
+                           Placeholders::allowed, problems);
+  EXPECT_TRUE(problems.empty());
+  run.login = identity_of_self();
+  return run;
+}
+
+TEST_F(ResumeTest, ARunHasAFolderOfItsOwn) {
+  const AgentPaths paths{directory_.path(), directory_.path()};
+  ASSERT_TRUE(store_run(paths, description_of("r1")).has_value());
+  const Result<void> again = store_run(paths, description_of("r1"));
+  ASSERT_FALSE(again.has_value());
+  EXPECT_EQ(again.error().code(), ErrorCode::busy);
+  EXPECT_EQ(again.error().why(), "there is a run r1 already");
+  EXPECT_EQ(again.error().hint(), "run the same command again");
+  for (const char* id : {"../x", "", ".x"}) {
+    const std::string why = std::string("\"") + id + "\" cannot be a run's id";
+    EXPECT_EQ(store_run(paths, description_of(id)).error().why(), why);
+    EXPECT_EQ(load_run(paths, id).error().why(), why);
+    EXPECT_EQ(summarize_run(paths, id).error().why(), why);
+  }
+}
+
+TEST_F(ResumeTest, ADamagedRunIsNotTakenUp) {
+  const AgentPaths paths{directory_.path(), directory_.path()};
+  ASSERT_TRUE(store_run(paths, description_of("r1")).has_value());
+  const std::string path = paths.run("r1") + "/run.json";
+  const Json whole = *parse_line(*read_file(path));
+  const auto error_with = [&](const Json& document) {
+    EXPECT_TRUE(write_file_atomically(path, to_line(document)).has_value());
+    const Result<RunDescription> run = load_run(paths, "r1");
+    EXPECT_FALSE(run.has_value());
+    return run ? Error(ErrorCode::internal, "") : run.error();
+  };
+  Json without = whole;
+  without.erase("mode");
+  EXPECT_EQ(error_with(without).code(), ErrorCode::protocol);
+  EXPECT_THAT(error_with(without).why(), HasSubstr("run r1 is not readable: "));
+  EXPECT_EQ(error_with(without).hint(), "start it anew with `gpustrap up`");
+  Json nobody = whole;
+  nobody["login"].erase("uid");
+  EXPECT_EQ(error_with(nobody).code(), ErrorCode::protocol);
+  EXPECT_THAT(error_with(nobody).sentence(), HasSubstr("reading run r1: not an identity: "));
+  Json other = whole;
+  other["recipe"]["steps"][0]["dance"] = 1;
+  EXPECT_EQ(error_with(other).code(), ErrorCode::recipe);
+  EXPECT_THAT(error_with(other).sentence(), HasSubstr("reading run r1: "));
+  EXPECT_THAT(error_with(other).why(), HasSubstr("dance"));
+}
+
+TEST_F(ResumeTest, ARunnerThatHangsBeforeItBeginsIsSaid) {
+  const AgentPaths paths{directory_.path(), directory_.path() + "/runtime"};
+  ASSERT_TRUE(store_run(paths, description_of("r1")).has_value());
+  const std::string path = paths.run("r1") + "/run.json";
+  ASSERT_EQ(::unlink(path.c_str()), 0);
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);  // as a disk that does not answer
+  const Result<void> started = start_runner_process(paths, "r1", "here", -1, nullptr);
+  const std::optional<RunLock::Holder> holder = RunLock::holder(paths);
+  if (holder) ::kill(holder->pid, SIGKILL);
+  ASSERT_FALSE(started.has_value());
+  EXPECT_EQ(started.error().code(), ErrorCode::timeout);
+  EXPECT_EQ(started.error().why(), "the runner did not begin within 10 s");
+  EXPECT_EQ(started.error().hint(), "look at " + paths.state + "/agent.log on the host");
+  EXPECT_TRUE(holder);
+}
+
+TEST_F(ResumeTest, ASocketsPathHasALimit) {
+  const std::string deep = directory_.path() + "/" + std::string(120, 'x') + "/run.sock";
+  const Result<ControlSocket> listening = ControlSocket::listen(deep);
+  ASSERT_FALSE(listening.has_value());
+  EXPECT_EQ(listening.error().code(), ErrorCode::io);
+  EXPECT_EQ(listening.error().why(), "the socket's path is too long: " + deep);
+  EXPECT_THAT(listening.error().hint(), HasSubstr("--runtime"));
+}
+
+TEST_F(ResumeTest, AHostThatDoesNotRestartSaysWhoKeepsIt) {
+  // A systemctl of the test's own, and no other anywhere on the way to it.
+  const std::string path = directory_.path() + "/bin/systemctl";
+  std::filesystem::create_directory(parent_of(path));
+  ASSERT_TRUE(write_file_atomically(path, "#!/bin/sh\necho 'Call to Reboot failed: Access denied' >&2\nexit 1\n", 0755).has_value());
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::setenv("PATH", parent_of(path).c_str(), 1);
+    const Result<void> restarted = restart_host("a new kernel");
+    if (restarted) ::_exit(1);
+    (void)write_file_atomically(directory_.path() + "/said", restarted.error().sentence() + "\n" + restarted.error().hint());
+    ::_exit(0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  ASSERT_EQ(status, 0);
+  EXPECT_EQ(read_file(directory_.path() + "/said").value_or(""),
+            "systemctl reboot: Call to Reboot failed: Access denied\n"
+            "look at `systemctl list-jobs` and `systemd-inhibit --list` on the host");
 }
 
 TEST_F(ResumeTest, ACancelSurvivesARestart) {

@@ -236,6 +236,23 @@ TEST_F(RunnerTest, ABackgroundProcessThatKeepsThePipeDoesNotKeepTheRun) {
   ::kill(std::stoi(*read_file(directory_ + "/pid")), SIGKILL);
 }
 
+TEST_F(RunnerTest, SilenceHasALimitOfItsOwn) {
+  run(R"([{"id": "quiet", "stall": "1s", "timeout": "100s", "command": {"run": "sleep 300"}}])");
+  ASSERT_TRUE(finished("quiet") && finished("quiet")->error);
+  EXPECT_EQ(finished("quiet")->error->code, ErrorCode::timeout);
+  EXPECT_THAT(finished("quiet")->error->message, HasSubstr("it was silent for 1"));
+  EXPECT_NE(finished("quiet")->error->hint, "");
+}
+
+TEST_F(RunnerTest, WhatWasAppliedAndIsNotThereHasFailed) {
+  run(R"([{"id": "lazy", "command": {"run": "true", "creates": "@/never"}}])");
+  ASSERT_TRUE(finished("lazy") && finished("lazy")->error);
+  EXPECT_EQ(finished("lazy")->error->code, ErrorCode::command);
+  EXPECT_THAT(finished("lazy")->error->message, HasSubstr("it was applied without an error, but: "));
+  EXPECT_THAT(finished("lazy")->error->message, HasSubstr("/never"));
+  EXPECT_NE(finished("lazy")->error->hint, "");
+}
+
 TEST_F(RunnerTest, RetriesAsOftenAsAsked) {
   const RunFinished end = run(
       R"([{"id": "flaky", "retries": 1, "command": {"run": "if test -e @/second; then touch @/made; else touch @/second; exit 1; fi", "creates": "@/made"}}])");

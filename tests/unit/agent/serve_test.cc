@@ -392,5 +392,50 @@ TEST_F(ServeTest, ARunIdCannotBeAPath) {
   EXPECT_TRUE(agent.receive_until("reply").back().contains("error"));
 }
 
+Json error_in(const Json& reply) { return reply.contains("error") ? reply.at("error") : Json::object(); }
+
+TEST_F(ServeTest, AHostWithoutARunSaysHowToStartOne) {
+  LocalAgent agent(directory_);
+  agent.send(hello());
+  agent.send(to_json(Request{1, AttachRequest{"", 0}}));
+  const Json none = error_in(agent.receive_until("reply").back());
+  EXPECT_EQ(none.value("code", ""), "not_found");
+  EXPECT_EQ(none.value("message", ""), "there was no run on this host yet");
+  EXPECT_NE(none.value("hint", ""), "");
+  agent.send(to_json(Request{2, AttachRequest{"20240601-101500-ab12", 0}}));
+  const Json unknown = error_in(agent.receive_until("reply").back());
+  EXPECT_EQ(unknown.value("code", ""), "not_found");
+  EXPECT_EQ(unknown.value("message", ""), "there is no run 20240601-101500-ab12 on this host");
+  EXPECT_EQ(unknown.value("hint", ""), "`gpustrap status HOST` names the last one");
+  agent.send(to_json(Request{3, SecretsRequest{"20240601-101500-ab12", {{"token", "hunter2"}}}}));
+  const Json late = error_in(agent.receive_until("reply").back());
+  EXPECT_EQ(late.value("code", ""), "not_found");
+  EXPECT_EQ(late.value("message", ""), "the run that these secrets are for is not in progress");
+  EXPECT_THAT(late.value("hint", ""), HasSubstr("gpustrap status HOST"));
+}
+
+TEST_F(ServeTest, ANotebookThatNobodySetUpHasNoToken) {
+  LocalAgent agent(directory_);
+  agent.send(hello());
+  agent.send(to_json(Request{1, TokenRequest{""}}));
+  const Json none = error_in(agent.receive_until("reply").back());
+  EXPECT_EQ(none.value("code", ""), "not_found");
+  EXPECT_EQ(none.value("message", ""), "no run set up a notebook on this host");
+  EXPECT_THAT(none.value("hint", ""), HasSubstr("gpustrap up jupyter HOST"));
+  agent.send(to_json(Request{2, TokenRequest{"lab"}}));
+  EXPECT_EQ(error_in(agent.receive_until("reply").back()).value("message", ""), "no run set up the notebook lab on this host");
+}
+
+TEST_F(ServeTest, AnotherProtocolIsNamedAndNotSpoken) {
+  LocalAgent agent(directory_);
+  agent.send(to_json(Hello{kProtocolVersion + 1, "gpustrap 9.9", {}}));
+  const Json refused = error_in(agent.receive_until("reply").back());
+  EXPECT_EQ(refused.value("code", ""), "protocol");
+  EXPECT_EQ(refused.value("message", ""), "this agent speaks protocol " + std::to_string(kProtocolVersion) + ", gpustrap 9.9 speaks " +
+                                              std::to_string(kProtocolVersion + 1));
+  EXPECT_EQ(refused.value("hint", ""), "use the same release on both sides");
+  EXPECT_EQ(agent.wait_for_exit(), 0);
+}
+
 }  // namespace
 }  // namespace gpustrap

@@ -122,6 +122,13 @@ TEST_F(StreamedArchiveTest, EveryOtherArchiveIsUnpackedOnceItIsThere) {
   expect_book();
 }
 
+TEST_F(StreamedArchiveTest, ATarWhoseFirstNameLooksPackedIsUnpackedOnceItIsThere) {
+  for (PackedEntry& entry : entries_) entry.name = "BZh" + entry.name;
+  const auto got = unpack(bringing(pack(Packing::tar, entries_)));
+  ASSERT_TRUE(got) << got.error().sentence();
+  expect_book();
+}
+
 TEST_F(StreamedArchiveTest, WhatWasReadOfAnotherFileDoesNotCount) {
   // A part that an earlier fetch left is read first, and then replaced under the reader's eyes.
   std::vector<PackedEntry> other = entries_;

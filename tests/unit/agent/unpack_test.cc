@@ -1,14 +1,17 @@
 #include "agent/unpack.h"
 
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -252,6 +255,81 @@ TEST_F(UnpackTest, NamesThatAreNotUtf8StayAsTheyAre) {
   ASSERT_EQ(got->size(), 1U);
   EXPECT_EQ(got->front().path, name);
   EXPECT_EQ(content(name), "latin");
+}
+
+TEST_F(UnpackTest, AnEncryptedFileIsNamed) {
+  const auto got = unpack({{Kind::file, "book/answers.txt", "42", 0644}}, Packing::encrypted_zip);
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code(), ErrorCode::unsupported);
+  EXPECT_THAT(got.error().why(), HasSubstr("book/answers.txt is encrypted"));
+  EXPECT_EQ(got.error().hint(), "unpack it by hand, with its password");
+  EXPECT_FALSE(path_exists(root_ + "/book/answers.txt"));
+}
+
+std::string with_checksum(std::string tar) {
+  tar.replace(148, 8, "        ");
+  unsigned sum = 0;
+  for (std::size_t i = 0; i < 512; ++i) sum += static_cast<unsigned char>(tar[i]);
+  return tar.replace(148, 8, fmt::format("{:06o}", sum) + std::string("\0 ", 2));
+}
+
+/// A tar of one file, as GNU tar writes sparse ones: pieces (offset, length) of a file of `size` bytes.
+std::string sparse_tar(const std::vector<std::pair<unsigned, unsigned>>& pieces, const std::string& data, unsigned size) {
+  std::string header(512, '\0');
+  const auto put = [&](std::size_t at, const std::string& text) { header.replace(at, text.size(), text); };
+  const auto octal = [](unsigned number) { return fmt::format("{:011o}", number); };
+  put(0, "sparse");
+  put(100, "0000644");
+  put(124, octal(static_cast<unsigned>(data.size())));
+  put(156, "S");
+  put(257, "ustar  ");
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    put(386 + i * 24, octal(pieces[i].first));
+    put(398 + i * 24, octal(pieces[i].second));
+  }
+  put(483, octal(size));
+  std::string padded = data;
+  padded.resize((data.size() + 511) / 512 * 512, '\0');
+  return with_checksum(header + padded + std::string(1024, '\0'));
+}
+
+TEST_F(UnpackTest, PiecesOfASparseFileDoNotOverlap) {
+  const std::string data = std::string(512, 'a') + std::string(512, 'b');
+  const auto whole = unpack_bytes(sparse_tar({{512, 512}, {2048, 512}}, data, 2560));
+  ASSERT_TRUE(whole) << whole.error().sentence();
+  EXPECT_EQ(content("sparse"), std::string(512, '\0') + std::string(512, 'a') + std::string(1024, '\0') + std::string(512, 'b'));
+  fs::remove(root_ + "/sparse");
+  const auto got = unpack_bytes(sparse_tar({{1024, 512}, {0, 512}}, data, 2560));
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code(), ErrorCode::io);
+  EXPECT_EQ(got.error().why(), "its pieces overlap");
+  EXPECT_EQ(got.error().hint(), "have the archive packed again");
+}
+
+/// With another size of its first file than it has.
+std::string with_announced_size(std::string tar, std::uint64_t size) {
+  tar.replace(124, 12, std::string("\x80\0\0\0", 4) + std::string(8, '\0'));  // base 256
+  for (std::size_t byte = 0; byte < 8; ++byte) tar[135 - byte] = static_cast<char>((size >> (8 * byte)) & 0xffU);
+  return with_checksum(std::move(tar));
+}
+
+TEST_F(UnpackTest, AFileThatTheDiskHasNoRoomForIsNotBegun) {
+  struct statvfs disk {};
+  ASSERT_EQ(::statvfs(root_.c_str(), &disk), 0);
+  const std::uint64_t size = static_cast<std::uint64_t>(disk.f_bfree) * disk.f_frsize + (std::uint64_t{1} << 30U);
+  request_.archive = directory_ / "archive";
+  request_.to = root_;
+  request_.max_size = 0;
+  ASSERT_TRUE(
+      write_file_atomically(request_.archive, with_announced_size(pack(Packing::gnu_tar, {{Kind::file, "huge", "x", 0644}}), size)));
+  fs::resize_file(request_.archive, size / 1000 + (1U << 20U));  // so long that it may hold as much
+  const auto got = unpack_archive(request_, log_);
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().code(), ErrorCode::no_space);
+  EXPECT_THAT(got.error().sentence(), HasSubstr("of room: No space left: "));
+  EXPECT_THAT(got.error().sentence(), HasSubstr(" free in " + root_));
+  EXPECT_THAT(got.error().hint(), HasSubstr("enlarge the disk"));
+  EXPECT_FALSE(path_exists(root_ + "/huge"));
 }
 
 TEST_F(UnpackTest, MessagesHoldNoControlCharacters) {

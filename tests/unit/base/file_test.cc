@@ -33,5 +33,26 @@ TEST(RemoveTree, IsContentWhereNothingIs) {
   EXPECT_TRUE(remove_tree_at(AT_FDCWD, home / "nothing"));
 }
 
+TEST(ReadFile, StopsAtItsLimit) {
+  const TemporaryDirectory home;
+  ASSERT_TRUE(write_file_atomically(home / "long", std::string(100'000, 'x')));
+  EXPECT_TRUE(read_file(home / "long", 100'000));
+  const Result<std::string> read = read_file(home / "long", 99'999);
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().code(), ErrorCode::io);
+  EXPECT_EQ(read.error().sentence(), "reading " + (home / "long") + ": it is longer than 99999 bytes");
+  EXPECT_EQ(read.error().hint(), "is it the right file?");
+}
+
+TEST(MakeDirectories, SaysWhatStandsInTheWay) {
+  const TemporaryDirectory home;
+  ASSERT_TRUE(write_file_atomically(home / "state", ""));
+  const Result<void> made = make_directories(home / "state/runs");
+  ASSERT_FALSE(made);
+  EXPECT_EQ(made.error().code(), ErrorCode::io);
+  EXPECT_EQ(made.error().sentence(), "making " + (home / "state") + ": it exists and is not a directory");
+  EXPECT_EQ(made.error().hint(), "move it away, or choose another path");
+}
+
 }  // namespace
 }  // namespace gpustrap

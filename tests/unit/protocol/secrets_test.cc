@@ -168,5 +168,15 @@ TEST_F(Collecting, AValueThatCannotBeKeptIsRefusedAndNotQuoted) {
   }
 }
 
+TEST_F(Collecting, AllTogetherHaveALimitToo) {
+  environment_ = {{"ONE", std::string(kLongestSecrets / 2 + 1, 'q')}, {"TWO", std::string(kLongestSecrets / 2, 'q')}};
+  EXPECT_TRUE(collect_secrets({{"a", "ONE", "", ""}}, around_).has_value());
+  const auto values = collect_secrets({{"a", "ONE", "", ""}, {"b", "TWO", "", ""}}, around_);
+  ASSERT_FALSE(values.has_value());
+  EXPECT_EQ(values.error().code(), ErrorCode::usage);
+  EXPECT_EQ(values.error().why(), "the secrets together are longer than 128 KiB");
+  EXPECT_THAT(values.error().hint(), HasSubstr("gpustrap push"));
+}
+
 }  // namespace
 }  // namespace gpustrap

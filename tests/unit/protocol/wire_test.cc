@@ -189,6 +189,28 @@ TEST(Requests, AnUnknownVerbIsNamed) {
             "the verb `dance` is unknown here; known are run, attach, status, cancel, token, secrets, share, remove, keep");
 }
 
+TEST(Requests, WhatIsNoSecretIsRefusedAndNotQuoted) {
+  const auto why = [](const Json& values) {
+    const auto request = request_from_json({{"request", 6}, {"verb", "secrets"}, {"run", "r1"}, {"values", values}});
+    if (request.has_value()) return std::string("taken");
+    EXPECT_EQ(request.error().code(), ErrorCode::protocol);
+    return request.error().why();
+  };
+  EXPECT_EQ(why({{"token", "hunter2"}}), "taken");
+  EXPECT_EQ(why("hunter2"), "`values` of the request secrets is not an object");
+  EXPECT_EQ(why({{"token", 7}}), "`values` of the request secrets has a member that is no secret");
+  EXPECT_EQ(why({{"no name", "hunter2"}}), "`values` of the request secrets has a member that is no secret");
+}
+
+TEST(Requests, NoHostIsKeptForEver) {
+  const auto kept = [](std::uint64_t seconds) { return request_from_json({{"request", 7}, {"verb", "keep"}, {"seconds", seconds}}); };
+  EXPECT_TRUE(kept(kLongestKeep).has_value());
+  const auto refused = kept(kLongestKeep + 1);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code(), ErrorCode::protocol);
+  EXPECT_EQ(refused.error().why(), "`seconds` of the request keep is more than 30 days");
+}
+
 TEST(Requests, ARunIdCannotLeaveItsFolder) {
   for (const char* run : {"../../etc", "", ".", "a/b", "-rf"}) {
     const Json document = {{"request", 1},    {"verb", "run"},         {"run", run},

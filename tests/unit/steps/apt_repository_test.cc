@@ -204,6 +204,30 @@ TEST(AptRepositoryStep, AKeyringPackageBringsTheKeyAndItsOwnSourceIsDisabled) {
   EXPECT_THAT(host.content("/etc/apt/sources.list.d/cuda.list"), HasSubstr("# disabled by gpustrap: deb "));
 }
 
+TEST(AptRepositoryStep, AKeyringPackageHasOneKeyring) {
+  FakeHost host = host_with_keyring_package();
+  host.put("/var/lib/dpkg/info/cuda-keyring.list", "/.\n/usr/share/doc/cuda-keyring/copyright\n");
+  const auto none = run_step(by_keyring_package(), host);
+  ASSERT_FALSE(none.has_value());
+  EXPECT_EQ(none.error().code(), ErrorCode::unsupported);
+  EXPECT_EQ(none.error().why(), "cuda-keyring brings no keyring");
+  EXPECT_THAT(none.error().hint(), HasSubstr("`key` instead of `keyring`"));
+  host.put("/var/lib/dpkg/info/cuda-keyring.list", "/usr/share/keyrings/a.gpg\n/etc/apt/keyrings/b.asc\n");
+  EXPECT_EQ(run_step(by_keyring_package(), host).error().why(),
+            "cuda-keyring brings several keyrings: /usr/share/keyrings/a.gpg /etc/apt/keyrings/b.asc");
+}
+
+TEST(AptRepositoryStep, AnAptThatFetchedNoListsHasNotFoundTheRepository) {
+  FakeHost host = host_with_key();
+  host.answer({"apt-get"}, {});
+  const auto done = run_step(cuda(), host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), ErrorCode::command);
+  EXPECT_EQ(done.error().why(), "apt fetched no lists from " + std::string(kUrl));
+  EXPECT_EQ(done.error().hint(), "are `url` and `suites` right?");
+  EXPECT_EQ(host.content(kSource), "<no file>");
+}
+
 TEST(AptSources, NamesListsAsAptDoes) {
   EXPECT_EQ(list_name_prefix("https://developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64/"),
             "developer.download.nvidia.com_compute_cuda_repos_debian12_x86%5f64_");

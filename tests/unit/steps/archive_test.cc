@@ -251,6 +251,41 @@ TEST(ArchiveStep, AFileInPlaceOfAFolderIsTheUsersAndSaid) {
   EXPECT_THAT(host.snapshot(), Not(HasSubstr(".gpustrap-unpack")));
 }
 
+TEST(ArchiveStep, AnArchiveOnTheHostNeedsRoomForItselfAtLeast) {
+  FakeHost host = serving();
+  host.put("/srv/book.zip", "zip one").set_disk_free(3);
+  ArchiveSpec spec = spec_of();
+  spec.url.reset();
+  spec.path = HostPath{"/srv/book.zip"};
+  const auto state = run_step(spec, host);
+  ASSERT_FALSE(state);
+  EXPECT_EQ(state.error().code(), ErrorCode::no_space);
+  EXPECT_EQ(state.error().why(), "No space left: 3 B free in /home/ubuntu/book, the packed archive alone has 7 B");
+  EXPECT_THAT(state.error().hint(), HasSubstr("free some space there"));
+}
+
+TEST(ArchiveStep, RootDoesNotWriteThroughAUsersLink) {
+  FakeHost host;
+  host.serve(kUrl, "zip one").archive("zip one", {{"ch", directory()}, {"ch/1.ipynb", file("one")}});
+  host.put_directory("/etc/cron.d").put_symlink(kTo + "/ch", "/etc/cron.d");
+  const auto state = run_step(spec_of(kUrl, kTo), host);
+  ASSERT_FALSE(state);
+  EXPECT_EQ(state.error().code(), ErrorCode::unsafe);
+  EXPECT_EQ(state.error().why(), kTo + "/ch is a link that belongs to uid 1000; root does not write through it");
+  EXPECT_THAT(state.error().hint(), HasSubstr("`as: login`"));
+  EXPECT_FALSE(host.at("/etc/cron.d/1.ipynb"));
+}
+
+TEST(ArchiveStep, AFileInPlaceOfTheWholeFolderIsSaid) {
+  FakeHost host = serving();
+  host.put(kTo, "my notes");
+  const auto state = make_step(spec_of())->check(host);
+  ASSERT_FALSE(state);
+  EXPECT_EQ(state.error().code(), ErrorCode::unsafe);
+  EXPECT_EQ(state.error().why(), kTo + " is a file, a folder is wanted");
+  EXPECT_EQ(state.error().hint(), "move it away, or choose another folder");
+}
+
 TEST(ArchiveStep, AFolderInPlaceOfAFileIsKept) {
   FakeHost host = unpacked();
   host.take_away(kTo + "/README").put(kTo + "/README/mine", "mine").take_away(kTo + "/ch/1.ipynb");

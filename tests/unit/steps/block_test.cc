@@ -68,6 +68,19 @@ TEST(BlockStep, WhatSomebodyWroteIntoTheBlockIsKept) {
   EXPECT_EQ(host.content("/etc/hosts.gpustrap-backup"), edited);
 }
 
+TEST(BlockStep, SomethingThatRewritesItAgainAndAgainIsSaid) {
+  FakeHost host;
+  host.put("/etc/hosts.gpustrap-backup", "a");
+  for (int number = 2; number <= 100; ++number) host.put("/etc/hosts.gpustrap-backup." + std::to_string(number), std::string(number, 'a'));
+  host.put("/etc/hosts", kBegin + "\nmy own line\n" + kEnd + "\n");
+  const auto done = run_step(block("/etc/hosts", "new"), host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), ErrorCode::unsafe);
+  EXPECT_EQ(done.error().why(), "/etc/hosts has 100 backups already");
+  EXPECT_THAT(done.error().hint(), HasSubstr("something else rewrites this file again and again"));
+  EXPECT_THAT(host.content("/etc/hosts"), HasSubstr("my own line"));
+}
+
 TEST(BlockStep, ANewBlockNeedsNoBackup) {
   FakeHost host({{"/etc/hosts", "x\n"}});
   ASSERT_TRUE(run_step(block("/etc/hosts", "a"), host));

@@ -379,6 +379,25 @@ TEST(CondaErrors, SayWhyAndWhatToDo) {
   EXPECT_THAT(conda_error("{\n \"exception_name\": \"X\",\n \"message\": \"said\"\n", "").why(), HasSubstr("said"));
 }
 
+TEST(CondaErrors, OfItsOwnFilesNameTheirWayOut) {
+  struct {
+    const char *name, *message, *hint;
+    ErrorCode code;
+  } const rows[] = {
+      {"ChecksumMismatchError", "Conda detected a mismatch between the expected content and downloaded content", "changed the file",
+       ErrorCode::digest},
+      {"EnvironmentNotWritableError", "The current user does not have write permissions to the target environment.", "(`as:`)",
+       ErrorCode::permission},
+      {"LockError", "Failed to acquire lock.", "another conda is at work", ErrorCode::busy},
+  };
+  for (const auto& row : rows) {
+    const Error error = conda_error(Json{{"exception_name", row.name}, {"message", row.message}}.dump(), "");
+    EXPECT_EQ(error.code(), row.code) << row.name;
+    EXPECT_EQ(error.why(), row.message);
+    EXPECT_THAT(error.hint(), HasSubstr(row.hint));
+  }
+}
+
 TEST(CondaEnvSpec, IsCheckedBeforeAnythingIsContacted) {
   const auto problems_of = [](StepKind kind, const Json& value) {
     std::vector<FieldProblem> problems;

@@ -306,6 +306,39 @@ TEST(CondaStep, SaysThatTheDiskWasFullAndTakesNothingOfIt) {
   EXPECT_THAT(host.changes(), Not(Contains(StartsWith("fetch"))));
 }
 
+TEST(CondaStep, SaysThatTheInstallerIsTooNewForTheHost) {
+  FakeHost host = bare_host();
+  host.answer({"sh"}, {1, "Installer requires GLIBC >=2.28, but system has 2.27.\n", ""});
+  const auto done = run_step(wanted(), host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), ErrorCode::unsupported);
+  EXPECT_EQ(done.error().sentence(),
+            "running Miniforge3-26.3.2-3-Linux-x86_64.sh: the installer wants a newer C library than this host has");
+  EXPECT_THAT(done.error().hint(), HasSubstr("older `version` with its `sha256`"));
+}
+
+TEST(CondaStep, AnInstallerThatLeftNoCondaIsFoundOut) {
+  FakeHost host = bare_host();
+  host.answer({"sh"}, {});
+  const auto done = run_step(wanted(), host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), ErrorCode::command);
+  EXPECT_EQ(done.error().why(), "Miniforge3-26.3.2-3-Linux-x86_64.sh ended well, but left no whole conda in /home/ubuntu/conda");
+  EXPECT_THAT(done.error().hint(), HasSubstr("is it an installer of conda?"));
+}
+
+TEST(CondaStep, AnInitThatWroteNothingLeavesTheBashrcAlone) {
+  FakeHost host = bare_host();
+  host.put("/home/ubuntu/.bashrc", "mine\n");
+  host.answer({at("/bin/conda"), "init", "bash"}, {});
+  const auto done = run_step(wanted(), host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), ErrorCode::command);
+  EXPECT_EQ(done.error().why(), "`conda init bash` of /home/ubuntu/conda did not write its block");
+  EXPECT_THAT(done.error().hint(), HasSubstr("`init: false`"));
+  EXPECT_EQ(host.content("/home/ubuntu/.bashrc"), "mine\n");
+}
+
 TEST(CondaStep, AnotherCondaInBashrcIsLeftWhileItIsThere) {
   FakeHost host = bare_host();
   const std::string block =

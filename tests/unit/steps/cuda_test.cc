@@ -1,7 +1,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/base/sha256.h"
@@ -195,29 +197,95 @@ TEST(CudaStep, SaysWhatTheInstallerComplainsOf) {
   EXPECT_THAT(error_of(runfile(), host).why(), HasSubstr("Insufficient space in /tmp"));
 }
 
-TEST(CudaStep, InstallsFromALocalRepositoryInADeb) {
-  FakeHost host = cuda_host({"12.4"});
-  const std::string deb = fake_deb("cuda-repo-ubuntu2404-12-4-local", "12.4.1-1");
-  host.put("/root/local.deb", deb);
-  host.on({"dpkg-deb", "-f"}, [](FakeHost&, const Command&) {
-    return CommandResult{0, "Package: cuda-repo-ubuntu2404-12-4-local\nVersion: 12.4.1-1\nArchitecture: all\n", ""};
-  });
-  host.put("/var/lib/dpkg/info/cuda-repo-ubuntu2404-12-4-local.list",
-           "/var/cuda-repo-ubuntu2404-12-4-local/Packages\n/var/cuda-repo-ubuntu2404-12-4-local/cuda-A-keyring.gpg\n");
-  host.put("/var/cuda-repo-ubuntu2404-12-4-local/cuda-A-keyring.gpg", "key");
-  host.put("/etc/apt/sources.list.d/cuda-local.list", "deb [trusted=yes] file:///var/cuda-repo-ubuntu2404-12-4-local /\n");
-  host.put("/var/lib/dpkg/status", host.content("/var/lib/dpkg/status") + dpkg_stanza("cuda-repo-ubuntu2404-12-4-local", "12.4.1-1"));
-  host.on({"dpkg", "--compare-versions"}, [](FakeHost&, const Command&) { return CommandResult{1, "", ""}; });
+constexpr const char* kLocal = "cuda-repo-ubuntu2404-12-4-local";
+
+CudaSpec local_repository() {
   CudaSpec spec;
   spec.tables = builtin_tables();
   spec.version = "12.4";
   spec.from = CudaSpec::From::deb;
   spec.path = HostPath{"/root/local.deb"};
-  EXPECT_EQ(done(spec, host).is, StepState::Is::satisfied);
+  return spec;
+}
+
+FakeHost local_repository_host() {
+  FakeHost host = cuda_host({"12.4"});
+  host.put("/root/local.deb", fake_deb(kLocal, "12.4.1-1"));
+  host.on({"dpkg-deb", "-f"}, [](FakeHost&, const Command&) {
+    return CommandResult{0, std::string("Package: ") + kLocal + "\nVersion: 12.4.1-1\nArchitecture: all\n", ""};
+  });
+  host.put("/var/lib/dpkg/info/cuda-repo-ubuntu2404-12-4-local.list",
+           "/var/cuda-repo-ubuntu2404-12-4-local/Packages\n/var/cuda-repo-ubuntu2404-12-4-local/cuda-A-keyring.gpg\n");
+  host.put("/var/cuda-repo-ubuntu2404-12-4-local/cuda-A-keyring.gpg", "key");
+  host.put("/var/lib/dpkg/status", host.content("/var/lib/dpkg/status") + dpkg_stanza(kLocal, "12.4.1-1"));
+  host.on({"dpkg", "--compare-versions"}, [](FakeHost&, const Command&) { return CommandResult{1, "", ""}; });
+  return host;
+}
+
+TEST(CudaStep, InstallsFromALocalRepositoryInADeb) {
+  FakeHost host = local_repository_host();
+  host.put("/etc/apt/sources.list.d/cuda-local.list", "deb [trusted=yes] file:///var/cuda-repo-ubuntu2404-12-4-local /\n");
+  EXPECT_EQ(done(local_repository(), host).is, StepState::Is::satisfied);
   EXPECT_EQ(host.content("/etc/apt/keyrings/cuda-repo-ubuntu2404-12-4-local.gpg"), "key");
   EXPECT_THAT(host.content("/etc/apt/sources.list.d/gpustrap-cuda-repo-ubuntu2404-12-4-local.sources"),
               HasSubstr("URIs: file:///var/cuda-repo-ubuntu2404-12-4-local\n"));
   EXPECT_THAT(host.content("/etc/apt/sources.list.d/cuda-local.list"), HasSubstr("# disabled by gpustrap"));
+}
+
+TEST(CudaStep, APackageThatIsNoLocalRepositoryIsFoundOut) {
+  FakeHost host = local_repository_host();
+  host.put("/var/lib/dpkg/info/cuda-repo-ubuntu2404-12-4-local.list", "/usr/share/keyrings/cuda-archive-keyring.gpg\n");
+  const Error error = error_of(local_repository(), host);
+  EXPECT_EQ(error.code(), ErrorCode::unsupported);
+  EXPECT_EQ(error.why(), std::string(kLocal) + " is no local repository: there is no list of packages in it");
+  EXPECT_THAT(error.hint(), HasSubstr("cuda-repo-…-local .deb"));
+  host.put("/var/lib/dpkg/info/cuda-repo-ubuntu2404-12-4-local.list", "/var/cuda-repo-ubuntu2404-12-4-local/Packages\n");
+  EXPECT_THAT(error_of(local_repository(), host).why(), HasSubstr("there is no key in it"));
+}
+
+TEST(CudaStep, AnInstallerOnTheHostThatIsAnotherOneIsNotRun) {
+  FakeHost host = runfile_host();
+  host.put("/root/cuda.run", "another installer");
+  CudaSpec spec = runfile();
+  spec.url.reset();
+  spec.path = HostPath{"/root/cuda.run"};
+  const Error error = error_of(spec, host);
+  EXPECT_EQ(error.code(), ErrorCode::digest);
+  EXPECT_EQ(error.why(), "/root/cuda.run has sha256 " + sha256_hex("another installer") + ", wanted was " + sha256_hex("installer"));
+  EXPECT_THAT(error.hint(), HasSubstr("put the right file there"));
+  EXPECT_THAT(host.changes(), Not(Contains(HasSubstr("act sh"))));
+}
+
+TEST(CudaStep, ACompilerThatDoesNotSayItsVersionIsNone) {
+  FakeHost host = runfile_host();
+  host.answer({"/usr/local/cuda-11.8/bin/nvcc", "--version"}, {0, "hello\n", ""});
+  const Error error = error_of(runfile(), host);
+  EXPECT_EQ(error.code(), ErrorCode::command);
+  EXPECT_EQ(error.why(), "/usr/local/cuda-11.8/bin/nvcc does not say its version, but `hello`");
+  EXPECT_THAT(error.hint(), HasSubstr("remove /usr/local/cuda-11.8"));
+}
+
+TEST(CudaStep, AsksForTheTables) {
+  const FakeHost host = cuda_host();
+  const auto state = make_step(CudaSpec{})->check(host);
+  ASSERT_FALSE(state.has_value());
+  EXPECT_EQ(state.error().code(), ErrorCode::recipe);
+  EXPECT_EQ(state.error().why(), "the recipe came without the tables of GPUs and drivers");
+  EXPECT_THAT(state.error().hint(), HasSubstr("gpustrap up"));
+}
+
+TEST(CudaStep, ARepositoryWhoseKeyNobodyKnowsIsNotTrusted) {
+  FakeHost host = cuda_host();
+  Compat without_keys = *builtin_tables();
+  without_keys.repository.fingerprints.items.clear();
+  CudaSpec spec = cuda("12.9");
+  spec.fingerprint.clear();
+  spec.tables = std::make_shared<const Compat>(std::move(without_keys));
+  const Error error = error_of(spec, host);
+  EXPECT_EQ(error.code(), ErrorCode::unsupported);
+  EXPECT_EQ(error.why(), "which key signs NVIDIA's repository ubuntu2404 is not recorded here");
+  EXPECT_THAT(error.hint(), HasSubstr("give the key's `fingerprint`"));
+  EXPECT_THAT(host.changes(), Not(Contains(HasSubstr("fetch"))));
 }
 
 TEST(CudaStep, AFileOfAnotherVersionIsFoundOut) {

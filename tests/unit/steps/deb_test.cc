@@ -133,6 +133,33 @@ TEST(DebStep, WaitsForWhoeverHoldsTheLocksOfApt) {
   EXPECT_THAT(log.lines, Contains(HasSubstr("waiting for process 812 (unattended-upgr)")));
 }
 
+TEST(DebStep, NamesWhoHoldsTheLocksOfAptForTooLong) {
+  FakeHost host = host_with_tool();
+  host.put("/var/lib/dpkg/lock-frontend", "");
+  host.put("/proc/812/comm", "unattended-upgr\n");
+  const std::uint64_t inode = host.info("/var/lib/dpkg/lock-frontend").value().value().inode;
+  host.put("/proc/locks", "1: POSIX  ADVISORY  WRITE 812 fe:00:" + std::to_string(inode) + " 0 EOF\n");
+  const auto done = run_step(tool(), host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), ErrorCode::busy);
+  EXPECT_EQ(done.error().why(), "process 812 (unattended-upgr) still holds the locks of apt after 10m00s");
+  EXPECT_THAT(done.error().hint(), HasSubstr("first-boot updates can take many minutes"));
+  EXPECT_THAT(host.changes(), Not(Contains(HasSubstr("apt-get"))));
+}
+
+TEST(DebStep, AFileOnTheHostThatIsAnotherOneIsNotInstalled) {
+  FakeHost host = host_with_dpkg();
+  host.put("/srv/tool.deb", fake_deb("tool", "2.1-1"));
+  DebSpec spec = tool();
+  spec.url.reset();
+  spec.path = HostPath{"/srv/tool.deb"};
+  const auto done = run_step(spec, host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), ErrorCode::digest);
+  EXPECT_EQ(done.error().why(), "/srv/tool.deb has sha256 " + sha256_hex(fake_deb("tool", "2.1-1")) + ", wanted was " + spec.sha256->hex);
+  EXPECT_THAT(done.error().hint(), HasSubstr("put the right package there"));
+}
+
 TEST(DebStep, AFileOnTheHostIsReadByDpkg) {
   FakeHost host = host_with_dpkg();
   DebSpec spec;

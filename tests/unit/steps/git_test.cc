@@ -166,6 +166,34 @@ TEST_F(GitStep, NamesTheNearestOfAnUnknownRef) {
   EXPECT_EQ(done.error().hint(), "did you mean `solutions`?");
 }
 
+TEST_F(GitStep, NamesWhatThereIsWhereNothingIsNear) {
+  GitSpec spec = clone_of_course();
+  spec.ref = "zzzzzzzzzzzz";
+  EXPECT_EQ(run(spec).error().hint(), "it has main, solutions, v1");
+}
+
+TEST_F(GitStep, ARepositoryWithoutACommitCannotBeCloned) {
+  in("", {"init", "--quiet", "--bare", directory_ / "empty.git"});
+  GitSpec spec = clone_of_course();
+  spec.url = directory_ / "empty.git";
+  const auto done = run(spec);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), ErrorCode::not_found);
+  EXPECT_EQ(done.error().why(), directory_ / "empty.git" + " has no commit yet");
+  EXPECT_EQ(done.error().hint(), "push one, or name a branch in `ref`");
+  spec.ref = "main";
+  EXPECT_EQ(run(spec).error().hint(), "correct `ref`");
+}
+
+TEST_F(GitStep, AFileInPlaceOfTheFolderIsSaid) {
+  write("home/course", "my notes");
+  const auto done = run(clone_of_course());
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), ErrorCode::unsafe);
+  EXPECT_EQ(done.error().why(), directory_ / "home/course" + " is a file, a folder is wanted");
+  EXPECT_EQ(content("home/course"), "my notes");
+}
+
 TEST_F(GitStep, FastForwardsWhereNothingWasChanged) {
   ASSERT_TRUE(run(clone_of_course()).has_value());
   write("home/course/own.txt", "of the user's\n");  // a file that git does not know is in nobody's way

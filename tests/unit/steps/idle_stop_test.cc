@@ -166,6 +166,10 @@ TEST(IdleStopStep, IsRefusedWhereAShutdownStopsNothing) {
   FakeHost bare = host_of();
   bare.edit_facts().systemd = false;
   EXPECT_THAT(run_step(half_an_hour(), bare).error().sentence(), HasSubstr("no systemd"));
+  FakeHost bootless = host_of();
+  bootless.edit_facts().boot_id.clear();
+  EXPECT_THAT(run_step(half_an_hour(), bootless).error().sentence(),
+              HasSubstr("this host does not tell its boot id, so its boots could not be told apart"));
   FakeHost user = host_of();
   user.as_user();
   EXPECT_THAT(run_step(half_an_hour(), user).error().sentence(), HasSubstr("only root may shut a host down"));

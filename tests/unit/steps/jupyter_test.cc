@@ -257,6 +257,24 @@ TEST_F(PublicJupyter, RefusesAShortPassword) {
   EXPECT_FALSE(host_.at(kUnit).has_value()) << "nothing is opened";
 }
 
+TEST_F(PublicJupyter, SaysWhatItLacksToBeOpened) {
+  host_.answer({"/home/ubuntu/env/bin/python"}, {1, "", "FileNotFoundError: [Errno 2] No such file or directory: 'openssl'\n"});
+  const auto no_openssl = run_step(open_notebook(), host_);
+  ASSERT_FALSE(no_openssl.has_value());
+  EXPECT_EQ(no_openssl.error().code(), ErrorCode::not_found);
+  EXPECT_EQ(no_openssl.error().why(), "there is no openssl on this host to make a certificate with");
+  EXPECT_THAT(no_openssl.error().hint(), HasSubstr("apt: [openssl]"));
+  host_.answer({"/home/ubuntu/env/bin/python"}, {1, "", "ModuleNotFoundError: No module named 'jupyter_server'\n"});
+  const auto old = run_step(open_notebook(), host_);
+  ASSERT_FALSE(old.has_value());
+  EXPECT_EQ(old.error().code(), ErrorCode::command);
+  EXPECT_EQ(old.error().why(),
+            "the environment's Python could not look after the notebook's password and certificate: ModuleNotFoundError: No module named "
+            "'jupyter_server'");
+  EXPECT_THAT(old.error().hint(), HasSubstr("jupyter_server 2 or newer"));
+  EXPECT_FALSE(host_.at(kUnit).has_value()) << "nothing is opened";
+}
+
 TEST_F(PublicJupyter, ClosesAgainWithoutTheField) {
   ASSERT_TRUE(run_step(open_notebook(), host_).has_value());
   host_.unlisten(8888);

@@ -227,6 +227,36 @@ TEST(NvidiaDriverStep, SaysOfEverySourceWhyItDoesNotServe) {
                                  HasSubstr("NVIDIA's repository: ")));
 }
 
+TEST(NvidiaDriverStep, SourcesWhoseDriverIsOfAnotherBranchDoNotServe) {
+  std::vector<FakePackage> packages = nvidia_driver_packages();
+  packages[1].version = "575.57.08-1ubuntu1";  // as a pin of the host's own may hold it
+  ASSERT_EQ(packages[1].name, "nvidia-open-580");
+  FakeHost host = nvidia_host({kT4}, packages);
+  const Error error = error_of(from_nvidia(), host);
+  EXPECT_THAT(error.why(), HasSubstr("nvidia-open-580 is of version 575.57.08-1ubuntu1 there, driver branch 580 is wanted"));
+}
+
+TEST(NvidiaDriverStep, AModuleThatIsOlderThanItsPackageIsFoundOut) {
+  std::vector<FakePackage> packages = ubuntu_driver();
+  packages[0].installed = [](FakeHost& host) { put_module(host, kRelease, "450.80.02"); };
+  FakeHost host = gpu_host({kT4}, packages);
+  NvidiaDriverSpec spec = driver();
+  spec.cuda = "13.0";
+  const Error error = error_of(spec, host);
+  EXPECT_EQ(error.code(), ErrorCode::unsupported);
+  EXPECT_THAT(error.why(), HasSubstr("driver 450.80.02 was installed and loaded, and is not what is wanted ("));
+  EXPECT_THAT(error.hint(), HasSubstr("`apt-cache policy` on the host"));
+}
+
+TEST(NvidiaDriverStep, AServiceThatIsMaskedIsNotUnmasked) {
+  FakeHost host = gpu_host({kT4}, ubuntu_driver());
+  host.answer({"systemctl", "show"}, {0, "LoadState=masked\nUnitFileState=masked\nActiveState=inactive\n", ""});
+  const Error error = error_of(driver(), host);
+  EXPECT_EQ(error.code(), ErrorCode::unsupported);
+  EXPECT_EQ(error.why(), "nvidia-persistenced is masked");
+  EXPECT_EQ(error.hint(), "sudo systemctl unmask nvidia-persistenced.service");
+}
+
 TEST(NvidiaDriverStep, TheFabricManagerHasTheDriversVersionToTheDigit) {
   std::vector<FakePackage> packages = nvidia_driver_packages();
   packages.push_back({"nvidia-fabricmanager", "580.95.05-1ubuntu1", {}, [](FakeHost& host) {

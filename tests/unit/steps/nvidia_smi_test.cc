@@ -131,6 +131,27 @@ TEST(NvidiaSmiStep, AGpuThatDoesNotAnswerIsNotHiddenByThoseThatDo) {
   EXPECT_THAT(error.hint(), HasSubstr("stop and start the instance"));
 }
 
+TEST(NvidiaSmiStep, AGpuThatDoesNotAnswerAndOfWhichTheKernelSaysNothing) {
+  FakeHost host = driver_host(golden("t4.csv"));
+  host.edit_facts().gpus.push_back({"0000:00:1f.0", "1eb8", "12a2", "nvidia"});
+  NvidiaSmiSpec spec;
+  spec.min_gpus = 2;
+  const Error error = failure_of(spec, host);
+  EXPECT_EQ(error.code(), ErrorCode::io);
+  EXPECT_EQ(error.why(), "1 GPU answers, 2 wanted, and 2 are on the PCI bus");
+  EXPECT_THAT(error.hint(), HasSubstr("says why the others do not"));
+}
+
+TEST(NvidiaSmiStep, AGpuWithoutMemoryOfItsOwnHasNoneToCompare) {
+  FakeHost host = driver_host("0, GPU-1, NVIDIA GB10, 0000000F:01:00.0, 580.95.05, [N/A], [N/A]\n");
+  NvidiaSmiSpec spec;
+  spec.min_memory = ByteSize{std::uint64_t{16} << 30U};
+  const Error error = failure_of(spec, host);
+  EXPECT_EQ(error.code(), ErrorCode::unsupported);
+  EXPECT_EQ(error.why(), "GPU 0 (NVIDIA GB10) has no memory of its own to compare, 16.0 GiB wanted");
+  EXPECT_THAT(error.hint(), HasSubstr("it shares the system's: leave `min_memory` out"));
+}
+
 /// Each class of failure, as nvidia-smi prints it and as the host looks then: the cause and the way out are named.
 struct Failure {
   std::string name;
@@ -308,6 +329,32 @@ INSTANTIATE_TEST_SUITE_P(
         Failure{"interrupts", [] { return driver_host("", 10); }, "no interrupts", "stop and start"},
         Failure{"function", [] { return driver_host("", 13); }, "newer than the driver's library", "one version"},
         Failure{"inforom", [] { return driver_host("", 14); }, "infoROM", "report it"},
+        Failure{"hangs", [] { return changed(driver_host(""), [](FakeHost& host) { host.on({"nvidia-smi"}, nullptr); }); },
+                "nvidia-smi does not come back: the driver or a GPU hangs", "reboot; where it happens again"},
+        Failure{"lost_without_a_word_of_the_kernel", [] { return driver_host("", 15); },
+                "the GPU is lost: it has fallen off the bus or cannot be reached", "stop and start"},
+        Failure{"lost_by_words", [] { return driver_host("Unable to determine the device handle for GPU: GPU is lost.\n", 255); },
+                "the GPU is lost: it has fallen off the bus or cannot be reached", "stop and start"},
+        Failure{"fraction_with_another_driver",
+                [] {
+                  return changed(driver_host(golden("no_devices.txt"), 6), [](FakeHost& host) {
+                    host.edit_facts().gpus[0] = {"0000:00:1e.0", "27b8", "1733", ""};
+                  });
+                },
+                "the driver does not know this GPU", "GRID"},
+        Failure{"finds_none", [] { return driver_host(golden("no_devices.txt"), 6); },
+                "the driver 580.95.05 is loaded and finds no GPU that it can use", "dmesg | grep -i nvrm"},
+        Failure{"does_not_answer", [] { return driver_host(golden("no_driver.txt"), 9); },
+                "the driver 580.95.05 is loaded, but does not answer", "a reboot helps where it hangs"},
+        Failure{"too_old_for_the_driver",
+                [] {
+                  return changed(driver_host(golden("no_devices.txt"), 6), [](FakeHost& host) {
+                    host.answer({"dmesg"}, {0, "NVRM: The NVIDIA GPU is supported through the NVIDIA 470.xx Legacy drivers.\n", ""});
+                  });
+                },
+                "the installed driver no longer supports this GPU", "580 for Maxwell to Volta (V100), 470 for Kepler"},
+        Failure{"old_smi", [] { return driver_host("Field \"mig.mode.current\" is not a valid field to query.\n", 2); },
+                "this nvidia-smi does not know the question: its driver is older than 450", "gpustrap up cuda HOST"},
         Failure{"not_executable", [] { return driver_host("", 126); }, "may not be executed", "mode"}),
     [](const auto& row) { return row.param.name; });
 
@@ -405,6 +452,16 @@ INSTANTIATE_TEST_SUITE_P(
             "CUDA error 804", "LD_LIBRARY_PATH"},
         ProbeFailure{"broken", "Traceback (most recent call last):", "the probe broke", "dmesg"}),
     [](const auto& row) { return row.param.name; });
+
+TEST(NvidiaSmiStep, AProbeThatDoesNotComeBackIsAGpuThatHangs) {
+  FakeHost host = probing_host("");
+  host.on({"/usr/bin/python3"}, nullptr);
+  const Error error = failure_of(probed(), host);
+  EXPECT_EQ(error.code(), ErrorCode::timeout);
+  EXPECT_THAT(error.why(), HasSubstr("the kernel did not come back from a GPU within"));
+  EXPECT_THAT(error.hint(), HasSubstr("the driver or a GPU hangs: reboot"));
+  EXPECT_FALSE(host.at(kProof).has_value());
+}
 
 TEST(NvidiaSmiStep, AGpuThatCudaDoesNotSeeIsAFailure) {
   FakeHost host = probing_host(right("GPU-other"));

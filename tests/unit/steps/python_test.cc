@@ -118,6 +118,32 @@ TEST(PipStep, SaysWhatPipSaidAndWhatToDo) {
   EXPECT_THAT(done.error().hint(), HasSubstr("check name and version"));
 }
 
+TEST(PipStep, WhatPipFailedForDecidesWhatToDo) {
+  const std::pair<const char*, const char*> rows[] = {
+      {"ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "make room"},
+      {"ERROR: ResolutionImpossible: for help visit https://pip.pypa.io/", "exclude each other"},
+      {"ERROR: Failed building wheel for flash-attn", "all that pip said"},
+  };
+  for (const auto& [said, hint] : rows) {
+    FakeHost host = host_with_environment();
+    host.answer({std::string(kVenv) + "/bin/python", "-m", "pip", "install"}, {1, "", std::string(said) + "\n"});
+    const auto done = run_step(packages({"numpy"}), host);
+    ASSERT_FALSE(done.has_value());
+    EXPECT_EQ(done.error().why(), std::string(said).substr(7));
+    EXPECT_THAT(done.error().hint(), HasSubstr(hint));
+  }
+}
+
+TEST(PipStep, AnEnvironmentWithNeitherPipNorUvIsSaid) {
+  FakeHost host = host_with_environment();
+  host.take_away(std::string(kVenv) + "/lib/python3.11/site-packages/pip-26.1.dist-info");
+  const auto done = run_step(packages({"numpy"}), host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), ErrorCode::not_found);
+  EXPECT_EQ(done.error().why(), "/home/ubuntu/env has no pip, and there is no uv");
+  EXPECT_THAT(done.error().hint(), HasSubstr("make it anew with a `venv` step"));
+}
+
 /// What a plan says of the step, where the tool that is asked ends so.
 std::string planned(FakeHost& host, const PipSpec& spec, CommandResult said) {
   host.answer({"sh", "-c"}, std::move(said));
@@ -296,6 +322,18 @@ TEST(VenvStep, NamesThePackageWhereEnsurepipIsMissingAndLeavesNoHalfEnvironment)
   ASSERT_FALSE(done.has_value());
   EXPECT_THAT(done.error().hint(), HasSubstr("python3-venv"));
   EXPECT_FALSE(host.at(std::string(kVenv) + "/pyvenv.cfg").has_value());
+}
+
+TEST(VenvStep, NamesThePackageOfAPythonThatIsNotThere) {
+  FakeHost host;
+  host.as_user();
+  VenvSpec spec = environment();
+  spec.python = "3.13";
+  const auto done = run_step(spec, host);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), ErrorCode::not_found);
+  EXPECT_EQ(done.error().why(), "`python3.13` is not on this host");
+  EXPECT_EQ(done.error().hint(), "add a step before this one: apt: [python3, python3-venv]; is python3.13 in this release?");
 }
 
 TEST(VenvStep, APlanSaysWhichPythonItWouldBe) {

@@ -113,6 +113,16 @@ TEST(RebootStep, RefusesAHostWithoutSystemd) {
   EXPECT_THAT(state.error().why(), HasSubstr("systemd"));
 }
 
+TEST(RebootStep, RefusesAHostThatDoesNotTellItsBoots) {
+  FakeHost host;
+  host.edit_facts().boot_id.clear();
+  const auto state = make_step(always())->check(host);
+  ASSERT_FALSE(state.has_value());
+  EXPECT_EQ(state.error().code(), ErrorCode::unsupported);
+  EXPECT_EQ(state.error().why(), "this host does not tell its boot id, so a restart could not be told from none");
+  EXPECT_THAT(state.error().hint(), HasSubstr("/proc/sys/kernel/random/boot_id"));
+}
+
 /// ann is at work, ubuntu is the run's own login, a cron job of root's runs, bob has just left.
 FakeHost busy_host() {
   FakeHost host;
