@@ -25,6 +25,8 @@ Verdict unseen(const Patient& p, std::string_view section) {
   const bool has_rights = p.is_root;
   if (one == nullptr)
     verdict.why = fmt::format("the host said nothing of {}", section);
+  else if (one->status == Section::kUnanswered)
+    verdict.why = first_line(one->text, 80).empty() ? "the host could not be asked" : first_line(one->text, 80);
   else if (one->status == Section::kLate || one->status == 137)
     verdict.why = "it did not answer in time";
   else if (one->status == Section::kAbsent)
@@ -99,13 +101,30 @@ bool has_only_dnf(const Patient& patient) {
   return rpm != nullptr && rpm->status != Section::kAbsent && (apt == nullptr || apt->status == Section::kAbsent);
 }
 
+/// Takes back what a look concludes from questions that were not answered. An nvidia-smi that hangs is an answer.
+Verdict judged(const DoctorClass& one, const Patient& patient) {
+  if (one.rests_on_nothing) return one.look(patient);
+  (void)patient.evidence.take_doubts();
+  Verdict verdict = one.look(patient);
+  std::vector<std::string> doubts = patient.evidence.take_doubts();
+  std::erase_if(doubts, [&](const std::string& name) {
+    const Section* section = patient.evidence.find(name);
+    return name.starts_with("smi") && section != nullptr && section->status != Section::kUnanswered;
+  });
+  if (one.subject == "gpu" || one.subject == "driver" || one.subject == "cuda")
+    doubts.insert(doubts.end(), patient.gpu_doubts.begin(), patient.gpu_doubts.end());
+  doubts.insert(doubts.end(), patient.doubts.begin(), patient.doubts.end());
+  const bool is_conclusion = verdict.state == Verdict::State::found || verdict.state == Verdict::State::fine;
+  return is_conclusion && !doubts.empty() ? unseen(patient, doubts.front()) : verdict;
+}
+
 }  // namespace
 
 Diagnosis diagnose(const Patient& patient) {
   Diagnosis diagnosis;
   std::vector<Finding> all;
   for (const DoctorClass& one : doctor_classes()) {
-    Verdict verdict = one.look(patient);
+    Verdict verdict = judged(one, patient);
     if (verdict.state == Verdict::State::unknown) diagnosis.unknown.push_back({&one, verdict.why});
     if (verdict.state == Verdict::State::fine || verdict.state == Verdict::State::found) ++diagnosis.looked_at;
     if (verdict.state != Verdict::State::found) continue;

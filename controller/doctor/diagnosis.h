@@ -46,6 +46,7 @@ struct DoctorClass {
   std::string_view advice;    ///< what to do in general, without a dot
   std::string_view explains;  ///< ids of classes that are its consequences, with spaces
   Verdict (*look)(const Patient&);
+  bool rests_on_nothing = false;  ///< it is about what keeps the host from answering: its finding stands where nothing else is known
 };
 /// All of them, causes before what follows from them.
 [[nodiscard]] const std::vector<DoctorClass>& doctor_classes();

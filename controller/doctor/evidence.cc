@@ -46,6 +46,16 @@ std::string without_loaders_words(std::string text) {
   return text;
 }
 
+/// Whether a shell or its helper says, in its own name, that it could not start what it was told to.
+bool says_no_process(std::string_view text) {
+  for (const std::string& line : split(text, '\n')) {
+    if (line.ends_with(": Cannot fork") || line.find(": fork: retry: ") != std::string::npos || line.ends_with("can't fork") ||
+        line.ends_with(": fork: Resource temporarily unavailable") || line.starts_with("timeout: fork system call failed"))
+      return true;
+  }
+  return false;
+}
+
 /// Takes the first line, without its end, off `text`; none where no line is whole.
 std::optional<std::string_view> take_line(std::string_view& text) {
   const std::size_t end = text.find('\n');
@@ -87,27 +97,30 @@ Result<Evidence> Evidence::read(std::string_view said, Ending ending) {
     if (evidence.sections_.size() == kMostSections) return fail(broken("it has too many sections"));
     if (size >= said.size() && size != kNoNumber && ending == Ending::cut) return evidence;
     if (size >= said.size() || said[size] != '\n') return fail(broken(fmt::format("section {} is not as long as it says", parts[1])));
-    evidence.sections_.push_back({parts[1], static_cast<int>(status), without_loaders_words(strip_control(to_utf8(said.substr(0, size))))});
+    Section section{parts[1], static_cast<int>(status), without_loaders_words(strip_control(to_utf8(said.substr(0, size))))};
+    if (says_no_process(section.text)) section.status = Section::kUnanswered;
+    evidence.sections_.push_back(std::move(section));
     said.remove_prefix(size + 1);
   }
 }
 
 const Section* Evidence::find(std::string_view name) const {
   const auto found = std::find_if(sections_.begin(), sections_.end(), [&](const Section& one) { return one.name == name; });
+  if (found == sections_.end() || !found->is_answered()) doubts_.emplace_back(name);
   return found == sections_.end() ? nullptr : &*found;
 }
 
 bool Evidence::was_seen(std::string_view name) const {
   const Section* section = find(name);
   if (section == nullptr) return false;
-  return section->status != Section::kNotPermitted && section->status != Section::kLate && section->status != Section::kNotRun &&
+  return section->is_answered() && section->status != Section::kNotPermitted && section->status != Section::kNotRun &&
          section->status != Section::kAbsent;
 }
 
 const std::string& Evidence::text(std::string_view name) const {
   static const std::string kNone;
   const Section* section = find(name);
-  return section == nullptr ? kNone : section->text;
+  return section == nullptr || section->status == Section::kUnanswered ? kNone : section->text;
 }
 
 std::vector<std::string> Evidence::lines(std::string_view name) const {
@@ -133,6 +146,13 @@ void Evidence::put(Section section) {
     *found = std::move(section);
   else
     sections_.push_back(std::move(section));
+}
+
+void Evidence::put_missing(const std::vector<std::string>& names, int status, const std::string& text) {
+  for (const std::string& name : names) {
+    if (find(name) == nullptr) sections_.push_back({name, status, text});
+  }
+  doubts_.clear();
 }
 
 std::string Evidence::write() const {

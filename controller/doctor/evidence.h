@@ -14,10 +14,12 @@ namespace gpustrap {
 
 struct Section {
   /// Exit statuses that say that nothing was seen.
-  static constexpr int kNotPermitted = 77, kLate = 124, kNotRun = 126, kAbsent = 127;
+  static constexpr int kNotPermitted = 77, kLate = 124, kUnanswered = 125, kNotRun = 126, kAbsent = 127;
   std::string name;
   int status = 0;  ///< of the command; 255 where it is not known
   std::string text;
+  /// Whether the question was asked and came to its end. Else what is missing in the text is no evidence of anything.
+  [[nodiscard]] bool is_answered() const { return status != kLate && status != kUnanswered && status != 137; }
 };
 
 class Evidence {
@@ -42,6 +44,12 @@ class Evidence {
   /// The rest of the first line that begins with `key` and a space: "clock" of system.
   [[nodiscard]] std::string value(std::string_view name, std::string_view key) const;
 
+  /// Sections that were asked for here since this was called last, and are not answered, or not there: what was concluded in the
+  /// meantime is worth nothing.
+  [[nodiscard]] std::vector<std::string> take_doubts() const { return std::exchange(doubts_, {}); }
+  /// Gives each of these that is not there the status kUnanswered, and this for its text.
+  void put_missing(const std::vector<std::string>& names, int status, const std::string& text);
+
   /// Adds a section, in the place of one of that name.
   void put(Section section);
   [[nodiscard]] const std::vector<Section>& sections() const& { return sections_; }
@@ -51,6 +59,7 @@ class Evidence {
 
  private:
   std::vector<Section> sections_;
+  mutable std::vector<std::string> doubts_;  ///< a note beside the evidence, not part of it
 };
 
 }  // namespace gpustrap

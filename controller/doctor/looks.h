@@ -13,6 +13,8 @@ namespace gpustrap {
 
 // looks_login.cc
 [[nodiscard]] Verdict look_login_files(const Patient& p);
+[[nodiscard]] Verdict look_limits(const Patient& p);
+[[nodiscard]] Verdict look_programs(const Patient& p);
 [[nodiscard]] Verdict look_null_device(const Patient& p);
 [[nodiscard]] Verdict look_files_closed(const Patient& p);
 [[nodiscard]] Verdict look_preload(const Patient& p);
@@ -92,6 +94,8 @@ namespace gpustrap {
 [[nodiscard]] Verdict look_apt_interrupted(const Patient& p);
 [[nodiscard]] Verdict look_apt_sources(const Patient& p);
 [[nodiscard]] Verdict look_apt_preferences(const Patient& p);
+[[nodiscard]] Verdict look_apt_release(const Patient& p);
+[[nodiscard]] Verdict look_apt_lists_broken(const Patient& p);
 [[nodiscard]] Verdict look_apt_no_sources(const Patient& p);
 [[nodiscard]] Verdict look_dpkg_database(const Patient& p);
 [[nodiscard]] Verdict look_apt_lists(const Patient& p);
@@ -118,6 +122,7 @@ namespace gpustrap {
 [[nodiscard]] Verdict look_own_name(const Patient& p);
 [[nodiscard]] Verdict look_mtu(const Patient& p);
 [[nodiscard]] Verdict look_proxy_half(const Patient& p);
+[[nodiscard]] Verdict look_mirror_silent(const Patient& p);
 [[nodiscard]] Verdict look_proxy_silent(const Patient& p);
 [[nodiscard]] Verdict look_notebook_open(const Patient& p);
 [[nodiscard]] Verdict look_notebook_public(const Patient& p);

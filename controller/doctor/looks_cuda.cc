@@ -286,7 +286,8 @@ Verdict look_framework_cpu(const Patient& p) {
 // TensorFlow's wheel loads CUDA's libraries by name, and computes on the processor where it finds none.
 Verdict look_framework_libraries(const Patient& p) {
   if (!p.has_gpu()) return irrelevant();
-  const bool has_system = !p.evidence.lines("loose-cudnn").empty() || !matching(p.evidence.lines("libraries"), "libcudnn").empty();
+  const bool has_system =
+      !matching(p.evidence.lines("loose-cudnn"), "/libcudnn").empty() || !matching(p.evidence.lines("libraries"), "libcudnn").empty();
   bool any = false;
   for (const auto& [path, one] : environments_of(p)) {
     const auto tensorflow = one.packages.find("tensorflow");
@@ -349,7 +350,7 @@ Verdict look_cudnn_twice(const Patient& p) {
     const std::vector<std::string> parts = words(line);
     if (parts.size() > 2 && parts[0].starts_with("libcudnn.so.")) system.push_back(parts[2]);
   }
-  for (const std::string& line : p.evidence.lines("loose-cudnn")) system.push_back(line);
+  for (const std::string& line : matching(p.evidence.lines("loose-cudnn"), "/libcudnn")) system.push_back(line);
   if (system.empty()) return irrelevant();
   const auto version_of = [](const std::string& file) {
     return file.substr(file.rfind(".so.") == std::string::npos ? file.size() : file.rfind(".so.") + 4);

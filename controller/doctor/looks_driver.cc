@@ -315,7 +315,7 @@ Verdict look_driver_mismatch(const Patient& p) {
 Verdict look_driver_library_missing(const Patient& p) {
   if (!p.has_gpu() || !p.nvidia_loaded) return irrelevant();
   const Section* smi = p.evidence.find("smi");
-  if (!p.evidence.was_seen("libraries")) return unseen(p, "libraries");
+  if (!p.evidence.was_seen("libraries") || matching(p.evidence.lines("libraries"), "looked").empty()) return unseen(p, "libraries");
   const bool has = !library_version(p, "libnvidia-ml").empty() && !library_version(p, "libcuda").empty();
   if (has && (smi == nullptr || smi->status != 12)) return fine();
   const std::string branch = branch_of(p.facts.driver);
@@ -341,6 +341,7 @@ Verdict look_smi_missing(const Patient& p) {
 
 Verdict look_device_files(const Patient& p) {
   if (!p.has_gpu() || !p.nvidia_loaded || p.wsl) return irrelevant();
+  if (matching(p.evidence.lines("devices"), "looked").empty()) return unseen(p, "devices");
   if (contains(p.evidence.text("devices"), "/dev/nvidiactl")) return fine();
   if (p.facts.container)
     return found({"ls /dev/nvidia*: none"}, "the container was given no device files of the GPU", {"# start it with --gpus all"});

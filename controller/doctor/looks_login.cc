@@ -151,6 +151,75 @@ Verdict look_login_files(const Patient& p) {
   return fine();
 }
 
+// A limit holds for each login of the user's. Root's processes are not counted.
+Verdict look_limits(const Patient& p) {
+  struct Limit {
+    std::string_view line, item, what;
+    std::uint64_t least;
+  };
+  // The agent, a notebook and a shell are some 60 processes and threads; each keeps some files open, and maps its libraries.
+  constexpr Limit kLimits[] = {{"limit processes ", "nproc", "processes", 200},
+                               {"limit open files ", "nofile", "open files", 256},
+                               {"limit address space ", "as", "bytes of memory in each program", std::uint64_t{2} << 30U}};
+  const bool is_root = p.evidence.value("limits", "uid") == "0";
+  std::vector<std::string> evidence, commands, causes;
+  for (const Limit& one : kLimits) {
+    for (const std::string& line : p.evidence.lines("limits")) {
+      if (!line.starts_with(one.line)) continue;
+      const std::vector<std::string> parts = words(line.substr(one.line.size()));
+      const auto most = parts.empty() ? std::nullopt : number_of(parts[0]);
+      if (!most || *most >= one.least || (is_root && one.item == "nproc")) continue;
+      evidence.push_back(fmt::format("/proc/self/limits: {} {}", *most, one.what));
+      causes.push_back(fmt::format("{} {}", *most, one.what));
+      for (const std::string& setting : p.evidence.lines("limits")) {
+        if (!setting.starts_with("set ")) continue;
+        const FileLine place = file_line(setting.substr(4));
+        const std::vector<std::string> fields = words(place.text);
+        const auto value = fields.size() == 4 ? number_of(fields[3]) : std::nullopt;
+        if (!value || fields[2] != one.item || *value * (one.item == "as" ? 1024 : 1) >= one.least) continue;
+        evidence.push_back(setting.substr(4));
+        commands.push_back(fmt::format("sudo sed -i.bak '{}s/^/# /' {}", place.number, shell_quote(place.file)));
+      }
+    }
+  }
+  std::string words_of_shell;
+  if (const std::string said = p.evidence.value("programs", "fails"); said == "processes" || said.starts_with("processes ")) {
+    words_of_shell = trim(std::string_view(said).substr(9));
+    evidence.push_back(words_of_shell.empty() ? "20 processes cannot be started at once" : words_of_shell);
+  } else if (causes.empty()) {
+    return fine();
+  }
+  if (commands.empty())
+    commands.emplace_back(
+        "# raise it where it is set: nproc, nofile and as in /etc/security/limits.d, ulimit in ~/.profile, TasksMax of user-.slice");
+  else
+    commands.insert(commands.begin(), "# where not even sudo starts: as root, from the provider's console, without `sudo`");
+  commands.emplace_back("# then log in again");
+  return found(std::move(evidence),
+               causes.empty() ? "the host cannot start programs for this login: no more processes can be made"
+                              : fmt::format("a login may have {} at most: programs of it do not start, or end in the middle of their work",
+                                            join(causes, ", ")),
+               std::move(commands));
+}
+
+Verdict look_programs(const Patient& p) {
+  std::vector<std::string> evidence, packages, commands;
+  for (const std::string& line : p.evidence.lines("programs")) {
+    if (!line.starts_with("fails ") || words(line).size() < 2 || words(line)[1] == "processes") continue;
+    const std::string name = words(line)[1];
+    const std::string said(trim(std::string_view(line).substr(6 + name.size())));
+    evidence.push_back(name + ": " + (said.empty() ? "does not answer as it must" : said));
+    const std::string package = name == "grep" || name == "sed" ? name : "coreutils";
+    if (std::find(packages.begin(), packages.end(), package) == packages.end()) packages.push_back(package);
+    if (commands.empty()) commands.push_back("command -v " + name + "   # one in a folder of your own PATH may stand before the system's");
+  }
+  if (evidence.empty()) return fine();
+  commands.push_back("sudo apt-get install --reinstall " + join(packages, " ") + "   # or: sudo dnf reinstall " + join(packages, " "));
+  commands.push_back("# where that needs the program itself: copy it from a host of the same release: gpustrap push HOST FILE");
+  return found(std::move(evidence), "a basic program of the system is missing or broken: nothing else can be looked at",
+               std::move(commands));
+}
+
 Verdict look_null_device(const Patient& p) {
   if (!p.evidence.was_seen("basics")) return unseen(p, "basics");
   struct Device {

@@ -91,6 +91,36 @@ bool has_proxy(const Patient& p) {
   return !matching(p.evidence.lines("environment"), "_proxy").empty() || !matching(p.evidence.lines("environment"), "::proxy").empty();
 }
 
+/// Where /etc/resolv.conf itself is gone: a link that leads nowhere, or no file.
+Verdict no_resolv_conf(const Patient& p) {
+  const std::string target = p.evidence.value("names", "dangling");
+  const std::vector<std::string> lines = p.evidence.lines("names");
+  const auto says = [&](std::string_view line) { return std::find(lines.begin(), lines.end(), line) != lines.end(); };
+  if (target.empty() && !says("no-resolv-conf")) return fine();
+  std::vector<std::string> evidence = {target.empty() ? "/etc/resolv.conf is not there"
+                                                      : fmt::format("/etc/resolv.conf is a link to {}, which is not there", target)};
+  evidence.push_back("does-not-resolve " + p.evidence.value("names", "does-not-resolve"));
+  std::string cause = target.empty() ? "/etc/resolv.conf is missing: no program knows which name server to ask"
+                                     : "/etc/resolv.conf leads nowhere: no program knows which name server to ask";
+  const std::string other = p.evidence.value("names", "could-be");
+  if (!other.empty() && other.starts_with("/run/")) {
+    evidence.push_back(other + " is there");
+    const std::string run = fmt::format("ln -sfn {} /etc/resolv.conf", shell_quote(other));
+    return found(std::move(evidence), std::move(cause), {"sudo " + run},
+                 {step_of("resolv", "command", {{"run", run}, {"unless", "test -e /etc/resolv.conf"}})});
+  }
+  std::vector<std::string> commands;
+  if (says("has-resolved") && (contains(target, "systemd/resolve") || target.empty())) {
+    commands.emplace_back("sudo systemctl enable --now systemd-resolved   # writes what the link leads to");
+    if (target.empty()) commands.emplace_back("sudo ln -s /run/systemd/resolve/stub-resolv.conf /etc/resolv.conf");
+  }
+  commands.emplace_back(
+      "grep -rhs -i -E 'domain-name-servers|^DNS=' /var/lib/dhcp /run/systemd/netif/leases   # which server the network names");
+  commands.emplace_back(
+      "sudo rm -f /etc/resolv.conf && echo nameserver ADDRESS | sudo tee /etc/resolv.conf   # that one, or your provider's");
+  return found(std::move(evidence), std::move(cause), std::move(commands));
+}
+
 }  // namespace
 
 Verdict look_names(const Patient& p) {
@@ -101,6 +131,7 @@ Verdict look_names(const Patient& p) {
                           {{"run", "chmod 644 /etc/resolv.conf"}, {"unless", "test \"$(stat -Lc %a /etc/resolv.conf)\" = 644"}})});
   const std::vector<std::string> failed = matching(p.evidence.lines("names"), "does-not-resolve ");
   if (failed.empty() || has_proxy(p)) return fine();  // where a proxy leads out, names are its business
+  if (Verdict lost = no_resolv_conf(p); lost.state == Verdict::State::found) return lost;
   std::vector<std::string> evidence = failed;
   const std::vector<std::string> servers = matching(p.evidence.lines("names"), "nameserver");
   evidence.insert(evidence.end(), servers.begin(), servers.end());
@@ -183,8 +214,14 @@ Verdict look_forwarding(const Patient& p) {
 
 Verdict look_no_route(const Patient& p) {
   if (!p.evidence.was_seen("links")) return unseen(p, "links");
-  if (!matching(p.evidence.lines("links"), "default ").empty() || has_proxy(p)) return fine();
-  return found(p.evidence.lines("links"), "the host has no default route: it reaches its own network alone, and nothing can be downloaded",
+  const std::vector<std::string> lines = p.evidence.lines("links");
+  for (const char* table : {"routes 4", "routes 6"}) {
+    if (std::find(lines.begin(), lines.end(), table) == lines.end()) return unseen(p, "links");
+  }
+  if (!matching(lines, "default ").empty() || has_proxy(p)) return fine();
+  std::vector<std::string> evidence = lines;
+  std::erase_if(evidence, [](const std::string& line) { return line.starts_with("routes "); });
+  return found(std::move(evidence), "the host has no default route: it reaches its own network alone, and nothing can be downloaded",
                {"ip route; ip -6 route",
                 "sudo ip route add default via GATEWAY   # until the next restart; netplan or the provider's console says it for good",
                 "# a machine in a private subnet needs a NAT gateway, or a proxy: docs/configuration.md"});
@@ -201,12 +238,13 @@ Verdict look_index_silent(const Patient& p) {
 
 Verdict look_certificates(const Patient& p) {
   if (!p.evidence.was_seen("certificates")) return irrelevant();
+  if (matching(p.evidence.lines("certificates"), "looked").empty()) return unseen(p, "certificates");
   constexpr std::uint64_t kSmallest = 5000;  // bytes; the public ones have two hundred thousand
   std::vector<std::string> evidence = {"no file of CA certificates is there, or it is nearly empty"};
   for (const std::string& line : p.evidence.lines("certificates")) {
     const std::vector<std::string> parts = words(line);
     if (parts.size() == 3 && number_of(parts[2]).value_or(0) >= kSmallest) return fine();
-    evidence.push_back(line);
+    if (line != "looked") evidence.push_back(line);
   }
   if (!p.evidence.was_seen("dpkg-database"))
     return found(std::move(evidence), "the certificates of CAs are missing: https fails in curl, wget, git and apt",
@@ -278,14 +316,46 @@ Verdict look_proxy_half(const Patient& p) {
   return fine();
 }
 
+Verdict look_mirror_silent(const Patient& p) {
+  const std::vector<std::string> lines = p.evidence.lines("mirrors");
+  if (!p.evidence.was_seen("mirrors") || lines.empty() || has_proxy(p)) return irrelevant();
+  std::vector<std::string> silent = matching(lines, "silent ");
+  if (silent.empty()) return fine();
+  const bool all = matching(lines, "answers ").empty();
+  for (std::string& line : silent) line = line.substr(7) + " takes no connection";
+  const std::string first = words(silent.front())[0];
+  Verdict verdict = found(
+      std::move(silent),
+      all ? "none of the servers that apt is told of takes a connection: no package can be installed"
+          : "a server that apt is told of takes no connection: what comes from there cannot be installed",
+      {fmt::format("timeout 5 bash -c ': </dev/tcp/{}/{}'; ip route get $(getent ahostsv4 {} | awk '{{print $1; exit}}')   # what stops it",
+                   first.substr(0, first.rfind(':')), first.substr(first.rfind(':') + 1), first.substr(0, first.rfind(':'))),
+       "# does the security group or firewall let the host out to ports 80 and 443? else a NAT gateway, or: up … --proxy http://PROXY:PORT",
+       "# or name another mirror in /etc/apt/sources.list.d"});
+  if (!all) verdict.severity = Severity::warning;
+  return verdict;
+}
+
 Verdict look_proxy_silent(const Patient& p) {
   const std::vector<std::string> lines = p.evidence.lines("proxies");
   if (!p.evidence.was_seen("proxies") || lines.empty()) return irrelevant();
   std::vector<std::string> evidence = matching(lines, "silent ");
   if (evidence.empty()) return fine();
-  for (const std::string& line : matching(p.evidence.lines("environment"), "proxy")) evidence.push_back(line);
-  return found(std::move(evidence), "a proxy is set that takes no connection: whatever goes through it fails",
-               {"# correct or remove it in the file that is named above", "# is it reachable only from elsewhere (VPN, security group)?"});
+  std::vector<std::string> commands, silent;
+  for (const std::string& line : evidence) silent.push_back(line.substr(7));
+  for (const std::string& line : matching(p.evidence.lines("environment"), "proxy")) {
+    evidence.push_back(line);
+    const auto names = [&](const std::string& proxy) { return contains(line, proxy.substr(0, proxy.rfind(':'))); };
+    if (!std::any_of(silent.begin(), silent.end(), names)) continue;
+    const std::vector<std::string> place = split(line, ':');
+    if (place.size() < 3 || !number_of(place[1])) continue;
+    commands.push_back(place[0].starts_with("/etc/apt/") ? fmt::format("sudo sed -i.bak '{}s|^|// |' {}", place[1], shell_quote(place[0]))
+                                                         : take_out(line));
+  }
+  if (commands.empty())
+    commands.emplace_back("grep -rn -i proxy /etc/environment /etc/profile.d /etc/apt/apt.conf.d   # correct or remove it");
+  commands.emplace_back("# or correct it there; is it reachable only from elsewhere (VPN, security group)? Then log in again");
+  return found(std::move(evidence), "a proxy is set that takes no connection: whatever goes through it fails", std::move(commands));
 }
 
 Verdict look_notebook_open(const Patient& p) {

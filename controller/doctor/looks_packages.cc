@@ -97,6 +97,8 @@ std::vector<AptKey> keys_of(const Patient& p) {
   return keys;
 }
 
+constexpr std::string_view kLists = "/var/lib/apt/lists/";
+
 std::vector<std::string> apt_errors(const Patient& p) {
   std::vector<std::string> lines;
   for (const char* section : {"apt-check", "apt-errors"}) {
@@ -116,7 +118,8 @@ Verdict look_apt_locked(const Patient& p) {
   if (!has_apt(p)) return irrelevant();
   const Section* locks = p.evidence.find("apt-locks");
   if (locks == nullptr || !p.evidence.was_seen("apt-locks")) return unseen(p, "apt-locks");
-  const std::vector<std::string> lines = p.evidence.lines("apt-locks");
+  std::vector<std::string> lines = p.evidence.lines("apt-locks");
+  std::erase_if(lines, [](const std::string& line) { return !line.starts_with("/"); });
   if (lines.empty()) return fine();
   const std::vector<std::string> parts = words(lines.front());
   const std::string pid = parts.size() > 1 ? parts[1] : "", name = parts.size() > 2 ? parts[2] : "a process";
@@ -149,6 +152,7 @@ Verdict look_apt_sources(const Patient& p) {
   for (const char* what : {"Conflicting values set for option", "Malformed", "The list of sources could not be read", "Unable to parse",
                            "Type '", "Syntax error", "Extra junk", "configured multiple times"}) {
     for (const std::string& line : matching(apt_errors(p), what)) {
+      if (contains(line, kLists)) continue;  // a list that was fetched, not a file of sources
       if (line.starts_with("E:") || !contains(line, "configured multiple times")) evidence.push_back(line);
     }
   }
@@ -185,10 +189,144 @@ Verdict look_apt_preferences(const Patient& p) {
   return found(std::move(evidence), "a file of apt's preferences cannot be read: apt refuses to work at all", std::move(commands));
 }
 
+// A captive portal's page, or half a list. The next update fetches them all anew.
+Verdict look_apt_lists_broken(const Patient& p) {
+  if (!has_apt(p)) return irrelevant();
+  std::vector<std::string> evidence;
+  for (const char* what : {"Encountered a section with no Package", "Unable to parse package file", "Problem with MergeList"}) {
+    for (const std::string& line : matching(apt_errors(p), what)) {
+      if (line.starts_with("E:") && contains(line, kLists)) evidence.push_back(line);
+    }
+  }
+  if (evidence.empty()) return p.evidence.was_seen("apt-check") ? fine() : unseen(p, "apt-check");
+  const std::string run = "rm -rf /var/lib/apt/lists/* && apt-get update -q";
+  return found(std::move(evidence), "what apt has fetched as lists of packages is something else, mostly a page of a login to the network",
+               {"sudo sh -c 'rm -rf /var/lib/apt/lists/*'", "sudo apt-get update   # behind a portal: log in to the network first"},
+               {step_of("lists", "command", {{"run", run}})});
+}
+
+namespace {
+
+/// A line of sources that names a release: "FILE:deb http://… SUITE …", or "FILE:Suites: SUITE…" behind its "FILE:URIs: …".
+struct NamedRelease {
+  std::string file, release, line;
+};
+
+/// Whether this is a repository of the distribution's own, or a mirror of it: others name their releases as they like.
+bool is_own(std::string uri, const std::string& components, const std::string& key) {
+  while (uri.ends_with('/')) uri.pop_back();
+  if (uri.ends_with(".list")) uri.resize(uri.size() - 5);  // mirror+file:/etc/apt/mirrors/debian.list
+  const std::string name = uri.substr(uri.rfind('/') == std::string::npos ? 0 : uri.rfind('/') + 1);
+  if (name != "debian" && name != "debian-security" && name != "ubuntu" && name != "ubuntu-ports") return false;
+  // Publishers' paths end so, too.
+  for (const char* host : {"launchpad", "packagecloud.io", "packages.", "download.docker.com"}) {
+    if (contains(uri, host)) return false;
+  }
+  if (!key.empty() && !contains(key, "ubuntu-archive") && !contains(key, "debian-archive")) return false;
+  const std::vector<std::string> parts = words(components);
+  return std::any_of(parts.begin(), parts.end(), [](const std::string& one) { return one == "main" || one == "universe"; });
+}
+
+std::vector<NamedRelease> named_releases(const Patient& p) {
+  struct Stanza {
+    std::string uris, suites, components, key, line;
+  };
+  std::vector<NamedRelease> all;
+  std::string at;
+  Stanza stanza;
+  const auto end_stanza = [&] {
+    for (const std::string& uri : words(stanza.uris)) {
+      if (!is_own(uri, stanza.components, stanza.key)) continue;
+      for (const std::string& suite : words(stanza.suites)) all.push_back({at, suite.substr(0, suite.find_first_of("-/")), stanza.line});
+      break;
+    }
+    stanza = {};
+  };
+  for (const std::string& line : p.evidence.lines("apt-sources")) {
+    const std::size_t colon = line.find(':');
+    if (!line.starts_with("/etc/apt/") || colon == std::string::npos) continue;
+    const std::string file = line.substr(0, colon), text(trim(std::string_view(line).substr(colon + 1)));
+    const bool is_line = text.starts_with("deb ") || text.starts_with("deb-src ");
+    const std::size_t end_of_name = text.find(':');
+    const std::string name = is_line || end_of_name == std::string::npos ? "" : text.substr(0, end_of_name);
+    if (is_line || file != at || name == "Types") end_stanza();
+    at = file;
+    if (is_line) {
+      std::string plain = text;
+      if (const std::size_t open = plain.find('['), close = plain.find(']'); open < close && close != std::string::npos) {
+        const std::string options = plain.substr(open, close - open);
+        if (contains(options, "signed-by")) stanza.key = options;
+        plain.erase(open, close + 1 - open);
+      }
+      const std::vector<std::string> parts = words(plain);
+      if (parts.size() < 4) continue;
+      stanza.uris = parts[1], stanza.suites = parts[2], stanza.line = line;
+      stanza.components = join({parts.begin() + 3, parts.end()}, " ");
+      continue;
+    }
+    const std::string value = name.empty() ? "" : text.substr(end_of_name + 1);
+    if (name == "URIs") stanza.uris = value;
+    if (name == "Suites") stanza.suites = value, stanza.line = line;
+    if (name == "Components") stanza.components = value;
+    if (name == "Signed-By") stanza.key = trim(value);
+  }
+  end_stanza();
+  return all;
+}
+
+bool is_plain_word(std::string_view word) {
+  return !word.empty() && word.find_first_not_of("abcdefghijklmnopqrstuvwxyz") == std::string_view::npos;
+}
+
+}  // namespace
+
+Verdict look_apt_release(const Patient& p) {
+  if (!has_apt(p)) return irrelevant();
+  if (!p.evidence.was_seen("apt-sources")) return unseen(p, "apt-sources");
+  std::string codename;
+  for (const std::string& line : p.evidence.lines("system")) {
+    if (line.starts_with("VERSION_CODENAME=")) codename = line.substr(17);
+  }
+  if (!is_plain_word(codename) || (p.facts.os != "debian" && p.facts.os != "ubuntu")) return irrelevant();
+  constexpr std::string_view kMoving = " stable oldstable oldoldstable testing unstable sid experimental devel rc ";
+  // Of others a name that is none of these is one misspelt, or newer than this program.
+  constexpr std::string_view kReleases =
+      " jessie stretch buster bullseye bookworm trixie forky duke trusty xenial bionic focal jammy kinetic lunar mantic noble oracular "
+      "plucky questing resolute ";
+  std::vector<std::string> evidence, commands, repairs, others;
+  bool has_own = false, is_misspelt = true;
+  for (const NamedRelease& one : named_releases(p)) {
+    const std::string word = " " + one.release + " ";
+    has_own = has_own || one.release == codename;
+    if (one.release == codename || contains(kMoving, word) || !is_plain_word(one.release)) continue;
+    is_misspelt = is_misspelt && !contains(kReleases, word);
+    evidence.push_back(one.line);
+    if (std::find(others.begin(), others.end(), one.release) == others.end()) others.push_back(one.release);
+    const std::string run = fmt::format("sed -i.bak 's/\\b{}\\b/{}/g' {}", one.release, codename, shell_quote(one.file));
+    if (std::find(repairs.begin(), repairs.end(), run) == repairs.end()) repairs.push_back(run);
+  }
+  if (evidence.empty()) return fine();
+  for (const std::string& one : repairs) commands.push_back("sudo " + one);
+  commands.emplace_back("sudo apt-get update");
+  evidence.push_back("/etc/os-release: VERSION_CODENAME=" + codename);
+  if (is_misspelt)
+    return found(std::move(evidence),
+                 fmt::format("apt's sources name a release {} that does not exist: this system is {}", join(others, ", "), codename),
+                 std::move(commands), {step_of("release", "command", {{"run", join(repairs, " && ") + " && apt-get update -q"}})});
+  commands.insert(commands.begin(), fmt::format("# unless an upgrade to {} is meant and under way:", join(others, ", ")));
+  Verdict verdict = found(std::move(evidence),
+                          fmt::format("apt's sources name {}, and this system is {}: packages of two releases do not fit together",
+                                      join(others, ", "), codename),
+                          std::move(commands));
+  if (has_own) verdict.severity = Severity::warning;  // one may have been added for a purpose, with a pin
+  return verdict;
+}
+
 Verdict look_apt_no_sources(const Patient& p) {
   if (!has_apt(p)) return irrelevant();
   if (!p.evidence.was_seen("apt-sources")) return unseen(p, "apt-sources");
-  if (!p.evidence.lines("apt-sources").empty()) return fine();
+  // Its own last line says that all files were read.
+  if (p.evidence.lines("apt-sources") != std::vector<std::string>{"looked"}) return fine();
   // Which mirror is the right one, the machine's image knows, or the examples that apt brings for its release.
   constexpr const char* kExamples = "/usr/share/doc/apt/examples";
   const std::string write_them = fmt::format(

@@ -54,19 +54,20 @@ std::uint64_t memory_value(const Patient& p, std::string_view key) { return numb
 
 Verdict look_root_read_only(const Patient& p) {
   if (!p.evidence.was_seen("mounts")) return unseen(p, "mounts");
-  std::vector<std::string> evidence;
+  std::vector<std::string> evidence,
+      commands = {"sudo dmesg | grep -iE 'ext4|xfs|i/o error'   # a disk with errors is made read-only by the kernel"};
   for (const std::string& line : p.evidence.lines("mounts")) {
     const std::vector<std::string> parts = words(line);
-    if (parts.size() < 4 || (parts[1] != "/" && parts[1] != "/var" && parts[1] != "/home")) continue;
+    if (parts.size() < 4 || (parts[1] != "/" && parts[1] != "/var" && parts[1] != "/usr" && parts[1] != "/home")) continue;
     if (parts[2] == "squashfs" || parts[2] == "iso9660" || parts[2] == "rootfs") continue;
     const std::vector<std::string> options = split(parts[3], ',');
-    if (std::find(options.begin(), options.end(), "ro") != options.end()) evidence.push_back(line);
+    if (std::find(options.begin(), options.end(), "ro") == options.end()) continue;
+    evidence.push_back(line);
+    commands.push_back("sudo mount -o remount,rw " + parts[1] + "   # where there are none");
   }
   if (evidence.empty()) return fine();
   for (const std::string& line : p.kernel_log("remounting filesystem read-only")) evidence.push_back(line);
-  return found(std::move(evidence), "a file system is mounted read-only: nothing can be installed or saved on it",
-               {"sudo dmesg | grep -iE 'ext4|xfs|i/o error'   # a disk with errors is made read-only by the kernel",
-                "sudo mount -o remount,rw /   # where there are none"});
+  return found(std::move(evidence), "a file system is mounted read-only: nothing can be installed or saved on it", std::move(commands));
 }
 
 Verdict look_disk_full(const Patient& p) {
@@ -168,7 +169,9 @@ Verdict look_out_of_memory(const Patient& p) {
 }
 
 Verdict look_shm_small(const Patient& p) {
-  if (!p.evidence.was_seen("room")) return unseen(p, "room");
+  for (const char* section : {"room", "memory"}) {
+    if (!p.evidence.was_seen(section)) return unseen(p, section);
+  }
   for (const FileSystem& one : table_of(p, "room")) {
     if (one.at != "/dev/shm") continue;
     const std::uint64_t size = one.size * kKiB;
@@ -354,12 +357,33 @@ Verdict look_sudo_broken(const Patient& p) {
     }
   }
   if (evidence.empty()) return fine();
+  // "/etc/sudoers.d/x:1:5: syntax error", ">>> /etc/sudoers.d/x: syntax error near line 1 <<<"
+  std::string file;
+  for (const std::string& line : evidence) {
+    const std::size_t at = line.find("/etc/sudoers");
+    if (at == std::string::npos || !(contains(line, "syntax error") || contains(line, "parse error"))) continue;
+    file = line.substr(at, line.find_first_of(": ", at) - at);
+    break;
+  }
+  const bool is_extra = file.starts_with("/etc/sudoers.d/");
   if (p.evidence.value("login", "rights") == "sudo") {
+    const std::string quoted = shell_quote(file);
+    std::vector<std::string> commands = {file.empty() ? "sudo visudo -c   # names the line"
+                                                      : "sudo visudo -f " + quoted + "   # correct the line"};
+    if (is_extra) commands.push_back(fmt::format("sudo mv {} /root/   # or do without that file", quoted));
     Verdict verdict =
         found(std::move(evidence), "a file of sudo's has a mistake: newer versions leave that file out, older ones refuse everybody",
-              {"sudo visudo -c   # names the line"});
+              std::move(commands));
     verdict.severity = Severity::warning;
     return verdict;
+  }
+  if (!file.empty()) {
+    const std::string quoted = shell_quote(file);
+    std::vector<std::string> commands = {"# as root, since sudo refuses: by `pkexec`, `su -`, or the provider's console:"};
+    if (is_extra) commands.push_back(fmt::format("pkexec mv {} /root/   # without that file sudo works again", quoted));
+    commands.push_back(fmt::format("pkexec visudo -f {}   # or correct the line", quoted));
+    commands.emplace_back("# no root by any way: attach the disk to another machine and move the file there");
+    return found(std::move(evidence), fmt::format("sudo refuses everybody, because {} has a mistake", file), std::move(commands));
   }
   return found(std::move(evidence), "sudo does not work: its file, or sudo itself, has been broken",
                {"# as root, by the provider's console or `su -`:", "visudo -c   # names the line",

@@ -135,6 +135,7 @@ std::string Patient::kernel_flavour() const {
 
 Patient examine(const Evidence& evidence, const Compat& compat, std::int64_t now, ClockKept own_clock) {
   Patient patient{evidence, compat, now};
+  (void)evidence.take_doubts();
   patient.own_clock = own_clock;
   patient.third_clock = time_in(evidence.value("third-clock", "date"));
   if (const std::string capabilities = evidence.value("system", "capabilities"); !capabilities.empty()) {
@@ -169,6 +170,14 @@ Patient examine(const Evidence& evidence, const Compat& compat, std::int64_t now
   read_pci(evidence, patient);
   read_module(evidence, patient);
   read_answers(evidence, patient);
+  for (std::string& name : evidence.take_doubts()) {
+    if (name == "system" || name == "login")
+      patient.doubts.push_back(std::move(name));
+    else if (name != "third-clock" && name != "memory" &&
+             (name != "smi" || evidence.find("smi") == nullptr || evidence.find("smi")->status == Section::kUnanswered))
+      patient.gpu_doubts.push_back(std::move(name));
+  }
+  (void)evidence.take_doubts();
   return patient;
 }
 

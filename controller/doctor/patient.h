@@ -48,6 +48,8 @@ struct Patient {
   std::vector<std::string> other_kernels{};        ///< that have the module
   std::vector<SmiGpu> answering{};
   std::vector<InstalledPackage> packages{};
+  /// Of the sections that this was read from, those that every conclusion rests on, and those of the GPU and its driver: unanswered.
+  std::vector<std::string> doubts{}, gpu_doubts{};
 
   [[nodiscard]] bool has_gpu() const { return !facts.gpus.empty(); }
   /// Whether there is a driver that can be asked: module, or from outside.

@@ -1,7 +1,6 @@
 #include "controller/doctor/probe.h"
 
 #include <chrono>
-#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -11,6 +10,7 @@
 
 #include "agent/base/text.h"
 #include "controller/agent_push.h"
+#include "controller/doctor/patient.h"
 #include "controller/login_shell.h"
 
 namespace gpustrap {
@@ -28,11 +28,14 @@ constexpr auto kLook = std::chrono::milliseconds(200);
 
 constexpr std::string_view kBegun = "gpustrap-asks\n";
 
-void for_each_section(const std::function<void(const std::string&)>& act) {
+/// All that the script asks for where it comes to its end.
+std::vector<std::string> all_sections() {
+  std::vector<std::string> names = {"limits", "programs"};
   for (const std::string& line : split(probe_script(), '\n')) {
     const std::vector<std::string> parts = words(line);
-    if (parts.size() > 2 && (parts[0] == "sec" || parts[0] == "cmd")) act(parts[1]);
+    if (parts.size() > 2 && (parts[0] == "sec" || parts[0] == "cmd")) names.push_back(parts[1]);
   }
+  return names;
 }
 
 /// One command on the host, and all that it has said.
@@ -99,16 +102,32 @@ std::string_view probe_command() {
 Result<Evidence> evidence_so_far(std::string_view said) {
   Result<Evidence> evidence = Evidence::read(said, Evidence::Ending::cut);
   if (!evidence) return evidence;
-  for_each_section([&](const std::string& name) {
-    if (evidence->find(name) == nullptr) evidence->put({name, Section::kLate, ""});
-  });
+  evidence->put({"login-shell", 0, ""});
+  evidence->put_missing(all_sections(), Section::kLate, "");
+  return evidence;
+}
+
+Result<Evidence> evidence_at_end(std::string_view said, std::string_view complaints) {
+  Result<Evidence> evidence = Evidence::read(said);
+  std::string_view words = trim(complaints);
+  words = words.substr(words.rfind('\n') == std::string_view::npos ? 0 : words.rfind('\n') + 1);
+  const bool cannot_fork = contains(words, "Cannot fork") || contains(words, "can't fork") || contains(words, "fork: ");
+  if (!evidence && cannot_fork) {
+    // A shell that cannot start a program ends there.
+    if (evidence = Evidence::read(said, Evidence::Ending::cut); !evidence) evidence = Evidence{};
+    evidence->put({"programs", 0, "fails processes " + first_line(strip_control(to_utf8(words)), 160) + "\n"});
+  }
+  if (!evidence) return evidence;
+  evidence->put_missing({"login-shell"}, 0, "");
+  // Where no program answers as it must, nothing else is asked.
+  evidence->put_missing(all_sections(), Section::kUnanswered, "the host cannot start programs as it should");
   return evidence;
 }
 
 Evidence evidence_of_no_shell(const std::string& how) {
   Evidence evidence;
   evidence.put({"login-shell", 0, "fault " + how + "\n"});
-  for_each_section([&](const std::string& name) { evidence.put({name, Section::kNotRun, "the login shell runs no command"}); });
+  evidence.put_missing(all_sections(), Section::kNotRun, "the login shell runs no command");
   return evidence;
 }
 
@@ -146,7 +165,7 @@ Result<Evidence> probe(SshSession& session, const std::optional<std::string>& su
         "a program there hangs: `gpustrap ssh HOST ps aux` shows which");
   }
   const std::string &out = talk.out, &err = talk.err;
-  Result<Evidence> evidence = Evidence::read(out);
+  Result<Evidence> evidence = evidence_at_end(out, err);
   if (!evidence) {
     if (std::optional<Error> wrong = wrong_user(out + err)) return fail(*std::move(wrong));
   }

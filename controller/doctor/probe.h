@@ -25,6 +25,9 @@ namespace gpustrap {
 
 /// Of a host that was not waited for any longer: the sections that came, and the others as late ones.
 [[nodiscard]] Result<Evidence> evidence_so_far(std::string_view said);
+/// Of a host that has ended by itself: what it said, or, where its shell could start no more programs, what came before that, which is
+/// told by its `complaints`. Sections that it did not come to are unanswered. Errors as Evidence::read.
+[[nodiscard]] Result<Evidence> evidence_at_end(std::string_view said, std::string_view complaints);
 /// Of a host whose login shell runs no command: `how` it does that, and no section that was seen but this.
 [[nodiscard]] Evidence evidence_of_no_shell(const std::string& how);
 

@@ -13,26 +13,41 @@ export LC_ALL LANGUAGE PATH
 # Where /dev/null is broken, a command whose output goes there is not even run. /dev/zero swallows as well.
 null=/dev/null
 { [ -c /dev/null ] && [ -w /dev/null ]; } || null=/dev/zero
-unset LD_PRELOAD GREP_OPTIONS
+unset LD_PRELOAD GREP_OPTIONS BASH_ENV ENV
 count=0
 
-if timeout -k 1 5 true 2>"$null"; then
-  bound() { timeout -k 1 "$@"; }
-else
-  bound() { shift; "$@"; }
-fi
+# Run by the shell itself until `timeout` is known to be there.
+bound() { shift; "$@"; }
 
 have() { command -v "$1" >"$null" 2>&1; }
 
-# sec NAME BYTES COMMAND…: what it says on both outputs, and its status. The status comes behind the text, and again behind what was cut.
+# As many processes at once as a question may need, by forks alone: "deep" where all of them came to be.
+deep() { echo deep | again | again | again | again | again | again | again | again | again | again; }
+again() { IFS= read -r a_line && echo "$a_line"; }
+
+# Asks, and says behind the answer with which status it ended. Where processes cannot be made, an answer is none: a shell that cannot fork is
+# gone before it comes to the mark, and programs that are missing from a pipe leave it empty.
+answer() {
+  "$@"
+  a_status=$?
+  [ "$(deep)" = deep ] || a_status=125
+  echo "@:$a_status"
+}
+
+# sec NAME BYTES COMMAND…: what it says on both outputs, and its status: 125 where it did not come to its end. The mark comes behind the text,
+# and again behind what was cut. What ld.so says of a broken /etc/ld.so.preload, in every program's name, is nobody's answer.
 sec() {
   s_name=$1 s_most=$2
   shift 2
-  s_out=$({ : | "$@" 2>&1; echo "@$?"; } | tr -d '\000' | { head -c "$s_most"; tail -c 5; })
-  s_status=${s_out##*@}
-  s_out=${s_out%@*}
-  case $s_status in '' | *[!0-9]*) s_status=255 ;; esac
-  printf '@section %s %s %s\n%s\n' "$s_name" "$s_status" "${#s_out}" "$s_out"
+  s_out=$({ : | answer "$@" 2>&1; } | sed '/^ERROR: ld\.so: object /d' | tr -d '\000' | { head -c "$s_most"; tail -c 6; })
+  case $s_out in
+    *@:[0-9] | *@:[0-9][0-9] | *@:[0-9][0-9][0-9]) s_status=${s_out##*@:} s_out=${s_out%@:*} ;;
+    *) s_status=125 ;;
+  esac
+  plain_sec "$s_name" "$s_status" "$s_out"
+}
+plain_sec() {
+  printf '@section %s %s %s\n%s\n' "$1" "$2" "${#3}" "$3"
   count=$((count + 1))
 }
 
@@ -63,6 +78,68 @@ lines_of() {
     [ -f "$l_file" ] && [ -r "$l_file" ] && grep -E -H -n -- "$l_what" "$l_file" | masked
   done
   return 0
+}
+
+# ---- whether this shell can ask at all
+
+nl='
+'
+said=
+say() { said=$said$1$nl; }
+
+# What a process of this login may have, and who says so; by the shell's own words alone, since each program may be one too many.
+limits() {
+  if [ -r /proc/self/status ]; then
+    while read -r l_name l_value _; do [ "$l_name" != Uid: ] || say "uid $l_value"; done </proc/self/status
+  fi
+  if [ -r /proc/self/limits ]; then
+    while read -r _ l_name l_rest; do
+      case $l_name in processes | open | address) say "limit $l_name $l_rest" ;; esac
+    done </proc/self/limits
+  fi
+  for l_file in /etc/security/limits.conf /etc/security/limits.d/*.conf; do
+    [ -r "$l_file" ] || continue
+    l_number=0
+    while read -r l_who l_kind l_item l_value _; do
+      l_number=$((l_number + 1))
+      case $l_who-$l_item in
+        '#'*) ;;
+        *-nproc | *-nofile | *-as) [ "${#said}" -ge 3000 ] || say "set $l_file:$l_number:$l_who $l_kind $l_item $l_value" ;;
+      esac
+    done <"$l_file"
+  done
+}
+
+# One that gives another answer than it must makes all other answers worthless.
+asked() { [ "$2" = "$3" ] || fails "$1" "$({ "$1" --version; } 2>&1)"; }
+fails() {
+  f_words=${2%%"$nl"*}
+  case $f_words in 'ERROR: ld.so'*) f_words= ;; esac
+  say "fails $1 $f_words"
+}
+programs() {
+  # The deepest question has a pipe, in a pipe, in what is caught of it.
+  p_deep=$(deep | { again | { again | { again | again; }; }; } | again | again | again)
+  [ "$p_deep" = deep ] || { fails processes ""; return; }
+  asked cat a "$(echo a | cat)"
+  asked grep b "$(printf 'a\nb\n' | grep -E -v '^a')"
+  asked sed acb "$(echo ab | sed -E 's/(a)(b)/\1c\2/')"
+  asked head a "$(printf 'a\nb\n' | head -n 1)"
+  asked tail b "$(printf 'a\nb\n' | tail -n 1)"
+  asked tr b "$(echo a | tr a b)"
+  asked cut b "$(echo 'a b' | cut -d' ' -f2)"
+  asked sort "a${nl}b" "$(printf 'b\na\nb\n' | sort -u)"
+  asked uniq b "$(printf 'a\nb\nb\n' | uniq -d)"
+  p_said=$(echo a | wc -c)
+  asked wc 2 "${p_said##* }"
+  asked ls / "$(ls -d /)"
+  asked uname Linux "$(uname -s)"
+  for p_name in id date; do
+    case $p_name in id) p_said=$(id -u) ;; *) p_said=$(date +%s) ;; esac
+    case $p_said in '' | *[!0-9]*) asked "$p_name" number "$p_said" ;; esac
+  done
+  p_said=$(echo | cat 2>&1)
+  [ -z "$p_said" ] || say "noise ${p_said%%"$nl"*}"
 }
 
 # ---- as who logged in
@@ -284,7 +361,7 @@ smi() {
   return "${m_out##*@}"
 }
 
-devices() { ls -l /dev/nvidia* /dev/dxg 2>"$null" | cut -c 1-120; return 0; }
+devices() { ls -l /dev/nvidia* /dev/dxg 2>"$null" | cut -c 1-120; echo looked; }
 
 kernel_log() {
   l=$(bound 10 dmesg 2>"$null") && [ -n "$l" ] || l=$(bound 10 journalctl -k -b -q -o short-monotonic --no-pager 2>"$null" | tail -n 20000)
@@ -341,9 +418,9 @@ dpkg_database() {
 certificates() {
   for f in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem \
     /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem; do
-    [ -r "$f" ] && echo "bundle $f $(wc -c <"$f")"
+    [ ! -r "$f" ] || echo "bundle $f $(wc -c <"$f")"
   done
-  return 0
+  echo "looked"
 }
 
 runfile_driver() {
@@ -363,7 +440,7 @@ apt_sources() {
     [ ! -e "$f" ] || [ -r "$f" ] || echo "$f:unreadable"
     [ -r "$f" ] && grep -H -v -E '^[[:space:]]*(#|$)' "$f" | masked
   done
-  return 0
+  echo "looked"
 }
 
 # gpg only takes the files apart: to judge a key it would make a database.
@@ -454,7 +531,7 @@ libraries() {
     f=${rest##*=> }
     echo "$name $f $(readlink -f "$f")"
   done
-  return 0
+  echo looked
 }
 library_configuration() { lines_of '^[^#]*(cuda|nvidia|stubs|cudnn)' /etc/ld.so.conf /etc/ld.so.conf.d/*; }
 loose_cudnn() {
@@ -509,6 +586,19 @@ proxies() {
   return 0
 }
 
+# Whether the servers that apt is told of take a connection; with a proxy that is the proxy's business.
+mirrors() {
+  have bash || { absent bash; return; }
+  cat /etc/environment /etc/apt/apt.conf /etc/apt/apt.conf.d/* 2>"$null" | grep -q -i -E '^[^#/]*proxy.*//' && { echo "by a proxy"; return 0; }
+  for u in $(apt_lines | grep -o -E 'https?://[^/"; ]+' | sort -u | head -n 3); do
+    n=${u#*//} n=${n##*@}
+    # One that does not resolve is another fault.
+    have getent && ! bound 8 getent hosts "${n%:*}" >"$null" 2>&1 && continue
+    try "$u"
+  done
+  return 0
+}
+
 containers() {
   for p in docker podman nvidia-ctk nvidia-container-runtime nvidia-container-cli; do have "$p" && echo "program $p"; done
   have docker && have getent && getent group docker | sed 's/^/group /'
@@ -519,8 +609,8 @@ containers() {
 
 # All that is on a disk of the machine's own, and the usual places.
 disks() { bound 10 df -P "$1" -l 2>"$null" | grep -E '^/dev/' | grep -v -E '^/dev/(loop|ram)'; }
-room() { { disks -k; bound 10 df -P -k / /tmp /var /var/lib /usr /usr/local /home "$HOME" /boot /opt /dev/shm 2>"$null"; } | grep -v '^Filesystem' | sort -u; }
-inodes() { { disks -i; bound 10 df -P -i / /tmp /var /home "$HOME" /boot /opt /usr/local 2>"$null"; } | grep -v '^Filesystem' | sort -u; }
+room() { { disks -k; bound 10 df -P -k / /tmp /var /var/lib /var/log /var/cache /var/tmp /usr /usr/local /home "$HOME" /boot /opt /dev/shm 2>"$null"; } | grep -v '^Filesystem' | sort -u; }
+inodes() { { disks -i; bound 10 df -P -i / /tmp /var /var/lib /var/log /var/cache /var/tmp /home "$HOME" /boot /opt /usr/local 2>"$null"; } | grep -v '^Filesystem' | sort -u; }
 mounts() { grep -E '^[^ ]+ (/|/tmp|/var|/usr|/usr/local|/home|/boot|/opt|/dev/shm) ' /proc/mounts; }
 memory() {
   grep -E '^(MemTotal|MemAvailable|SwapTotal|SwapFree|Shmem|Committed_AS|CommitLimit)' /proc/meminfo
@@ -529,18 +619,30 @@ memory() {
 }
 
 names() {
+  if [ -L /etc/resolv.conf ] && [ ! -e /etc/resolv.conf ]; then echo "dangling $(readlink /etc/resolv.conf)"; fi
+  [ -e /etc/resolv.conf ] || [ -L /etc/resolv.conf ] || echo "no-resolv-conf"
+  for f in /run/systemd/resolve/stub-resolv.conf /run/systemd/resolve/resolv.conf /run/NetworkManager/resolv.conf /run/resolvconf/resolv.conf; do
+    [ -s "$f" ] && echo "could-be $f"
+  done
+  [ -e /lib/systemd/system/systemd-resolved.service ] || [ -e /usr/lib/systemd/system/systemd-resolved.service ] && echo "has-resolved"
   lines_of '^[[:space:]]*(nameserver|search|options)' /etc/resolv.conf
   n=$(apt_lines | grep -o -E 'https?://[^/: ]+' | head -n 1)
   n=${n#*//}
   n=${n#*@}
   case $n in '' | [0-9]*.[0-9]*) n=pypi.org ;; esac
   have getent || { echo "no getent"; return 0; }
-  if a=$(bound 8 getent hosts "$n" 2>"$null") && [ -n "$a" ]; then echo "resolves $n"; else echo "does-not-resolve $n"; fi
-  h=$(cat /proc/sys/kernel/hostname)
-  if bound 8 getent hosts "$h" >"$null" 2>&1; then echo "own-name $h yes"; else echo "own-name $h no"; fi
+  a=$(bound 8 getent hosts "$n" 2>"$null")
+  # A server of names that is not there makes getent wait; whatever else keeps it from an answer says nothing of names.
+  case $?-$a in 0-?*) echo "resolves $n" ;; 2-* | 124-* | 137-*) echo "does-not-resolve $n" ;; *) return 125 ;; esac
+  read -r h </proc/sys/kernel/hostname || return 125
+  bound 8 getent hosts "$h" >"$null" 2>&1
+  case $? in 0) echo "own-name $h yes" ;; 2) echo "own-name $h no" ;; esac
   lines_of '^hosts:' /etc/nsswitch.conf
-  if grep -q -s -E '^[^#]*[[:space:]]localhost([[:space:]]|$)' /etc/hosts; then l=yes; else l=no; fi
-  if bound 8 getent hosts localhost >"$null" 2>&1; then echo "localhost $l resolves"; else echo "localhost $l fails"; fi
+  grep -q -s -E '^[^#]*[[:space:]]localhost([[:space:]]|$)' /etc/hosts
+  case $? in 0) l=yes ;; 1 | 2) l=no ;; *) return 125 ;; esac
+  bound 8 getent hosts localhost >"$null" 2>&1
+  case $? in 0) echo "localhost $l resolves" ;; 2) echo "localhost $l fails" ;; esac
+  return 0
 }
 # What time it is by neither of the two clocks, where they differ: what a server says from which packages come anyway.
 third_clock() {
@@ -559,12 +661,20 @@ links() {
   for d in /sys/class/net/*; do
     [ -r "$d/mtu" ] && echo "${d##*/} $(cat "$d/mtu") $(cat "$d/operstate" 2>"$null")"
   done
-  while read -r i dest _; do [ "$dest" = 00000000 ] && echo "default $i"; done </proc/net/route 2>"$null"
+  # Only what was read to its end tells that there is no route.
+  if [ -r /proc/net/route ]; then
+    while read -r i dest _; do [ "$dest" = 00000000 ] && echo "default $i"; done </proc/net/route
+    echo "routes 4"
+  fi
   # In /sys a container may see another's.
   l=
   have ip && l=$(bound 5 ip link show lo 2>"$null")
   case $l in *,UP*) ;; *LOOPBACK*) echo "loopback no" ;; esac
-  grep -E '^0{32} 00 ' /proc/net/ipv6_route 2>"$null" | grep -v ' lo$' | sed 's/.* /default /'
+  [ -r /proc/net/ipv6_route ] || { echo "routes 6"; return 0; }
+  while read -r dest bits _ _ _ _ _ _ _ i; do
+    case $dest-$bits-$i in *-00-lo) ;; 00000000000000000000000000000000-00-*) echo "default $i" ;; esac
+  done </proc/net/ipv6_route
+  echo "routes 6"
   return 0
 }
 
@@ -636,6 +746,7 @@ rest() {
   sec cuda 4000 cuda
   sec environment 8000 surroundings
   sec proxies 1000 proxies
+  sec mirrors 1000 mirrors
   sec containers 8000 containers
   sec room 8000 room
   sec inodes 8000 inodes
@@ -661,12 +772,25 @@ by_sudo() {
     sudo "$@" sh -c 'while IFS= read -r l; do test "$l" = "#gpustrap-probe" && break; done; script=$(cat); eval "$script"'
 }
 
+# What hangs is ended, where the host can.
+begin_with_timeout() {
+  if timeout -k 1 5 true 2>"$null"; then bound() { timeout -k 1 "$@"; }; fi
+}
+
 if [ "${part:-login}" = rest ]; then
   count=${begun:-0}
+  begin_with_timeout
   rest
   echo "@end $count"
 else
   echo "gpustrap-probe 1"
+  limits
+  plain_sec limits 0 "$said"
+  said=
+  programs
+  plain_sec programs 0 "$said"
+  case $said in *fails*) echo "@end $count"; exit 0 ;; esac
+  begin_with_timeout
   rights=none sudo_said=
   if [ "$(id -u)" = 0 ]; then
     rights=root

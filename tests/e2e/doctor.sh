@@ -378,6 +378,34 @@ doctor_cases() {
     expect_output "Healthy: "
     on_host cp /root/hosts /etc/hosts
 
+    case_ "a login that may start five programs is told so, and of nothing that could not be asked"
+    on_host sh -c 'echo "ubuntu - nproc 5" >/etc/security/limits.d/few.conf'
+    doctor
+    expect_exit 1
+    expect_output "[process-limit]"
+    expect_output "/etc/security/limits.d/few.conf:1:ubuntu - nproc 5"
+    for id in no-route apt-no-sources certificates-missing; do expect_no_output "[$id]"; done
+    on_host rm /etc/security/limits.d/few.conf
+
+    case_ "a program of the system's that is gone is all that is found"
+    on_host mv /usr/bin/sort /usr/bin/sort.away
+    doctor
+    expect_exit 1
+    expect_output "sort: not found"
+    expect_output "1 error; 2 possible faults looked at"
+    on_host mv /usr/bin/sort.away /usr/bin/sort
+
+    case_ "sources that name a release misspelt are corrected, and a resolv.conf that leads nowhere is said to"
+    on_host sh -c 'cp /etc/apt/sources.list /root/; sed -i "s/$(. /etc/os-release; echo $VERSION_CODENAME)/misspelt/" /etc/apt/sources.list'
+    doctor --fix apt-release -y
+    expect_output "name a release misspelt that does not exist"
+    expect_output "Repaired: apt-release."
+    on_host sh -c 'cp /root/sources.list /etc/apt/; mv /etc/resolv.conf /root/; ln -s /run/nowhere /etc/resolv.conf'
+    doctor
+    expect_exit 1
+    expect_output "/etc/resolv.conf is a link to /run/nowhere, which is not there"
+    on_host sh -c 'rm /etc/resolv.conf; mv /root/resolv.conf /etc/'
+
     case_ "a disk in memory that is full is not cleaned by apt"
     on_host sh -c 'mount -t tmpfs -o size=1M small /opt; head -c 2M /dev/zero >/opt/all; true'
     doctor

@@ -93,6 +93,13 @@ std::vector<std::string> ids_of(const Diagnosis& diagnosis) {
 
 Diagnosis diagnosis_of(const Evidence& evidence) { return diagnose(examine(evidence, tables(), kNow)); }
 
+/// What is found on the healthy host with this section in the place of its own.
+std::vector<Finding> findings_with(const std::string& section, const std::string& text) {
+  Evidence evidence = sample("healthy");
+  evidence.put({section, 0, text});
+  return diagnosis_of(evidence).findings;
+}
+
 TEST(Doctor, AHealthyHostIsSaidToBeInOneLine) {
   const Evidence evidence = sample("healthy");
   const Patient patient = examine(evidence, tables(), kNow);
@@ -298,6 +305,128 @@ TEST(Doctor, NothingIsFineWhereNothingWasSeen) {
   EXPECT_GE(diagnosis.unknown.size(), 10U);
 }
 
+// Where a question was not asked, or not to its end, nothing that its answer lacks is a fault.
+TEST(Doctor, WhatWasNotAnsweredIsNoEvidenceOfAnything) {
+  std::vector<std::string> samples = {"healthy"};
+  for (const DoctorClass& one : doctor_classes()) samples.emplace_back(one.id);
+  for (const std::string& id : samples) {
+    const Evidence whole = id == "healthy" ? sample(id) : healthy_but(id);
+    const Diagnosis before = diagnosis_of(whole);
+    std::vector<std::string> known = ids_of(before);
+    for (const Finding& one : before.findings) {
+      for (const DoctorClass* hidden : one.hides) known.emplace_back(hidden->id);
+    }
+    // All sections of the healthy host; of the others those that tell them from it.
+    const Evidence own = sample(id);
+    for (const Section& section : own.sections()) {
+      if (section.name == "login-shell") continue;  // of the controller's making
+      const std::string half = section.text.substr(0, section.text.size() / 2);
+      for (const Section& instead : {Section{section.name, Section::kUnanswered, ""}, Section{section.name, Section::kUnanswered, half},
+                                     Section{section.name, Section::kLate, ""}, Section{section.name, 137, half},
+                                     Section{section.name, Section::kUnanswered, "sh: 1: Cannot fork\n"}}) {
+        if (section.name.starts_with("smi") && instead.status != Section::kUnanswered) continue;  // one that hangs is a finding
+        Evidence evidence = whole;
+        evidence.put(instead);
+        for (const std::string& found : ids_of(diagnosis_of(evidence)))
+          EXPECT_THAT(known, Contains(found)) << id << " without " << section.name << ", status " << instead.status;
+      }
+    }
+  }
+}
+
+// An answer that is empty is no answer where what is missing in it would be a fault.
+TEST(Doctor, OfAHealthyHostAnEmptyAnswerAccusesNothing) {
+  const Evidence healthy = sample("healthy");
+  for (const Section& section : healthy.sections()) {
+    for (const char* text : {"", "\n", "bash: warning: setlocale: LC_ALL: cannot change locale (de_DE.UTF-8)\n"}) {
+      Evidence evidence = healthy;
+      evidence.put({section.name, 0, text});
+      std::vector<std::string> found = ids_of(diagnosis_of(evidence));
+      EXPECT_THAT(found, IsEmpty()) << section.name << ": `" << text << "`";
+    }
+  }
+}
+
+TEST(Doctor, AShellThatCannotStartProgramsIsAllThatIsFound) {
+  const std::string limits = "uid 1000\nlimit processes 5 5 processes\nset /etc/security/limits.d/a.conf:1:ubuntu - nproc 5\n";
+  const std::string begun = fmt::format("gpustrap-probe 1\n@section limits 0 {}\n{}\n", limits.size(), limits);
+  const std::string fails = "fails processes \n";
+  for (const auto& [said, complaints] : {std::pair(begun + fmt::format("@section programs 0 {}\n{}\n@end 2\n", fails.size(), fails),
+                                                   std::string("dash: 123: eval: Cannot fork\n")),
+                                         std::pair(begun, std::string("sh: 1: Cannot fork\n")),
+                                         std::pair(begun + "@section programs 0 40\nfai", std::string("sh: 9: Cannot fork"))}) {
+    const Result<Evidence> evidence = evidence_at_end(said, complaints);
+    ASSERT_TRUE(evidence) << evidence.error().sentence();
+    const Diagnosis diagnosis = diagnosis_of(*evidence);
+    ASSERT_THAT(ids_of(diagnosis), ElementsAre("process-limit"));
+    EXPECT_THAT(diagnosis.findings[0].evidence, Contains("/etc/security/limits.d/a.conf:1:ubuntu - nproc 5"));
+    EXPECT_THAT(diagnosis.findings[0].commands, Contains("sudo sed -i.bak '1s/^/# /' /etc/security/limits.d/a.conf"));
+    EXPECT_THAT(diagnosis.findings[0].steps, IsEmpty());
+    for (const Diagnosis::Unknown& one : diagnosis.unknown) EXPECT_EQ(one.why, "the host cannot start programs as it should") << one.of->id;
+  }
+  EXPECT_THAT(ids_of(diagnosis_of(evidence_at_end("", "sh: 1: Cannot fork\n").value())), ElementsAre("process-limit"));
+  EXPECT_FALSE(evidence_at_end(begun, "")) << "what broke off for another reason stays an error";
+  const Evidence broken = evidence_at_end(begun + "@section programs 0 31\nfails sed sh: 1: sed: not found\n@end 2\n", "").value();
+  EXPECT_THAT(ids_of(diagnosis_of(broken)), ElementsAre("process-limit", "programs-broken"));
+}
+
+TEST(Doctor, RootsProcessesAreNotCounted) {
+  EXPECT_THAT(findings_with("limits", "uid 0\nlimit processes 5 5 processes\n"), IsEmpty());
+  EXPECT_EQ(findings_with("limits", "uid 0\nlimit open files 64 64 files\n").size(), 1U);
+  EXPECT_THAT(findings_with("limits", "uid 1000\nlimit processes unlimited unlimited processes\n"), IsEmpty());
+}
+
+TEST(Doctor, SourcesAreOfTheSystemsOwnRelease) {
+  const auto with = [](const std::string& lines) { return findings_with("apt-sources", lines + "looked\n"); };
+  const std::string own = "/etc/apt/sources.list:deb http://archive.ubuntu.com/ubuntu noble main\n";
+  for (const char* line :
+       {"deb http://archive.ubuntu.com/ubuntu noble-security main", "deb http://deb.debian.org/debian sid main",
+        "deb https://download.docker.com/linux/ubuntu jammy stable", "deb http://ppa.launchpadcontent.net/a/ppa/ubuntu jammy main",
+        "deb [signed-by=/etc/apt/keyrings/x.gpg] https://x.example/ubuntu jammy main", "deb http://x.example/ubuntu ./"})
+    EXPECT_THAT(with(own + "/etc/apt/sources.list.d/x.list:" + line + "\n"), IsEmpty()) << line;
+  const std::vector<Finding> misspelt = with("/etc/apt/sources.list:deb http://archive.ubuntu.com/ubuntu nobel main\n");
+  ASSERT_EQ(misspelt.size(), 1U);
+  EXPECT_EQ(misspelt[0].commands[0], "sudo sed -i.bak 's/\\bnobel\\b/noble/g' /etc/apt/sources.list");
+  EXPECT_THAT(misspelt[0].steps, Not(IsEmpty()));
+  const std::vector<Finding> other = with("/etc/apt/sources.list:deb [arch=amd64] http://archive.ubuntu.com/ubuntu jammy main\n");
+  ASSERT_EQ(other.size(), 1U);
+  EXPECT_EQ(other[0].severity, Severity::error);
+  EXPECT_THAT(other[0].steps, IsEmpty()) << "an upgrade may be under way";
+  const std::vector<Finding> beside = with(own + "/etc/apt/sources.list.d/x.list:deb http://archive.ubuntu.com/ubuntu jammy main\n");
+  ASSERT_EQ(beside.size(), 1U);
+  EXPECT_EQ(beside[0].severity, Severity::warning);
+  EXPECT_THAT(with("/etc/apt/sources.list:deb http://archive.ubuntu.com/ubuntu $(reboot) main\n"), IsEmpty());
+}
+
+TEST(Doctor, AResolvConfThatLeadsNowhereIsLedSomewhere) {
+  const std::string names = "does-not-resolve mirror.example\nown-name ip-10-0-0-7 yes\n";
+  const auto with = [&](const std::string& lines) { return findings_with("names", lines + names).at(0); };
+  const Finding stub = with("dangling ../run/systemd/resolve/stub-resolv.conf\nhas-resolved\n");
+  EXPECT_EQ(stub.evidence.front(), "/etc/resolv.conf is a link to ../run/systemd/resolve/stub-resolv.conf, which is not there");
+  EXPECT_THAT(stub.commands.front(), testing::StartsWith("sudo systemctl enable --now systemd-resolved"));
+  const Finding other = with("dangling /nowhere\ncould-be /run/NetworkManager/resolv.conf\n");
+  EXPECT_THAT(other.commands, ElementsAre("sudo ln -sfn /run/NetworkManager/resolv.conf /etc/resolv.conf"));
+  EXPECT_THAT(other.steps, Not(IsEmpty()));
+  EXPECT_THAT(with("no-resolv-conf\n").commands.back(), HasSubstr("echo nameserver ADDRESS"));
+}
+
+TEST(Doctor, AProxyThatIsSilentIsTakenOutOfItsVeryFile) {
+  Evidence evidence = healthy_but("proxy-silent");
+  evidence.put(
+      {"environment", 0,
+       "/etc/environment:3:http_proxy=http://10.0.0.9:3128\n/etc/apt/apt.conf.d/90proxy:1:Acquire::http::Proxy \"http://10.0.0.9:3128\";\n"
+       "/etc/profile.d/x.sh:2:export https_proxy=http://10.0.0.8:1\n"});
+  EXPECT_THAT(diagnosis_of(evidence).findings.at(0).commands,
+              ElementsAre("sudo sed -i.bak '3s/^/#/' /etc/environment", "sudo sed -i.bak '1s|^|// |' /etc/apt/apt.conf.d/90proxy",
+                          testing::StartsWith("# or correct it there")));
+}
+
+TEST(Doctor, ASudoersFileWithAMistakeIsMovedAwayByAnotherWay) {
+  const std::vector<std::string> commands = diagnosis_of(healthy_but("sudo-broken")).findings.at(0).commands;
+  EXPECT_THAT(commands, Contains(testing::StartsWith("pkexec mv /etc/sudoers.d/lab /root/")));
+  EXPECT_THAT(commands, Contains(testing::StartsWith("pkexec visudo -f /etc/sudoers.d/lab")));
+}
+
 TEST(Doctor, ACauseHidesWhatFollowsFromIt) {
   Evidence evidence = healthy_but("nouveau");
   evidence.put({"restart", 0, "required\n"});
@@ -372,13 +501,6 @@ TEST(Doctor, WhatSeveralAskForIsDoneOnceAndARestartComesLast) {
   for (const StepEntry& step : recipe->steps) ids.push_back(step.id);
   EXPECT_THAT(ids, ElementsAre("driver-missing", "shm-small", "driver-mismatch"));
   EXPECT_EQ(recipe->steps.back().kind, StepKind::reboot);
-}
-
-/// What is found on the healthy host with this section in the place of its own.
-std::vector<Finding> findings_with(const std::string& section, const std::string& text) {
-  Evidence evidence = sample("healthy");
-  evidence.put({section, 0, text});
-  return diagnosis_of(evidence).findings;
 }
 
 TEST(Doctor, OnlyALineThatEmptiesItHidesTheGpus) {
@@ -605,6 +727,7 @@ TEST(DoctorEvidence, WhatIsWrittenIsReadBack) {
 TEST(DoctorProbe, TheScriptAsksEverySectionThatTheSamplesHave) {
   const std::string script(probe_script());
   for (const Section& section : sample("healthy").sections()) {
+    if (section.name == "login-shell") continue;  // what the controller saw before
     EXPECT_THAT(script, testing::AnyOf(HasSubstr("sec " + section.name + " "), HasSubstr("cmd " + section.name + " "))) << section.name;
   }
   EXPECT_LT(script.size(), 60000U) << "a variable of the shell's has to hold it";
@@ -626,6 +749,46 @@ std::string said_by(const std::vector<std::string>& argv, const std::string& inp
   const Result<SubprocessResult> result = run_subprocess(run);
   EXPECT_TRUE(result && result->exit_code == 0 && !result->timed_out) << (result ? result->err : result.error().sentence());
   return result ? result->out : "";
+}
+
+TEST(DoctorProbe, AQuestionThatDidNotComeToItsEndIsNotAnswered) {
+  const std::string script(probe_script());
+  const std::string frame = "count=0\n" + probe_function("deep()") + "again() { IFS= read -r a_line && echo \"$a_line\"; }\n" +
+                            probe_function("answer()") + probe_function("sec()") + probe_function("plain_sec()");
+  const auto said = [&](const char* shell, const std::string& question) {
+    return said_by({shell, "-c", frame + "\n" + question + "\nsec it 40 question"}, "");
+  };
+  for (const char* shell : {"dash", "bash"}) {
+    EXPECT_EQ(said(shell, "question() { echo yes; return 3; }"), "@section it 3 4\nyes\n\n");
+    EXPECT_EQ(said(shell, "question() { echo 'me@:7 '; }"), "@section it 0 7\nme@:7 \n\n");
+    // What a shell does that cannot fork: it ends there.
+    EXPECT_EQ(said(shell, "question() { echo half; exit 2; }"), "@section it 125 4\nhalf\n");
+    EXPECT_EQ(said(shell, "question() { echo yes; }\ndeep() { return 2; }"), "@section it 125 4\nyes\n\n");
+    EXPECT_EQ(said(shell, "question() { echo yes; }\ntr() { return 1; }"), "@section it 125 0\n\n");
+    EXPECT_EQ(
+        said(shell,
+             "question() { i=0; while [ $i -lt 30 ]; do echo \"ERROR: ld.so: object '/gone.so' $i\"; i=$((i + 1)); done; echo end; }"),
+        "@section it 0 4\nend\n\n");
+    EXPECT_EQ(said(shell, "question() { i=0; while [ $i -lt 30 ]; do echo line; i=$((i + 1)); done; return 124; }"),
+              "@section it 124 40\nline\nline\nline\nline\nline\nline\nline\nline\n\n");
+  }
+}
+
+TEST(DoctorProbe, AProgramThatDoesNotAnswerAsItMustIsNamed) {
+  const std::string script(probe_script());
+  const std::size_t begin = script.find("\nnl='"), end = script.find("\n# ---- as who logged in");
+  ASSERT_NE(end, std::string::npos);
+  const std::string frame =
+      probe_function("deep()") + "again() { IFS= read -r a_line && echo \"$a_line\"; }\n" + script.substr(begin, end - begin) + "\n";
+  for (const char* shell : {"dash", "bash"}) {
+    EXPECT_EQ(said_by({shell, "-c", frame + "programs; printf %s \"$said\""}, ""), "");
+    EXPECT_THAT(said_by({shell, "-c", frame + "sort() { echo sort: broken; }\nprograms; printf %s \"$said\""}, ""),
+                "fails sort sort: broken\n");
+    EXPECT_THAT(said_by({shell, "-c", frame + "PATH=/nowhere; programs; printf %s \"$said\""}, ""), HasSubstr("fails grep "));
+    EXPECT_EQ(said_by({shell, "-c", frame + "again() { exit 2; }\nprograms; printf %s \"$said\""}, ""), "fails processes \n");
+    EXPECT_THAT(said_by({shell, "-c", frame + "limits; printf %s \"$said\""}, ""),
+                AllOf(HasSubstr("uid "), HasSubstr("limit open files ")));
+  }
 }
 
 TEST(DoctorProbe, SecretsDoNotLeaveTheHost) {
