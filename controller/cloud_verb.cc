@@ -29,6 +29,7 @@ namespace gpustrap {
 namespace {
 
 constexpr auto kStateWithin = std::chrono::minutes(15);
+constexpr auto kImageWithin = std::chrono::minutes(60);
 /// What an order made is listed within seconds; one that was still under way when its command ended is long over.
 constexpr auto kOrderIsSeen = std::chrono::minutes(10);
 
@@ -205,9 +206,28 @@ Result<Ec2Instance> wait_for(Ec2& ec2, const std::string& id, const std::string&
     if (!now) return fail(std::move(now).error().error);
     if (now->state == state && (state != "running" || !now->address.empty())) return *std::move(now);
     if (now->state == "terminated")
-      return fail(ErrorCode::unsupported, fmt::format("{} was terminated: {}", id, strip_control(now->state_reason)), "gpustrap ls");
+      return fail(ErrorCode::unsupported, fmt::format("{} was terminated: {}", id, strip_control(now->state_reason)),
+                  "`gpustrap ls` shows what there is; gpustrap launch rents another");
     if (clock.now() >= until)
       return fail(ErrorCode::timeout, fmt::format("{} is still {} after 15 minutes", id, now->state), "`gpustrap ls` shows its state");
+    clock.sleep(pause);
+  }
+}
+
+Result<void> wait_for_image(Ec2& ec2, const std::string& id) {
+  const CloudClock& clock = ec2.client().clock();
+  const AwsTime until = clock.now() + kImageWithin;
+  for (auto pause = std::chrono::milliseconds(1000);; pause = std::min(pause * 2, std::chrono::milliseconds(15'000))) {
+    const AwsResult<std::vector<Ec2Image>> now = ec2.describe<Ec2Image>("DescribeImages", {{"ImageId.1", id}});
+    if (!now && remedy_of(now.error().code, 400) != AwsRemedy::not_yet) return fail(now.error().error);
+    if (now && !now->empty() && now->front().state == "available") return {};
+    if (now && !now->empty() && now->front().state != "pending")
+      return fail(
+          ErrorCode::unsupported,
+          fmt::format("the image {} did not become ready, it is {}: {}", id, now->front().state, strip_control(now->front().state_reason)),
+          "run it again");
+    if (clock.now() >= until)
+      return fail(ErrorCode::timeout, fmt::format("the image {} is not ready after an hour", id), "see the EC2 console");
     clock.sleep(pause);
   }
 }

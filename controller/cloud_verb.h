@@ -47,6 +47,8 @@ void print_document(const Json& document);
 
 /// Waits until the instance is in that state.
 [[nodiscard]] Result<Ec2Instance> wait_for(Ec2& ec2, const std::string& id, const std::string& state);
+/// Waits until instances can be launched from the image.
+[[nodiscard]] Result<void> wait_for_image(Ec2& ec2, const std::string& id);
 
 /// Sees to it that the instance's SSH is open to --ssh-from, else to the address that this machine has now; asks before it is closed to
 /// whom it was open to until now. Where that address cannot be found out it is told, and nothing is changed.

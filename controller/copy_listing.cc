@@ -70,13 +70,15 @@ struct Raw {
   std::string_view size, time, mode, target;
 };
 
+Error too_many_names() { return {ErrorCode::unsupported, "there are more than a million names", "copy its folders one by one"}; }
+
 /// Takes one line of a listing, or refuses its name.
 class Taker {
  public:
   explicit Taker(HostListing& listing) : listing_(listing) {}
 
   Result<void> take(const Raw& raw, const std::string& own_name) {
-    if (++seen_ > kMostNames) return fail(ErrorCode::unsupported, "there are more than a million names", "copy its folders one by one");
+    if (++seen_ > kMostNames) return fail(too_many_names());
     const std::optional<std::uint64_t> size = number<std::uint64_t>(raw.size);
     const std::optional<std::int64_t> time = number<std::int64_t>(raw.time.substr(0, raw.time.find('.')));
     const std::optional<unsigned> mode = number<unsigned>(raw.mode, 8);
@@ -394,8 +396,7 @@ Result<LocalListing> list_here(const std::string& path, const std::vector<std::s
       if (name == "." || name == "..") continue;
       const std::string relative = below.empty() ? name : below + "/" + name;
       if (take_here(path, relative, listing) == CopyEntry::Type::folder) folders.push_back(relative);
-      if (listing.tree.size() > kMostNames)
-        return fail(ErrorCode::unsupported, "there are more than a million names", "copy its folders one by one");
+      if (listing.tree.size() > kMostNames) return fail(too_many_names());
     }
   }
   return listing;

@@ -58,7 +58,7 @@ Result<void> check_guard(const GuardWish& wish) {
     return fail(ErrorCode::usage, fmt::format("{} {}: {}", option.name, strip_control(first_line(wish.*option.said, 60)), what),
                 fmt::format("for instance {}", option.example));
   }
-  return fail(ErrorCode::usage, first.message, "for instance --idle-stop 30m --budget 5USD");
+  return fail(ErrorCode::internal, "idle_stop does not take what these options say: " + first.message);
 }
 
 void add_guard(Recipe& recipe, const GuardWish& wish) {

@@ -37,6 +37,7 @@ constexpr std::string_view kLent = "lent\n";
 constexpr milliseconds kLendLimit{500};
 /// What a command is slow to read waits here up to this; then it waits with the agent.
 constexpr std::size_t kUnsentLimit = 1U << 20U;
+constexpr const char* kOwnConnection = "the same command again makes a connection of its own";
 
 bool connect_to(int fd, const std::string& path) {
   const sockaddr_un address = unix_address(path);
@@ -127,9 +128,10 @@ Result<void> KeptLink::send(const Request& request) {
       line.erase(0, static_cast<std::size_t>(put));
       continue;
     }
-    if (errno != EAGAIN && errno != EINTR) return fail(ErrorCode::unreachable, "the kept connection ended");
+    if (errno != EAGAIN && errno != EINTR) return fail(ErrorCode::unreachable, "the kept connection ended", kOwnConnection);
     pollfd entry{fd_.get(), POLLOUT, 0};
-    if (::poll(&entry, 1, 10'000) <= 0 && errno != EINTR) return fail(ErrorCode::unreachable, "the kept connection takes nothing");
+    if (::poll(&entry, 1, 10'000) <= 0 && errno != EINTR)
+      return fail(ErrorCode::unreachable, "the kept connection takes nothing", kOwnConnection);
   }
   return {};
 }
@@ -150,7 +152,8 @@ Result<std::optional<AgentLine>> KeptLink::receive(milliseconds wait) {
     if (ready > 0) {
       std::array<char, 64 * 1024> buffer{};
       const ssize_t got = ::read(fd_.get(), buffer.data(), buffer.size());
-      if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) return fail(ErrorCode::unreachable, "the kept connection ended");
+      if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+        return fail(ErrorCode::unreachable, "the kept connection ended", kOwnConnection);
       if (got > 0) {
         last_heard_ = Clock::now();
         lines_.add({buffer.data(), static_cast<std::size_t>(got)});
@@ -158,7 +161,7 @@ Result<std::optional<AgentLine>> KeptLink::receive(milliseconds wait) {
       continue;
     }
     if (Clock::now() - last_heard_ > kSilenceLimit)
-      return fail(ErrorCode::unreachable, fmt::format("nothing was heard from the host for {} s", kSilenceLimit.count()));
+      return fail(ErrorCode::unreachable, fmt::format("nothing was heard from the host for {} s", kSilenceLimit.count()), kOwnConnection);
     if (left.count() <= 0) return std::optional<AgentLine>();
   }
 }

@@ -182,7 +182,8 @@ Result<void> prove_notebook(std::uint16_t port, const std::string& token, Transp
       last = Error(ErrorCode::network, fmt::format("it answered `{}`", *line));
       if (parts.size() >= 2 && (parts[1] == "401" || parts[1] == "403")) break;
     } else {
-      last = line.error();
+      // What was seen before says more than that there was no time for another look.
+      if (line.error().code() != ErrorCode::timeout || last.code() == ErrorCode::timeout) last = line.error();
       if (last.code() == ErrorCode::unreachable) break;
     }
     const Clock::time_point again = std::min(deadline, Clock::now() + milliseconds(300));
@@ -190,7 +191,9 @@ Result<void> prove_notebook(std::uint16_t port, const std::string& token, Transp
       if (Result<void> carried = pump(milliseconds(50)); !carried) return fail(std::move(carried).error());
     }
   }
-  return fail(std::move(last).in(fmt::format("asking the notebook through the tunnel on port {}", port)));
+  return fail(std::move(last)
+                  .in(fmt::format("asking the notebook through the tunnel on port {}", port))
+                  .with_hint("the same `gpustrap up` again looks after its service; `gpustrap logs HOST` shows what became of it"));
 }
 
 }  // namespace gpustrap

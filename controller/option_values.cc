@@ -26,7 +26,7 @@ Result<Forward> read_forward(const std::string& text) {
     return fail(ErrorCode::usage, fmt::format("-L {}: only the host's own loopback can be reached", text),
                 fmt::format("write -L {}:{}", parts[0], parts[2]));
   }
-  if (parts.size() > 3) return fail(ErrorCode::usage, fmt::format("-L {}: expected LOCAL:REMOTE, for instance -L 8889:8888", text));
+  if (parts.size() > 3) return fail(ErrorCode::usage, fmt::format("-L {}: expected LOCAL:REMOTE", text), "for instance -L 8889:8888");
   const Result<std::uint16_t> local = read_port(parts.front(), "-L");
   if (!local) return fail(local.error());
   const Result<std::uint16_t> remote = read_port(parts.back(), "-L");

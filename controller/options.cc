@@ -202,7 +202,7 @@ Result<void> check(Options& options, const RawOptions& raw, const std::string& v
     return destination ? Result<void>() : fail(destination.error());
   }
   if (options.verb == Verb::report && options.json && !options.html.empty())
-    return fail(ErrorCode::usage, "--json and --html exclude each other");
+    return fail(ErrorCode::usage, "--json and --html exclude each other", "run it once with each");
   if (options.verb == Verb::report || options.verb == Verb::history) return {};
   return take_host(options, raw.places[0]);
 }

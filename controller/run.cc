@@ -112,7 +112,7 @@ Result<std::shared_ptr<const Json>> RunClient::ask_once(decltype(Request::body) 
     const auto* reply = std::get_if<Reply>(&**line);
     if (reply == nullptr || (reply->number != number_ && reply->number != 0)) continue;
     if (reply->error) return fail(as_error(*reply->error));
-    if (!reply->value) return fail(ErrorCode::protocol, "the agent's reply has no value");
+    if (!reply->value) return fail(ErrorCode::protocol, "the agent's reply has no value", "`gpustrap doctor HOST` says more");
     return reply->value;
   }
   return fail(ErrorCode::timeout, fmt::format("the agent did not answer within {} s", kAnswerLimit.count() / 1000));

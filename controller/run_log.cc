@@ -125,7 +125,9 @@ RunLog::RunLog(UniqueFd events, UniqueFd text, std::string path)
 void RunLog::forget_oldest(const std::string& state) { forget_oldest_in(state + "/runs"); }
 
 Result<RunLog> RunLog::create(const std::string& state, const std::string& run, std::string_view host, Forget forget) {
-  if (!is_run_id(run)) return fail(ErrorCode::protocol, fmt::format("`{}` is not the id of a run", strip_control(first_line(run, 60))));
+  if (!is_run_id(run))
+    return fail(ErrorCode::protocol, fmt::format("`{}` is not the id of a run", strip_control(first_line(run, 60))),
+                "the host says so of itself: `gpustrap doctor HOST` looks at it");
   const std::string runs = state + "/runs";
   std::string directory = runs + "/" + run;
   for (int copy = 2; !is_of(host, directory); ++copy) directory = fmt::format("{}/{}-{}", runs, run.substr(0, kLongestOriginal), copy);

@@ -81,7 +81,7 @@ Result<SshAgent> SshAgent::connect(const std::string& socket) {
 Result<std::string> SshAgent::ask(std::string_view message) {
   if (Result<void> sent = write_all(fd_.get(), ssh_string(message)); !sent) return fail(std::move(sent).error());
   std::optional<std::string> answer = read_message(fd_.get());
-  if (!answer) return fail(ErrorCode::io, "the SSH agent ended without an answer");
+  if (!answer) return fail(ErrorCode::io, "the SSH agent ended without an answer", "does ssh-add -l list its keys?");
   return *std::move(answer);
 }
 

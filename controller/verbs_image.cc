@@ -18,8 +18,6 @@
 namespace gpustrap {
 namespace {
 
-constexpr auto kImageWithin = std::chrono::minutes(60);
-
 VerbResult make_image(const Options& options, Ec2& ec2, const Ec2Instance& one) {
   const std::string name =
       options.hosts.size() > 1 ? options.hosts[1] : fmt::format("{}-{}", name_of(one), compact_time(std::chrono::system_clock::now()));
@@ -46,19 +44,8 @@ VerbResult make_image(const Options& options, Ec2& ec2, const Ec2Instance& one) 
   if (!id) return fail(id.error().error);
   say(fmt::format("{} is {}{}", name, *id,
                   options.cloud.no_wait ? "." : "; waiting until it can be used. It goes on without this command …"));
-  const CloudClock& clock = ec2.client().clock();
-  const AwsTime until = clock.now() + kImageWithin;
-  for (auto pause = std::chrono::milliseconds(1000); !options.cloud.no_wait;
-       pause = std::min(pause * 2, std::chrono::milliseconds(15'000))) {
-    const AwsResult<std::vector<Ec2Image>> now = ec2.describe<Ec2Image>("DescribeImages", {{"ImageId.1", *id}});
-    if (!now && remedy_of(now.error().code, 400) != AwsRemedy::not_yet) return fail(now.error().error);
-    if (now && !now->empty() && now->front().state == "available") break;
-    if (now && !now->empty() && now->front().state != "pending")
-      return fail(ErrorCode::unsupported,
-                  fmt::format("the image {} is {}: {}", *id, now->front().state, strip_control(now->front().state_reason)), "run it again");
-    if (clock.now() >= until)
-      return fail(ErrorCode::timeout, fmt::format("the image {} is not ready after an hour", *id), "see the EC2 console");
-    clock.sleep(pause);
+  if (!options.cloud.no_wait) {
+    if (const Result<void> ready = wait_for_image(ec2, *id); !ready) return fail(ready.error());
   }
   if (options.json) {
     print_document({{"image", 1},

@@ -74,7 +74,8 @@ VerbResult verb_recipe_show(const Options& options) {
     if (Result<void> added = add_compat(loaded->recipe); !added) return fail(std::move(added).error());
     return print(write_recipe(loaded->recipe).dump() + "\n");
   }
-  if (!options.vars.empty()) return fail(ErrorCode::usage, "--var goes with --json: the recipe itself is shown as it is written");
+  if (!options.vars.empty())
+    return fail(ErrorCode::usage, "--var goes with --json: the recipe itself is shown as it is written", "add --json, or leave --var out");
   Result<RecipeText> recipe = find_recipe(options.recipe, recipe_sources());
   if (!recipe) return fail(std::move(recipe).error());
   return print(recipe->text);

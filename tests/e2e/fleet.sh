@@ -104,6 +104,7 @@ INVENTORY
     gpustrap up "$suite_dir/restart.yaml" -f "$suite_dir/hosts.yaml" --limit there
     expect_exit 2
     expect_output "would restart the host on one, two"
+    expect_output "and nobody can be asked whether it may"
 
     case_ "at a terminal one question is asked for all; no changes nothing"
     at_terminal "Go on? [y/N]" n gpustrap up "$suite_dir/restart.yaml" -f "$suite_dir/hosts.yaml" --limit there

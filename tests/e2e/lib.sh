@@ -276,6 +276,12 @@ json_events() {
     fi
 }
 
+# Not even /dev/tty is there.
+off_a_terminal() {
+    local -a runner=(run_recorded setsid -w)
+    "$@"
+}
+
 # --- following a run in the background ---
 
 # Starts gpustrap in the background: $follower is its process, `shown` and `told` look at what it has printed.

@@ -243,12 +243,6 @@ steps:
 RECIPE
 }
 
-# Not even /dev/tty is there.
-off_a_terminal() {
-    local -a runner=(run_recorded setsid -w)
-    "$@"
-}
-
 close_gates() { testbed exec box rm -rf /var/lib/e2e; }
 open_gate() { testbed exec box touch /var/lib/e2e/gate; }
 

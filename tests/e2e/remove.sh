@@ -22,6 +22,7 @@ remove_cases() {
     expect_output /var/lib/gpustrap
     expect_output /run/gpustrap
     expect_output "What recipes installed stays"
+    expect_output "nobody can be asked whether to remove this"
     expect_output "add -y"
     testbed exec box test -e /var/lib/gpustrap/runs
 
@@ -108,6 +109,12 @@ remove_cases() {
     boot_host asks --sudo password
     at_terminal "Password of sudo" "$password" up "$suite_dir/mine.yaml" --ask-sudo-password
     expect_exit 0
+    for verb in remove doctor; do
+        off_a_terminal gpustrap "$verb" "$host" --ask-sudo-password
+        expect_exit 6
+        expect_output "no sudo password was given"
+        expect_output "--ask-sudo-password needs a terminal to ask at"
+    done
     at_terminal "Password of sudo" "$password" gpustrap remove "$host" --ask-sudo-password -y
     expect_exit 0
     expect_output /var/lib/gpustrap

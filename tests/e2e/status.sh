@@ -94,6 +94,7 @@ HOSTS
     expect_no_output "first 48"
     gpustrap logs "$host" frist
     expect_exit 2
+    expect_output "that run has no step"
     expect_output "did you mean \`first\`?"
 
     case_ "logs -f goes on until the run ends"

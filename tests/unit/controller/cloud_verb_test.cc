@@ -74,5 +74,57 @@ TEST_F(OpenOrdersTest, OneOfWhichNothingIsKnownStays) {
   EXPECT_TRUE(record_.load(time_.now));
 }
 
+/// What is waited for, until it is there, is over, or takes too long.
+class WaitingTest : public OpenOrdersTest {
+ protected:
+  void instance(const std::string& state, const std::string& reason = "") {
+    cloud_.list("DescribeInstances", "reservationSet",
+                "<item><instancesSet><item><instanceId>i-1</instanceId><ipAddress>203.0.113.7</ipAddress><instanceState><name>" + state +
+                    "</name></instanceState><stateReason><message>" + reason + "</message></stateReason></item></instancesSet></item>");
+  }
+  void image(const std::string& state, const std::string& reason = "") {
+    cloud_.list("DescribeImages", "imagesSet",
+                "<item><imageId>ami-1</imageId><imageState>" + state + "</imageState><stateReason><message>" + reason +
+                    "</message></stateReason></item>");
+  }
+};
+
+TEST_F(WaitingTest, AnInstanceComesOrIsOverOrTakesTooLong) {
+  instance("pending");
+  time_.while_waiting = [this] { instance("running"); };
+  EXPECT_EQ(wait_for(ec2_, "i-1", "running")->address, "203.0.113.7");
+  time_.while_waiting = nullptr;
+  const Result<Ec2Instance> late = wait_for(ec2_, "i-1", "stopped");
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().code(), ErrorCode::timeout);
+  EXPECT_EQ(late.error().why(), "i-1 is still running after 15 minutes");
+  EXPECT_EQ(late.error().hint(), "`gpustrap ls` shows its state");
+  instance("terminated", "Server.SpotInstanceTermination");
+  const Result<Ec2Instance> gone = wait_for(ec2_, "i-1", "stopped");
+  ASSERT_FALSE(gone);
+  EXPECT_EQ(gone.error().code(), ErrorCode::unsupported);
+  EXPECT_EQ(gone.error().why(), "i-1 was terminated: Server.SpotInstanceTermination");
+  EXPECT_THAT(gone.error().hint(), HasSubstr("gpustrap launch rents another"));
+}
+
+TEST_F(WaitingTest, AnImageComesOrFailsOrTakesTooLong) {
+  image("pending");
+  time_.while_waiting = [this] { image("available"); };
+  EXPECT_TRUE(wait_for_image(ec2_, "ami-1"));
+  time_.while_waiting = nullptr;
+  image("pending");
+  const Result<void> late = wait_for_image(ec2_, "ami-1");
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().code(), ErrorCode::timeout);
+  EXPECT_EQ(late.error().why(), "the image ami-1 is not ready after an hour");
+  EXPECT_EQ(late.error().hint(), "see the EC2 console");
+  image("failed", "the snapshot could not be made");
+  const Result<void> failed = wait_for_image(ec2_, "ami-1");
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().code(), ErrorCode::unsupported);
+  EXPECT_EQ(failed.error().why(), "the image ami-1 did not become ready, it is failed: the snapshot could not be made");
+  EXPECT_EQ(failed.error().hint(), "run it again");
+}
+
 }  // namespace
 }  // namespace gpustrap

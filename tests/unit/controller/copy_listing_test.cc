@@ -276,6 +276,17 @@ TEST(CopyListing, BelievesAHostNoNumberAndNoPath) {
   EXPECT_FALSE(read_listing("This account is not available.\n", "lab", "n"));
 }
 
+TEST(CopyListing, EndsWhereThereAreTooManyNames) {
+  using namespace std::string_literals;
+  std::string said = "\ngpustrap-list\ngnu\n";
+  for (int i = 0; i <= 1'000'000; ++i) said += "f\0001\0001\000644\000a\0\0"s;
+  const Result<HostListing> listing = read_listing(said, "lab", "n");
+  ASSERT_FALSE(listing);
+  EXPECT_EQ(listing.error().code(), ErrorCode::unsupported);
+  EXPECT_EQ(listing.error().why(), "there are more than a million names");
+  EXPECT_EQ(listing.error().hint(), "copy its folders one by one");
+}
+
 TEST(CopyListing, OfOneFileHasThatFileAlone) {
   using namespace std::string_literals;
   std::string said = "\ngpustrap-list\ngnu\n";
@@ -339,6 +350,27 @@ TEST(TarStream, RefusesWhatIsNoTar) {
   TarReader::Member member;
   const Result<bool> next = reader->next(member);
   EXPECT_FALSE(next && *next);
+}
+
+TEST(TarStream, TakesNoFileWithHoles) {
+  const TemporaryDirectory folder;
+  std::ofstream(folder / "sparse") << "";
+  ASSERT_EQ(::truncate((folder / "sparse").c_str(), 1 << 20), 0);
+  std::ofstream(folder / "sparse", std::ios::app) << std::string(8192, 'x');
+  Subprocess tar;
+  tar.argv = {"tar", "--format=gnu", "--sparse", "--hole-detection=raw", "-C", folder.path(), "-cf", "-", "sparse"};
+  const Result<SubprocessResult> made = run_subprocess(tar);
+  ASSERT_TRUE(made && made->exit_code == 0);
+  bool given = false;
+  Result<TarReader> reader = TarReader::open(
+      [&]() -> Result<std::string_view> { return std::exchange(given, true) ? std::string_view() : std::string_view(made->out); });
+  ASSERT_TRUE(reader);
+  TarReader::Member member;
+  ASSERT_TRUE(reader->next(member).value_or(false));
+  const Result<void> read = reader->read([](std::string_view) -> Result<void> { return {}; });
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().code(), ErrorCode::protocol);
+  EXPECT_EQ(read.error().why(), "the host sends a file in pieces");
 }
 
 TEST(TarStream, PassesOnWhyItsSourceEnded) {

@@ -120,6 +120,18 @@ TEST(CopyMemory, RemembersForOnePairOfFolders) {
   EXPECT_EQ(CopyMemory::load(state.path(), "gpu2", "notebooks", "/home/me/notebooks")->find("a"), nullptr);
 }
 
+TEST(CopyMemory, OneThatIsDamagedIsNotGuessedAt) {
+  const TemporaryDirectory state;
+  ASSERT_TRUE(CopyMemory::load(state.path(), "gpu1", "notebooks", "/home/me/notebooks")->save().has_value());
+  const std::string path = std::filesystem::directory_iterator(state / "copies")->path().string();
+  ASSERT_TRUE(write_file_atomically(path, "{\"version\":1,\"fil"));
+  const Result<CopyMemory> memory = CopyMemory::load(state.path(), "gpu1", "notebooks", "/home/me/notebooks");
+  ASSERT_FALSE(memory.has_value());
+  EXPECT_EQ(memory.error().code(), ErrorCode::io);
+  EXPECT_EQ(memory.error().why(), path + " is damaged");
+  EXPECT_EQ(memory.error().hint(), "remove that file: what differs on both sides then goes by its times alone");
+}
+
 // A name in it is one that a push removes on the host.
 TEST(CopyMemory, BelievesNoPartThatIsNone) {
   const TemporaryDirectory state;

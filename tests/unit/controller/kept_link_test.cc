@@ -6,17 +6,20 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include <array>
 #include <atomic>
 #include <cstring>
 #include <deque>
 #include <filesystem>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "agent/base/file.h"
 #include "agent/protocol/json.h"
+#include "tests/support/temporary_directory.h"
 
 namespace gpustrap {
 namespace {
@@ -207,6 +210,46 @@ TEST_F(LinkKeeperTest, EndsWhenNobodyBorrowsOrWantsIt) {
   EXPECT_EQ(answered(*first_), 1U);
   first_.reset();
   EXPECT_TRUE(is_over_soon());
+}
+
+/// Both ends of a socket; nobody keeps a link behind the second.
+struct Ends {
+  Ends() {
+    std::array<int, 2> pair{};
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair.data()), 0);
+    EXPECT_TRUE(set_nonblocking(pair[0]));
+    link.emplace(UniqueFd(pair[0]));
+    keeper.reset(pair[1]);
+  }
+  std::optional<KeptLink> link;
+  UniqueFd keeper;
+};
+
+void expect_gone(const Error& error, const std::string& why) {
+  EXPECT_EQ(error.code(), ErrorCode::unreachable);
+  EXPECT_EQ(error.why(), why);
+  EXPECT_EQ(error.hint(), "the same command again makes a connection of its own");
+}
+
+TEST(KeptLink, SaysThatItsKeeperHasGone) {
+  Ends ends;
+  ends.keeper.reset();
+  const Result<void> sent = ends.link->send(Request{1, StatusRequest{}});
+  ASSERT_FALSE(sent.has_value());
+  expect_gone(sent.error(), "the kept connection ended");
+  const auto received = ends.link->receive(milliseconds(0));
+  ASSERT_FALSE(received.has_value());
+  expect_gone(received.error(), "the kept connection ended");
+}
+
+TEST(KeptLink, IsNotKeptWhereOthersCouldTakeIt) {
+  const TemporaryDirectory folder;
+  ASSERT_EQ(::chmod(folder.path().c_str(), 0755), 0);
+  const auto kept = keep_link(std::make_unique<ScriptedLink>(), -1, folder / "socket", seconds(60), Request{1, StatusRequest{}});
+  ASSERT_FALSE(kept.has_value());
+  EXPECT_EQ(kept.error().code(), ErrorCode::io);
+  EXPECT_EQ(kept.error().why(), folder.path() + " is open to others, so no connection is kept there");
+  EXPECT_EQ(kept.error().hint(), "run: chmod 700 " + folder.path());
 }
 
 TEST(KeptLinkPath, DiffersWithTheKeyAndFitsASocket) {

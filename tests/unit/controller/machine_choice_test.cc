@@ -68,6 +68,11 @@ TEST(MachineWords, AGpuThatComesInOtherNumbersIsNamedInThose) {
   options.gpus = {"k80"};
   EXPECT_THAT(machines_of(options).error().why(), HasSubstr("EC2 has retired its machines"));
   options.gpus = {"4xa10g"};
+  options.cloud.types = {"g5"};
+  EXPECT_EQ(machines_of(options).error().code(), ErrorCode::usage);
+  EXPECT_EQ(machines_of(options).error().why(), "--type g5: a type has a size");
+  EXPECT_EQ(machines_of(options).error().hint(), "for instance --type g5.xlarge");
+  options.cloud.types.clear();
   EXPECT_THAT(machines_of(options)->types, ElementsAre("g5.12xlarge"));
 }
 

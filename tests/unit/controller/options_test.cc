@@ -255,6 +255,16 @@ TEST(Options, LaunchTakesAMachineAndWhatIsToBecomeOfIt) {
 
 class Mistakes : public ::testing::TestWithParam<Mistake> {};
 
+TEST(Options, APathIsNotEmpty) {
+  for (const char* verb : {"pull", "push"}) {
+    const auto o = read_options({verb, "gpu1", ""});
+    ASSERT_FALSE(o) << verb;
+    EXPECT_EQ(o.error().code(), ErrorCode::usage);
+    EXPECT_EQ(o.error().why(), std::string(verb) + ": a path is empty");
+    EXPECT_EQ(o.error().hint(), "`.` is the folder itself");
+  }
+}
+
 TEST_P(Mistakes, GetASentence) {
   const auto o = read(GetParam().line);
   ASSERT_FALSE(o);
@@ -318,6 +328,11 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"up jupyter u@h -l other", "two users", "one of them"},
         Mistake{"up jupyter h -p ssh", "-p ssh: a port is a number", "-p 2222"}, Mistake{"up jupyter h -p 70000", "from 1 to 65535", ""},
         Mistake{"up jupyter h -L x", "-L x: a port is a number", "-L 8889:8888"},
+        Mistake{"up jupyter h -L 1:2:3:4", "-L 1:2:3:4: expected LOCAL:REMOTE", "-L 8889:8888"},
+        Mistake{"report h --json --html a.html", "--json and --html exclude each other", "run it once with each"},
+        Mistake{"up jupyter a b --keep 5m", "--keep is for the connection to one host", "name one host, or leave it out"},
+        Mistake{"quota --gpu t4 --gpu l4", "--gpu is given twice", "--gpu 4xa10g"},
+        Mistake{"quota request 8", "quota request needs to know for which machines", "gpustrap quota request 8 --gpu t4"},
         Mistake{"up jupyter h -L 1:other:2", "only the host's own loopback", "-L 1:2"},
         Mistake{"up jupyter h --var port", "expected NAME=VALUE", "--var port=9000"},
         Mistake{"up jupyter h --wait soon", "expected a time", "--wait 90s"}, Mistake{"up jupyter h -q -v", "exclude each other", ""},

@@ -333,6 +333,18 @@ TEST_F(PassedFilesTest, ASourceThatSaysWhatItWasNotAskedIsNoSource) {
   }
 }
 
+TEST_F(PassedFilesTest, AGreetingWithoutEndIsNoAnswer) {
+  Host one(files_);
+  one.want();
+  one.wires.back()->from_host = std::string(64U << 10U, 'x');
+  (void)one.sharing.pump();
+  EXPECT_EQ(one.refused, 0) << "a long one may come";
+  one.wires.back()->from_host = "x";
+  (void)one.sharing.pump();
+  EXPECT_EQ(one.refused, 1);
+  EXPECT_FALSE(one.sharing.gives());
+}
+
 TEST_F(PassedFilesTest, AHostThatLeavesIsNoSourceAnyMore) {
   auto one = std::make_unique<Host>(files_);
   Host two(files_);

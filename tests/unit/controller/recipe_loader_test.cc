@@ -293,6 +293,30 @@ TEST_F(RecipeLoader, WhatIsNoFileIsRefusedUnread) {
   EXPECT_THAT(link.error().why(), HasSubstr("link.yaml is a link to nowhere.yaml, which is not there"));
 }
 
+TEST_F(RecipeLoader, WhatCannotBeOpenedIsToldWithWhatToDo) {
+  const auto error_of = [&](const std::string& path) {
+    const auto loaded = load_recipe(path, options_);
+    EXPECT_FALSE(loaded.has_value()) << path;
+    return loaded ? Error(ErrorCode::internal, "it loaded") : loaded.error();
+  };
+  save("large.yaml", std::string((1U << 20U) + 1, '#'));
+  const Error large = error_of(directory_ + "/large.yaml");
+  EXPECT_EQ(large.code(), ErrorCode::recipe);
+  EXPECT_EQ(large.why(), directory_ + "/large.yaml has 2 MiB, and a recipe at most 1");
+  EXPECT_EQ(large.hint(), "is it the file that you meant?");
+  EXPECT_THAT(error_of(directory_ + "/lagre.yaml").why(), HasSubstr("did you mean"));
+  EXPECT_EQ(error_of(directory_ + "/lagre.yaml").hint(), "check its name and folder");
+  EXPECT_THAT(error_of(directory_ + "/nowhere/large.yaml").hint(), HasSubstr("there is no folder"));
+  const Error unreadable = error_of("/proc/self/mem");  // a file whose beginning cannot be read
+  EXPECT_EQ(unreadable.code(), ErrorCode::recipe);
+  EXPECT_THAT(unreadable.sentence(), HasSubstr("opening the recipe: "));
+}
+
+TEST_F(RecipeLoader, AVarOfARecipeWithoutVarsIsNotDefined) {
+  EXPECT_THAT(problems_of("name: r\nsteps:\n  - command: \"echo ${{ vars.port }}\"\n"),
+              HasSubstr("`vars.port` is not defined: the recipe has no `vars`"));
+}
+
 // `1 << 20` is no here-document, and a placeholder in quotes is none without: what is wrong is said instead.
 TEST_F(RecipeLoader, WhatOnlyLooksLikeAMistakeIsNotBlamed) {
   EXPECT_THAT(

@@ -1,6 +1,7 @@
 #include "controller/recipe_test.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <gmock/gmock.h>
 #include <pugixml.hpp>
@@ -10,7 +11,10 @@
 
 #include "agent/protocol/json.h"
 #include "controller/throw_away_host.h"
+#include "tests/support/child.h"
+#include "tests/support/environment.h"
 #include "tests/support/folders.h"
+#include "tests/support/temporary_directory.h"
 
 namespace gpustrap {
 namespace {
@@ -155,6 +159,62 @@ TEST(ThrowAwayHost, NamesThePackagesThatAreMissing) {
   }
   EXPECT_THAT(missing_packages({"/nowhere", folder.string()}), IsEmpty());
   fs::remove_all(folder);
+}
+
+/// A machine's programs, as far as throw-away hosts need them.
+class ThrowAwayHostTest : public ::testing::Test {
+ protected:
+  ThrowAwayHostTest() { EXPECT_EQ(::chmod(folder_.path().c_str(), 0755), 0); }
+  void program(const std::string& name, const std::string& does = "exit 0") {
+    std::ofstream(folder_ / name) << "#!/bin/sh\n" << does << "\n";
+    ASSERT_EQ(::chmod((folder_ / name).c_str(), 0755), 0);
+  }
+  void all_programs() {
+    for (const char* name : {"mmdebstrap", "systemd-nspawn", "ip", "nft", "ssh", "ssh-keygen", "openssl", "nsenter", "apt-get", "sudo"})
+      program(name);
+  }
+  Error failure() {
+    const Result<ThrowAwayHost> host = ThrowAwayHost::boot(folder_ / "testbed", {});
+    EXPECT_FALSE(host);
+    return host ? Error(ErrorCode::internal, "it booted") : host.error();
+  }
+  TemporaryDirectory folder_;
+  EnvironmentVariable path_{"PATH", folder_.path()};
+};
+
+TEST_F(ThrowAwayHostTest, WhatTheMachineLacksIsNamed) {
+  Error error = failure();
+  EXPECT_EQ(error.code(), ErrorCode::usage);
+  EXPECT_EQ(error.why(), "throw-away hosts are made of Debian's or Ubuntu's packages, and this machine has no apt");
+  EXPECT_THAT(error.hint(), HasSubstr("against a host of your own"));
+  program("apt-get");
+  error = failure();
+  EXPECT_EQ(error.code(), ErrorCode::usage);
+  EXPECT_THAT(error.why(), HasSubstr("this machine cannot boot throw-away hosts yet: it lacks mmdebstrap, systemd-container"));
+  EXPECT_THAT(error.hint(), HasSubstr("sudo apt-get install mmdebstrap systemd-container"));
+}
+
+TEST_F(ThrowAwayHostTest, WhoIsNotRootNeedsSudo) {
+  all_programs();
+  program("sudo", "exit 1");
+  const std::string said = in_child([&] {
+    if (::geteuid() == 0 && (::setgid(65534) != 0 || ::setuid(65534) != 0)) return std::string("root stays root");
+    const Error error = failure();
+    return error.why() + " -> " + error.hint();
+  });
+  EXPECT_EQ(said,
+            "throw-away hosts need root: mounts, network namespaces and systemd-nspawn -> run it as root, or as a user who may use sudo");
+}
+
+TEST_F(ThrowAwayHostTest, ATestbedThatFailsIsQuoted) {
+  all_programs();
+  program("testbed", "test \"$1\" = boot || exit 0; echo 'E: Failed to fetch the package lists' >&2; exit 100");
+  Error error = failure();
+  EXPECT_EQ(error.code(), ErrorCode::io);
+  EXPECT_EQ(error.sentence(), "booting a throw-away host: E: Failed to fetch the package lists");
+  EXPECT_THAT(error.hint(), HasSubstr("does `apt-get update` work here?"));
+  program("testbed", "exit 0");
+  EXPECT_EQ(failure().why(), "the testbed said nothing");
 }
 
 }  // namespace

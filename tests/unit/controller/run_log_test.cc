@@ -11,6 +11,7 @@
 #include "agent/base/text.h"
 #include "agent/protocol/event_line.h"
 #include "agent/protocol/json.h"
+#include "tests/support/environment.h"
 #include "tests/support/temporary_directory.h"
 
 namespace gpustrap {
@@ -53,6 +54,21 @@ TEST_F(RunLogTest, KeepsEveryEventForProgramsAndForPeople) {
   say(2, "two");
   EXPECT_THAT(events(), ElementsAre("1 one", "2 two"));
   EXPECT_THAT(text(), AllOf(HasSubstr("[pip] | one\n"), EndsWith("[pip] | two\n")));
+}
+
+TEST(RunLogs, ARunHasAnIdAndAPlaceToBeKept) {
+  const TemporaryDirectory state;
+  const Result<RunLog> path = RunLog::create(state.path(), "../../etc");
+  ASSERT_FALSE(path);
+  EXPECT_EQ(path.error().code(), ErrorCode::protocol);
+  EXPECT_EQ(path.error().why(), "`../../etc` is not the id of a run");
+  EXPECT_THAT(path.error().hint(), HasSubstr("gpustrap doctor HOST"));
+  const EnvironmentVariable home("HOME", std::nullopt), xdg("XDG_STATE_HOME", "relative");
+  const Result<std::string> none = state_directory();
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error().code(), ErrorCode::io);
+  EXPECT_EQ(none.error().why(), "neither XDG_STATE_HOME nor HOME names a folder for the logs of runs");
+  EXPECT_EQ(none.error().hint(), "set HOME");
 }
 
 TEST(RunLogs, TheRunsOfOneCommandCountAsOne) {

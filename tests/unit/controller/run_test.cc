@@ -471,6 +471,18 @@ TEST_F(Run, AskReturnsTheValueOrTheError) {
   EXPECT_EQ(bad.error().code(), ErrorCode::not_found);
 }
 
+TEST_F(Run, AskEndsAtCtrlCAndAtAnAnswerWithoutAValue) {
+  const auto left = client({press(), wait(10)}).ask(StatusRequest{});
+  ASSERT_FALSE(left);
+  EXPECT_EQ(left.error().code(), ErrorCode::cancelled);
+  EXPECT_EQ(left.error().why(), "interrupted");
+  const auto empty = client({Reply{1, nullptr, std::nullopt}}).ask(StatusRequest{});
+  ASSERT_FALSE(empty);
+  EXPECT_EQ(empty.error().code(), ErrorCode::protocol);
+  EXPECT_EQ(empty.error().why(), "the agent's reply has no value");
+  EXPECT_THAT(empty.error().hint(), HasSubstr("gpustrap doctor"));
+}
+
 TEST_F(Run, AskGivesUpOnSilence) {
   std::vector<FakeLink::Say> script;
   for (int i = 0; i < 40; ++i) script.push_back(wait(1000));

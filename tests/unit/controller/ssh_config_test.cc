@@ -190,6 +190,15 @@ TEST_F(Resolver, AsksOnceForHostsThatTheConfigurationTakesAlike) {
   EXPECT_EQ(times_asked(), 2U);
 }
 
+TEST_F(Resolver, WhatSshItselfCannotReadIsToldInItsWords) {
+  configure("Host *\n  Prot 2200\n");
+  const Result<SshTarget> target = resolver_.resolve({"gpu1", "", std::nullopt, {}});
+  ASSERT_FALSE(target.has_value());
+  EXPECT_EQ(target.error().code(), ErrorCode::usage);
+  EXPECT_THAT(target.error().sentence(), HasSubstr("reading the SSH configuration: "));
+  EXPECT_THAT(target.error().hint(), HasSubstr("try `ssh -G gpu1`"));
+}
+
 TEST_F(Resolver, AsksForEachHostWhereItsNameDecides) {
   configure("Host *\n  HostName %h.example.org\n");
   EXPECT_EQ(resolve("gpu1").host, "gpu1.example.org");
