@@ -110,7 +110,7 @@ Result<Scout> Scout::send(const LiveSteps& steps, const std::vector<std::size_t>
     begin_step_process(runner);
     const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
     constexpr int kRecordFd = 3;
-    const int record = ::fcntl(records->write_end.get(), F_DUPFD_CLOEXEC, 64);
+    const int record = ::fcntl(records->write_end.get(), F_DUPFD_CLOEXEC, 16);
     if (null < 0 || record < 0) ::_exit(1);
     for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null, standard);
     ::dup3(record, kRecordFd, O_CLOEXEC);

@@ -402,11 +402,12 @@ Result<StepProcess> start_step_process(const PlannedStep& step, StepWork work, c
     // A program that crashes with a secret in its environment must not leave it in a core file.
     if (!step.secrets.empty()) forbid_core_files();
     // The record pipe first moves out of the way of 0..2, where any of these may lie.
-    const int record = ::fcntl(records->write_end.get(), F_DUPFD_CLOEXEC, 64);
-    const int out = ::fcntl(output->write_end.get(), F_DUPFD_CLOEXEC, 64);
-    const int err = ::fcntl(errors->write_end.get(), F_DUPFD_CLOEXEC, 64);
-    const int go = ::fcntl(go_ahead->read_end.get(), F_DUPFD_CLOEXEC, 64);
-    const int shares = step.shares < 0 ? -1 : ::fcntl(step.shares, F_DUPFD_CLOEXEC, 64);
+    constexpr int kClear = 16;  // above the places that they get; a login may be allowed as few as 64 descriptors
+    const int record = ::fcntl(records->write_end.get(), F_DUPFD_CLOEXEC, kClear);
+    const int out = ::fcntl(output->write_end.get(), F_DUPFD_CLOEXEC, kClear);
+    const int err = ::fcntl(errors->write_end.get(), F_DUPFD_CLOEXEC, kClear);
+    const int go = ::fcntl(go_ahead->read_end.get(), F_DUPFD_CLOEXEC, kClear);
+    const int shares = step.shares < 0 ? -1 : ::fcntl(step.shares, F_DUPFD_CLOEXEC, kClear);
     if (record < 0 || out < 0 || err < 0 || go < 0) ::_exit(1);
     ::dup2(null.get(), STDIN_FILENO);
     ::dup2(out, STDOUT_FILENO);

@@ -12,6 +12,7 @@
 
 #include "agent/base/text.h"
 #include "controller/exit_code.h"
+#include "controller/screen_text.h"
 
 namespace gpustrap {
 namespace {
@@ -90,7 +91,7 @@ void end_ways_to_hosts() {
 
 LeavesAtOnce::LeavesAtOnce(const std::string& line) {
   if (is_caught.exchange(true)) return;  // of several hosts the first speaks for all
-  const std::string whole = (::isatty(STDERR_FILENO) == 1 ? "\r\x1b[K" : "") + first_line(line, farewell.size() - 16) + "\n";
+  const std::string whole = (::isatty(STDERR_FILENO) == 1 ? line_anew() : "") + first_line(line, farewell.size() - 16) + "\n";
   std::copy(whole.begin(), whole.end(), farewell.begin());
   farewell_length = whole.size();
   struct sigaction action {};

@@ -31,6 +31,8 @@ std::string painted(const Console& console, std::string_view colour, std::string
   return fmt::format("\x1b[{}m{}\x1b[0m", colour, text);
 }
 
+std::string line_anew() { return "\r\x1b[K"; }
+
 std::string clock_text(std::chrono::milliseconds time) {
   const auto seconds = std::max<std::int64_t>(time.count(), 0) / 1000;
   if (seconds < 3600) return fmt::format("{}:{:02}", seconds / 60, seconds % 60);

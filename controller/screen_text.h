@@ -17,6 +17,8 @@ constexpr std::string_view kGreen = "32", kRed = "31", kYellow = "33", kCyan = "
 /// Text of a host's, safe to print on one line: no control characters, and ASCII where nothing else can be shown.
 [[nodiscard]] std::string shown_on(const Console& console, std::string_view text);
 [[nodiscard]] std::string painted(const Console& console, std::string_view colour, std::string text);
+/// Takes what the terminal's line shows off it, for a program that has no time for more.
+[[nodiscard]] std::string line_anew();
 [[nodiscard]] inline std::string_view ellipsis_of(const Console& console) { return console.unicode ? "…" : ".."; }
 
 /// "0:52", "1:02:03"
