@@ -272,7 +272,7 @@ doctor_cases() {
     on_host rm /etc/apt/sources.list.d/one.list /etc/apt/sources.list.d/two.list
 
     case_ "a repository whose list never came, and settings of apt that cannot be read"
-    on_host sh -c 'apt-get update -qq; echo "deb http://mirror.example/debian nosuchrelease main" >/etc/apt/sources.list.d/none.list'
+    on_host sh -c 'apt-get update -qq; echo "deb http://mirror.example/repository nosuchrelease main" >/etc/apt/sources.list.d/none.list'
     doctor
     expect_exit 0
     expect_output "apt has no list of a repository"
@@ -378,12 +378,12 @@ doctor_cases() {
     expect_output "Healthy: "
     on_host cp /root/hosts /etc/hosts
 
-    case_ "a login that may start five programs is told so, and of nothing that could not be asked"
-    on_host sh -c 'echo "ubuntu - nproc 5" >/etc/security/limits.d/few.conf'
+    case_ "a login that may start few programs is told so, and of nothing that could not be asked"
+    on_host sh -c 'echo "ubuntu - nproc 15" >/etc/security/limits.d/few.conf'
     doctor
     expect_exit 1
     expect_output "[process-limit]"
-    expect_output "/etc/security/limits.d/few.conf:1:ubuntu - nproc 5"
+    expect_output "/etc/security/limits.d/few.conf:1:ubuntu - nproc 15"
     for id in no-route apt-no-sources certificates-missing; do expect_no_output "[$id]"; done
     on_host rm /etc/security/limits.d/few.conf
 
