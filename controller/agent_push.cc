@@ -167,8 +167,9 @@ Result<void> send_all(Start& start, std::string_view bytes, const Uploading& pro
     // A channel counts as open for as long as it holds words that nobody took.
     if (const Result<std::size_t> taken = start.take(); !taken) return fail(taken.error());
     if (channel.at_end() || start.out.size() > kChatterLimit) return {};
-    if (!session.connected()) return fail(ErrorCode::unreachable, "the connection ended during the upload");
-    if (Clock::now() - last > kUploadStall) return fail(ErrorCode::timeout, "the host took no byte of the agent for a minute");
+    if (Clock::now() - last > kUploadStall)
+      return fail(ErrorCode::timeout, "the host took no byte of the agent for a minute",
+                  "its disk or its network is stuck: `gpustrap doctor HOST` says more");
     session.wait(seen, std::chrono::milliseconds(200));
   }
   return {};
@@ -250,7 +251,9 @@ const EmbeddedAgent* agent_for(const std::vector<EmbeddedAgent>& agents, const s
 Result<void> send_agent(Start& start, const PushOptions& options, const Absent& absent, const std::string& nonce,
                         const std::string& lines) {
   const EmbeddedAgent* agent = agent_for(options.agents, absent.arch);
-  if (agent == nullptr) return fail(ErrorCode::protocol, "the host waits for an agent that it has not named");
+  if (agent == nullptr)
+    return fail(ErrorCode::protocol, "the host waits for an agent that it has not named",
+                "something there answers in the agent's place: `gpustrap doctor HOST` says more");
   const bool by_password = options.sudo_password && !absent.root;
   if (by_password) {
     if (Result<void> answered = answer_sudo(start, nonce, *options.sudo_password); !answered) return answered;

@@ -30,7 +30,6 @@ Result<void> CopyChannel::take_errors() {
 }
 
 Result<void> CopyChannel::wait(std::uint64_t seen) {
-  if (!session_.connected()) return fail(ErrorCode::unreachable, "the connection ended");
   session_.wait(seen, kLook);
   const Clock::time_point now = Clock::now();
   if (const std::uint64_t arrivals = session_.arrivals(); arrivals != arrivals_) {
@@ -43,7 +42,8 @@ Result<void> CopyChannel::wait(std::uint64_t seen) {
   }
   if (now - last_heard_ <= kSilenceLimit) return {};
   session_.give_up();
-  return fail(ErrorCode::unreachable, fmt::format("nothing was heard from the host for {} s", kSilenceLimit.count()));
+  return fail(ErrorCode::unreachable, fmt::format("nothing was heard from the host for {} s", kSilenceLimit.count()),
+              "the same command again goes on from there");
 }
 
 Result<std::string_view> CopyChannel::read() {

@@ -24,7 +24,7 @@ class SshShareChannel : public ShareChannel {
     if (password_ && errors_.find(nonce_) != std::string::npos) {
       const std::string line = *std::exchange(password_, std::nullopt) + "\n";
       if (const Result<std::size_t> put = channel_.write(line); !put || *put != line.size())
-        return fail(ErrorCode::authentication, "sudo does not take the password");
+        return fail(ErrorCode::authentication, "sudo does not take the password", "`gpustrap doctor HOST` says more");
     }
     if (errors_.size() > kKeptErrors) errors_.erase(0, errors_.size() - kKeptErrors);
     return got;

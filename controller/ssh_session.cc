@@ -45,6 +45,7 @@ constexpr int kPumpRounds = 256;
 constexpr auto kRetryPause = std::chrono::milliseconds(1000);
 constexpr auto kLoginLimit = std::chrono::seconds(30);
 constexpr std::uint16_t kSshPort = 22;
+constexpr const char* kSshdSaysWhy = "does `ssh HOST true` work? if not, sshd's log there says why: journalctl -u ssh";
 
 struct SessionFree {
   void operator()(ssh_session session) const {
@@ -111,7 +112,8 @@ std::string host_key_algorithms(const std::vector<std::string>& types) {
 
 Result<void> check_host_key(ssh_session session, const SshTarget& target, const KnownHosts& known, const SshPrompts& prompts) {
   ssh_key raw = nullptr;
-  if (ssh_get_server_publickey(session, &raw) != SSH_OK) return fail(ErrorCode::host_key, "the host showed no key");
+  if (ssh_get_server_publickey(session, &raw) != SSH_OK)
+    return fail(ErrorCode::internal, "libssh keeps no host key of an exchange that it let pass");
   const KeyHandle key(raw);
   const std::string shown = base64_of(key.get());
   const std::string type = key_type_of(shown);
@@ -502,7 +504,7 @@ Result<SshChannel> SshSession::new_channel() {
   auto state = std::make_unique<SshChannel::State>();
   state->session = state_;
   state->channel = ssh_channel_new(state_->handle.get());
-  if (state->channel == nullptr) return fail(ErrorCode::unreachable, "the connection is gone");
+  if (state->channel == nullptr) return fail(ErrorCode::internal, "libssh has no memory for a channel");
   state->callbacks.userdata = state.get();
   state->callbacks.channel_data_function = SshChannel::State::note_data;
   ssh_callbacks_init(&state->callbacks);
@@ -520,7 +522,8 @@ Result<SshChannel> SshSession::exec(const std::string& command, std::string_view
   const int opened = ssh_channel_open_session(raw);
   ssh_set_blocking(session, 0);
   if (opened != SSH_OK)
-    return fail(ErrorCode::unreachable, fmt::format("the host opened no channel: {}", first_line(strip_control(ssh_get_error(session)))));
+    return fail(ErrorCode::unreachable, fmt::format("the host opened no channel: {}", first_line(strip_control(ssh_get_error(session)))),
+                kSshdSaysWhy);
   const Clock::time_point deadline = Clock::now() + kLoginLimit;
   int asked = ssh_channel_request_exec(raw, command.c_str());
   // Not awaited: the first bytes are on their way while the request is.
@@ -531,18 +534,19 @@ Result<SshChannel> SshSession::exec(const std::string& command, std::string_view
     input.remove_prefix(*sent);
     if (*sent > 0) continue;
     if (channel->at_end()) break;  // it ended early; its words say why
-    if (Clock::now() > deadline) return fail(ErrorCode::timeout, "the command takes no input");
+    if (Clock::now() > deadline) return fail(ErrorCode::timeout, "the command takes no input", kSshdSaysWhy);
     wait(before, std::chrono::milliseconds(1000));
   }
   while (asked == SSH_AGAIN) {
     const std::uint64_t before = arrivals();
-    if (!connected()) return fail(ErrorCode::unreachable, "the connection ended");
-    if (Clock::now() > deadline) return fail(ErrorCode::timeout, "the host did not say whether it starts the command");
+    if (!connected()) return fail(ErrorCode::unreachable, "the connection ended before the command began", "run the same command again");
+    if (Clock::now() > deadline) return fail(ErrorCode::timeout, "the host did not say whether it starts the command", kSshdSaysWhy);
     asked = ssh_channel_request_exec(raw, command.c_str());
     if (asked == SSH_AGAIN) wait(before, std::chrono::milliseconds(1000));
   }
   if (asked != SSH_OK)
-    return fail(ErrorCode::unreachable, fmt::format("the host starts no command: {}", first_line(strip_control(ssh_get_error(session)))));
+    return fail(ErrorCode::unreachable, fmt::format("the host starts no command: {}", first_line(strip_control(ssh_get_error(session)))),
+                kSshdSaysWhy);
   return channel;
 }
 
@@ -622,6 +626,7 @@ Result<std::size_t> SshChannel::read(Stream stream, std::string& into) {
     if (state_->alive() && ssh_channel_is_closed(state_->channel) != 0) return std::size_t{0};
     return fail(state_->gone());
   }
+  if (got == 0 && !state_->alive() && ssh_channel_is_eof(state_->channel) == 0) return fail(state_->gone());
   if (widen) state_->taken = 0;
   state_->taken += static_cast<std::size_t>(got);
   state_->so_far += static_cast<std::size_t>(got);
@@ -631,6 +636,7 @@ Result<std::size_t> SshChannel::read(Stream stream, std::string& into) {
 
 Result<std::size_t> SshChannel::write(std::string_view bytes) {
   if (state_->opening) return std::size_t{0};
+  if (!state_->alive()) return fail(state_->gone());
   // What the socket has not taken yet waits inside libssh, without limit; so nothing is added to it.
   if ((ssh_get_poll_flags(state_->handle()) & SSH_WRITE_PENDING) != 0) {
     ssh_event_dopoll(state_->session->event.get(), 0);

@@ -18,8 +18,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// Every program has 20 s at most where the host can bound it, and after one that hangs few others are asked.
-constexpr auto kLimit = std::chrono::minutes(3);
 /// For the login shell's own files, and for their end once their input has ended.
 constexpr auto kShellLimit = std::chrono::seconds(20), kEndLimit = std::chrono::seconds(3);
 /// Longer than this, and every command waits for the login files.
@@ -56,8 +54,6 @@ struct Exchange {
     if (out.size() > Evidence::kMostBytes || err.size() > Evidence::kMostBytes)
       return fail(ErrorCode::protocol, "the host says more than 1 MiB",
                   "a login file prints without end: ~/.bashrc (bash), ~/.zshenv (zsh), config.fish (fish)");
-    if (!session.connected())
-      return fail(ErrorCode::unreachable, "the connection ended while the host was looked at", "run the same command again");
     if (Clock::now() >= deadline) return Until::late;
     if (taken == 0) session.wait(seen, kLook);
     return Until::more;
@@ -131,7 +127,7 @@ Evidence evidence_of_no_shell(const std::string& how) {
   return evidence;
 }
 
-Result<Evidence> probe(SshSession& session, const std::optional<std::string>& sudo_password, std::int64_t now) {
+Result<Evidence> probe(SshSession& session, const std::optional<std::string>& sudo_password, std::int64_t now, std::chrono::seconds limit) {
   Result<SshChannel> channel = session.exec(std::string(probe_command()), "");
   if (!channel) return fail(std::move(channel).error());
   Exchange talk{session, *std::move(channel)};
@@ -145,7 +141,7 @@ Result<Evidence> probe(SshSession& session, const std::optional<std::string>& su
   input += probe_script();
   std::string_view left = input;
   bool ended = false;
-  const Clock::time_point deadline = Clock::now() + kLimit;
+  const Clock::time_point deadline = Clock::now() + limit;
   while (!talk.channel.at_end()) {
     const std::uint64_t seen = session.arrivals();
     if (!left.empty()) {
@@ -159,10 +155,10 @@ Result<Evidence> probe(SshSession& session, const std::optional<std::string>& su
     if (!until) return fail(std::move(until).error());
     if (*until == Exchange::Until::more) continue;
     if (Result<Evidence> some = evidence_so_far(talk.out); some && !some->lines("system").empty()) return some;
-    return fail(
-        ErrorCode::timeout,
-        fmt::format("the host did not finish within 3 minutes; its last words: {}", first_line(strip_control(last_lines(talk.out, 1)))),
-        "a program there hangs: `gpustrap ssh HOST ps aux` shows which");
+    return fail(ErrorCode::timeout,
+                fmt::format("the host did not finish within {}; its last words: {}", human_duration(limit),
+                            first_line(strip_control(last_lines(talk.out, 1)))),
+                "a program there hangs: `gpustrap ssh HOST ps aux` shows which");
   }
   const std::string &out = talk.out, &err = talk.err;
   Result<Evidence> evidence = evidence_at_end(out, err);

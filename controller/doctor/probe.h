@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -19,9 +20,11 @@ namespace gpustrap {
 
 /// One exec that changes nothing on the host. `sudo_password`: where sudo asks for one. `now`: seconds since 1970 by this machine's clock;
 /// where the host's is another, it asks a server. Where the login shell never comes to the
-/// command, that is all the evidence, in the section login-shell. Errors: authentication where sudo does not take the password, timeout,
+/// command, that is all the evidence, in the section login-shell. `limit`: every program has 20 s at most where the host can bound it, and
+/// after one that hangs few others are asked. Errors: authentication where sudo does not take the password, timeout,
 /// protocol, unreachable.
-[[nodiscard]] Result<Evidence> probe(SshSession& session, const std::optional<std::string>& sudo_password, std::int64_t now);
+[[nodiscard]] Result<Evidence> probe(SshSession& session, const std::optional<std::string>& sudo_password, std::int64_t now,
+                                     std::chrono::seconds limit = std::chrono::minutes(3));
 
 /// Of a host that was not waited for any longer: the sections that came, and the others as late ones.
 [[nodiscard]] Result<Evidence> evidence_so_far(std::string_view said);

@@ -11,9 +11,11 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -184,7 +186,68 @@ TEST_F(HostileHost, AShellThatWaitsIsNotWaitedForForEver) {
   EXPECT_LT(Clock::now() - begun, seconds(40));
 }
 
+TEST_F(HostileHost, SudoThatWantsATerminalIsToldWithWhatLetsProgramsUseIt) {
+  const Error error = failure_of("echo 'sudo: sorry, you must have a tty to run sudo' >&2; exit 1");
+  EXPECT_EQ(error.code(), ErrorCode::authentication);
+  EXPECT_EQ(error.why(), "the recipe needs root, and sudo works at a terminal alone: sudo: sorry, you must have a tty to run sudo");
+  EXPECT_THAT(error.hint(), HasSubstr("!requiretty"));
+}
+
+TEST_F(HostileHost, ADiskThatIsFullBeforeTheAgentBeginsIsTold) {
+  const Error error = failure_of("echo 'sh: write error: No space left on device' >&2; exit 1");
+  EXPECT_EQ(error.code(), ErrorCode::no_space);
+  EXPECT_EQ(error.why(), "sh: write error: No space left on device");
+  EXPECT_THAT(error.hint(), HasSubstr("df -h"));
+}
+
+TEST_F(HostileHost, WhereTheAgentIsOnlyLookedForItsAbsenceIsSaid) {
+  server_.force("echo gpustrap-absent x86_64 0 gzip system takes 0; cat >/dev/null");
+  Result<SshSession> session = SshSession::connect(server_.target(), {});
+  ASSERT_TRUE(session.has_value());
+  PushOptions options;
+  options.agents = {{"x86_64", std::string(64, 'a'), "not really gzip"}};
+  options.if_absent = IfAbsent::tell;
+  const Result<std::unique_ptr<AgentLink>> link = start_agent(*session, options, Request{1, StatusRequest{}});
+  ASSERT_FALSE(link.has_value());
+  EXPECT_EQ(link.error().code(), ErrorCode::not_found);
+  EXPECT_EQ(link.error().why(), "this gpustrap's agent is not on the host");
+}
+
+/// Half a minute for one, a minute for the other; at once.
+TEST_F(HostileHost, AHostThatDoesNotGoOnIsGivenUp) {
+  server_.force("mkdir " + server_.path("first") +
+                " 2>/dev/null && { echo 'Your password has expired; new password:' >&2; exec sleep 100; }; "
+                "echo gpustrap-absent x86_64 0 gzip system takes 0; exec sleep 100");
+  const std::string agent(8U << 20U, 'x');
+  const auto failure = [&](SshSession session) {
+    PushOptions options;
+    options.agents = {{"x86_64", std::string(64, 'a'), agent}};
+    const Result<std::unique_ptr<AgentLink>> link = start_agent(session, options, Request{1, StatusRequest{}});
+    return link ? Error(ErrorCode::internal, "it began") : link.error();
+  };
+  Result<SshSession> asks = SshSession::connect(server_.target(), {}), stalls = SshSession::connect(server_.target(), {});
+  ASSERT_TRUE(asks.has_value() && stalls.has_value());
+  std::future<Error> quoted = std::async(std::launch::async, failure, *std::move(asks));
+  const Clock::time_point until = Clock::now() + seconds(20);
+  while (!std::filesystem::exists(server_.path("first")) && Clock::now() < until) std::this_thread::sleep_for(milliseconds(20));
+  const Error stalled = failure(*std::move(stalls));
+  EXPECT_EQ(stalled.code(), ErrorCode::timeout);
+  EXPECT_EQ(stalled.sentence(), "uploading the agent: the host took no byte of the agent for a minute");
+  EXPECT_THAT(stalled.hint(), HasSubstr("`gpustrap doctor HOST` says more"));
+  const Error waited = quoted.get();
+  EXPECT_EQ(waited.code(), ErrorCode::timeout);
+  EXPECT_EQ(waited.why(), "the host did not start the agent in time; it said: Your password has expired; new password:");
+  EXPECT_THAT(waited.hint(), HasSubstr("`gpustrap doctor HOST` says more"));
+}
+
 // ---- during the upload
+
+TEST_F(HostileHost, AnAgentOfNoKnownKindIsNotSent) {
+  const Error error = failure_of("echo gpustrap-absent sparc64 0 gzip system takes 0; cat >/dev/null");
+  EXPECT_EQ(error.code(), ErrorCode::protocol);
+  EXPECT_THAT(error.sentence(), HasSubstr("uploading the agent: the host waits for an agent that it has not named"));
+  EXPECT_THAT(error.hint(), HasSubstr("`gpustrap doctor HOST` says more"));
+}
 
 TEST_F(HostileHost, EndlessMessagesDuringTheUploadAreCut) {
   const std::string absent =
@@ -280,8 +343,12 @@ TEST_F(HostileHost, EndlessLinesFillNoMemoryAndLetTheCallerBreathe) {
 // libssh would have callbacks instead of messages; for a server of one login these are a fifth of the words.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+/// What a server does with what it is asked for.
+enum class Manners { polite, no_channel, no_command, no_answer };
+
 /// Lets any key in, takes the first command of the first channel, and gives both to `act`.
-void serve_ssh(int connection, const std::string& host_key, const std::function<void(ssh_session, ssh_channel)>& act) {
+void serve_ssh(int connection, const std::string& host_key, const std::function<void(ssh_session, ssh_channel)>& act,
+               Manners manners = Manners::polite) {
   ssh_bind bind = ssh_bind_new();
   ssh_session session = ssh_new();
   ssh_bind_options_set(bind, SSH_BIND_OPTIONS_HOSTKEY, host_key.c_str());
@@ -298,11 +365,14 @@ void serve_ssh(int connection, const std::string& host_key, const std::function<
     } else if (type == SSH_REQUEST_AUTH) {
       ssh_message_auth_set_methods(message, SSH_AUTH_METHOD_PUBLICKEY);
       ssh_message_reply_default(message);
+    } else if (type == SSH_REQUEST_CHANNEL_OPEN && manners == Manners::no_channel) {
+      ssh_message_reply_default(message);
     } else if (type == SSH_REQUEST_CHANNEL_OPEN) {
       channel = ssh_message_channel_request_open_reply_accept(message);
     } else if (type == SSH_REQUEST_CHANNEL && subtype == SSH_CHANNEL_REQUEST_EXEC) {
-      ssh_message_channel_request_reply_success(message);
-      begin = true;
+      if (manners == Manners::polite) ssh_message_channel_request_reply_success(message);
+      if (manners == Manners::no_command) ssh_message_reply_default(message);
+      begin = manners != Manners::no_command;
     } else if (type != SSH_REQUEST_SERVICE) {
       ssh_message_reply_default(message);
     } else {
@@ -365,6 +435,51 @@ TEST_F(HostileHost, ChannelsThatTheHostOpensAreRefused) {
   }
   ASSERT_TRUE(channel->read(SshChannel::Stream::out, out).has_value());
   EXPECT_EQ(out, "all tried\n");
+}
+
+TEST_F(HostileHost, ASessionThatStartsNothingIsTold) {
+  const std::string host_key = server_.path("host_key");
+  const auto leave = [](ssh_session, ssh_channel) {};
+  const auto stay = [](ssh_session session, ssh_channel) {
+    while (ssh_message message = ssh_message_get(session)) ssh_message_free(message);
+  };
+  // All of them before the first thread: they fork.
+  const LoopbackServer without_channel([&](int connection) { serve_ssh(connection, host_key, leave, Manners::no_channel); }),
+      without_command([&](int connection) { serve_ssh(connection, host_key, leave, Manners::no_command); }),
+      that_leaves([&](int connection) { serve_ssh(connection, host_key, leave, Manners::no_answer); }),
+      that_stays([&](int connection) { serve_ssh(connection, host_key, stay, Manners::no_answer); });
+  const auto refused = [&](const LoopbackServer& evil, const std::string& known_hosts, const std::string& input = "") {
+    SshTarget target = server_.target();
+    target.port = evil.port();
+    target.known_hosts = server_.path(known_hosts);
+    SshPrompts prompts;
+    prompts.accept_new_host_key = true;
+    Result<SshSession> session = SshSession::connect(target, prompts);
+    if (!session) return session.error();
+    const Result<SshChannel> channel = session->exec("anything", input);
+    return channel ? Error(ErrorCode::internal, "it began") : channel.error();
+  };
+  const Error no_channel = refused(without_channel, "known_1");
+  EXPECT_EQ(no_channel.code(), ErrorCode::unreachable);
+  EXPECT_THAT(no_channel.why(), HasSubstr("the host opened no channel: "));
+  EXPECT_THAT(no_channel.hint(), HasSubstr("does `ssh HOST true` work?"));
+  const Error no_command = refused(without_command, "known_2");
+  EXPECT_EQ(no_command.code(), ErrorCode::unreachable);
+  EXPECT_THAT(no_command.why(), HasSubstr("the host starts no command: "));
+  EXPECT_THAT(no_command.hint(), HasSubstr("does `ssh HOST true` work?"));
+  const Error gone = refused(that_leaves, "known_3");
+  EXPECT_EQ(gone.code(), ErrorCode::unreachable);
+  EXPECT_EQ(gone.why(), "the connection ended before the command began");
+  EXPECT_EQ(gone.hint(), "run the same command again");
+  // Half a minute each; at once.
+  std::future<Error> silent = std::async(std::launch::async, [&] { return refused(that_stays, "known_4"); });
+  const Error full = refused(that_stays, "known_5", std::string(4U << 20U, 'x'));
+  EXPECT_EQ(full.code(), ErrorCode::timeout);
+  EXPECT_EQ(full.why(), "the command takes no input");
+  EXPECT_THAT(full.hint(), HasSubstr("does `ssh HOST true` work?"));
+  const Error mute = silent.get();
+  EXPECT_EQ(mute.code(), ErrorCode::timeout);
+  EXPECT_EQ(mute.why(), "the host did not say whether it starts the command");
 }
 
 TEST_F(HostileHost, AServerThatIsNoneOfSshsIsAnErrorInTime) {

@@ -19,6 +19,7 @@
 
 #include "agent/base/file.h"
 #include "agent/protocol/json.h"
+#include "agent/protocol/request.h"
 #include "tests/support/temporary_directory.h"
 
 namespace gpustrap {
@@ -240,6 +241,16 @@ TEST(KeptLink, SaysThatItsKeeperHasGone) {
   const auto received = ends.link->receive(milliseconds(0));
   ASSERT_FALSE(received.has_value());
   expect_gone(received.error(), "the kept connection ended");
+}
+
+TEST(KeptLink, WaitsForNobodyForEver) {
+  Ends silent, full;
+  Result<void> sent;
+  while (sent) sent = full.link->send(Request{1, StatusRequest{}});  // ten seconds at the last one
+  expect_gone(sent.error(), "the kept connection takes nothing");
+  auto received = silent.link->receive(milliseconds(500));
+  while (received) received = silent.link->receive(milliseconds(500));
+  expect_gone(received.error(), "nothing was heard from the host for " + std::to_string(kSilenceLimit.count()) + " s");
 }
 
 TEST(KeptLink, IsNotKeptWhereOthersCouldTakeIt) {

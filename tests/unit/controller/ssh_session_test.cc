@@ -1,5 +1,6 @@
 #include "controller/ssh_session.h"
 
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,6 +18,9 @@
 
 #include "agent/base/file.h"
 #include "controller/copy_channel.h"
+#include "controller/share_channel.h"
+#include "controller/ssh_agent.h"
+#include "controller/unix_socket.h"
 #include "tests/support/ssh_fixture.h"
 
 namespace gpustrap {
@@ -248,6 +252,18 @@ TEST_F(SshSessionTest, AWrongKeyNamesWhatWasTriedAndTheUsualUsers) {
   EXPECT_THAT(error.hint(), HasSubstr("ubuntu, ec2-user, admin"));
 }
 
+TEST_F(SshSessionTest, AHostThatStillBootsIsNotTakenForARefusal) {
+  server_.trust();
+  server_.write("nologin", "System is booting up. Unprivileged users are not permitted to log in yet.\n");
+  server_.configure("Banner " + server_.path("nologin"));
+  SshTarget target = server_.target();
+  target.identities = {server_.make_key("other")};
+  const Error error = failure_of(target);
+  EXPECT_EQ(error.code(), ErrorCode::unreachable);
+  EXPECT_THAT(error.why(), HasSubstr("lets nobody in yet: \"System is booting up. Unprivileged users are not permitted to log in yet.\""));
+  EXPECT_THAT(error.hint(), HasSubstr("--wait 5m"));
+}
+
 TEST_F(SshSessionTest, NoKeyAtAllIsSaid) {
   server_.trust();
   SshTarget target = server_.target();
@@ -414,6 +430,43 @@ TEST_F(SshSessionTest, ACommandThatHasEndedIsNoInterruption) {
   const Result<CopyChannel::End> end = copying->end();
   ASSERT_TRUE(end.has_value()) << end.error().sentence();
   EXPECT_EQ(end->status, 3);
+}
+
+TEST_F(SshSessionTest, AnAgentThatEndsWithoutAnAnswerIsSaidToHave) {
+  const std::string path = server_.path("mute.sock");
+  const UniqueFd listener = unix_stream_socket();
+  const sockaddr_un address = unix_address(path);
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  Result<SshAgent> agent = SshAgent::connect(path);
+  ASSERT_TRUE(agent.has_value()) << agent.error().sentence();
+  const UniqueFd mute(::accept(listener.get(), nullptr, nullptr));
+  ASSERT_EQ(::shutdown(mute.get(), SHUT_WR), 0);
+  const auto keys = agent->keys();
+  ASSERT_FALSE(keys.has_value());
+  EXPECT_EQ(keys.error().code(), ErrorCode::io);
+  EXPECT_EQ(keys.error().why(), "the SSH agent ended without an answer");
+  EXPECT_EQ(keys.error().hint(), "does ssh-add -l list its keys?");
+}
+
+TEST_F(SshSessionTest, AHostThatTakesNoPasswordForSudoIsSaidTo) {
+  server_.trust();
+  server_.force(
+      "case $SSH_ORIGINAL_COMMAND in *sudo*) nonce=${SSH_ORIGINAL_COMMAND#*-p }; printf %s \"${nonce%% *}\" >&2; exit 1;; "
+      "*) sleep 1; echo later;; esac");
+  Result<SshSession> session = SshSession::connect(server_.target(), nobody());
+  ASSERT_TRUE(session.has_value());
+  PushOptions options;
+  options.agents = {{"x86_64", std::string(64, 'a'), "not really gzip"}};
+  options.sudo_password = "secret";
+  const Result<std::unique_ptr<ShareChannel>> channel = open_share_channel(*session, options, ShareRequest{});
+  ASSERT_TRUE(channel.has_value()) << channel.error().sentence();
+  EXPECT_EQ(output_of(*session, "true"), "later\n");  // by then the first has ended, and its channel is closed
+  std::string came;
+  const Result<std::size_t> read = (*channel)->read(came);
+  ASSERT_FALSE(read.has_value()) << came;
+  EXPECT_EQ(read.error().code(), ErrorCode::authentication);
+  EXPECT_EQ(read.error().why(), "sudo does not take the password");
 }
 
 TEST_F(SshSessionTest, AnEndedConnectionLeavesNoDescriptorBehind) {

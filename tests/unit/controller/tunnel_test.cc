@@ -255,6 +255,22 @@ TEST_F(TunnelTest, APortThatWasAskedForAndIsTakenIsAnError) {
   EXPECT_GT((*next)->local_port(), taken);
 }
 
+TEST_F(TunnelTest, WhereNoPortIsFreeOneIsToBeNamed) {
+  std::uint16_t last = 65535;
+  const UniqueFd taken(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(last);
+  static_cast<void>(::bind(taken.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address));  // else somebody else has it
+  static_cast<void>(::listen(taken.get(), 1));
+  const Result<std::unique_ptr<Tunnel>> tunnel = Tunnel::open(*session_, 8888, std::nullopt, last);
+  ASSERT_FALSE(tunnel.has_value());
+  EXPECT_EQ(tunnel.error().code(), ErrorCode::io);
+  EXPECT_EQ(tunnel.error().why(), "no port from 65535 to 65535 of this machine is free");
+  EXPECT_EQ(tunnel.error().hint(), "choose one with -L");
+}
+
 TEST_F(TunnelTest, ListensOnBothLoopbacks) {
   UniqueFd fd(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in6 address{};

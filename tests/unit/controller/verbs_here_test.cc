@@ -73,6 +73,13 @@ TEST_F(VerbsHere, WhatCannotBeAdoptedIsNamedWithItsFile) {
   EXPECT_FALSE(binary.hint().empty());
 }
 
+TEST_F(VerbsHere, ARecipeBeginsInAFolderThatIsThere) {
+  const Error error = error_of(verb_recipe_new(options("recipe new " + (folder_ / "none/lab.yaml"))));
+  EXPECT_EQ(error.code(), ErrorCode::usage);
+  EXPECT_EQ(error.sentence(), "creating " + (folder_ / "none/lab.yaml") + ": No such file or directory");
+  EXPECT_EQ(error.hint(), "name a file in a folder that is there");
+}
+
 TEST_F(VerbsHere, AStepThatStandsWhereAHostDoesIsToldApart) {
   const Error error = error_of(verb_fleet(options("up d2l gpu1 pip --only conda -y")));
   EXPECT_EQ(error.code(), ErrorCode::usage);
@@ -115,6 +122,8 @@ TEST_F(VerbsHere, WhoInterruptsWhileHostsAreAskedIsHeard) {
     });
   };
   EXPECT_EQ(outcome("status 203.0.113.7 203.0.113.8", verb_status), "interrupted -> ");
+  // Which may restart a host: somebody is to agree to it, so the hosts are looked at first.
+  EXPECT_EQ(outcome("up d2l 203.0.113.7 203.0.113.8", verb_fleet), "interrupted -> nothing was changed");
 }
 
 TEST_F(VerbsHere, AFileIsSharedOverAConnectionThatThereIs) {
