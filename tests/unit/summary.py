@@ -31,7 +31,7 @@ with open(sys.argv[2], encoding="utf-8") as errors:
 provoked = said.pop() if said and re.fullmatch(r"\d+ errors: .*", said[-1]) else "FAIL  provoked_errors gave no count"
 failed += [line for line in [*said, provoked] if line.startswith("FAIL")]
 
-print(provoked)
+print(*[line for line in said if line.startswith("note")], provoked, sep="\n")
 print(*failed, *(["skipped:"] if skipped else []), *skipped, sep="\n")
 print(f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped")
 sys.exit(1 if failed or passed == 0 else 0)
