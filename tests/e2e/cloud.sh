@@ -408,7 +408,7 @@ PY
     expect_exit 0
     expect_output "gpustrap ssh from 198.51.100.7/32"
     expect_output "lab-2026, made to be launched from; kept"
-    expect_count groups 3
+    expect_count groups 1
     fault DeleteSecurityGroup "refuse 400 DependencyViolation because"
     gpustrap ls --orphans -y
     expect_exit 7

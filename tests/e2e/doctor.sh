@@ -379,13 +379,15 @@ doctor_cases() {
     on_host cp /root/hosts /etc/hosts
 
     case_ "a login that may start few programs is told so, and of nothing that could not be asked"
-    on_host sh -c 'echo "ubuntu - nproc 15" >/etc/security/limits.d/few.conf'
-    doctor
+    # A user of its own: the kernel counts the processes of a number, those of other hosts' users on this machine, too.
+    on_host sh -c 'useradd -m -s /bin/bash -u 48151 few; cp -r /home/ubuntu/.ssh /home/few/; chown -R few: /home/few/.ssh
+        echo "few - nproc 15" >/etc/security/limits.d/few.conf'
+    gpustrap doctor "few@$address" -i "$key"
     expect_exit 1
     expect_output "[process-limit]"
-    expect_output "/etc/security/limits.d/few.conf:1:ubuntu - nproc 15"
+    expect_output "/etc/security/limits.d/few.conf:1:few - nproc 15"
     for id in no-route apt-no-sources certificates-missing; do expect_no_output "[$id]"; done
-    on_host rm /etc/security/limits.d/few.conf
+    on_host sh -c 'rm /etc/security/limits.d/few.conf; userdel -r few 2>/dev/null'
 
     case_ "a program of the system's that is gone is all that is found"
     on_host mv /usr/bin/sort /usr/bin/sort.away
